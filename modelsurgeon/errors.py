@@ -1,0 +1,46 @@
+"""What a user asked for and can't have.
+
+    SurgeryError
+    ├── BadModel           the file or graph is not a sound model
+    ├── BadData            samples that the model can't be fed
+    ├── BadPlan            a plan that names no layer, method or rank of ours
+    ├── UnsupportedLayer   this method has no form for this layer
+    ├── UnknownShape       a size is needed that the model doesn't fix
+    ├── Unavailable        a provider or an optional package is missing here
+    └── ToleranceExceeded  the outputs differ by more than was allowed
+
+Every message says what was found, what was needed, and what to do.
+Anything else that is raised is a bug of ours and shows its traceback.
+"""
+
+
+class SurgeryError(Exception):
+    """A named problem; the command line shows its one line and exits with 1."""
+
+
+class BadModel(SurgeryError):
+    """The file or graph is not a sound model."""
+
+
+class BadData(SurgeryError):
+    """Samples that the model can't be fed."""
+
+
+class BadPlan(SurgeryError):
+    """A plan that names no layer, method or rank that exists."""
+
+
+class UnsupportedLayer(SurgeryError):
+    """The method has no form for this layer."""
+
+
+class UnknownShape(SurgeryError):
+    """A size is needed that the model doesn't fix."""
+
+
+class Unavailable(SurgeryError):
+    """A provider or an optional package is missing on this machine."""
+
+
+class ToleranceExceeded(SurgeryError):
+    """The outputs differ by more than was allowed."""

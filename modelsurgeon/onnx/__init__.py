@@ -1,0 +1,1 @@
+"""The one door to onnx, onnx_ir and onnxruntime."""
