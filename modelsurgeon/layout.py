@@ -1,0 +1,174 @@
+"""How a table fits a width: names are shortened in the middle, columns are left out, numbers never cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from textwrap import wrap
+
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.text import Text
+
+from modelsurgeon.cells import bar, escape, is_number, show
+from modelsurgeon.table import BAR_WIDTH, Column, Row, Table
+
+GAP = "  "
+COMFORTABLE_NAME, SHORTEST_NAME, SHORTEST_BAR, SHORTEST_FORMULA = 28, 12, 4, 8
+NAMES, BARS = ("text", "prose"), ("bar",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """A column with its width, at first the one that shows everything, and the least that it can live with."""
+
+    column: Column
+    width: int
+    least: int
+
+    @property
+    def comfortable(self) -> int:
+        """The width at which a name can still be read without guessing."""
+        return max(self.least, min(self.width, COMFORTABLE_NAME)) if self.column.kind in NAMES else self.least
+
+
+@dataclass(frozen=True, kw_only=True)
+class Screen:
+    """A table on a console: laid out when the width is known."""
+
+    table: Table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The lines of the table at the width of the console."""
+        for line in lines(self.table, options.max_width, ascii_only=options.ascii_only):
+            line.no_wrap, line.overflow = True, "ignore"
+            yield line
+
+
+def text(table: Table, width: int) -> str:
+    """The table as plain text without trailing blanks."""
+    return "".join(line.plain.rstrip() + "\n" for line in lines(table, width))
+
+
+def lines(table: Table, width: int, *, ascii_only: bool = False) -> list[Text]:
+    """Title, header, rows, totals and notes, one styled line each."""
+    spans = fit(table, width)
+    rule = Text(("-" if ascii_only else "─") * min(width, _total(span.width for span in spans)), style="dim")
+    head = _join([(_align(escape(span.column.title), span), "bold") for span in spans])
+    out = [Text(escape(table.title), style="bold")] if table.title else []
+    out += [head, rule]
+    for row in table.rows:
+        out += _row(row, spans, ascii_only)
+    if table.total is not None:
+        out += [rule, *_row(table.total, spans, ascii_only, total=True)]
+    for note in [*table.notes, *_left_out(table, spans)]:
+        out += [Text(part, style="dim") for part in wrap(escape(note), width)]
+    return out
+
+
+def fit(table: Table, width: int) -> list[Span]:
+    """The columns that are shown at this width, each with the width that it gets."""
+    spans = [_span(table, column) for column in table.columns]
+    while _total(span.comfortable for span in spans) > width:
+        if not (wide := [span for span in spans if span.column.wide]):
+            break
+        spans.remove(wide[-1])
+    while _total(span.least for span in spans) > width and len(spans) > 1:
+        bars = [span for span in spans if span.column.kind == "bar"]
+        spans.remove((bars or spans)[-1])
+    return _shrink(spans, width)
+
+
+def _span(table: Table, column: Column) -> Span:
+    values = [row.get(column.key) for row in [*table.rows, *([table.total] if table.total else [])]]
+    title = cell_len(column.title)
+    if column.kind == "bar":
+        return Span(column=column, width=max(title, BAR_WIDTH), least=max(title, SHORTEST_BAR))
+    natural = _widest((show(value, column.kind) for value in values), title)
+    if column.kind in NAMES:
+        return Span(column=column, width=natural, least=min(natural, max(title, SHORTEST_NAME)))
+    numbers = (show(value, column.kind) for value in values if is_number(value))
+    least = _widest(numbers, max(title, SHORTEST_FORMULA))
+    return Span(column=column, width=natural, least=min(natural, least))
+
+
+def _widest(texts: Iterable[str], at_least: int) -> int:
+    return max([at_least, *map(cell_len, texts)])
+
+
+def _total(widths: Iterable[int]) -> int:
+    sizes = list(widths)
+    return sum(sizes) + len(GAP) * (len(sizes) - 1)
+
+
+def _shrink(spans: Sequence[Span], width: int) -> list[Span]:
+    """Names give way as long as they can be read, then bars, then names again, and formulas last."""
+    widths = [span.width for span in spans]
+    names = [span.column.kind in NAMES for span in spans]
+    bars = [span.column.kind in BARS for span in spans]
+    floors = [
+        [span.comfortable if name else span.width for span, name in zip(spans, names, strict=True)],
+        [span.least if one else span.width for span, one in zip(spans, bars, strict=True)],
+        [span.least if one else span.width for span, one in zip(spans, names, strict=True)],
+        [span.least for span in spans],
+    ]
+    for floor in floors:
+        while _total(widths) > width and (giving := [i for i, w in enumerate(widths) if w > floor[i]]):
+            widths[max(giving, key=widths.__getitem__)] -= 1
+    return [replace(span, width=width) for span, width in zip(spans, widths, strict=True)]
+
+
+def _row(row: Row, spans: Sequence[Span], ascii_only: bool, *, total: bool = False) -> list[Text]:
+    """A row takes one line, or as many as its longest prose does."""
+    wrapped = [_cell(row.get(span.column.key), span, ascii_only, total) for span in spans]
+    return [
+        _join([(_align(part, span), _style(span, total)) for part, span in zip(parts, spans, strict=True)])
+        for parts in zip_longest(*wrapped, fillvalue="")
+    ]
+
+
+def _cell(value: object, span: Span, ascii_only: bool, total: bool) -> list[str]:
+    if span.column.kind == "bar" and is_number(value):
+        # A total's bar would always be full; the share beside it says so already.
+        return [""] if total else [bar(float(value), span.width, plain=ascii_only)]
+    shown = show(value, span.column.kind)
+    if span.column.kind == "prose":
+        return wrap(shown, span.width) or [""]
+    return [shorten(shown, span.width)]
+
+
+def _style(span: Span, total: bool) -> str:
+    return "bold" if total else span.column.style or ("cyan" if span.column.kind == "bar" else "")
+
+
+def _align(part: str, span: Span) -> str:
+    blank = " " * (span.width - cell_len(part))
+    return part + blank if span.column.left else blank + part
+
+
+def _join(cells: Sequence[tuple[str, str]]) -> Text:
+    # Text, not markup: a layer named "[red]" is printed as it is.
+    line = Text()
+    for number, (part, style) in enumerate(cells):
+        line.append(GAP if number else "").append(part, style=style or None)
+    return line
+
+
+def shorten(name: str, width: int) -> str:
+    """The name with its middle left out where it is wider than `width` terminal columns.
+
+    >>> shorten("backbone.stage3.block7.conv2", 15)
+    'backbon…7.conv2'
+    """
+    if cell_len(name) <= width:
+        return name
+    tail = (width - 1) // 2
+    end = set_cell_size(name[::-1], tail)[::-1]
+    return f"{set_cell_size(name, width - 1 - tail)}…{end}"
+
+
+def _left_out(table: Table, spans: Sequence[Span]) -> list[str]:
+    shown = [span.column for span in spans]
+    gone = [column.title for column in table.columns if column not in shown and column.kind != "bar"]
+    return [f"not shown at this width: {', '.join(gone)}"] if gone else []
