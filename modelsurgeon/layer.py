@@ -86,10 +86,12 @@ class Layer:
         where = size if self.transposed else self.out_size(size)
         return self.weight.size * prod(where) * positions
 
-    def like(self, weight: Array, *, axes: Collection[int] = (), bias: Array | None = None) -> Layer:
+    def like(
+        self, weight: Array, *, axes: Collection[int] = (), bias: Array | None = None, groups: int = 1
+    ) -> Layer:
         """A factor of this layer: it keeps the geometry of `axes` and is neutral on all others.
 
-        The one place where geometry is handed on, so that no stride, padding, dilation or group is lost.
+        The one place where geometry is handed on, so that no stride, padding or dilation is lost.
         """
 
         def keep(values: tuple[Any, ...], neutral: object) -> tuple[Any, ...]:
@@ -99,6 +101,7 @@ class Layer:
             self,
             weight=weight,
             bias=bias,
+            groups=groups,
             stride=keep(self.stride, 1),
             padding=keep(self.padding, (0, 0)),
             dilation=keep(self.dilation, 1),

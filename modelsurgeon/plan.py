@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-Rank = int | tuple[int, int]
+

@@ -1,0 +1,186 @@
+"""What holds for every factorization, over every geometry."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modelsurgeon.factorize import METHODS, Method, compose, relative_error
+from modelsurgeon.layer import Layer, chain_macs, chain_params
+from tests.conv import run, sizes
+from tests.strategies import layers
+
+every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+
+
+def close(a: np.ndarray, b: np.ndarray, tolerance: float = 1e-9) -> bool:
+    return a.shape == b.shape and float(np.linalg.norm(a - b)) <= tolerance * max(
+        1.0, float(np.linalg.norm(b))
+    )
+
+
+def signal(layer: Layer, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(layer.in_channels, *sizes(layer)))
+
+
+@every_method
+@given(layer=layers())
+def test_full_rank_is_exact(method: Method, layer: Layer) -> None:
+    chain = method(layer, method.full_rank(layer))
+    assert relative_error(layer, chain) < 1e-7
+    x = signal(layer)
+    assert close(run(chain, x), run([layer], x), 1e-7)
+
+
+@every_method
+@given(layer=layers(), rank=st.integers(1, 4))
+def test_chain_equals_its_composed_layer(method: Method, layer: Layer, rank: int) -> None:
+    chain = method(layer, rank)
+    x = signal(layer)
+    assert close(run(chain, x), run([compose(chain)], x))
+
+
+@every_method
+@given(layer=layers(), rank=st.integers(1, 4))
+def test_geometry_survives(method: Method, layer: Layer, rank: int) -> None:
+    whole = compose(method(layer, rank))
+    assert whole.weight.shape == layer.weight.shape
+    assert whole.groups == layer.groups
+    assert whole.out_size(sizes(layer)) == layer.out_size(sizes(layer))
+    assert (whole.stride, whole.padding) == (layer.stride, layer.padding)
+
+
+@every_method
+@given(layer=layers())
+def test_error_falls_as_rank_grows(method: Method, layer: Layer) -> None:
+    ranks = [1, 2, 4, 8, 1000]
+    errors = [relative_error(layer, method(layer, rank)) for rank in ranks]
+    slack = (
+        0.03 if method.name == "cp" else 1e-6
+    )  # alternating least squares stops near an optimum, not at it
+    assert all(later <= earlier + slack for earlier, later in pairwise(errors))
+    assert errors[-1] < 1e-7
+
+
+@every_method
+@given(layer=layers())
+def test_predicted_error_is_the_measured_one(method: Method, layer: Layer) -> None:
+    ranks = [method.clip(layer, r) for r in (1, 2, 3)]
+    measured = [relative_error(layer, method(layer, r)) for r in ranks]
+    for promised, found in zip(method.error(layer, ranks), measured, strict=True):
+        assert found <= promised + 1e-6
+        if method.name != "tucker2":  # there the promise is the HOSVD's, and the iteration betters it
+            assert found == pytest.approx(promised, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["svd", "spatial-svd"])
+@given(layer=layers(groups=st.just(1)), rank=st.integers(1, 3))
+def test_error_is_the_tail_of_the_spectrum(name: str, layer: Layer, rank: int) -> None:
+    from modelsurgeon.factorize import spatial, svd
+
+    matrix = {"svd": svd, "spatial-svd": spatial}[name].unfolded(layer)
+    sigma = np.linalg.svd(matrix, compute_uv=False)
+    tail = np.linalg.norm(sigma[rank:]) / np.linalg.norm(sigma)
+    assert relative_error(layer, METHODS[name](layer, rank)) == pytest.approx(tail, abs=1e-7)
+
+
+@every_method
+@given(layer=layers(), rank=st.integers(1, 4))
+def test_sketch_is_the_chain_without_numbers(method: Method, layer: Layer, rank: int) -> None:
+    sketch, chain = method.sketch(layer, rank), method(layer, rank)
+    assert [s.weight.shape for s in sketch] == [c.weight.shape for c in chain]
+    assert chain_params(sketch) == chain_params(chain)
+    assert chain_macs(sketch, sizes(layer)) == chain_macs(chain, sizes(layer))
+
+
+def closed_form(name: str, layer: Layer, r: int) -> int:
+    """Weights of the chain, per group, as the papers give them; r within bounds, no transposition."""
+    out, into, *kernel = (layer.out_channels // layer.groups, *layer.weight.shape[1:])
+    taps, first = int(np.prod(kernel)), kernel[0] if kernel else 1
+    forms = {
+        "svd": r * (into * taps + out),
+        "spatial-svd": r * (into * first + out * taps // first),
+        "tucker2": into * r + r * r * taps + r * out,
+        "cp": r * (into + taps + out) if taps > 1 else r * (into + out),
+    }
+    return layer.groups * forms[name]
+
+
+@every_method
+@given(layer=layers(transposed=st.just(False)))
+def test_params_follow_the_closed_form(method: Method, layer: Layer) -> None:
+    bias = 0 if layer.bias is None else layer.bias.size
+    assert chain_params(method.sketch(layer, 1)) == closed_form(method.name, layer, 1) + bias
+
+
+def test_macs_of_a_strided_layer_count_each_factor_at_its_own_resolution() -> None:
+    layer = Layer(weight=np.ones((8, 6, 3, 3)), stride=(2, 2), padding=((1, 1), (1, 1)))
+    r, big, half = 2, 16, 8
+    expected = {
+        "svd": half * half * r * (6 * 9 + 8),
+        "spatial-svd": half * big * r * 6 * 3 + half * half * r * 8 * 3,
+        "tucker2": big * big * 6 * r + half * half * (r * r * 9 + r * 8),
+        "cp": big * big * 6 * r + half * half * r * (9 + 8),
+    }
+    found = {name: chain_macs(method.sketch(layer, r), (big, big)) for name, method in METHODS.items()}
+    assert found == expected
+
+
+@every_method
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_dtype_is_kept(method: Method, dtype: type) -> None:
+    rng = np.random.default_rng(0)
+    layer = Layer(weight=rng.normal(size=(6, 5, 3, 3)).astype(dtype))
+    assert {link.weight.dtype for link in method(layer, 2)} == {np.dtype(dtype)}
+
+
+@every_method
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e30])
+def test_extreme_weights(method: Method, scale: float) -> None:
+    rng = np.random.default_rng(0)
+    layer = Layer(weight=rng.normal(size=(6, 5, 3, 3)) * scale)
+    chain = method(layer, 1000)
+    assert all(np.isfinite(link.weight).all() for link in chain)
+    assert relative_error(layer, chain) < 1e-6
+
+
+@every_method
+def test_rank_deficient_weights_are_exact_at_their_rank(method: Method) -> None:
+    layer = Layer(weight=np.ones((6, 5, 3, 3), np.float32))
+    assert relative_error(layer, method(layer, 1)) < (2e-2 if method.name == "cp" else 1e-6)
+
+
+@every_method
+@settings(max_examples=20)
+@given(layer=layers())
+def test_same_layer_same_bytes(method: Method, layer: Layer) -> None:
+    once, again = method(layer, 2), method(layer, 2)
+    assert all((a.weight == b.weight).all() for a, b in zip(once, again, strict=True))
+
+
+@every_method
+def test_nan_is_refused(method: Method) -> None:
+    from modelsurgeon.errors import UnsupportedLayer
+
+    weight = np.ones((4, 4, 3, 3))
+    weight[0, 0, 0, 0] = np.nan
+    with pytest.raises(UnsupportedLayer, match="NaN or Inf"):
+        method(Layer(weight=weight), 2)
+
+
+@every_method
+def test_rank_zero_is_refused(method: Method) -> None:
+    with pytest.raises(ValueError, match="at least 1 is needed"):
+        method(Layer(weight=np.ones((4, 4, 3, 3))), 0)
+
+
+def test_only_tucker_takes_a_pair() -> None:
+    layer = Layer(weight=np.random.default_rng(0).normal(size=(8, 6, 3, 3)))
+    chain = METHODS["tucker2"](layer, (3, 2))
+    assert [link.weight.shape for link in chain] == [(2, 6, 1, 1), (3, 2, 3, 3), (8, 3, 1, 1)]
+    with pytest.raises(ValueError, match="svd takes one rank"):
+        METHODS["svd"](layer, (3, 2))
