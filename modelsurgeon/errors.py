@@ -6,7 +6,9 @@
     ├── BadPlan            a plan that names no layer, method or rank of ours
     ├── UnsupportedLayer   this method has no form for this layer
     ├── UnknownShape       a size is needed that the model doesn't fix
+    ├── Unreachable        no choice of ranks meets the budget
     ├── Unavailable        a provider or an optional package is missing here
+    ├── Unwritable         an output that can't be written where it was asked for
     └── ToleranceExceeded  the outputs differ by more than was allowed
 
 Every message says what was found, what was needed, and what to do.
@@ -38,8 +40,16 @@ class UnknownShape(SurgeryError):
     """A size is needed that the model doesn't fix."""
 
 
+class Unreachable(SurgeryError):
+    """No choice of ranks meets the budget."""
+
+
 class Unavailable(SurgeryError):
     """A provider or an optional package is missing on this machine."""
+
+
+class Unwritable(SurgeryError):
+    """An output that can't be written where it was asked for."""
 
 
 class ToleranceExceeded(SurgeryError):
