@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from modelsurgeon.layer import Layer
-from modelsurgeon.plan import Rank
+from modelsurgeon.errors import BadPlan, UnsupportedLayer
+from modelsurgeon.factorize import METHODS, Rank, relative_error
+from modelsurgeon.layer import Layer, chain_macs, chain_params
+from modelsurgeon.plan import Plan, Step
+
+Call = tuple[tuple[int, ...], int]
 
 
 class Site(Protocol):
@@ -22,12 +26,12 @@ class Site(Protocol):
         """The layer as it stands there now; its weight is read when asked for."""
 
     @property
-    def size(self) -> tuple[int, ...]:
-        """Spatial input size, one number per kernel axis; where the model leaves it open, a stated default."""
+    def calls(self) -> Sequence[Call]:
+        """Every use of the layer: its spatial input size, and the positions it is applied at besides.
 
-    @property
-    def positions(self) -> int:
-        """How often the layer is applied: batch size times leading axes times the nodes that share it."""
+        Positions are the batch size, or the leading axes of a fully connected layer. What the model leaves
+        open is at its stated default.
+        """
 
     def replace(self, chain: Sequence[Layer]) -> None:
         """Put the layers of `chain`, in order, where the one layer stood."""
@@ -47,3 +51,43 @@ class Edit:
     params_after: int | None = None
     error: float | None = None
     skipped: str | None = None
+
+
+def macs(chain: Sequence[Layer], calls: Sequence[Call]) -> int:
+    """MACs of a chain over all its calls."""
+    return sum(chain_macs(chain, size, positions) for size, positions in calls)
+
+
+def apply(plan: Plan, sites: Sequence[Site]) -> list[Edit]:
+    """Do what the plan says at every site it names; one `Edit` a step, in the order of the sites.
+
+    A plan is an order: a step is carried out even where its chain costs more than the layer, and its edit
+    shows both costs. Raises BadPlan for a layer that no site has.
+    """
+    known = {site.name: site for site in sites}
+    if odd := [name for name in plan if name not in known]:
+        raise BadPlan(
+            f"layer {odd[0]!r} can't be replaced in this model: it has no such layer, or it is skipped"
+        )
+    return [_replaced(site, plan[site.name]) for site in sites if site.name in plan]
+
+
+def _replaced(site: Site, step: Step) -> Edit:
+    layer = site.layer
+    method = METHODS[step.method]
+    try:
+        chain = method(layer, step.rank)
+    except UnsupportedLayer as error:
+        return Edit(layer=site.name, method=step.method, rank=step.rank, skipped=str(error))
+    edit = Edit(
+        layer=site.name,
+        method=step.method,
+        rank=method.clip(layer, step.rank),
+        macs_before=macs([layer], site.calls),
+        macs_after=macs(chain, site.calls),
+        params_before=layer.params,
+        params_after=chain_params(chain),
+        error=relative_error(layer, chain),
+    )
+    site.replace(chain)
+    return edit

@@ -142,4 +142,5 @@ CP = Method[int](
     factors=factors,
     bound=bound,
     errors=errors,
+    one_pass=False,
 )

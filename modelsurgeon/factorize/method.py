@@ -34,7 +34,8 @@ class Method(Generic[R]):
     """One factorization; call it with a layer and a rank to get the chain.
 
     outline, factors: the chain's shapes and its weights, for a layer without groups and a rank within bounds.
-    full_rank: the smallest rank at which the chain is exact. errors: see `Method.error`.
+    bound: the smallest rank at which the chain is exact. errors: relative error of the weight at each rank.
+    one_pass: the errors of all ranks cost little more than that of one.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Method(Generic[R]):
     factors: Callable[[Layer, R], list[Array]]
     bound: Callable[[Layer], R]
     errors: Callable[[Layer, Sequence[R]], list[float]]
+    one_pass: bool = True
 
     def __call__(self, layer: Layer, rank: Rank) -> list[Layer]:
         """The chain that approximates `layer`, in the layer's own dtype; a rank above full is full."""
@@ -86,7 +88,7 @@ class Method(Generic[R]):
         return clipped  # type: ignore[no-any-return]
 
     def error(self, layer: Layer, ranks: Sequence[Rank]) -> list[float]:
-        """Relative error of the weight (Frobenius) at each of `ranks`, as far as possible from one pass."""
+        """Relative error of the weight (Frobenius) at each of `ranks`, over all groups."""
         clipped = [self.clip(layer, rank) for rank in ranks]
         parts = split_groups(layer)
         squares = np.array([[_square(p) * e**2 for e in self.errors(p, clipped)] for p in parts])

@@ -1,0 +1,93 @@
+"""One candidate per layer under a budget for the whole net.
+
+Minimise the sum of damages with the sum of costs within the budget. A Lagrangian (damage + price * cost, the
+price found by bisection) is solved layer by layer; it misses points off the convex hull, so what it leaves of
+the budget is spent greedily.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from modelsurgeon.errors import Unreachable
+from modelsurgeon.factorize import Rank
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One way to treat a layer. `method` is None where the layer stays as it is.
+
+    macs, params: of the chain. damage: its predicted share in the error of the net.
+    """
+
+    method: str | None = None
+    rank: Rank | None = None
+    macs: int
+    params: int
+    damage: float = 0.0
+
+
+Cost = Callable[[Candidate], int]
+Choice = dict[str, Candidate]
+
+
+def select(candidates: Mapping[str, Sequence[Candidate]], budget: float, cost: Cost) -> Choice:
+    """The candidate of each layer with the least damage in all, their cost within `budget`.
+
+    Raises Unreachable where even the cheapest candidates cost more.
+    """
+    cheapest = _priced(candidates, float("inf"), cost)
+    if _total(cheapest, cost) > budget:
+        raise Unreachable(
+            f"the cheapest choice costs {_total(cheapest, cost):,}, {budget:,.0f} was asked for: "
+            "allow more, or leave fewer layers out"
+        )
+    return _spend(_bisect(candidates, budget, cost), candidates, budget, cost)
+
+
+def _priced(candidates: Mapping[str, Sequence[Candidate]], price: float, cost: Cost) -> Choice:
+    """The best of each layer where a unit of cost is worth `price` in damage."""
+
+    def value(c: Candidate) -> tuple[float, float]:
+        return (cost(c), c.damage) if price == float("inf") else (c.damage + price * cost(c), cost(c))
+
+    return {layer: min(options, key=value) for layer, options in candidates.items()}
+
+
+def _bisect(candidates: Mapping[str, Sequence[Candidate]], budget: float, cost: Cost) -> Choice:
+    """The dearest of the Lagrangian's choices within the budget, over all prices."""
+    low, high, best = 0.0, 1e-12, _priced(candidates, float("inf"), cost)
+    while _total(_priced(candidates, high, cost), cost) > budget and high < 1e12:
+        low, high = high, high * 10
+    for _ in range(60):
+        price = (low + high) / 2
+        choice = _priced(candidates, price, cost)
+        if _total(choice, cost) > budget:
+            low = price
+        else:
+            high, best = price, choice
+    return best
+
+
+def _spend(
+    choice: Choice, candidates: Mapping[str, Sequence[Candidate]], budget: float, cost: Cost
+) -> Choice:
+    """Upgrade layers, the most damage saved per cost first, as long as the budget allows one."""
+    choice = dict(choice)
+    while True:
+        left = budget - _total(choice, cost)
+        upgrades = [
+            ((choice[layer].damage - c.damage) / max(1, cost(c) - cost(choice[layer])), layer, c)
+            for layer, options in candidates.items()
+            for c in options
+            if c.damage < choice[layer].damage and cost(c) - cost(choice[layer]) <= left
+        ]
+        if not upgrades:
+            return choice
+        _, layer, c = max(upgrades, key=lambda u: u[0])
+        choice[layer] = c
+
+
+def _total(choice: Choice, cost: Cost) -> int:
+    return sum(map(cost, choice.values()))
