@@ -1,3 +1,82 @@
-"""modelsurgeon: static inspection and low-rank surgery of neural networks."""
+"""modelsurgeon: static inspection and low-rank surgery of neural networks.
+
+Nothing heavy is imported before it is used: each public name is looked up on first access.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from modelsurgeon import factorize as factorize
+    from modelsurgeon.compress import Result as Result
+    from modelsurgeon.compress import compress as compress
+    from modelsurgeon.doors import compare as compare
+    from modelsurgeon.doors import info as info
+    from modelsurgeon.doors import load as load
+    from modelsurgeon.doors import save as save
+    from modelsurgeon.errors import BadData as BadData
+    from modelsurgeon.errors import BadModel as BadModel
+    from modelsurgeon.errors import BadPlan as BadPlan
+    from modelsurgeon.errors import SurgeryError as SurgeryError
+    from modelsurgeon.errors import ToleranceExceeded as ToleranceExceeded
+    from modelsurgeon.errors import Unavailable as Unavailable
+    from modelsurgeon.errors import UnknownShape as UnknownShape
+    from modelsurgeon.errors import UnsupportedLayer as UnsupportedLayer
+    from modelsurgeon.layer import Layer as Layer
+    from modelsurgeon.plan import Plan as Plan
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "compare": "doors",
+    "compress": "compress",
+    "factorize": None,
+    "info": "doors",
+    "load": "doors",
+    "save": "doors",
+    "BadData": "errors",
+    "BadModel": "errors",
+    "BadPlan": "errors",
+    "Layer": "layer",
+    "Plan": "plan",
+    "Result": "compress",
+    "SurgeryError": "errors",
+    "ToleranceExceeded": "errors",
+    "Unavailable": "errors",
+    "UnknownShape": "errors",
+    "UnsupportedLayer": "errors",
+}
+__all__ = [*sorted(_HOMES), "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    """Import the public name `name` from the module where it lives."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = _HOMES[name]
+    if home is None:
+        return import_module(f"{__name__}.{name}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names, whether they are loaded yet or not."""
+    return sorted(__all__)
+
+
+class _Package(ModuleType):
+    """Keeps `modelsurgeon.compress` and `.compare` functions, whoever imports the modules of these names."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Importing a submodule binds it here: let that not hide the function of the same name."""
+        if not (isinstance(value, ModuleType) and _HOMES.get(name)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

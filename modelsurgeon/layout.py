@@ -21,7 +21,7 @@ NAMES, BARS = ("text", "prose"), ("bar",)
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """A column with its width, at first the one that shows everything, and the least that it can live with."""
+    """A column with its width (at first the one that shows everything) and the least it can live with."""
 
     column: Column
     width: int
