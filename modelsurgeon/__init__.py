@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from modelsurgeon.errors import Unavailable as Unavailable
     from modelsurgeon.errors import UnknownShape as UnknownShape
     from modelsurgeon.errors import UnsupportedLayer as UnsupportedLayer
+    from modelsurgeon.errors import Unwritable as Unwritable
     from modelsurgeon.layer import Layer as Layer
     from modelsurgeon.plan import Plan as Plan
 
@@ -49,6 +50,7 @@ _HOMES = {
     "Unavailable": "errors",
     "UnknownShape": "errors",
     "UnsupportedLayer": "errors",
+    "Unwritable": "errors",
 }
 __all__ = [*sorted(_HOMES), "__version__"]
 

@@ -129,6 +129,8 @@ def plain(value: object) -> object:
         return [plain(item) for item in value]
     if value is None or isinstance(value, (str, bool)):
         return value
+    if callable(tolist := getattr(value, "tolist", None)):  # a numpy scalar or array
+        return plain(tolist())
     if isinstance(value, Integral):
         return int(value)
     if is_number(value):

@@ -111,7 +111,11 @@ class Table:
         )
         body = "\n".join(f"<tr>{_html_cells(row, self.columns)}</tr>" for row in self.rows)
         caption = f"<caption>{_html(self.title)}</caption>\n" if self.title else ""
-        foot = f"<tfoot><tr>{_html_cells(self.total, self.columns)}</tr></tfoot>\n" if self.total else ""
+        foot = (
+            f"<tfoot><tr>{_html_cells(self.total, self.columns, bars=False)}</tr></tfoot>\n"
+            if self.total
+            else ""
+        )
         notes = "".join(f'\n<p class="note">{_html(note)}</p>' for note in self.notes)
         return (
             f'<div class="scroll"><table>\n{caption}<thead><tr>{head}</tr></thead>\n'
@@ -146,7 +150,7 @@ def _markdown_escape(text: str) -> str:
 
 def _markdown_cell(row: Row, column: Column) -> str:
     value = row.get(column.key)
-    if column.kind == "bar" and isinstance(value, (int, float)):
+    if column.kind == "bar" and cells.is_number(value):
         return cells.bar(value, BAR_WIDTH)
     return _markdown_escape(cells.show(value, column.kind))
 
@@ -161,16 +165,18 @@ def _html(text: str) -> str:
 
 
 def _align(column: Column) -> str:
-    return "" if column.left else ' class="number"'
+    """The class of a cell, by which the page aligns and wraps it."""
+    return f' class="{column.kind if column.left else "number"}"'
 
 
-def _html_cells(row: Row, columns: Sequence[Column]) -> str:
-    return "".join(f"<td{_align(column)}>{_html_cell(row, column)}</td>" for column in columns)
+def _html_cells(row: Row, columns: Sequence[Column], *, bars: bool = True) -> str:
+    shown = ("" if column.kind == "bar" and not bars else _html_cell(row, column) for column in columns)
+    return "".join(f"<td{_align(column)}>{cell}</td>" for column, cell in zip(columns, shown, strict=True))
 
 
 def _html_cell(row: Row, column: Column) -> str:
     value = row.get(column.key)
-    if column.kind == "bar" and isinstance(value, (int, float)):
+    if column.kind == "bar" and cells.is_number(value):
         share = 100 * min(max(value, 0.0), 1.0)
-        return f'<span class="bar"><span style="width:{share:.1f}%"></span></span>'
+        return f'<span class="rail"><span style="width:{share:.1f}%"></span></span>'
     return html.escape(cells.show(value, column.kind))
