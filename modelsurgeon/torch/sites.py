@@ -1,0 +1,141 @@
+"""Where the layers of a torch module stand, and how a chain takes a layer's place.
+
+A module that is registered under several names is one layer: it is named by the first of them, and replaced
+under all. What can't be replaced without changing the model is left alone, with the reason in an `Edit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from modelsurgeon.layer import Layer
+from modelsurgeon.surgery import Call, Edit
+from modelsurgeon.torch.call import Example
+from modelsurgeon.torch.layers import KINDS, layer_of, module_of, why_not
+from modelsurgeon.torch.watch import watch
+
+SIZES = ((), (128,), (224, 224), (128, 128, 128))  # by kernel axes, where no example tells
+KIND_NAMES = frozenset(kind.__name__ for kind in KINDS)
+# Their own forwards hand the weights of the modules inside them to one fused function.
+READERS = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchSite:
+    """A place where a torch module computes a linear layer.
+
+    module: the module that was found; it stays whole when something else takes its place.
+    owners: every parent that holds it, and the name there. calls: as in `surgery.Site`.
+    """
+
+    name: str
+    module: nn.Module
+    owners: Sequence[tuple[nn.Module, str]]
+    calls: Sequence[Call]
+
+    @property
+    def layer(self) -> Layer:
+        """The layer that was found; its arrays are copied from the module."""
+        return layer_of(self.module)
+
+    def replace(self, chain: Sequence[Layer]) -> None:
+        """Put new modules where the old one stood: an nn.Sequential, or for a chain of one just that one.
+
+        They are trainable, and take over dtype, device, `requires_grad` and the training flag. An optimizer
+        that holds the old parameters has to be made anew.
+        """
+        links = [module_of(layer, self.module) for layer in chain]
+        new = links[0] if len(links) == 1 else nn.Sequential(*links).train(self.module.training)
+        for parent, child in self.owners:
+            parent.register_module(child, new)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    paths: list[str]
+    owners: list[tuple[nn.Module, str]]
+
+
+def sites(module: nn.Module, *, example: Example | None = None) -> tuple[list[TorchSite], list[Edit]]:
+    """The layers of `module` that can be replaced, and those that are left alone with the reason.
+
+    example: what forward takes, see `call.bind`. It is run once, in eval mode without gradients, to see how
+    often and at which sizes each layer is used; weights, buffers and modes stay as they are. Without it
+    every layer is taken to be called once, at `SIZES`. Raises BadData where the example doesn't fit.
+    """
+    places = _places(module)
+    reasons = _reasons(module, places)
+    parts = [part for part in places if part not in reasons]
+    calls: Mapping[nn.Module, Sequence[Call]] = {part: [_default_call(part)] for part in parts}
+    if example is not None:
+        seen = watch(module, example, parts)
+        calls, reasons = seen.calls, reasons | seen.reasons
+    found = [
+        TorchSite(name=place.paths[0], module=part, owners=place.owners, calls=calls[part])
+        for part, place in places.items()
+        if part not in reasons
+    ]
+    names = {part: place.paths[0] or type(part).__name__ for part, place in places.items()}
+    return found, [Edit(layer=names[part], skipped=reasons[part]) for part in places if part in reasons]
+
+
+def _places(root: nn.Module) -> dict[nn.Module, _Place]:
+    """Every module that is a layer by its class, or was made from one."""
+    modules = dict(root.named_modules(remove_duplicate=False))
+    places: dict[nn.Module, _Place] = {}
+    for path, part in modules.items():
+        if isinstance(part, KINDS) or _made_from_layer(part):
+            place = places.setdefault(part, _Place(paths=[], owners=[]))
+            parent, _, child = path.rpartition(".")
+            place.paths.append(path)
+            if path:
+                place.owners.append((modules[parent], child))
+    return places
+
+
+def _made_from_layer(part: nn.Module) -> bool:
+    """Scripted, quantized or quantization-aware: no Linear or Conv of torch.nn any more, but called so."""
+    scripted = part.original_name if isinstance(part, torch.jit.ScriptModule) else None
+    quantized = "quantized" in type(part).__module__ and type(part).__name__ in KIND_NAMES
+    return quantized or scripted in KIND_NAMES
+
+
+def _reasons(root: nn.Module, places: Mapping[nn.Module, _Place]) -> dict[nn.Module, str]:
+    holders = _holders(root)
+    checks: Sequence[Callable[[nn.Module], str | None]] = (
+        lambda part: None if places[part].owners else "it is the whole model: put it into an nn.Sequential",
+        why_not,
+        lambda part: _tied(part, holders),
+        lambda part: _read_by_owner(places[part]),
+    )
+    found = {part: next(filter(None, (check(part) for check in checks)), None) for part in places}
+    return {part: reason for part, reason in found.items() if reason is not None}
+
+
+def _holders(root: nn.Module) -> dict[int, list[str]]:
+    """Parameter, by identity -> paths of the distinct modules that hold it."""
+    holders: dict[int, list[str]] = {}
+    for path, part in root.named_modules():
+        for value in part.parameters(recurse=False):
+            holders.setdefault(id(value), []).append(path)
+    return holders
+
+
+def _tied(part: nn.Module, holders: Mapping[int, Sequence[str]]) -> str | None:
+    for value in part.parameters(recurse=False):
+        if len(paths := holders[id(value)]) > 1:
+            return f"its weight or bias belongs to several modules: {', '.join(paths)}"
+    return None
+
+
+def _read_by_owner(place: _Place) -> str | None:
+    reader = next((parent for parent, _ in place.owners if isinstance(parent, READERS)), None)
+    return None if reader is None else f"{type(reader).__name__} reads its weight by itself"
+
+
+def _default_call(part: nn.Module) -> Call:
+    return SIZES[0 if isinstance(part, nn.Linear) else len(part.kernel_size)], 1  # type: ignore[arg-type]
