@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from numbers import Integral, Real
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal, SupportsFloat, TypeGuard
 
 Kind = Literal["text", "prose", "int", "count", "bytes", "percent", "bar", "float", "shape"]
 
@@ -129,10 +129,13 @@ def plain(value: object) -> object:
         return [plain(item) for item in value]
     if value is None or isinstance(value, (str, bool)):
         return value
-    if callable(tolist := getattr(value, "tolist", None)):  # a numpy scalar or array
-        return plain(tolist())
+    if is_number(value):
+        return _plain_number(value)
+    # A numpy array or truth value turns itself into plain values.
+    return plain(value.tolist()) if hasattr(value, "tolist") else str(value)
+
+
+def _plain_number(value: SupportsFloat) -> float | None:
     if isinstance(value, Integral):
         return int(value)
-    if is_number(value):
-        return float(value) if isfinite(value) else None
-    return str(value)
+    return float(value) if isfinite(value) else None
