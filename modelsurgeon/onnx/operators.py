@@ -1,0 +1,206 @@
+"""Conv, ConvTranspose, Gemm and MatMul: read as a layer, written from a layer.
+
+| operator | weight in the file | bias |
+|---|---|---|
+| Conv | (out, in / groups, *kernel), as ours | third input |
+| ConvTranspose | (in, out / groups, *kernel) | third input |
+| Gemm | (in, out), or (out, in) with transB; times alpha | third input, times beta |
+| MatMul | (in, out) on the right, (out, in) on the left | none; an Add follows where one is written |
+
+Source: ONNX operator specification, opset 1 to 24.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from modelsurgeon.errors import UnsupportedLayer
+from modelsurgeon.layer import Array, Layer, Padding
+from modelsurgeon.onnx.weights import constant
+from modelsurgeon.surgery import Call
+
+Size = tuple[int, ...]
+ASSUMED = 64  # of each spatial axis where not even the symbols of a map's size are known
+
+LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+def weight_place(node: ir.Node) -> int:
+    """Which input holds the weight; the other of the first two is the data."""
+    left = (
+        node.op_type == "MatMul" and constant(node.inputs[1]) is None and constant(node.inputs[0]) is not None
+    )
+    return 0 if left else 1
+
+
+def read(node: ir.Node, size: Size | None) -> Layer:
+    """The layer that a node applies.
+
+    size: shape of the data input where the model fixes it; only automatic padding asks for it.
+    Raises UnsupportedLayer: its message is the reason to leave the node alone.
+    """
+    weight = constant(node.inputs[weight_place(node)])
+    if weight is None:
+        raise UnsupportedLayer("its weight is computed at run time")
+    if node.op_type == "MatMul":
+        return _read_matmul(node, weight)
+    if node.op_type == "Gemm":
+        return _read_gemm(node, weight)
+    return _read_conv(node, weight, size)
+
+
+def call(node: ir.Node, layer: Layer, shape: Size | None) -> Call:
+    """Spatial input size and positions of one use; shape: of the data input, at stated defaults."""
+    n = len(layer.kernel)
+    if shape is None:
+        return (ASSUMED,) * n, 1
+    if node.op_type in ("Conv", "ConvTranspose"):
+        return shape[-n:], shape[0]
+    return (), prod(shape) // max(1, layer.in_channels)
+
+
+def stored(node: ir.Node, layer: Layer) -> Array:
+    """The layer's weight as the operator of `node` keeps it."""
+    if layer.transposed:
+        return _swapped(layer.weight, layer.groups)
+    if node.op_type == "MatMul" and weight_place(node) == 1:
+        return layer.weight.T
+    return layer.weight
+
+
+def write(node: ir.Node, layer: Layer, x: ir.Value, weight: ir.Value, bias: ir.Value | None) -> list[ir.Node]:
+    """Nodes that apply the layer to `x`, of the operator that `node` has; the last one's output is theirs."""
+    inputs = [x, weight] if bias is None else [x, weight, bias]
+    if node.op_type == "Gemm":
+        return [ir.node("Gemm", inputs, {"transB": 1})]
+    if node.op_type == "MatMul":
+        return _write_matmul(node, x, weight, bias)
+    return [ir.node("ConvTranspose" if layer.transposed else "Conv", inputs, _attributes(layer))]
+
+
+def _read_conv(node: ir.Node, weight: Array, size: Size | None) -> Layer:
+    groups = _int(node, "group", 1)
+    transposed = node.op_type == "ConvTranspose"
+    kernel = weight.shape[2:]
+    stride = _ints(node, "strides") or (1,) * len(kernel)
+    dilation = _ints(node, "dilations") or (1,) * len(kernel)
+    grown = _ints(node, "output_padding") or (0,) * len(kernel)
+    if transposed and "output_shape" in node.attributes:
+        raise UnsupportedLayer("its padding follows from output_shape and the input's size")
+    return Layer(
+        weight=_swapped(weight, groups) if transposed else weight,
+        bias=_constant_bias(node),
+        stride=stride,
+        padding=_padding(node, kernel, stride, dilation, grown, size),
+        dilation=dilation,
+        groups=groups,
+        transposed=transposed,
+        output_padding=grown if transposed else (),
+    )
+
+
+def _swapped(weight: Array, groups: int) -> Array:
+    """(a, b / groups, *kernel) to (b, a / groups, *kernel): the two layouts of a transposed convolution."""
+    a, b, *kernel = weight.shape
+    blocks = weight.reshape(groups, a // groups, b, *kernel)
+    return np.swapaxes(blocks, 1, 2).reshape(groups * b, a // groups, *kernel)
+
+
+def _padding(
+    node: ir.Node, kernel: Size, stride: Size, dilation: Size, grown: Size, size: Size | None
+) -> Padding:
+    mode = node.attributes["auto_pad"].as_string() if "auto_pad" in node.attributes else "NOTSET"
+    n = len(kernel)
+    if mode == "NOTSET":
+        pads = _ints(node, "pads") or (0,) * (2 * n)
+        return tuple(zip(pads[:n], pads[n:], strict=True))
+    if mode == "VALID":
+        return ((0, 0),) * n
+    if node.op_type == "ConvTranspose":
+        taken = [d * (k - 1) + 1 + g - s for k, s, d, g in zip(kernel, stride, dilation, grown, strict=True)]
+        if min(taken) < 0:
+            raise UnsupportedLayer(f"automatic padding {mode} would have to add to the output")
+    else:
+        taken = _same(kernel, stride, dilation, size)
+    halves = [(t // 2, t - t // 2) for t in taken]
+    return tuple(h if mode == "SAME_UPPER" else h[::-1] for h in halves)
+
+
+def _same(kernel: Size, stride: Size, dilation: Size, size: Size | None) -> list[int]:
+    """Padding in all, per axis, that makes the output ceil(input / stride)."""
+    spans = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    if max(stride) == 1:
+        return [span - 1 for span in spans]
+    if size is None:
+        raise UnsupportedLayer("automatic padding at a stride, on a map whose size the model leaves open")
+    spatial = size[len(size) - len(kernel) :]
+    return [
+        max(0, (-(-n // s) - 1) * s + span - n) for n, s, span in zip(spatial, stride, spans, strict=True)
+    ]
+
+
+def _read_gemm(node: ir.Node, weight: Array) -> Layer:
+    if _int(node, "transA", 0):
+        raise UnsupportedLayer("its data is transposed (transA)")
+    weight = weight if _int(node, "transB", 0) else weight.T
+    return Layer(weight=_scaled(node, "alpha", weight), bias=_gemm_bias(node, len(weight)))
+
+
+def _gemm_bias(node: ir.Node, out: int) -> Array | None:
+    bias = _constant_bias(node)
+    if bias is None:
+        return None
+    if bias.size not in (1, out) or bias.shape[-1:] not in ((), (1,), (out,)):
+        raise UnsupportedLayer(f"its bias of shape {bias.shape} differs from row to row")
+    return _scaled(node, "beta", np.broadcast_to(bias.reshape(-1), (out,)))
+
+
+def _scaled(node: ir.Node, attribute: str, array: Array) -> Array:
+    factor = node.attributes[attribute].as_float() if attribute in node.attributes else 1.0
+    scaled: Array = array if factor == 1.0 else (array * factor).astype(array.dtype)
+    return scaled
+
+
+def _read_matmul(node: ir.Node, weight: Array) -> Layer:
+    if weight.ndim != 2:
+        raise UnsupportedLayer(f"its weight of shape {weight.shape} is no single matrix")
+    return Layer(weight=weight if weight_place(node) == 0 else weight.T)
+
+
+def _write_matmul(node: ir.Node, x: ir.Value, weight: ir.Value, bias: ir.Value | None) -> list[ir.Node]:
+    left = weight_place(node) == 0
+    product = ir.node("MatMul", [weight, x] if left else [x, weight])
+    return [product] if bias is None else [product, ir.node("Add", [product.outputs[0], bias])]
+
+
+def _attributes(layer: Layer) -> dict[str, Any]:
+    begins, ends = zip(*layer.padding, strict=True)
+    attributes: dict[str, Any] = {
+        "kernel_shape": layer.kernel,
+        "strides": layer.stride,
+        "pads": begins + ends,
+        "dilations": layer.dilation,
+        "group": layer.groups,
+    }
+    return attributes | ({"output_padding": layer.output_padding} if layer.transposed else {})
+
+
+def _constant_bias(node: ir.Node) -> Array | None:
+    if len(node.inputs) < 3 or node.inputs[2] is None:
+        return None
+    bias = constant(node.inputs[2])
+    if bias is None:
+        raise UnsupportedLayer("its bias is computed at run time or is a graph input")
+    return bias
+
+
+def _int(node: ir.Node, name: str, default: int) -> int:
+    return node.attributes[name].as_int() if name in node.attributes else default
+
+
+def _ints(node: ir.Node, name: str) -> Size | None:
+    return tuple(node.attributes[name].as_ints()) if name in node.attributes else None

@@ -1,0 +1,233 @@
+"""Where linear layers stand in a graph, and how a chain takes their place.
+
+Nodes that apply one weight in the same way are one site: the weight is factorized once, and its factors are
+shared as the weight was. What can't be replaced is an `Edit` with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from modelsurgeon.errors import UnsupportedLayer
+from modelsurgeon.layer import Array, Layer
+from modelsurgeon.onnx import operators, shapes
+from modelsurgeon.onnx.names import layer_names, nodes_of
+from modelsurgeon.onnx.operators import LINEAR, Size, weight_place
+from modelsurgeon.onnx.weights import constant, root
+from modelsurgeon.surgery import Call, Edit
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OnnxSite:
+    """Nodes of the main graph that apply one layer.
+
+    sizes: shapes of their data inputs, where the model fixes them. taken: names in use.
+    """
+
+    name: str
+    graph: ir.Graph
+    nodes: Sequence[ir.Node]
+    sizes: Sequence[Size | None]
+    calls: Sequence[Call]
+    taken: set[str] = field(repr=False)
+
+    @property
+    def layer(self) -> Layer:
+        """The layer as it stands; a weight in external data is mapped, and read where it is used."""
+        return operators.read(self.nodes[0], self.sizes[0])
+
+    def replace(self, chain: Sequence[Layer]) -> None:
+        """Put the chain in place of every node; its weights are stored once."""
+        first = self.nodes[0]
+        names = [self.name] if len(chain) == 1 else [f"{self.name}.{i}" for i in range(len(chain))]
+        stored = [
+            (self._store(f"{name}.weight", operators.stored(first, link)), self._bias(f"{name}.bias", link))
+            for name, link in zip(names, chain, strict=True)
+        ]
+        for node in self.nodes:
+            self._rewrite(node, chain, names, stored)
+
+    def _rewrite(
+        self,
+        node: ir.Node,
+        chain: Sequence[Layer],
+        names: Sequence[str],
+        stored: Sequence[tuple[ir.Value, ir.Value | None]],
+    ) -> None:
+        x = _data(node)
+        new: list[ir.Node] = []
+        for name, link, (weight, bias) in zip(names, chain, stored, strict=True):
+            for made in operators.write(node, link, x, weight, bias):
+                x = made.outputs[0]
+                made.name, x.name = _free(name, self.taken), _free(f"{name}.out", self.taken)
+                made.metadata_props.update(node.metadata_props)
+                new.append(made)
+        x.shape, x.type = node.outputs[0].shape, node.outputs[0].type
+        ir.convenience.replace_nodes_and_values(self.graph, node, [node], new, list(node.outputs), [x])
+
+    def _store(self, name: str, array: Array) -> ir.Value:
+        tensor = ir.tensor(np.ascontiguousarray(array), name=_free(name, self.taken))
+        value = ir.Value(
+            name=tensor.name,
+            shape=ir.Shape(array.shape),
+            type=ir.TensorType(tensor.dtype),
+            const_value=tensor,
+        )
+        self.graph.register_initializer(value)
+        return value
+
+    def _bias(self, name: str, link: Layer) -> ir.Value | None:
+        """The bias that the node already has, where it is that of the link."""
+        if link.bias is None:
+            return None
+        old = self.nodes[0].inputs[2] if len(self.nodes[0].inputs) > 2 else None
+        array = constant(old)
+        return old if array is not None and np.array_equal(array, link.bias) else self._store(name, link.bias)
+
+
+def editable(model: ir.Model) -> ir.Model:
+    """A copy to operate on; tensors are shared with `model`, which stays as it is.
+
+    IR version 3 lists initializers among the graph's inputs; from version 4 on they stand on their own.
+    """
+    copy = model.clone()
+    if copy.ir_version < 4:
+        copy.ir_version = 4
+        kept = shapes.data_inputs(copy)
+        copy.graph.inputs.clear()
+        copy.graph.inputs.extend(kept)
+    return copy
+
+
+def sites(model: ir.Model, measured: ir.Model | None = None) -> tuple[list[OnnxSite], list[Edit]]:
+    """Every layer of an editable model that can be replaced, and, as edits, those that can't and why.
+
+    measured: the model with shapes inferred and, as far as the user wishes, bound (`shapes.bound`).
+    """
+    names = layer_names(model)
+    taken = {v.name for n in nodes_of(model) for v in n.outputs if v.name} | set(model.graph.initializers)
+    taken |= {v.name for v in model.graph.inputs if v.name} | {n.name for n in nodes_of(model) if n.name}
+    fixed, assumed = _sizes(shapes.bound(model), defaults=False), _sizes(measured or shapes.bound(model))
+    found: list[OnnxSite] = []
+    skipped: list[Edit] = []
+    for group in _groups(model):
+        name = names[group[0]]
+        try:
+            layer = _replaceable(model, group, fixed)
+        except UnsupportedLayer as reason:
+            skipped += [Edit(layer=names[node], skipped=str(reason)) for node in group]
+            continue
+        data = [_data(node) for node in group]
+        found.append(
+            OnnxSite(
+                name=name,
+                graph=model.graph,
+                nodes=group,
+                sizes=[fixed.get(_name(x)) for x in data],
+                calls=[
+                    operators.call(n, layer, assumed.get(_name(x))) for n, x in zip(group, data, strict=True)
+                ],
+                taken=taken,
+            )
+        )
+    return found, skipped
+
+
+def _groups(model: ir.Model) -> list[list[ir.Node]]:
+    """Linear nodes in file order; those that share a constant weight are together."""
+    groups: dict[object, list[ir.Node]] = {}
+    for node in nodes_of(model):
+        if node.op_type in LINEAR and not node.domain:
+            groups.setdefault(root(node.inputs[weight_place(node)]) or node, []).append(node)
+    return list(groups.values())
+
+
+def _replaceable(model: ir.Model, group: Sequence[ir.Node], fixed: dict[str, Size]) -> Layer:
+    """The layer that all nodes of a group apply; UnsupportedLayer with the reason where there isn't one."""
+    for node in group:
+        _check_place(model, node)
+    weight = root(group[0].inputs[weight_place(group[0])])
+    if weight is None:
+        raise UnsupportedLayer(_why_not_constant(group[0]))
+    _check_uses(weight, set(group))
+    layers = [operators.read(n, fixed.get(_name(_data(n)))) for n in group]
+    _check_type(layers[0])
+    if len({_use(node, layer) for node, layer in zip(group, layers, strict=True)}) > 1:
+        raise UnsupportedLayer("its weight is shared by nodes that apply it in different ways")
+    return layers[0]
+
+
+def _check_place(model: ir.Model, node: ir.Node) -> None:
+    if node.graph is not model.graph:
+        raise UnsupportedLayer("it stands in a subgraph or function, not in the main graph")
+
+
+def _why_not_constant(node: ir.Node) -> str:
+    weight = node.inputs[weight_place(node)]
+    producer = None if weight is None else weight.producer()
+    if producer is not None and producer.op_type == "DequantizeLinear":
+        return "its weight is quantised"
+    if weight is not None and weight.is_graph_input():
+        return "its weight is a graph input, which a caller may override"
+    return "its weight is computed at run time"
+
+
+def _check_uses(weight: ir.Value, nodes: set[ir.Node]) -> None:
+    """The weight serves these nodes alone, be it through Identity, Transpose or Cast."""
+    if weight.is_graph_output():
+        raise UnsupportedLayer("its weight is a graph output")
+    for user, place in weight.uses():
+        if user in nodes and place == weight_place(user):
+            continue
+        passed_on = [v for v in user.outputs if root(v) is weight]
+        if not passed_on:
+            raise UnsupportedLayer(f"its weight is also used by {user.op_type} {user.name or ''}".rstrip())
+        for value in passed_on:
+            _check_uses(value, nodes)
+
+
+def _check_type(layer: Layer) -> None:
+    if layer.weight.dtype.kind in "iub":
+        raise UnsupportedLayer(f"its weight is {layer.weight.dtype}: floating point is needed")
+    if not layer.weight.size:
+        raise UnsupportedLayer(f"its weight of shape {layer.weight.shape} is empty")
+
+
+def _use(node: ir.Node, layer: Layer) -> tuple[object, ...]:
+    """What two nodes must have in common to be one layer, besides the stored weight."""
+    bias = _name(node.inputs[2]) if len(node.inputs) > 2 else None
+    geometry = (layer.stride, layer.padding, layer.dilation, layer.groups, layer.output_padding)
+    return node.op_type, weight_place(node), bias, layer.weight.shape, layer.weight.strides, geometry
+
+
+def _sizes(model: ir.Model, *, defaults: bool = True) -> dict[str, Size]:
+    """Name -> shape of every value whose shape is known."""
+    dims = shapes.default_dims(model) if defaults else {}
+    values: Iterable[ir.Value] = [*model.graph.inputs, *(v for n in model.graph for v in n.outputs)]
+    known = {_name(value): shapes.sizes(value, dims) for value in values}
+    return {name: size for name, size in known.items() if size is not None}
+
+
+def _data(node: ir.Node) -> ir.Value:
+    value = node.inputs[1 - weight_place(node)]
+    if value is None:
+        raise UnsupportedLayer("its data input is left out")
+    return value
+
+
+def _name(value: ir.Value | None) -> str:
+    return "" if value is None or value.name is None else value.name
+
+
+def _free(wish: str, taken: set[str]) -> str:
+    """The name, with a number behind it where it is taken."""
+    name, count = wish, 1
+    while name in taken:
+        count += 1
+        name = f"{wish}_{count}"
+    taken.add(name)
+    return name

@@ -1,0 +1,103 @@
+"""Weights wherever they sit: initializers, Constant nodes, ConstantOfShape, and simple steps behind those.
+
+Exporters put Identity, Transpose, Cast or Reshape between a weight and its layer; onnxruntime folds these
+when it loads the model, and so do we when we read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+
+from modelsurgeon.layer import Array
+
+
+def root(value: ir.Value | None) -> ir.Value | None:
+    """The stored constant that `value` is made from by simple steps alone; None where it isn't constant.
+
+    An initializer that is also a graph input is a default that a caller may override, so it is none. In IR
+    version 3 every initializer had to be listed as an input; `sites.editable` lifts that first.
+    """
+    if value is None or _is_stored(value):
+        return value
+    node = _step(value)
+    if node is not None and node.op_type == "ConstantOfShape":
+        return value if constant(node.inputs[0]) is not None else None
+    if node is None or any(constant(extra) is None for extra in node.inputs[1:] if extra is not None):
+        return None
+    return root(node.inputs[0])
+
+
+def constant(value: ir.Value | None) -> Array | None:
+    """The numbers of a constant, in the dtype they are used in; None where `value` isn't constant.
+
+    An initializer in external data is mapped, not read. The array is shared: never write to it.
+    """
+    if value is None:
+        return None
+    if _is_stored(value):
+        tensor = ir.convenience.get_const_tensor(value)
+        return None if tensor is None else tensor.numpy()
+    node = _step(value)
+    inputs = [] if node is None else [constant(v) for v in node.inputs if v is not None]
+    if node is None or not inputs or any(v is None for v in inputs):
+        return None
+    return _STEPS[node.op_type](node, *inputs)
+
+
+def _is_stored(value: ir.Value) -> bool:
+    node = value.producer()
+    if node is not None:
+        return not node.domain and node.op_type == "Constant"
+    return value.is_initializer() and not value.is_graph_input() and value.const_value is not None
+
+
+def _step(value: ir.Value) -> ir.Node | None:
+    node = value.producer()
+    return node if node is not None and not node.domain and node.op_type in _STEPS else None
+
+
+def _of_shape(node: ir.Node, shape: Array) -> Array:
+    given = node.attributes.get("value")
+    fill = np.zeros((), np.float32) if given is None else given.as_tensor().numpy().reshape(())
+    return np.broadcast_to(fill, tuple(int(n) for n in shape))
+
+
+def _cast(node: ir.Node, array: Array) -> Array:
+    return array.astype(ir.DataType(node.attributes["to"].as_int()).numpy())
+
+
+def _transpose(node: ir.Node, array: Array) -> Array:
+    return array.transpose(node.attributes["perm"].as_ints() if "perm" in node.attributes else None)
+
+
+def _reshape(_: ir.Node, array: Array, shape: Array) -> Array:
+    return array.reshape([array.shape[axis] if n == 0 else int(n) for axis, n in enumerate(shape)])
+
+
+def _unsqueeze(node: ir.Node, array: Array, given: Array | None = None) -> Array:
+    return np.expand_dims(array, _axes(node, given))
+
+
+def _squeeze(node: ir.Node, array: Array, given: Array | None = None) -> Array:
+    return np.squeeze(array, _axes(node, given) or None)
+
+
+def _axes(node: ir.Node, given: Array | None) -> tuple[int, ...]:
+    """Axes as an input (from opset 13 on) or as an attribute."""
+    if given is not None:
+        return tuple(int(axis) for axis in given)
+    return tuple(node.attributes["axes"].as_ints()) if "axes" in node.attributes else ()
+
+
+_STEPS: dict[str, Callable[..., Array]] = {
+    "Cast": _cast,
+    "ConstantOfShape": _of_shape,
+    "Identity": lambda _, array: array,
+    "Reshape": _reshape,
+    "Squeeze": _squeeze,
+    "Transpose": _transpose,
+    "Unsqueeze": _unsqueeze,
+}
