@@ -12,9 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
-from onnx_shape_inference import OpUsageError, ShapeInferenceError, infer_symbolic_shapes
+from onnx_shape_inference import OpUsageError, ShapeInferenceError, infer_symbolic_shapes, registry
 
-from modelsurgeon.errors import UnknownShape
+from modelsurgeon.errors import BadModel, UnknownShape
+from modelsurgeon.onnx import rules
+from modelsurgeon.onnx.ahead import settle
 
 Dims = Mapping[str, int]
 
@@ -22,6 +24,7 @@ UNKNOWN = "modelsurgeon.unknown"  # node.meta: why inference could not do this n
 
 SYMBOL = re.compile(r"[A-Za-z_][\w.]*", re.ASCII)
 EXPRESSION = re.compile(r"[\w.+\-*() ]{1,80}", re.ASCII)
+ROUNDS = 32
 ASIDE = "modelsurgeon.aside"  # a domain of which inference knows nothing
 
 
@@ -43,6 +46,12 @@ def bound(
     _bind(clone, shapes or {}, dims or {})
     _forget_stale_shapes(clone)
     _infer(clone)
+    for _ in range(ROUNDS):  # each lets constants and shapes know more of each other
+        if not settle(clone, _unknown(clone)):
+            break
+        for value in _unknown(clone):
+            value.shape = None  # inference wouldn't replace a symbol that it made up by one that it knows
+        _infer(clone)
     return clone
 
 
@@ -200,12 +209,22 @@ def _forget_stale_shapes(model: ir.Model) -> None:
             output.shape = None
 
 
+def _unknown(model: ir.Model) -> Iterator[ir.Value]:
+    """Computed values whose shape doesn't follow from the inputs' sizes (yet)."""
+    given = set(symbols(model))
+    for node in model.graph.all_nodes():
+        for output in node.outputs:
+            if output.shape is None or not output.shape.free_symbols() <= given:
+                yield output
+
+
 def _infer(model: ir.Model) -> None:
     """Infer in place. A node that fails is set aside, with the reason in its meta, and the rest goes on."""
-    nodes = list(model.graph.all_nodes())
-    own = [(node, node.name, node.domain) for node in nodes]
-    for number, node in enumerate(nodes):
-        node.name = str(number)  # errors tell only a name
+    rules.register()
+    nodes = {f"{ASIDE}:{number}": node for number, node in enumerate(model.graph.all_nodes())}
+    own = [(node, node.name, node.domain) for node in nodes.values()]
+    for label, node in nodes.items():
+        node.name = label  # an error tells a name, and no more, of where it arose
     try:
         while (failed := _attempt(model, nodes)) is not None:
             node, reason = failed
@@ -216,12 +235,22 @@ def _infer(model: ir.Model) -> None:
             node.name, node.domain = name, domain
 
 
-def _attempt(model: ir.Model, nodes: list[ir.Node]) -> tuple[ir.Node, str] | None:
+def _attempt(model: ir.Model, nodes: Mapping[str, ir.Node]) -> tuple[ir.Node, str] | None:
     """One run of inference; the node that ended it and why, or None when it went through."""
     try:
         infer_symbolic_shapes(model, warn_on_missing=False)
     except OpUsageError as error:
-        return error.node, error.message
+        return nodes.get(error.node.name or "") or _without_rule(model, nodes), error.message
     except ShapeInferenceError as error:
-        return nodes[int(error.node_name or "")], error.message
+        return nodes.get(error.node_name or "") or _without_rule(model, nodes), error.message
     return None
+
+
+def _without_rule(model: ir.Model, nodes: Mapping[str, ir.Node]) -> ir.Node:
+    """The node in whose built-in function inference failed: the first one unknown that has no rule."""
+    for node in nodes.values():
+        version = model.opset_imports.get(node.domain, 1)
+        unknown = node.domain != ASIDE and bool(node.outputs) and node.outputs[0].shape is None
+        if unknown and registry.get(node.domain, node.op_type, version=version) is None:
+            return node
+    raise BadModel("shape inference fails in this graph, at no node that it names; check the model")

@@ -1,0 +1,154 @@
+"""Shape rules that onnx_shape_inference doesn't bring: operators of old opsets, and a few contrib ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import cast
+
+import onnx_ir as ir
+from onnx_shape_inference import ShapeInferenceContext, registry
+
+Rule = Callable[[ShapeInferenceContext, ir.Node], None]
+
+MICROSOFT = "com.microsoft"
+INT_MAX = 2**31 - 1
+
+# Operators that a later rule serves as it is: what changed between the versions is no shape.
+SAME_SINCE = ("Dropout", "GRU", "Gemm", "GroupNormalization", "LSTM", "RNN", "Split")
+# Before opset 7 the second operand was stretched to the first one's shape, and n-ary operands were equal.
+LIKE_FIRST = (
+    *("Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Mean", "Sum"),
+    *("And", "Or", "Xor", "Equal", "Greater", "Less"),
+)
+BOOLEAN = frozenset({"And", "Or", "Xor", "Equal", "Greater", "Less"})
+# Contrib operators whose shapes are those of a standard one.
+ALIKE = {
+    "FusedConv": "Conv",
+    "FusedGemm": "Gemm",
+    "DynamicQuantizeMatMul": "MatMul",
+    "QuantizeLinear": "QuantizeLinear",
+    "DequantizeLinear": "DequantizeLinear",
+}
+
+
+def register() -> None:
+    """Add the rules to onnx_shape_inference's registry, once, and only where it has none."""
+    registry.collect()
+    for op in LIKE_FIRST:
+        _add("", op, _like_first)
+    for op in SAME_SINCE:
+        _add("", op, _standard(op, newest=False))
+    for op, own in (("Concat", _concat), ("Reshape", _reshape), ("Slice", _slice), ("TopK", _top_k)):
+        _add("", op, own)
+    for op, standard in ALIKE.items():
+        _add(MICROSOFT, op, _standard(standard, newest=True))
+    _add(MICROSOFT, "MatMulIntegerToFloat", _integer_to_float)
+    _add(MICROSOFT, "DynamicQuantizeLSTM", _quantized_lstm)
+
+
+def _add(domain: str, op: str, rule: Rule) -> None:
+    if registry.get(domain, op, version=1) is None:
+        registry.register(domain, op, since_version=1)(rule)
+
+
+def _standard(op: str, *, newest: bool) -> Rule:
+    """The registered rule of a standard operator's newest or oldest version."""
+    version = registry.version_boundaries("", op)[-1 if newest else 0]
+    return cast(Rule, registry.get("", op, version=version))
+
+
+def _integer_to_float(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """MatMul of two integer tensors whose result is scaled: its type is that of the scale."""
+    scale = node.inputs[2] if len(node.inputs) > 2 else None
+    ctx.set_dtype(node.outputs[0], (scale and scale.dtype) or ir.DataType.FLOAT)
+    _standard("MatMul", newest=True)(ctx, node)
+
+
+def _like_first(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    first = node.inputs[0] if node.inputs else None
+    if first is not None:
+        dtype = ir.DataType.BOOL if node.op_type in BOOLEAN else first.dtype
+        ctx.set_shape_and_dtype(node.outputs[0], first.shape, dtype)
+
+
+def _ints(node: ir.Node, name: str) -> list[int]:
+    attr = node.attributes.get(name)
+    return list(attr.as_ints()) if attr is not None else []
+
+
+def _concat(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """Concat of opset 1: the axis is 1 where none is told."""
+    axis = node.attributes.get_int("axis", 1)
+    shapes = [value.shape for value in node.inputs if value is not None and value.shape is not None]
+    if not shapes or len(shapes) < len(node.inputs):
+        return
+    dims = list(shapes[0])
+    for shape in shapes[1:]:
+        dims[axis] = dims[axis] + shape[axis]
+    ctx.set_shape(node.outputs[0], ir.Shape(dims))
+
+
+def _reshape(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """Reshape of opset 1: the target is an attribute."""
+    data = node.inputs[0]
+    if data is None or data.shape is None:
+        return
+    target: list[int | ir.SymbolicDim] = [
+        data.shape[axis] if size == 0 else size for axis, size in enumerate(_ints(node, "shape"))
+    ]
+    if -1 in target:
+        place = target.index(-1)
+        fixed = [size for size in target if isinstance(size, int)]
+        have = [size for size in data.shape if isinstance(size, int)]
+        whole = len(fixed) == len(target) and len(have) == data.shape.rank() and 0 not in fixed
+        target[place] = prod(have) // -prod(fixed) if whole else ctx.new_symbolic_dim()
+    ctx.set_shape_and_dtype(node.outputs[0], ir.Shape(target), data.dtype)
+
+
+def _slice(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """Slice of opset 1: starts, ends and axes are attributes, every step is 1."""
+    data = node.inputs[0]
+    if data is None or data.shape is None:
+        return
+    starts, ends = _ints(node, "starts"), _ints(node, "ends")
+    dims = list(data.shape)
+    for axis, start, end in zip(_ints(node, "axes") or range(len(starts)), starts, ends, strict=True):
+        dims[axis] = _cut(dims[axis], start, end) or ctx.new_symbolic_dim()
+    ctx.set_shape_and_dtype(node.outputs[0], ir.Shape(dims), data.dtype)
+
+
+def _cut(size: int | ir.SymbolicDim, start: int, end: int) -> int | ir.SymbolicDim | None:
+    """What is left of an axis; None where it depends on how large an open size is."""
+    if isinstance(size, int):
+        return len(range(size)[start:end])
+    if (start < 0) == (end < 0):
+        return max(end - start, 0) if end < INT_MAX else None
+    return None
+
+
+def _top_k(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """TopK of opset 1: k is an attribute."""
+    data = node.inputs[0]
+    if data is None or data.shape is None:
+        return
+    dims = list(data.shape)
+    dims[node.attributes.get_int("axis", -1)] = node.attributes.get_int("k", 1)
+    for output, dtype in zip(node.outputs, (data.dtype, ir.DataType.INT64), strict=False):
+        if dtype is not None:
+            ctx.set_shape_and_dtype(output, ir.Shape(dims), dtype)
+
+
+def _quantized_lstm(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """X (steps, batch, features) -> Y (steps, directions, batch, hidden), and the last two states."""
+    data = node.inputs[0]
+    hidden = node.attributes.get_int("hidden_size", 0)
+    if data is None or data.shape is None or data.shape.rank() != 3 or not hidden:
+        return
+    steps, batch, _ = data.shape
+    directions = 2 if node.attributes.get_string("direction", "forward") == "bidirectional" else 1
+    last = ir.Shape([directions, batch, hidden])
+    for output, shape in zip(
+        node.outputs, (ir.Shape([steps, directions, batch, hidden]), last, last), strict=False
+    ):
+        ctx.set_shape_and_dtype(output, shape, data.dtype or ir.DataType.FLOAT)
