@@ -1,0 +1,88 @@
+"""The group of verbs, and how every problem ends: one line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from io import TextIOWrapper
+from pkgutil import iter_modules
+
+import click
+
+import modelsurgeon
+from modelsurgeon.cells import escape
+from modelsurgeon.errors import SurgeryError
+from modelsurgeon_cli import verbs
+
+DONE, PROBLEM, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+class Verbs(click.Group):
+    """Every module of `modelsurgeon_cli.verbs` is a verb: its `command`, imported when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Names of all verbs."""
+        return sorted(module.name for module in iter_modules(verbs.__path__))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The verb, or None where there is none of this name."""
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        command: click.Command = import_module(f"{verbs.__name__}.{cmd_name}").command
+        command.name = cmd_name
+        return command
+
+
+@click.group(
+    cls=Verbs,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 done and every gate held, 1 a named problem, 2 wrong usage, 130 interrupted.",
+)
+@click.version_option(modelsurgeon.__version__, message="%(prog)s %(version)s")
+@click.pass_context
+def surgeon(ctx: click.Context) -> None:
+    """Inspect neural networks and make them smaller and faster, with answers that hold."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        ctx.exit(USAGE)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code; a problem with a name is told in one line on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    with warnings.catch_warnings():
+        warnings.showwarning = _one_line
+        try:
+            code = surgeon.main(arguments, prog_name="modelsurgeon", standalone_mode=False)
+        except click.UsageError as error:
+            return _tell(_usage(error), USAGE)
+        except click.Abort:
+            return INTERRUPTED
+        except SurgeryError as error:
+            return _tell(str(error), PROBLEM)
+        except OSError as error:
+            return _tell(_system(error), PROBLEM)
+    return code if isinstance(code, int) else DONE
+
+
+def _tell(message: str, code: int) -> int:
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {escape(message)}", err=True)
+    return code
+
+
+def _usage(error: click.UsageError) -> str:
+    where = error.ctx.command_path if error.ctx else "modelsurgeon"
+    return f"{' '.join(error.format_message().split())} See {where} --help"
+
+
+def _system(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+
+
+def _one_line(message: Warning | str, *_: object, **__: object) -> None:
+    click.echo(f"{click.style('warning:', fg='yellow')} {escape(str(message))}", err=True)

@@ -1,0 +1,150 @@
+"""Options that several verbs share, and the types of their values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
+from math import isfinite
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from modelsurgeon_cli.show import FORMATS
+
+F = TypeVar("F", bound=Callable[..., Any])
+Decorator = Callable[[F], F]
+
+
+if TYPE_CHECKING:
+    Words = click.ParamType[str]
+else:  # older clicks have no such generic
+    Words = click.ParamType
+
+
+class Choices(Words):
+    """One of several names, asked for only when they are needed: to read a value, or for the help."""
+
+    name = "choice"
+
+    def __init__(self, names: Callable[[], Iterable[str]]) -> None:
+        """names: gives the choices."""
+        self.names = names
+
+    def get_metavar(self, *_: object, **__: object) -> str:
+        """`[a|b|c]`."""
+        return f"[{'|'.join(self.names())}]"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The value, if it is one of the names."""
+        names = list(self.names())
+        if value not in names:
+            self.fail(f"{value!r} is not one of {', '.join(names)}.", param, ctx)
+        return str(value)
+
+
+class Real(click.FloatRange):
+    """A finite number in a range; NaN is in no range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401
+        """The number."""
+        number = float(super().convert(value, param, ctx))
+        if not isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
+
+
+def sizes_by_name(
+    _: click.Context, param: click.Parameter, given: Sequence[str]
+) -> dict[str, tuple[int, ...]]:
+    """`("x=1,3,224,224",)` as `{"x": (1, 3, 224, 224)}`."""
+    return dict(_named_sizes(text, param) for text in given)
+
+
+def size_by_symbol(_: click.Context, param: click.Parameter, given: Sequence[str]) -> dict[str, int]:
+    """`("N=4",)` as `{"N": 4}`."""
+    pairs = [_named_sizes(text, param) for text in given]
+    if long := [name for name, sizes in pairs if len(sizes) > 1]:
+        raise click.BadParameter(f"{long[0]!r} is one symbol: one size is needed.", param=param)
+    return {name: sizes[0] for name, sizes in pairs}
+
+
+def _named_sizes(text: str, param: click.Parameter) -> tuple[str, tuple[int, ...]]:
+    name, _, sizes = text.rpartition("=")
+    parts = [part.strip() for part in sizes.split(",")]
+    if not name or not all(part.isascii() and part.isdigit() and int(part) for part in parts):
+        raise click.BadParameter(f"{text!r} is not {param.metavar} with sizes of at least 1.", param=param)
+    return name, tuple(map(int, parts))
+
+
+def together(*options: Decorator[Any]) -> Decorator[Any]:
+    """Several options as one decorator, in the order in which the help lists them."""
+
+    def add(function: F) -> F:
+        return reduce(lambda f, option: option(f), reversed(options), function)
+
+    return add
+
+
+result_options = together(
+    click.option(
+        "--format",
+        type=click.Choice(list(FORMATS)),
+        default="table",
+        show_default=True,
+        help="How the result is written.",
+    ),
+    click.option(
+        "--output",
+        type=click.Path(),
+        metavar="FILE",
+        help="Write the result to FILE instead of stdout.",
+    ),
+    click.option("--quiet", "-q", is_flag=True, help="No progress and no warnings on stderr."),
+)
+
+shape_options = together(
+    click.option(
+        "--shape",
+        "shapes",
+        metavar="NAME=SIZE,SIZE,...",
+        multiple=True,
+        callback=sizes_by_name,
+        help="Fix an input's shape, as x=1,3,224,224. Repeatable.",
+    ),
+    click.option(
+        "--dim",
+        "dims",
+        metavar="SYMBOL=SIZE",
+        multiple=True,
+        callback=size_by_symbol,
+        help="Bind a symbol of the shapes, as N=4. Repeatable.",
+    ),
+)
+
+weights_option = click.option(
+    "--weights",
+    type=click.Path(),
+    metavar="FILE",
+    help="Weights of a PyTorch source, .safetensors or .pth. Read as data, never run.",
+)
+
+provider_option = click.option(
+    "--provider",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="Where models are run.",
+)
+
+data_option = click.option(
+    "--data",
+    type=click.Path(),
+    metavar="PATH",
+    help="Samples: an .npz with arrays named as the inputs, a folder of such files, or an .npy.",
+)
+batch_option = click.option(
+    "--batch", type=click.IntRange(min=1), help="Batch size where the model leaves it open."
+)
+seed_option = click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of everything random."
+)

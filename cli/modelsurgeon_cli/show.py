@@ -1,0 +1,136 @@
+"""The result on stdout or in a file, in every format; nothing else goes to stdout."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Protocol
+
+import click
+
+from modelsurgeon import cells
+from modelsurgeon.files import replacing, same_file
+from modelsurgeon.table import Table
+
+WIDTH_OF_FILES = 120
+
+
+class Showable(Protocol):
+    """A result: plain data, and tables for people."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `--format json` prints."""
+
+    def tables(self) -> Sequence[Table]:
+        """What all other formats print."""
+
+
+def as_text(result: Showable, _title: str, width: int = WIDTH_OF_FILES) -> str:
+    """All tables as plain text."""
+    return "\n".join(table.text(width) for table in result.tables())
+
+
+def as_json(result: Showable, _title: str) -> str:
+    """Strict JSON in ASCII: no NaN, no infinity, every control character escaped."""
+    return json.dumps(cells.plain(result.as_dict()), indent=2) + "\n"
+
+
+def as_csv(result: Showable, _title: str) -> str:
+    """The first table with as many rows as any: one file, one header."""
+    return max(result.tables(), key=lambda table: len(table.rows)).csv()
+
+
+def as_markdown(result: Showable, title: str) -> str:
+    """All tables under a heading."""
+    return f"## {title}\n\n" + "\n".join(table.markdown() for table in result.tables())
+
+
+def as_html(result: Showable, title: str) -> str:
+    """One self-contained page."""
+    from modelsurgeon.report import html_page
+
+    return html_page(title, result.tables())
+
+
+FORMATS: dict[str, Callable[[Showable, str], str]] = {
+    "table": as_text,
+    "json": as_json,
+    "csv": as_csv,
+    "markdown": as_markdown,
+    "html": as_html,
+}
+
+
+def show(result: Showable, title: str, *, format: str, output: str | None) -> None:
+    """The result in its format, to the file `output` or to stdout."""
+    if output is not None:
+        write(output, FORMATS[format](result, title))
+    elif format != "table":
+        emit(FORMATS[format](result, title))
+    elif sys.stdout.isatty():
+        _print(result)
+    else:
+        emit(as_text(result, title, shutil.get_terminal_size((WIDTH_OF_FILES, 24)).columns))
+
+
+def emit(text: str) -> None:
+    """Text on stdout. A reader who has seen enough and left, such as `head`, is no problem."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still buffered must not raise again when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _print(result: Showable) -> None:
+    from rich.console import Console
+
+    console = Console()
+    for number, table in enumerate(result.tables()):
+        console.print("" if number else None, end="\n" if number else "")
+        console.print(table)
+
+
+def write(path: str, text: str) -> None:
+    """A text file, whole or not at all."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def check_outputs(outputs: Mapping[str, str | None], inputs: Mapping[str, str | None]) -> None:
+    """Refuse outputs that can't be written, or are an input or each other, before any work is done.
+
+    Both map the words for a path to the path, or to None where it isn't given.
+    """
+    taken = {what: path for what, path in inputs.items() if path is not None}
+    for what, path in outputs.items():
+        if path is None:
+            continue
+        for other, used in taken.items():
+            if same_file(path, used):
+                raise click.UsageError(f"{what} {path} is the file of {other} too: name another file.")
+        taken[what] = path
+        with suppress(_OnlyTrying), replacing(path):
+            raise _OnlyTrying
+
+
+class _OnlyTrying(Exception):
+    """Ends the attempt to write, so that nothing is left of it."""
+
+
+@contextmanager
+def progress(message: str, *, quiet: bool) -> Iterator[None]:
+    """A spinner on stderr while the block runs, on terminals only."""
+    if quiet or not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    with Console(stderr=True).status(Text(cells.escape(message))):
+        yield

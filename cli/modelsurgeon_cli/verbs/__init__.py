@@ -1,0 +1,1 @@
+"""One module a verb; its `command` is what `modelsurgeon VERB` runs."""

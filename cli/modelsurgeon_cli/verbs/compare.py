@@ -1,0 +1,58 @@
+"""`modelsurgeon compare`: whether two models give the same answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+import modelsurgeon as ms
+from modelsurgeon.errors import ToleranceExceeded
+from modelsurgeon_cli.options import (
+    Real,
+    batch_option,
+    data_option,
+    provider_option,
+    result_options,
+    seed_option,
+    shape_options,
+)
+from modelsurgeon_cli.show import check_outputs, progress, show
+
+
+@click.command(epilog="Example: modelsurgeon compare model.onnx small.onnx --samples 4 --tolerance 0.05")
+@click.argument("a")
+@click.argument("b")
+@data_option
+@click.option("--samples", type=click.IntRange(min=1), help="At most so many samples; of noise, how many.")
+@batch_option
+@seed_option
+@click.option(
+    "--tolerance",
+    type=Real(min=0),
+    help="Relative L2 error up to which an output counts as the same.",
+)
+@click.option("--per-layer", is_flag=True, help="Compare the outputs of the layers too.")
+@shape_options
+@provider_option
+@result_options
+def command(
+    a: str,
+    b: str,
+    format: str,
+    output: str | None,
+    quiet: bool,
+    **asked: Any,  # noqa: ANN401 - named and meant as the arguments of ms.compare
+) -> None:
+    """Compare the answers of models A and B.
+
+    Both run on the same samples. Exits with 1 where they differ by more than the noise of A itself,
+    or than --tolerance.
+    Without --data the samples are seeded noise, which says less than data does.
+    """
+    check_outputs({"--output": output}, {"A": a, "B": b, "--data": asked["data"]})
+    with progress(f"comparing {a} and {b}", quiet=quiet):
+        comparison = ms.compare(a, b, **asked)
+    show(comparison, f"compare {a} {b}", format=format, output=output)
+    if comparison.verdict == "different":
+        raise ToleranceExceeded(f"{b} differs from {a}")
