@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from modelsurgeon.errors import ToleranceExceeded as ToleranceExceeded
     from modelsurgeon.errors import Unavailable as Unavailable
     from modelsurgeon.errors import UnknownShape as UnknownShape
+    from modelsurgeon.errors import Unreachable as Unreachable
     from modelsurgeon.errors import UnsupportedLayer as UnsupportedLayer
     from modelsurgeon.errors import Unwritable as Unwritable
     from modelsurgeon.layer import Layer as Layer
@@ -49,6 +50,7 @@ _HOMES = {
     "ToleranceExceeded": "errors",
     "Unavailable": "errors",
     "UnknownShape": "errors",
+    "Unreachable": "errors",
     "UnsupportedLayer": "errors",
     "Unwritable": "errors",
 }

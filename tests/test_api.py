@@ -1,0 +1,70 @@
+"""The public names: found, lazy, and never hidden by modules of the same name."""
+
+import subprocess
+import sys
+from importlib import import_module
+from types import ModuleType
+
+import pytest
+
+import modelsurgeon as ms
+from modelsurgeon import errors
+
+HEAVY = ("torch", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "scipy", "numpy", "sympy", "rich")
+
+
+def run(code: str) -> str:
+    """What the code prints in a Python of its own."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("name", ms.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(ms, name) is getattr(ms, name)
+    assert name in dir(ms)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'decompress'"):
+        _ = ms.decompress
+
+
+def test_every_error_is_public() -> None:
+    classes = {name for name, value in vars(errors).items() if isinstance(value, type)}
+    assert classes <= set(ms.__all__)
+    assert all(issubclass(getattr(errors, name), ms.SurgeryError) for name in classes)
+
+
+def test_the_verbs_of_the_contract_are_functions() -> None:
+    for name in ("load", "save", "info", "compress", "compare"):
+        assert callable(getattr(ms, name))
+    assert ms.Layer.__name__ == "Layer"
+    assert "tucker2" in ms.factorize.METHODS
+
+
+@pytest.mark.parametrize("name", ["compress", "compare"])
+def test_a_module_never_hides_the_function_of_its_name(name: str) -> None:
+    assert isinstance(import_module(f"modelsurgeon.{name}"), ModuleType)
+    assert not isinstance(getattr(ms, name), ModuleType)
+    code = f"import modelsurgeon.{name}, modelsurgeon as ms; print(type(ms.{name}).__name__)"
+    assert run(code) == "function"
+
+
+def test_importing_loads_nothing_heavy() -> None:
+    loaded = run("import modelsurgeon, sys; print(*sys.modules)").split()
+    assert not set(HEAVY) & set(loaded)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["--version"], ["compare", "--help"]])
+def test_the_help_loads_nothing_heavy(arguments: list[str]) -> None:
+    code = f"import sys, modelsurgeon_cli; modelsurgeon_cli.main({arguments}); print(*sys.modules)"
+    loaded = run(code).splitlines()[-1].split()
+    assert not {"torch", "onnx", "onnx_ir", "onnxruntime", "scipy"} & set(loaded)
+
+
+def test_importing_takes_no_time() -> None:
+    code = "import time; began = time.perf_counter(); import modelsurgeon; print(time.perf_counter() - began)"
+    assert min(float(run(code)) for _ in range(3)) < 0.1
