@@ -45,7 +45,7 @@ $(VENV)/.made:
 	@"$(PYTHON)" -c "$(FITS)" 2>/dev/null || { echo >&2 \
 		"make: $(if $(PYTHON),$(PYTHON) is not,no python here is) Python 3.11 or newer with venv:" \
 		"install one, or name it: make PYTHON=/path/to/python3.11"; exit 1; }
-	"$(PYTHON)" -m venv $(VENV)
+	"$(PYTHON)" -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	@touch $@
 
