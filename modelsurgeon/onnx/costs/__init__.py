@@ -1,0 +1,28 @@
+"""What a node costs. Every operator is in one of three states, and none is silently 0:
+
+counted    a function under `@counts` gives its operations from the shapes of its inputs and outputs
+free       it moves, names or re-types data: no operation
+uncounted  nobody has said what it costs, or a shape that is needed is unknown: it is reported with the reason
+
+One MAC is one multiply and one add of a linear or attention operator; everything else is one operation for
+each element and step. Importing this package registers all cost functions.
+"""
+
+from modelsurgeon.onnx.costs import attention, elementwise, linear, norm, pool, recurrent
+from modelsurgeon.onnx.costs.registry import Operation, Shape, Uncounted, cost_of, counts, is_free, moves
+
+__all__ = [
+    "Operation",
+    "Shape",
+    "Uncounted",
+    "attention",
+    "cost_of",
+    "counts",
+    "elementwise",
+    "is_free",
+    "linear",
+    "moves",
+    "norm",
+    "pool",
+    "recurrent",
+]

@@ -1,0 +1,83 @@
+"""Elementwise operators: one operation for each output element; and operators that only move data."""
+
+from __future__ import annotations
+
+from modelsurgeon.cost import Cost
+from modelsurgeon.onnx.costs.registry import MICROSOFT, Operation, counts, moves
+
+
+@counts("Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Celu", "Clip", "Cos", "Cosh")
+@counts(
+    "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "IsInf", "IsNaN", "LeakyRelu", "Log"
+)
+@counts("Mish", "Neg", "Not", "PRelu", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign")
+@counts("Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Swish", "Tan", "Tanh", "ThresholdedRelu")
+@counts("Add", "And", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Div", "Equal")
+@counts("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Mod", "Mul", "Or", "Pow", "Sub", "Where", "Xor")
+@counts("Bernoulli", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial")
+@counts("Gelu", "FastGelu", "QuickGelu", "ScaledSiLU", "BiasAdd", "Inverse", domain=MICROSOFT)
+@counts("QLinearAdd", "QLinearMul", "QLinearSigmoid", "QLinearLeakyRelu", "QLinearWhere", domain=MICROSOFT)
+def each(op: Operation) -> Cost:
+    """One operation for each output element."""
+    return Cost(other=op.elements)
+
+
+@counts("QuantizeLinear", "DequantizeLinear", "SwiGLU")
+@counts("QuantizeLinear", "DequantizeLinear", "BiasGelu", "BiasSplitGelu", domain=MICROSOFT)
+def two(op: Operation) -> Cost:
+    """Two operations for each output element: a scale or bias, and one more."""
+    return Cost(other=2 * op.elements)
+
+
+@counts("RotaryEmbedding")
+@counts("RotaryEmbedding", domain=MICROSOFT)
+def rotary(op: Operation) -> Cost:
+    """Two products and a sum for each output element."""
+    return Cost(other=3 * op.elements)
+
+
+@counts("DynamicQuantizeLinear", "HannWindow", "HammingWindow", "BlackmanWindow")
+def four(op: Operation) -> Cost:
+    """Minimum, maximum, scale and round; or the terms of a window."""
+    return Cost(other=4 * op.elements)
+
+
+@counts("Sum", "Max", "Min")
+def fold(op: Operation) -> Cost:
+    """One operation for each output element and operand after the first."""
+    return Cost(other=(len(op.node.inputs) - 1) * op.elements)
+
+
+@counts("Mean")
+def mean(op: Operation) -> Cost:
+    """A sum, and one quotient for each output element."""
+    return Cost(other=len(op.node.inputs) * op.elements)
+
+
+counts(
+    *("BitCast", "Cast", "CastLike", "CenterCropPad", "Compress", "Concat", "Constant", "ConstantOfShape"),
+    *("DepthToSpace", "Dropout", "Expand", "EyeLike", "Flatten", "Gather", "GatherElements", "GatherND"),
+    *(
+        "Identity",
+        "MaxUnpool",
+        "OneHot",
+        "Pad",
+        "Range",
+        "Reshape",
+        "ReverseSequence",
+        "Shape",
+        "Size",
+        "Slice",
+    ),
+    *("SpaceToDepth", "Split", "Squeeze", "TensorScatter", "Tile", "Transpose", "Trilu", "Unsqueeze"),
+    *("Optional", "OptionalGetElement", "OptionalHasElement", "ConcatFromSequence", "SplitToSequence"),
+    *(
+        "SequenceAt",
+        "SequenceConstruct",
+        "SequenceEmpty",
+        "SequenceErase",
+        "SequenceInsert",
+        "SequenceLength",
+    ),
+)(moves)
+counts("QLinearConcat", "RemovePadding", "RestorePadding", domain=MICROSOFT)(moves)

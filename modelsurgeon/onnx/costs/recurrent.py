@@ -1,0 +1,45 @@
+"""Recurrent operators: gates are matrix products, repeated for every step and direction."""
+
+from __future__ import annotations
+
+from modelsurgeon.cost import Cost, Number
+from modelsurgeon.onnx.costs.registry import MICROSOFT, Operation, counts
+
+
+def _gated(op: Operation, *, gates: int, steps: int) -> Cost:
+    """`gates` products of (input + hidden) by hidden, and `steps` operations for each hidden unit.
+
+    X is (length, batch, input), or (batch, length, input): the number of positions is the same.
+    All sequences count at full length. Biases, one pair for each gate, are part of the recurrent step: they
+    count with its other operations.
+    """
+    length, batch, width = op.shape()
+    hidden = op.integer("hidden_size") or op.shape(2)[-1]
+    directions = 2 if op.text("direction", "forward") == "bidirectional" else 1
+    units: Number = length * batch * directions * hidden
+    biases = 2 * gates if op.has(3) else 0
+    return Cost(macs=units * gates * (width + hidden), other=(steps + biases) * units)
+
+
+@counts("LSTM")
+def lstm(op: Operation) -> Cost:
+    """Four gates; five non-linearities and four products or sums a unit, six more with peepholes."""
+    return _gated(op, gates=4, steps=9 + 6 * op.has(7))
+
+
+@counts("DynamicQuantizeLSTM", domain=MICROSOFT)
+def dynamic_quantize_lstm(op: Operation) -> Cost:
+    """LSTM with int8 weights (direction, input, gates)."""
+    return _gated(op, gates=4, steps=9 + 6 * op.has(7))
+
+
+@counts("GRU")
+def gru(op: Operation) -> Cost:
+    """Three gates; three non-linearities and five products or sums a unit."""
+    return _gated(op, gates=3, steps=8)
+
+
+@counts("RNN")
+def rnn(op: Operation) -> Cost:
+    """One gate and its non-linearity."""
+    return _gated(op, gates=1, steps=1)

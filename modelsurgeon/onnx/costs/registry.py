@@ -1,0 +1,132 @@
+"""The registry of cost functions, and what such a function sees of a node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import onnx_ir as ir
+
+from modelsurgeon.cost import Cost, Number
+from modelsurgeon.errors import UnknownShape
+
+Shape = tuple[Number, ...]
+ShapeOf = Callable[[ir.Value], Shape | None]
+
+MICROSOFT = "com.microsoft"
+STANDARD = ("", "ai.onnx")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uncounted:
+    """Why a node's cost isn't known."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """One node with the shapes around it: all that a cost may depend on.
+
+    shape_of: the shape of a value, in numbers or symbolic expressions; None where it is unknown.
+    """
+
+    node: ir.Node
+    shape_of: ShapeOf
+
+    def has(self, index: int) -> bool:
+        """Whether an optional input is given."""
+        return index < len(self.node.inputs) and self.node.inputs[index] is not None
+
+    def shape(self, index: int = 0) -> Shape:
+        """Shape of an input; raises UnknownShape."""
+        return self._known(self.node.inputs[index] if self.has(index) else None, f"input {index}")
+
+    def out(self, index: int = 0) -> Shape:
+        """Shape of an output; raises UnknownShape."""
+        outputs = self.node.outputs
+        return self._known(outputs[index] if index < len(outputs) else None, f"output {index}")
+
+    @property
+    def elements(self) -> Number:
+        """Elements of the first output; raises UnknownShape."""
+        return prod(self.out())
+
+    @property
+    def elements_in(self) -> Number:
+        """Elements of the first input; raises UnknownShape."""
+        return prod(self.shape())
+
+    def integer(self, name: str, default: int = 0) -> int:
+        """An integer attribute."""
+        return int(self._attribute(name, ir.AttributeType.INT, default))
+
+    def integers(self, name: str) -> tuple[int, ...]:
+        """An attribute that is a list of integers; `()` where it is left out."""
+        return tuple(self._attribute(name, ir.AttributeType.INTS, ()))
+
+    def text(self, name: str, default: str = "") -> str:
+        """A text attribute."""
+        value = self._attribute(name, ir.AttributeType.STRING, default)
+        return value.decode() if isinstance(value, bytes) else str(value)
+
+    def _attribute(self, name: str, kind: ir.AttributeType, default: Any) -> Any:  # noqa: ANN401
+        attr = self.node.attributes.get(name)
+        return default if attr is None or attr.is_ref() or attr.type != kind else attr.value
+
+    def _known(self, value: ir.Value | None, place: str) -> Shape:
+        shape = None if value is None else self.shape_of(value)
+        if shape is None:
+            raise UnknownShape(f"the shape of {place} is unknown")
+        return shape
+
+
+CostFunction = Callable[[Operation], "Cost | Uncounted"]
+
+_counted: dict[tuple[str, str], CostFunction] = {}
+
+
+def counts(*ops: str, domain: str = "") -> Callable[[CostFunction], CostFunction]:
+    """Register what operators of a domain cost; naming one twice is an error.
+
+    The function says Uncounted, or raises UnknownShape by asking for a shape, where it can't tell.
+    """
+
+    def register(function: CostFunction) -> CostFunction:
+        for op in ops:
+            if (domain, op) in _counted:
+                raise ValueError(f"the cost of {domain or 'ai.onnx'}::{op} is already defined")
+            _counted[domain, op] = function
+        return function
+
+    return register
+
+
+def moves(operation: Operation) -> Cost:  # noqa: ARG001
+    """Data is moved, named or re-typed: no operation."""
+    return Cost()
+
+
+def is_free(node: ir.Node) -> bool:
+    """Whether a node is known to do no operation at all."""
+    return _counted.get(_key(node)) is moves
+
+
+def cost_of(operation: Operation) -> Cost | Uncounted:
+    """What one run of a node costs, or why that isn't known. Subgraphs are not looked into."""
+    node = operation.node
+    function = _counted.get(_key(node))
+    if function is None:
+        return Uncounted(reason="no cost is defined for this operator")
+    try:
+        return function(operation)
+    except UnknownShape as error:
+        return Uncounted(reason=str(error))
+    except (IndexError, ValueError) as error:
+        return Uncounted(reason=f"inputs don't fit the operator: {error}")
+
+
+def _key(node: ir.Node) -> tuple[str, str]:
+    return ("" if node.domain in STANDARD else node.domain, node.op_type)
