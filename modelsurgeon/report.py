@@ -28,7 +28,8 @@ tbody tr:nth-child(even) { background: var(--stripe); }
 tfoot td { border-top: 2px solid var(--line); font-weight: 600; }
 .number { text-align: right; }
 .prose { white-space: normal; min-width: 18rem; max-width: 40rem; }
-td.text { max-width: 26rem; overflow-wrap: anywhere; white-space: normal; }
+.text { white-space: normal; }
+td.text:first-child { min-width: 14rem; }
 .rail { display: block; width: 8rem; height: .7rem; margin-top: .35rem; background: var(--rail);
   border-radius: 2px; }
 .rail span { display: block; height: 100%; background: var(--bar); border-radius: 2px; }

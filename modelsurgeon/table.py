@@ -23,6 +23,7 @@ LEFT = ("text", "prose", "bar")
 # A spreadsheet runs a cell that begins so; a layer's name must not become a formula.
 FORMULA_STARTS = ("=", "+", "-", "@")
 MARKDOWN = re.compile(r"[\\`*{}\[\]<>|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+BREAKS = re.compile(r"[./_]\b")  # where a page may break a long name
 BAR_WIDTH = 10
 
 
@@ -179,4 +180,5 @@ def _html_cell(row: Row, column: Column) -> str:
     if column.kind == "bar" and cells.is_number(value):
         share = 100 * min(max(value, 0.0), 1.0)
         return f'<span class="rail"><span style="width:{share:.1f}%"></span></span>'
-    return html.escape(cells.show(value, column.kind))
+    shown = html.escape(cells.show(value, column.kind))
+    return BREAKS.sub(r"\g<0><wbr>", shown) if column.kind == "text" else shown
