@@ -1,0 +1,38 @@
+"""docs/cli.md, made from the help of every verb: `python -m modelsurgeon_cli.reference > docs/cli.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+
+from modelsurgeon_cli.app import surgeon
+
+WIDTH = 92
+HEAD = """# The command line
+
+Made from `--help` by `python -m modelsurgeon_cli.reference > docs/cli.md`; a test compares.
+"""
+
+
+def reference() -> str:
+    """The help of the program and of all its verbs, as Markdown."""
+    parts = [f"## {ctx.command_path}\n\n```text\n{_help(ctx)}\n```\n" for ctx in contexts()]
+    return "\n".join([HEAD, *parts])
+
+
+def contexts() -> Iterator[click.Context]:
+    """The program, then every verb."""
+    top = click.Context(surgeon, info_name="modelsurgeon", terminal_width=WIDTH)
+    yield top
+    for name in surgeon.list_commands(top):
+        if command := surgeon.get_command(top, name):
+            yield click.Context(command, info_name=name, parent=top, terminal_width=WIDTH)
+
+
+def _help(ctx: click.Context) -> str:
+    return "\n".join(line.rstrip() for line in ctx.command.get_help(ctx).splitlines())
+
+
+if __name__ == "__main__":
+    click.echo(reference(), nl=False)
