@@ -19,27 +19,45 @@ def truncated(matrix: Array, rank: int) -> tuple[Array, Array]:
     """The best rank-`rank` approximation of an (m, n) matrix, as `(left (m, rank), right (rank, n))`.
 
     The singular values are shared evenly between both factors, so that neither outgrows half precision, and
-    the largest entry of each left column is positive. Source: Eckart and Young, 1936.
+    the largest entry of each left column is positive. At full rank one factor is the matrix itself and the
+    other the identity: nothing is cut, so nothing is rounded. Source: Eckart and Young, 1936.
     """
     matrix = finite(matrix)
+    m, n = matrix.shape
+    if rank >= min(m, n):
+        return (np.eye(m), matrix) if m <= n else (matrix, np.eye(n))
+    return principal(matrix, rank)
+
+
+def principal(matrix: Array, rank: int) -> tuple[Array, Array]:
+    """`truncated` without its short cut: the columns are the singular vectors at full rank, too."""
     if matrix.shape[0] > matrix.shape[1]:
-        right, left = truncated(matrix.T, rank)
+        right, left = principal(matrix.T, rank)
         return _fix_signs(left.T, right.T)
-    basis, _ = leading(matrix, rank)
+    basis = _top(matrix, rank)
     right = basis.T @ matrix
     sigma = np.linalg.norm(right, axis=1)
     scale = np.sqrt(np.where(sigma > 0, sigma, 1.0))
     return _fix_signs(basis * scale, right / scale[:, None])
 
 
-def leading(matrix: Array, rank: int) -> tuple[Array, Array]:
-    """Leading left singular vectors `(m, rank)` and all singular values they carry, largest first."""
+def leading(matrix: Array, rank: int) -> Array:
+    """Orthonormal basis `(m, rank)` of the leading left singular subspace of an (m, n) matrix; rank <= m."""
+    m, n = matrix.shape
+    if rank >= m:
+        return np.eye(m)
+    if rank <= n < m:  # through the shorter side; QR keeps the basis orthonormal where singular values vanish
+        return np.asarray(linalg.qr(matrix @ _top(matrix.T, rank), mode="economic")[0])
+    return _top(matrix, rank)
+
+
+def _top(matrix: Array, rank: int) -> Array:
+    """Leading eigenvectors of `matrix @ matrix.T`, largest first."""
     gram = matrix @ matrix.T
     m = len(gram)
     subset = None if rank > m // 4 else (m - rank, m - 1)
-    values, vectors = linalg.eigh(gram, subset_by_index=subset, driver="evd" if subset is None else "evr")
-    sigma = np.sqrt(np.maximum(values[::-1], 0.0))
-    return np.ascontiguousarray(vectors[:, ::-1][:, :rank]), sigma[:rank]
+    _, vectors = linalg.eigh(gram, subset_by_index=subset, driver="evd" if subset is None else "evr")
+    return np.ascontiguousarray(vectors[:, ::-1][:, :rank])
 
 
 def singular_values(matrix: Array) -> Array:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
 
+from modelsurgeon.data import Batches
 from modelsurgeon.errors import BadPlan, UnsupportedLayer
 from modelsurgeon.factorize import METHODS, Rank, relative_error
 from modelsurgeon.layer import Layer, chain_macs, chain_params
 from modelsurgeon.plan import Plan, Step
 
 Call = tuple[tuple[int, ...], int]
+Run = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 class Site(Protocol):
@@ -51,6 +53,51 @@ class Edit:
     params_after: int | None = None
     error: float | None = None
     skipped: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The edit as plain JSON data."""
+        return asdict(self) | {"rank": list(self.rank) if isinstance(self.rank, tuple) else self.rank}
+
+
+class Patient(Protocol):
+    """A model on the table: the sites in it, and what it takes to see whether it survived."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Names of all linear layers, in the order of the model."""
+
+    @property
+    def sites(self) -> Sequence[Site]:
+        """Where a chain can take a layer's place."""
+
+    @property
+    def skipped(self) -> Sequence[Edit]:
+        """The layers that can't be replaced, and why."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What was assumed, in words for the report."""
+
+    def twin(self) -> Patient:
+        """The model as it was before any edit, on a table of its own."""
+
+    def total(self, resource: Literal["macs", "params"]) -> int:
+        """What the whole model costs as it stands; raises UnknownShape where a size is needed."""
+
+    def totals(self) -> dict[str, Any] | None:
+        """All totals as the model stands; None where its sizes aren't known."""
+
+    def batches(self, data: Any, seed: int) -> Batches:  # noqa: ANN401 - whatever a caller calls data
+        """The caller's samples, or seeded noise where there are none."""
+
+    def runner(self, *, reference: bool = False) -> Run:
+        """A function from inputs to outputs; `reference`: under another legal execution, or the same."""
+
+    def latency(self, other: Any, data: Batches) -> dict[str, Any] | None:  # noqa: ANN401 - one of its kind
+        """This model and another side by side, in one measurement; None where that isn't offered."""
+
+    def close(self) -> Any:  # noqa: ANN401 - an ir.Model or an nn.Module
+        """The model itself, nothing dead left in it."""
 
 
 def macs(chain: Sequence[Layer], calls: Sequence[Call]) -> int:

@@ -12,7 +12,7 @@ arXiv:2008.05441, on why such growth ruins a net).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 
 import numpy as np
@@ -21,7 +21,7 @@ from scipy import linalg
 from modelsurgeon.factorize import svd
 from modelsurgeon.factorize.method import Factor, Method
 from modelsurgeon.layer import Array, Layer
-from modelsurgeon.linalg import finite, truncated
+from modelsurgeon.linalg import finite, principal, truncated
 
 SWEEPS = 30
 RIDGE = 1e-2  # of the mean diagonal of the normal equations
@@ -73,10 +73,12 @@ def errors(layer: Layer, ranks: Sequence[int]) -> list[float]:
 
 def decompose(tensor: Array, rank: int, sweeps: int = SWEEPS) -> Modes:
     """Factor matrices `(out, r)`, `(in, r)`, `(taps, r)` of an (out, in, taps) tensor."""
-    modes = _start(tensor, rank)
-    for _ in range(sweeps if rank < _enough(*tensor.shape) else 0):
+    if rank >= _enough(*tensor.shape):
+        return _start(tensor, rank, truncated)
+    modes = _balanced(_start(tensor, rank, principal))
+    for _ in range(sweeps):
         modes = _balanced(_sweep(tensor, modes))
-    return _balanced(modes)
+    return modes
 
 
 def expand(modes: Modes) -> Array:
@@ -116,11 +118,11 @@ def _balanced(modes: Modes) -> Modes:
     return a, b, c
 
 
-def _start(tensor: Array, rank: int) -> Modes:
-    """The strongest singular triplets of the slices along the smallest mode; exact at full rank."""
+def _start(tensor: Array, rank: int, cut: Callable[[Array, int], tuple[Array, Array]]) -> Modes:
+    """The strongest terms of the slices along the smallest mode, each cut on its own; exact at full rank."""
     mode = int(np.argmin(tensor.shape))
     slices = np.moveaxis(tensor, mode, 0)
-    pairs = [truncated(s, min(s.shape)) for s in slices]
+    pairs = [cut(s, min(s.shape)) for s in slices]
     left = np.concatenate([p[0] for p in pairs], axis=1)
     right = np.concatenate([p[1].T for p in pairs], axis=1)
     index = np.repeat(np.arange(len(slices)), min(slices.shape[1:]))

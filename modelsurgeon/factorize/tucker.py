@@ -71,7 +71,7 @@ def _three_way(layer: Layer) -> Array:
 
 def _basis(tensor: Array, mode: int, rank: int) -> Array:
     """Leading left singular vectors of one unfolding."""
-    return leading(np.moveaxis(tensor, mode, 0).reshape(tensor.shape[mode], -1), rank)[0]
+    return leading(np.moveaxis(tensor, mode, 0).reshape(tensor.shape[mode], -1), rank)
 
 
 def _core(tensor: Array, left: Array, right: Array) -> Array:

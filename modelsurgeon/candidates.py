@@ -1,0 +1,189 @@
+"""From a wish for the whole net to a step per layer: by rank, by energy, or by a budget.
+
+Every layer that the wish leaves as it is gets an `Edit` with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
+
+from modelsurgeon.errors import Unreachable, UnsupportedLayer
+from modelsurgeon.factorize import METHODS
+from modelsurgeon.layer import Layer, chain_params
+from modelsurgeon.plan import Plan, Step
+from modelsurgeon.rank import Price, break_even, for_energy, ladder
+from modelsurgeon.select import Candidate, Cost, select
+from modelsurgeon.surgery import Edit, Site, macs
+
+Resource = Literal["macs", "params"]
+MOST = 24  # ranks tried per layer and method where one pass gives all errors
+FEW = 5  # and where every rank is a decomposition of its own
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """A plan, and why the layers that it doesn't name are left alone."""
+
+    plan: Plan
+    kept: Sequence[Edit] = field(default=())
+
+
+def by_rank(sites: Iterable[Site], rank: int, methods: Sequence[str]) -> Decision:
+    """That rank wherever it pays: the first of `methods` whose chain costs less than the layer."""
+    return _each(sites, lambda site: _at_rank(site, rank, methods))
+
+
+def by_energy(sites: Iterable[Site], energy: float, methods: Sequence[str]) -> Decision:
+    """For each layer, the cheapest chain that keeps that share of the weight's energy."""
+    return _each(sites, lambda site: _at_energy(site, energy, methods))
+
+
+def by_budget(
+    options: Mapping[str, Sequence[Candidate]], fraction: float, total: int, resource: Resource
+) -> Decision:
+    """The least damage with `fraction` of the net's `total` MACs or params left.
+
+    options: from `candidates`. Raises Unreachable where even the cheapest candidates leave more.
+    """
+    price = _candidate_price(resource)
+    if least(options, total, resource) > fraction:
+        raise Unreachable(
+            f"at least {least(options, total, resource):.3f} of the {resource} remain with the layers and "
+            f"methods that can be used; {fraction:g} was asked for"
+        )
+    chosen = select(options, fraction * total - _fixed(options, total, price), price)
+    steps = {n: Step(method=c.method, rank=c.rank or 1) for n, c in chosen.items() if c.method is not None}
+    kept = [
+        Edit(layer=name, skipped="the budget is met with less damage elsewhere")
+        for name in options
+        if name not in steps
+    ]
+    return Decision(plan=Plan(steps), kept=kept)
+
+
+def least(options: Mapping[str, Sequence[Candidate]], total: int, resource: Resource) -> float:
+    """The smallest fraction of the net's `total` that any choice leaves."""
+    price = _candidate_price(resource)
+    cheapest = sum(min(map(price, found)) for found in options.values())
+    return (_fixed(options, total, price) + cheapest) / total
+
+
+def _fixed(options: Mapping[str, Sequence[Candidate]], total: int, price: Cost) -> int:
+    """What the rest of the net costs, which no option touches."""
+    return total - sum(price(c) for found in options.values() for c in found if c.method is None)
+
+
+def options(
+    sites: Iterable[Site], methods: Sequence[str], resource: Resource
+) -> tuple[dict[str, list[Candidate]], list[Edit]]:
+    """The candidates of every site, and an edit for each whose weight can't be factorized."""
+    found, broken = {}, []
+    for site in sites:
+        try:
+            found[site.name] = candidates(site, methods, resource)
+        except UnsupportedLayer as reason:
+            broken.append(Edit(layer=site.name, skipped=str(reason)))
+    return found, broken
+
+
+def candidates(site: Site, methods: Sequence[str], resource: Resource) -> list[Candidate]:
+    """The layer as it is, and every chain worth trying that costs less of the resource and no more MACs.
+
+    Damage is the squared relative error of the weight.
+    """
+    layer = site.layer
+    dense = Candidate(macs=macs([layer], site.calls), params=layer.params)
+    found = [dense]
+    for name in methods:
+        method = METHODS[name]
+        ranks = _thinned(ladder(method, layer, _price(site, resource)), MOST if method.one_pass else FEW)
+        for rank, error in zip(ranks, method.error(layer, ranks) if ranks else [], strict=True):
+            chain = method.sketch(layer, rank)
+            found.append(
+                Candidate(
+                    method=name,
+                    rank=method.clip(layer, rank),
+                    macs=macs(chain, site.calls),
+                    params=chain_params(chain),
+                    damage=error**2,
+                )
+            )
+    return [c for c in found if c.macs <= dense.macs]
+
+
+def sketched(site: Site, step: Step) -> Edit:
+    """What a step would do, told without doing it: costs and predicted error of the weight."""
+    layer, method = site.layer, METHODS[step.method]
+    chain = method.sketch(layer, step.rank)
+    return Edit(
+        layer=site.name,
+        method=step.method,
+        rank=method.clip(layer, step.rank),
+        macs_before=macs([layer], site.calls),
+        macs_after=macs(chain, site.calls),
+        params_before=layer.params,
+        params_after=chain_params(chain),
+        error=method.error(layer, [step.rank])[0],
+    )
+
+
+def _each(sites: Iterable[Site], step: Callable[[Site], Step]) -> Decision:
+    """Ask `step` for every site: a `Step`, or UnsupportedLayer with the reason to leave it alone."""
+    steps, kept = {}, []
+    for site in sites:
+        try:
+            steps[site.name] = step(site)
+        except UnsupportedLayer as reason:
+            kept.append(Edit(layer=site.name, skipped=str(reason)))
+    return Decision(plan=Plan(steps), kept=kept)
+
+
+def _at_rank(site: Site, rank: int, methods: Sequence[str]) -> Step:
+    layer, price = site.layer, _price(site, "macs")
+    whole = price([layer])
+    for name in methods:
+        if price(METHODS[name].sketch(layer, rank)) < whole:
+            return Step(method=name, rank=METHODS[name].clip(layer, rank))
+    pays = {name: break_even(METHODS[name], layer, price) for name in methods}
+    told = ", ".join(f"{name} up to {most}" for name, most in pays.items() if most) or "no rank does"
+    raise UnsupportedLayer(f"rank {rank} costs no less than the layer; what pays: {told}")
+
+
+def _at_energy(site: Site, energy: float, methods: Sequence[str]) -> Step:
+    layer, price = site.layer, _price(site, "macs")
+    best: tuple[int, Step] | None = None
+    for name in methods:
+        method = METHODS[name]
+        ranks = ladder(method, layer, price)
+        if best is not None:  # a method that can't be cheaper needs no error
+            ranks = [r for r in ranks if price(method.sketch(layer, r)) < best[0]]
+        rank = for_energy(method, layer, energy, ranks)
+        if rank is not None:
+            best = price(method.sketch(layer, rank)), Step(method=name, rank=method.clip(layer, rank))
+    if best is None:
+        raise UnsupportedLayer(f"no rank that keeps {energy:.1%} of its energy costs less than the layer")
+    return best[1]
+
+
+def _price(site: Site, resource: Resource) -> Price:
+    return chain_params if resource == "params" else partial(_macs_at, site)
+
+
+def _macs_at(site: Site, chain: Sequence[Layer]) -> int:
+    return macs(chain, site.calls)
+
+
+def _candidate_price(resource: Resource) -> Cost:
+    return (lambda c: c.params) if resource == "params" else (lambda c: c.macs)
+
+
+def _thinned(ranks: Sequence[int], most: int) -> list[int]:
+    """At most that many of the ranks, spread evenly on a logarithmic scale, both ends kept."""
+    if len(ranks) <= most:
+        return list(ranks)
+    last = len(ranks) - 1
+    places = {round(len(ranks) ** (i / (most - 1))) - 1 for i in range(most)}
+    return [ranks[p] for p in sorted(places | {0, last})]
