@@ -24,6 +24,7 @@ UNKNOWN = "modelsurgeon.unknown"  # node.meta: why inference could not do this n
 
 SYMBOL = re.compile(r"[A-Za-z_][\w.]*", re.ASCII)
 EXPRESSION = re.compile(r"[\w.+\-*() ]{1,80}", re.ASCII)
+ORIGIN = "modelsurgeon.origin"  # node.meta: the same in every inlined copy of one node of a function
 ROUNDS = 32
 ASIDE = "modelsurgeon.aside"  # a domain of which inference knows nothing
 
@@ -41,7 +42,7 @@ def bound(
     shapes: input name -> sizes. dims: symbol -> size. Raises UnknownShape for an input or a symbol that the
     model doesn't have, a wrong number of axes, and sizes that contradict each other.
     """
-    clone = _inlined(model)
+    clone = inlined(model)
     _name_open_dims(data_inputs(clone))
     _bind(clone, shapes or {}, dims or {})
     _forget_stale_shapes(clone)
@@ -113,10 +114,14 @@ def _default(axis: int, shape: ir.Shape | None) -> int:
     return 224 if axis in ((1, 2) if channels_last else (2, 3)) else 128
 
 
-def _inlined(model: ir.Model) -> ir.Model:
+def inlined(model: ir.Model) -> ir.Model:
+    """A clone in which every call of a function is the function's nodes; tensors are shared."""
     clone = model.clone()
     if not clone.functions:
         return clone
+    for function in clone.functions.values():
+        for number, node in enumerate(function.all_nodes()):
+            node.meta[ORIGIN] = (function.identifier(), number)
     try:
         InlinePass()(clone)
     except ValueError:  # a function of another opset: its calls stay, and are reported as they are
