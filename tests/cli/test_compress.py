@@ -1,0 +1,144 @@
+"""`modelsurgeon compress`, as it is typed."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime
+import pytest
+
+from tests.cli.conftest import Command, small_net
+
+COMPRESS = ("compress", "model.onnx", "-o", "small.onnx")
+
+
+def result(run: Command, *arguments: str) -> dict[str, Any]:
+    done = run(*arguments, "--format", "json")
+    assert (done.code, done.err) == (0, "")
+    data: dict[str, Any] = json.loads(done.out)
+    return data
+
+
+def test_a_rank_makes_a_smaller_model_that_runs(run: Command, here: Path) -> None:
+    data = result(run, *COMPRESS, "--rank", "4", "--data", "calibration.npz")
+    assert data["after"]["macs"] < data["before"]["macs"]
+    assert data["after"]["params"] < data["before"]["params"]
+    assert {edit["layer"] for edit in data["edits"]} == {"conv1", "conv2", "fc"}
+    assert data["comparison"]["inputs"] == "data"
+    assert data["comparison"]["outputs"][0]["rel_l2"] < 0.2
+    onnxruntime.InferenceSession(here / "small.onnx")
+    info = json.loads(run("info", "small.onnx", "--dim", "N=1", "--format", "json").out)
+    assert info["totals"]["params"] == data["after"]["params"]
+
+
+@pytest.mark.parametrize("budget", [("--energy", "0.9"), ("--macs", "0.5"), ("--params", "0.5")])
+@pytest.mark.parametrize("method", ["auto", "svd", "spatial-svd", "tucker2", "cp"])
+def test_every_budget_and_method(run: Command, budget: tuple[str, str], method: str) -> None:
+    data = result(run, *COMPRESS, *budget, "--method", method, "--no-compare")
+    if budget[0] in ("--macs", "--params"):
+        key = budget[0][2:]
+        assert data["after"][key] <= 0.5 * data["before"][key]
+    used = {edit["method"] for edit in data["edits"] if not edit["skipped"]}
+    assert used
+    assert method == "auto" or used == {method}
+
+
+def test_a_plan_can_be_saved_and_replayed(run: Command, here: Path) -> None:
+    first = result(run, *COMPRESS, "--rank", "4", "--save-plan", "plan.json")
+    assert json.loads((here / "plan.json").read_text()) == first["plan"]
+    (here / "small.onnx").unlink()
+    again = result(run, *COMPRESS, "--plan", "plan.json")
+    assert again["plan"] == first["plan"]
+    assert again["after"]["params"] == first["after"]["params"]
+
+
+def test_only_and_skip_choose_layers(run: Command) -> None:
+    data = result(run, *COMPRESS, "--rank", "4", "--only", "conv*", "--skip", "conv1")
+    assert [edit["layer"] for edit in data["edits"] if not edit["skipped"]] == ["conv2"]
+    assert all(edit["skipped"] for edit in data["edits"] if edit["layer"] in ("conv1", "fc"))
+
+
+def test_a_dry_run_writes_no_model(run: Command, here: Path) -> None:
+    data = result(run, *COMPRESS, "--rank", "4", "--dry-run", "--save-plan", "plan.json")
+    assert data["after"]["macs"] < data["before"]["macs"]
+    assert not (here / "small.onnx").exists()
+    assert (here / "plan.json").exists()
+    without_out = run("compress", "model.onnx", "--rank", "4", "--dry-run")
+    assert without_out.code == 0
+
+
+def test_a_missed_tolerance_writes_nothing(run: Command, here: Path) -> None:
+    before = set(here.iterdir())
+    options = ("--tolerance", "1e-6", "--save-plan", "plan.json", "--report", "report.html")
+    done = run(*COMPRESS, "--rank", "1", *options)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.count("\n") == 1
+    assert "1e-06" in done.err
+    assert set(here.iterdir()) == before
+
+
+def test_noise_is_said_in_words(run: Command) -> None:
+    assert "noise" in run(*COMPRESS, "--rank", "4").out
+
+
+def test_no_compare_is_said_in_words(run: Command) -> None:
+    done = run(*COMPRESS, "--rank", "4", "--no-compare")
+    assert done.code == 0
+    assert "not compared" in done.out
+
+
+def test_the_report_is_a_page(run: Command, here: Path) -> None:
+    assert run(*COMPRESS, "--rank", "4", "--report", "report.html").code == 0
+    page = (here / "report.html").read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>")
+    assert all(name in page for name in ("conv1", "conv2", "fc"))
+
+
+def test_an_older_output_is_replaced_and_the_input_is_not_touched(run: Command, here: Path) -> None:
+    before = (here / "model.onnx").read_bytes()
+    (here / "small.onnx").write_text("old")
+    assert run(*COMPRESS, "--rank", "4").code == 0
+    onnx.load(here / "small.onnx")
+    assert (here / "model.onnx").read_bytes() == before
+
+
+def test_equal_inputs_give_equal_bytes(run: Command, here: Path) -> None:
+    run(*COMPRESS, "--rank", "4")
+    first = (here / "small.onnx").read_bytes()
+    run(*COMPRESS, "--rank", "4")
+    assert (here / "small.onnx").read_bytes() == first
+
+
+def test_cuda_without_cuda_is_a_problem_not_a_cpu_run(run: Command, here: Path) -> None:
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this machine has the provider")
+    done = run(*COMPRESS, "--rank", "4", "--provider", "cuda")
+    assert done.code == 1
+    assert "cuda" in done.err.lower()
+    assert not (here / "small.onnx").exists()
+
+
+def test_ctrl_c_exits_130_and_leaves_nothing(here: Path) -> None:
+    onnx.save(small_net(channels=640), here / "large.onnx")
+    before = set(here.iterdir())
+    program = [sys.executable, "-m", "modelsurgeon_cli", "compress", "large.onnx", "-o", "small.onnx"]
+    running = subprocess.Popen(
+        [*program, "--macs", "0.3", "--method", "cp"],
+        cwd=here,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with running:
+        time.sleep(2.5)
+        assert running.poll() is None, running.communicate()
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=60)
+    assert (running.returncode, out) == (130, "")
+    assert "Traceback" not in err
+    assert set(here.iterdir()) == before

@@ -1,0 +1,45 @@
+"""Help: every verb and option has some, its examples run, and docs/cli.md is made from it."""
+
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from modelsurgeon_cli.reference import contexts, reference
+from tests.cli.conftest import Command
+
+ROOT = Path(__file__).parents[2]
+VERBS = [ctx for ctx in contexts() if ctx.parent is not None]
+NAMES = [str(ctx.info_name) for ctx in VERBS]
+
+
+def test_the_verbs_are_those_of_this_version() -> None:
+    assert NAMES == ["compare", "compress", "info"]
+
+
+def test_the_reference_is_up_to_date() -> None:
+    made = reference()
+    assert (ROOT / "docs" / "cli.md").read_text(encoding="utf-8") == made, "make it anew, see its first lines"
+    assert all(f"## modelsurgeon {name}\n" in made for name in NAMES)
+
+
+@pytest.mark.parametrize("ctx", VERBS, ids=NAMES)
+def test_every_option_has_help(ctx: click.Context) -> None:
+    silent = [
+        param.name for param in ctx.command.params if isinstance(param, click.Option) and not param.help
+    ]
+    assert not silent
+    assert ctx.command.help
+
+
+@pytest.mark.parametrize("ctx", VERBS, ids=NAMES)
+def test_every_verb_ends_with_an_example_that_works(run: Command, here: Path, ctx: click.Context) -> None:
+    help_text = " ".join(run(*str(ctx.command_path).split()[1:], "--help").out.split())
+    example = help_text.rpartition("Example: ")[2]
+    assert example.startswith(f"{ctx.command_path} ")
+    if "small.onnx" in example and "-o small.onnx" not in example:
+        (here / "small.onnx").write_bytes((here / "model.onnx").read_bytes())
+    done = run(*shlex.split(example)[1:])
+    assert (done.code, done.err) == (0, "")
+    assert done.out
