@@ -34,8 +34,8 @@ check: $(VENV)/.test
 bench: $(VENV)/.test  ## the benchmarks: speed against tensorly and LAPACK
 	$(BIN)/python -m pytest -q -s tests/benchmarks
 
-docs: $(VENV)/.test  ## write docs/commands.md anew from the program's own help
-	$(BIN)/python docs/commands.py
+docs: $(VENV)/.test  ## write docs/cli.md anew from the program's own help
+	$(BIN)/python -m modelsurgeon_cli.reference > docs/cli.md
 
 clean:  ## remove the virtual environment and everything that was built
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
