@@ -85,8 +85,10 @@ def _asked(nodes: list[ir.Node], unknown: set[ir.Value]) -> Iterator[ir.Value | 
     for node in nodes:
         if not unknown.isdisjoint(node.outputs):
             yield from node.inputs
-        if node.op_type in ("If", "Loop"):
+        if node.op_type in ("If", "Loop") and not node.domain:
             yield from node.inputs[:2]
+        if node.op_type == "Loop" and (body := node.attributes.get_graph("body", None)) is not None:
+            yield body.outputs[0]
 
 
 def _ancestors(values: Iterable[ir.Value | None]) -> set[ir.Node]:

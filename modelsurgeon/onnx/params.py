@@ -2,8 +2,8 @@
 
 Params are the elements of floating or quantised weights wherever they sit: initializer, Constant, constant
 ConstantOfShape, subgraph or function; each tensor once, and only if a node uses it. Integers that tell a
-shape or an index are none, nor are 0-d scalars and the scales of quantised weights: a model has as many params
-quantised as it had before.
+shape or an index are none, nor are 0-d scalars and the scales of quantised weights: a model has as many
+params quantised as it had before.
 """
 
 from __future__ import annotations

@@ -45,14 +45,9 @@ def bound(
     clone = inlined(model)
     _name_open_dims(data_inputs(clone))
     _bind(clone, shapes or {}, dims or {})
-    _forget_stale_shapes(clone)
-    _infer(clone)
-    for _ in range(ROUNDS):  # each lets constants and shapes know more of each other
-        if not settle(clone, _unknown(clone)):
-            break
-        for value in _unknown(clone):
-            value.shape = None  # inference wouldn't replace a symbol that it made up by one that it knows
-        _infer(clone)
+    _forget(clone)
+    _forget_loops(clone)
+    _settle(clone)
     return clone
 
 
@@ -207,11 +202,62 @@ def _graphs(graph: ir.Graph) -> Iterator[ir.Graph]:
     yield from graph.subgraphs()
 
 
-def _forget_stale_shapes(model: ir.Model) -> None:
+def _forget(model: ir.Model) -> None:
     """Drop the shapes that the file claims for computed values; inference would keep them otherwise."""
     for node in model.graph.all_nodes():
-        for output in node.outputs:
-            output.shape = None
+        for value in node.outputs:
+            value.shape = None
+            if node.op_type != "Constant":
+                value.const_value = None
+
+
+def _forget_loops(model: ir.Model) -> None:
+    """Drop what the file claims of the inputs of Loop bodies: they take the sizes of what enters the Loop."""
+    for _, body in _loops(model):
+        for number, value in enumerate(body.inputs):
+            value.shape = ir.Shape(()) if number < 2 else None
+
+
+def _loops(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Graph]]:
+    for node in model.graph.all_nodes():
+        body = node.attributes.get_graph("body", None) if node.op_type == "Loop" else None
+        if body is not None and not node.domain and UNKNOWN not in node.meta:
+            yield node, body
+
+
+def _open_what_grows(model: ir.Model, grown: set[str]) -> bool:
+    """Give a symbol to every size that changes from one iteration of a Loop to the next; whether any did."""
+    before = len(grown)
+    for node, body in _loops(model):
+        for start, end in zip(body.inputs[2:], body.outputs[1:], strict=False):
+            if start.shape is None or isinstance(start.type, ir.SequenceType | ir.OptionalType):
+                continue
+            if end.shape is None or end.shape.rank() != start.shape.rank():
+                node.meta[UNKNOWN] = f"the shape of {start.name!r} changes from one iteration to the next"
+                start.shape = None
+                grown.add(str(node.meta[UNKNOWN]))
+                continue
+            dims = list(start.shape)  # the shape itself may be shared with the value that enters the Loop
+            for axis, size in enumerate(end.shape):
+                if size != dims[axis] and str(dims[axis]) not in grown:
+                    dims[axis] = ir.SymbolicDim(f"grows_{len(grown)}")
+                    grown.add(str(dims[axis]))
+            start.shape = ir.Shape(dims)
+    return len(grown) > before
+
+
+def _settle(model: ir.Model) -> None:
+    """Infer, and compute ahead what inference lacks, until neither learns anything more from the other."""
+    grown: set[str] = set()
+    for _ in range(ROUNDS):
+        _infer(model)
+        if _open_what_grows(model, grown):
+            _forget(model)
+        elif settle(model, _unknown(model)):
+            for value in _unknown(model):
+                value.shape = None  # inference would keep a symbol that it made up
+        else:
+            break
 
 
 def _unknown(model: ir.Model) -> Iterator[ir.Value]:
@@ -229,6 +275,8 @@ def _infer(model: ir.Model) -> None:
     nodes = {f"{ASIDE}:{number}": node for number, node in enumerate(model.graph.all_nodes())}
     own = [(node, node.name, node.domain) for node in nodes.values()]
     for label, node in nodes.items():
+        if UNKNOWN in node.meta:
+            node.domain = ASIDE
         node.name = label  # an error tells a name, and no more, of where it arose
     try:
         while (failed := _attempt(model, nodes)) is not None:
@@ -243,7 +291,7 @@ def _infer(model: ir.Model) -> None:
 def _attempt(model: ir.Model, nodes: Mapping[str, ir.Node]) -> tuple[ir.Node, str] | None:
     """One run of inference; the node that ended it and why, or None when it went through."""
     try:
-        infer_symbolic_shapes(model, warn_on_missing=False)
+        infer_symbolic_shapes(model, warn_on_missing=False, adopt_declared_symbols=False)
     except OpUsageError as error:
         return nodes.get(error.node.name or "") or _without_rule(model, nodes), error.message
     except ShapeInferenceError as error:
