@@ -4,7 +4,7 @@
 |---|---|---|
 | Conv | (out, in / groups, *kernel), as ours | third input |
 | ConvTranspose | (in, out / groups, *kernel) | third input |
-| Gemm | (in, out), or (out, in) with transB; times alpha | third input, times beta |
+| Gemm | (in, out), or (out, in) with transB; times alpha | third input, times beta; MatMul where none |
 | MatMul | (in, out) on the right, (out, in) on the left | none; an Add follows where one is written |
 
 Source: ONNX operator specification, opset 1 to 24.
@@ -67,19 +67,17 @@ def stored(node: ir.Node, layer: Layer) -> Array:
     """The layer's weight as the operator of `node` keeps it."""
     if layer.transposed:
         return _swapped(layer.weight, layer.groups)
-    if node.op_type == "MatMul" and weight_place(node) == 1:
-        return layer.weight.T
-    return layer.weight
+    return layer.weight if layer.kernel or weight_place(node) == 0 else layer.weight.T
 
 
 def write(node: ir.Node, layer: Layer, x: ir.Value, weight: ir.Value, bias: ir.Value | None) -> list[ir.Node]:
     """Nodes that apply the layer to `x`, of the operator that `node` has; the last one's output is theirs."""
     inputs = [x, weight] if bias is None else [x, weight, bias]
-    if node.op_type == "Gemm":
-        return [ir.node("Gemm", inputs, {"transB": 1})]
-    if node.op_type == "MatMul":
-        return _write_matmul(node, x, weight, bias)
-    return [ir.node("ConvTranspose" if layer.transposed else "Conv", inputs, _attributes(layer))]
+    if layer.kernel:
+        return [ir.node("ConvTranspose" if layer.transposed else "Conv", inputs, attributes(layer))]
+    if node.op_type == "Gemm" and bias is not None:  # without one it needs opset 11
+        return [ir.node("Gemm", inputs, {k: v for k, v in node.attributes.items() if k == "broadcast"})]
+    return _write_matmul(node, x, weight, bias)
 
 
 def _read_conv(node: ir.Node, weight: Array, size: Size | None) -> Layer:
@@ -177,16 +175,17 @@ def _write_matmul(node: ir.Node, x: ir.Value, weight: ir.Value, bias: ir.Value |
     return [product] if bias is None else [product, ir.node("Add", [product.outputs[0], bias])]
 
 
-def _attributes(layer: Layer) -> dict[str, Any]:
+def attributes(layer: Layer) -> dict[str, Any]:
+    """Attributes of the Conv or ConvTranspose that applies the layer."""
     begins, ends = zip(*layer.padding, strict=True)
-    attributes: dict[str, Any] = {
+    geometry: dict[str, Any] = {
         "kernel_shape": layer.kernel,
         "strides": layer.stride,
         "pads": begins + ends,
         "dilations": layer.dilation,
         "group": layer.groups,
     }
-    return attributes | ({"output_padding": layer.output_padding} if layer.transposed else {})
+    return geometry | ({"output_padding": layer.output_padding} if layer.transposed else {})
 
 
 def _constant_bias(node: ir.Node) -> Array | None:

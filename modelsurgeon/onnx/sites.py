@@ -178,16 +178,19 @@ def _why_not_constant(node: ir.Node) -> str:
 
 def _check_uses(weight: ir.Value, nodes: set[ir.Node]) -> None:
     """The weight serves these nodes alone, be it through Identity, Transpose or Cast."""
-    if weight.is_graph_output():
-        raise UnsupportedLayer("its weight is a graph output")
-    for user, place in weight.uses():
-        if user in nodes and place == weight_place(user):
-            continue
-        passed_on = [v for v in user.outputs if root(v) is weight]
-        if not passed_on:
-            raise UnsupportedLayer(f"its weight is also used by {user.op_type} {user.name or ''}".rstrip())
-        for value in passed_on:
-            _check_uses(value, nodes)
+    forms = [weight]
+    for form in forms:
+        if form.is_graph_output():
+            raise UnsupportedLayer("its weight is a graph output")
+        for user, place in form.uses():
+            if user in nodes and place == weight_place(user):
+                continue
+            passed_on = [v for v in user.outputs if root(v) is weight]
+            if not passed_on:
+                raise UnsupportedLayer(
+                    f"its weight is also used by {user.op_type} {user.name or ''}".rstrip()
+                )
+            forms += passed_on
 
 
 def _check_type(layer: Layer) -> None:
