@@ -91,6 +91,22 @@ def evaluating(module: nn.Module) -> Iterator[None]:
                     buffer.copy_(before)
 
 
+def forward(module: nn.Module, call: Call) -> object:
+    """What `module` returns for `call` in eval mode, without a trace left in it; BadData where it fails."""
+    args, kwargs = call
+    with evaluating(module):
+        try:
+            return module(*args, **kwargs)
+        except Exception as error:
+            raise BadData(f"{type(module).__name__} fails on the example: {in_one_line(error)}") from error
+
+
+def in_one_line(error: BaseException, width: int = 200) -> str:
+    """An error's message, or its type where it has none, on one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= width else f"{text[: width - 3]}..."
+
+
 def named_outputs(outputs: object) -> dict[str, Any]:
     """The leaves of what a forward returns, by name: its keys where it is a mapping, else `output_0`, ...
 

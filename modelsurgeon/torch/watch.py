@@ -11,9 +11,8 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from modelsurgeon.errors import BadData
 from modelsurgeon.surgery import Call
-from modelsurgeon.torch.call import Example, bind, evaluating
+from modelsurgeon.torch.call import Example, bind, forward
 
 
 class Watch(TorchFunctionMode):
@@ -62,19 +61,14 @@ def watch(module: nn.Module, example: Example, parts: Sequence[nn.Module]) -> Wa
 
     Raises BadData where the example doesn't fit or forward fails on it.
     """
-    args, kwargs = bind(module, example)
+    call = bind(module, example)
     seen = Watch(parts)
     with ExitStack() as stack:
         for part in parts:
             stack.callback(part.register_forward_pre_hook(seen.enter, with_kwargs=True).remove)
             stack.callback(part.register_forward_hook(seen.leave).remove)
-        stack.enter_context(evaluating(module))
         stack.enter_context(seen)
-        try:
-            module(*args, **kwargs)
-        except Exception as error:
-            reason = " ".join(str(error).split())
-            raise BadData(f"{type(module).__name__} fails on the example: {reason}") from error
+        forward(module, call)
     for part, calls in seen.calls.items():
         if not calls:
             seen.reasons[part] = "the model never calls it on the example"
