@@ -20,7 +20,7 @@ def test_the_verbs_are_those_of_this_version() -> None:
 
 def test_the_reference_is_up_to_date() -> None:
     made = reference()
-    assert (ROOT / "docs" / "cli.md").read_text(encoding="utf-8") == made, "make it anew, see its first lines"
+    assert (ROOT / "docs" / "cli.md").read_text(encoding="utf-8") == made, "run make docs"
     assert all(f"## modelsurgeon {name}\n" in made for name in NAMES)
 
 
