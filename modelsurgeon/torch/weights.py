@@ -1,0 +1,140 @@
+"""Weights from a file into a module: read as data, never as code."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from modelsurgeon.errors import BadModel, Unavailable
+from modelsurgeon.torch.call import in_one_line
+
+State = Mapping[str, Any]
+
+WRAPPERS = ("state_dict", "model_state_dict", "model", "ema")  # keys of training checkpoints, tried in order
+COUNTERS = ("n_averaged",)  # an averaged model counts its updates: nothing to load
+SHOWN = 3
+
+
+def load_weights(module: nn.Module, path: str | Path) -> None:
+    """Load a .safetensors, .pth, .pt or .bin file into `module`, every tensor of both accounted for.
+
+    A state dict inside a checkpoint is found under `WRAPPERS`, and what data parallelism (`module.`) and
+    torch.compile (`_orig_mod.`) add to its names is dropped. A weight that is tied to one in the file may be
+    missing. Raises BadModel with what doesn't fit, and where the file is broken or holds more than data.
+    """
+    path = Path(path)
+    state = _fitted(_state(path), module.state_dict(keep_vars=True))
+    _check_shapes(state, module, path)
+    try:
+        missing, unexpected = module.load_state_dict(state, strict=False)
+    except Exception as error:
+        raise BadModel(f"{path} doesn't fit {type(module).__name__}: {in_one_line(error)}") from error
+    missing = _untied(missing, state, module)
+    for word, names in (("misses", missing), ("has unexpected", unexpected)):
+        if names:
+            raise BadModel(
+                f"{path} {word} {_some(names)}: weights of exactly {type(module).__name__} are needed"
+            )
+
+
+def _state(path: Path) -> State:
+    """The state dict in a file, unwrapped."""
+    if not path.is_file():
+        raise BadModel(f"{path}: no such file of weights")
+    read = READERS.get(path.suffix)
+    if read is None:
+        raise BadModel(f"{path} is none of {', '.join(READERS)}: save module.state_dict() as one of them")
+    state: Any = read(path)
+    while (inner := _wrapped(state)) is not None:
+        state = inner
+    if not isinstance(state, Mapping) or not any(isinstance(value, torch.Tensor) for value in state.values()):
+        raise BadModel(f"{path} holds no state dict: save module.state_dict()")
+    return state
+
+
+def _wrapped(state: object) -> State | None:
+    if not isinstance(state, Mapping):
+        return None
+    return next((state[key] for key in WRAPPERS if isinstance(state.get(key), Mapping)), None)
+
+
+def _safetensors(path: Path) -> State:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError:
+        raise Unavailable("safetensors isn't installed: pip install 'modelsurgeon[torch]'") from None
+    try:
+        state: State = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise BadModel(f"{path} is no sound safetensors file: {in_one_line(error)}") from error
+    return state
+
+
+def _pickled(path: Path) -> State:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            state: State = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise BadModel(
+            f"{path} holds more than tensors, and reading that would run code: save module.state_dict() alone"
+        ) from error
+    except Exception as error:
+        raise BadModel(f"{path} is no file of weights that torch.save wrote: {in_one_line(error)}") from error
+    return state
+
+
+READERS: Mapping[str, Callable[[Path], State]] = {
+    ".safetensors": _safetensors,
+    ".pth": _pickled,
+    ".pt": _pickled,
+    ".bin": _pickled,
+    ".ckpt": _pickled,
+}
+
+
+def _fitted(state: State, expected: State) -> dict[str, Any]:
+    """The state under the names that the module expects, as far as wrappers alone have changed them."""
+    renamed = {_unwrapped(name, expected): value for name, value in state.items()}
+    return {name: value for name, value in renamed.items() if name in expected or name not in COUNTERS}
+
+
+def _unwrapped(name: str, expected: State) -> str:
+    if name in expected:
+        return name
+    plain = name.replace("_orig_mod.", "")
+    while plain not in expected and plain.startswith("module."):
+        plain = plain.removeprefix("module.")
+    return plain if plain in expected else name
+
+
+def _check_shapes(state: State, module: nn.Module, path: Path) -> None:
+    expected = module.state_dict()
+    for name, value in state.items():
+        wanted = expected.get(name)
+        if isinstance(wanted, torch.Tensor) and not is_lazy(wanted) and wanted.shape != value.shape:
+            raise BadModel(
+                f"{path}: {name} is {tuple(value.shape)}, {type(module).__name__} needs {tuple(wanted.shape)}"
+            )
+
+
+def _untied(missing: Iterable[str], state: State, module: nn.Module) -> list[str]:
+    """The missing names without those whose tensor was loaded under another name."""
+    tensors = module.state_dict(keep_vars=True)
+    loaded = {id(tensors[name]) for name in state if name in tensors}
+    return [name for name in missing if id(tensors.get(name)) not in loaded]
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first few names, and how many more."""
+    names = sorted(names)
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
