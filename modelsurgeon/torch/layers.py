@@ -76,9 +76,9 @@ def _odd_class(module: nn.Module) -> str | None:
         return f"{type(module).__name__} is none of torch's Linear, Conv and ConvTranspose modules"
     if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():
         return "it is lazy and has no weight yet: run the model once"
-    if "forward" in vars(module) or any(
-        _redefines(module, kind, part) for part in ("forward", "_conv_forward")
-    ):
+    if "forward" in vars(module):
+        return "its forward was replaced on this very module"
+    if any(_redefines(module, kind, part) for part in ("forward", "_conv_forward")):
         return f"{type(module).__name__} is a subclass of {kind.__name__} with a forward of its own"
     return None
 
