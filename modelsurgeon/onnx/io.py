@@ -1,28 +1,150 @@
-"""The one way in and out for ONNX files."""
+"""The one way in and out for ONNX files: validated on the way in, whole or not at all on the way out."""
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 
 import onnx_ir as ir
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import ModelProto
 
 from modelsurgeon.errors import BadModel
-from modelsurgeon.files import replacing
+from modelsurgeon.files import replacing, same_file
+from modelsurgeon.onnx import tensors, validate, wire
+from modelsurgeon.onnx.external import Files
+from modelsurgeon.onnx.pack import pack
+from modelsurgeon.onnx.stored import DataFile, StoredTensor
+from modelsurgeon.onnx.texts import quoted
+from modelsurgeon.onnx.walk import exchange
+
+PATH = "modelsurgeon.path"  # model.meta: where the model came from
+LARGEST = 2**31 - 1  # bytes of one protobuf message
+
+# What a file that is no ONNX model may be, by how it begins.
+STRANGERS = {
+    b"version https://git-lfs": "is a Git LFS pointer: fetch the model itself with `git lfs pull`",
+    b"PK\x03\x04": "is a zip archive, such as .pt or .npz: export the model to ONNX",
+    b"\x80": "is a Python pickle, such as .pth: export the model to ONNX",
+    b"\x89HDF": "is an HDF5 file, such as .h5: export the model to ONNX",
+    b"\x1f\x8b": "is compressed: unpack it first",
+}
 
 
 def load(path: str | Path, *, root: Path | None = None) -> ir.Model:
-    """A validated model; its weights stay on disk until they are touched. Raises BadModel."""
-    if not Path(path).is_file():
-        raise BadModel(f"{path} is no file: name an .onnx file")
+    """A validated model; its weights stay on disk until they are touched, wherever they lie.
+
+    root: a folder within which links and hard links to external data are trusted, as in a download cache; if
+    None, that is the model's own folder, and hard links are refused. Raises BadModel.
+    """
+    path = Path(path)
     try:
-        model = ir.load(path)
-    except Exception as error:
-        raise BadModel(f"{path} is no ONNX model: {error}") from error
-    model.meta["modelsurgeon.path"] = Path(path)
+        file = DataFile(path)
+        model = _parsed(file, Files(file, root=root))
+    except BadModel as error:
+        raise BadModel(f"{path} {error}") from error
+    model.meta[PATH] = path
     return model
 
 
+def _parsed(file: DataFile, files: Files) -> ir.Model:
+    with file.path.open("rb") as opened:
+        head = opened.read(512)
+        _check_size(file.size)
+        data = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+    try:
+        proto = ModelProto.FromString(wire.set_aside(memoryview(data)))
+        ordered = validate.check(proto, lambda tensor: tensors.check(tensor, files))
+        model = ir.serde.deserialize_model(proto)
+    except (BadModel, DecodeError, UnicodeDecodeError, ir.serde.SerdeError) as error:
+        raise BadModel(_stranger(head) or _reason(error)) from error
+    exchange(model, lambda tensor: _stored(tensor, files))
+    if not ordered:
+        _sort(model)
+    return model
+
+
+def _check_size(size: int) -> None:
+    if not size:
+        raise BadModel("is empty: an ONNX model is needed")
+    if size > LARGEST:
+        raise BadModel(f"has {size} bytes: an ONNX file has 2 GB at most, larger weights lie beside it")
+
+
+def _stored(tensor: ir.TensorProtocol, files: Files) -> ir.TensorProtocol:
+    """A tensor that is read from where it was checked, not from where its name may lead later."""
+    if not isinstance(tensor, ir.ExternalTensor):
+        return tensor
+    return StoredTensor(
+        files.find(str(tensor.location)),
+        tensor.offset or 0,
+        dtype=tensor.dtype,
+        shape=tensor.shape,
+        name=tensor.name,
+        doc_string=tensor.doc_string,
+        metadata_props=dict(tensor.metadata_props),
+    )
+
+
+def _sort(model: ir.Model) -> None:
+    model.graph.sort()
+    for function in model.functions.values():
+        function.sort()
+
+
+def _stranger(head: bytes) -> str | None:
+    """What a file is that isn't an ONNX model, where its beginning tells."""
+    for start, what in STRANGERS.items():
+        if head.startswith(start):
+            return what
+    try:
+        text = head.decode()
+    except UnicodeDecodeError:
+        return None
+    readable = text.isprintable() or all(char.isprintable() or char.isspace() for char in text)
+    return f"is a text file that begins {text[:20]!r}: an ONNX model is needed" if readable else None
+
+
+def _reason(error: BaseException) -> str:
+    """The first cause of an error, in one line."""
+    if isinstance(error, BadModel):
+        return str(error)
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).splitlines() or [type(error).__name__]
+    return f"can't be read as an ONNX model: {quoted(lines[0])}"
+
+
 def save(model: ir.Model, path: str | Path) -> None:
-    """Write the model whole or not at all."""
-    with replacing(path) as temporary:
-        ir.save(model, temporary, format="protobuf")
+    """Write the model whole or not at all: one file, or two where it would pass 2 GB, `NAME.data` beside it.
+
+    The model is left as it is, and can still be read when `path` is where its weights come from.
+    Equal models give equal bytes. Stack traces of the exporter, which name its folders, are left out.
+    Raises Unwritable, and BadModel where the graph isn't sound.
+    """
+    path = Path(path)
+    beside = path.with_name(f"{path.name}.data")
+    whole = pack(model)
+    if whole.size <= LARGEST:
+        with replacing(path) as temporary:
+            _keep_readable(model, path)
+            with temporary.open("wb") as file:
+                whole.write(file)
+        return
+    # The data takes its place first: a model is never seen before its weights.
+    with replacing(path) as temporary, replacing(beside) as temporary_data:
+        _keep_readable(model, path, beside)
+        temporary.write_bytes(whole.skeleton_beside(beside.name))
+        with temporary_data.open("wb") as file:
+            whole.write_weights(file)
+
+
+def _keep_readable(model: ir.Model, *paths: Path) -> None:
+    """Hold the files that are about to be replaced and that the model still reads from."""
+
+    def hold(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+        if isinstance(tensor, StoredTensor) and any(same_file(tensor.file.path, path) for path in paths):
+            tensor.file.hold()
+        return tensor
+
+    exchange(model, hold)

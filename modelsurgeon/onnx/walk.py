@@ -1,134 +1,42 @@
-"""How often every node runs in one inference: branches that are taken, loops that repeat."""
+"""Every graph and every tensor of a model, wherever they sit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, MutableMapping
 
 import onnx_ir as ir
 
-from modelsurgeon.cost import Cost, Number
-from modelsurgeon.onnx.ahead import branch, scalar
-from modelsurgeon.onnx.costs import Operation, Shape, Uncounted, cost_of
-from modelsurgeon.onnx.flow import subgraphs
-from modelsurgeon.onnx.shapes import UNKNOWN
-
-CONTROL = frozenset({"If", "Loop", "Scan", "SequenceMap"})
-BRANCHES = ("then_branch", "else_branch")
+Swap = Callable[[ir.TensorProtocol], ir.TensorProtocol]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Visit:
-    """One node, what one run of it costs, and how often it runs: 0 times in a branch that isn't counted."""
-
-    node: ir.Node
-    cost: Cost | Uncounted
-    runs: Number
-
-    @property
-    def total(self) -> Cost:
-        """What all its runs cost; nothing where that isn't known."""
-        return self.cost * self.runs if isinstance(self.cost, Cost) else Cost()
+def graphs(model: ir.Model) -> Iterator[ir.Graph]:
+    """The main graph, those of functions, and all graphs inside their nodes."""
+    yield from model.graphs()
+    for function in model.functions.values():
+        yield function.graph
+        yield from function.subgraphs()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Walk:
-    """Visits every node of a bound model, and notes what couldn't be told from the file alone.
-
-    shape_of: the shape of a value; None where it is unknown. functions: those that couldn't be inlined.
-    chosen: by name of an If whose condition isn't constant, the branch to count; filled with the dearer one.
-    """
-
-    names: Mapping[ir.Node, str]
-    shape_of: Callable[[ir.Value], Shape | None]
-    functions: Mapping[ir.OperatorIdentifier, ir.Function] = field(default_factory=dict)
-    chosen: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-    def visits(self, graph: ir.Graph, runs: Number = 1) -> list[Visit]:
-        """Every node of a graph and, after it, those of its subgraphs."""
-        return [
-            visit
-            for node in graph
-            for visit in (Visit(node=node, cost=self._cost(node), runs=runs), *self._inside(node, runs))
-        ]
-
-    def _cost(self, node: ir.Node) -> Cost | Uncounted:
-        if UNKNOWN in node.meta:
-            return Uncounted(reason=str(node.meta[UNKNOWN]))
-        if node.op_identifier() in self.functions:
-            return Uncounted(reason="a function that imports another opset than the model")
-        if not node.domain and node.op_type in CONTROL:
-            return Cost()  # its subgraphs cost, not it
-        return cost_of(Operation(node=node, shape_of=self.shape_of))
-
-    def _inside(self, node: ir.Node, runs: Number) -> Iterator[Visit]:
-        graphs = list(subgraphs(node))
-        if not graphs:
-            return
-        if node.op_type == "If" and not node.domain:
-            yield from self._branches(node, runs)
-            return
-        trips = self._trips(node, graphs[0])
-        if trips is None:
-            self.notes.append(
-                f"{self.names[node]}: counted per iteration, as its number of runs isn't constant"
-            )
-        for graph in graphs:
-            yield from self.visits(graph, runs if trips is None else runs * trips)
-
-    def _branches(self, node: ir.Node, runs: Number) -> Iterator[Visit]:
-        inside = {name: self.visits(node.attributes.get_graph(name), runs) for name in BRANCHES}
-        taken = self._taken(node, inside)
-        for name in BRANCHES:
-            yield from (visit if name == taken else replace(visit, runs=0) for visit in inside[name])
-
-    def _taken(self, node: ir.Node, inside: Mapping[str, list[Visit]]) -> str:
-        name, fixed = self.names[node], branch(node)
-        if fixed is not None:
-            return next(key for key in BRANCHES if node.attributes.get_graph(key) is fixed)
-        possible = [key for key in BRANCHES if not any(UNKNOWN in visit.node.meta for visit in inside[key])]
-        if name not in self.chosen:
-            self.chosen[name] = max(possible or BRANCHES, key=lambda key: _weight(inside[key]))
-        why = "can't run at these sizes" if len(possible) == 1 else "is not dearer"
-        other = next(key for key in BRANCHES if key != self.chosen[name])
-        self.notes.append(f"{name}: {self.chosen[name]} is counted, {other} {why}")
-        return self.chosen[name]
-
-    def _trips(self, node: ir.Node, body: ir.Graph) -> Number | None:
-        """How often a body runs; None where that isn't constant."""
-        if node.op_type == "Loop" and not node.domain:
-            return _loop_trips(node, body)
-        # Opset 8 has one input more, and a batch axis.
-        if node.op_type == "Scan" and not node.domain and len(node.inputs) == len(body.inputs):
-            return self._scan_trips(node)
-        return None
-
-    def _scan_trips(self, node: ir.Node) -> Number | None:
-        """Length of the scanned axis."""
-        count = node.attributes.get_int("num_scan_inputs", 1)
-        axes = node.attributes.get_ints("scan_input_axes", None) or (0,) * count
-        scanned = node.inputs[-count]
-        shape = self.shape_of(scanned) if scanned is not None else None
-        legacy = (
-            len(node.inputs) > 0 and node.inputs[0] is None
-        )  # opset 8: optional lengths, and a batch axis
-        return None if shape is None or legacy else shape[axes[0]]
+def exchange(model: ir.Model, swap: Swap) -> None:
+    """Put `swap(tensor)` in the place of every tensor: of initializers, attributes and attribute defaults."""
+    for graph in graphs(model):
+        for value in graph.initializers.values():
+            if value.const_value is not None:
+                value.const_value = swap(value.const_value)
+        for node in graph:
+            _exchange(node.attributes, swap)
+    for function in model.functions.values():
+        _exchange(function.attributes, swap)
 
 
-def _weight(visits: list[Visit]) -> tuple[Number, Number]:
-    total = sum((visit.total for visit in visits), Cost())
-    return total.macs, total.flops
-
-
-def _loop_trips(node: ir.Node, body: ir.Graph) -> int | None:
-    """The trip count of a Loop that nothing ends early."""
-    limit, start = scalar(node.inputs[0]), node.inputs[1] if len(node.inputs) > 1 else None
-    if limit is None or (start is not None and scalar(start) is not True):
-        return None
-    goes_on = body.outputs[0]
-    maker = goes_on.producer()
-    if maker is not None and maker.op_type == "Identity" and maker.inputs[0] is not None:
-        goes_on = maker.inputs[0]
-    stays = goes_on is body.inputs[1] or scalar(goes_on) is True
-    return int(limit) if stays else None
+def _exchange(attributes: MutableMapping[str, ir.Attr], swap: Swap) -> None:
+    for name, attribute in list(attributes.items()):
+        if attribute.is_ref():
+            continue
+        if attribute.type == ir.AttributeType.TENSOR:
+            tensor = attribute.as_tensor()
+            if (swapped := swap(tensor)) is not tensor:
+                attributes[name] = ir.AttrTensor(name, swapped, doc_string=attribute.doc_string)
+        elif attribute.type == ir.AttributeType.TENSORS:
+            tensors = [swap(tensor) for tensor in attribute.as_tensors()]
+            attributes[name] = ir.AttrTensors(name, tensors, doc_string=attribute.doc_string)

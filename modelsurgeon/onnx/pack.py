@@ -1,0 +1,123 @@
+"""A model as the bytes of an ONNX file, its large weights left where they are until they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import BinaryIO
+
+import onnx_ir as ir
+
+from modelsurgeon.errors import BadModel
+from modelsurgeon.onnx import validate, wire
+from modelsurgeon.onnx.walk import exchange, graphs
+
+STACK_TRACE = "pkg.torch.onnx.stack_trace"  # names folders of the machine that exported the model
+PAGE = 4096  # where data beside a model starts, so that runtimes can map it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packed:
+    """A model in parts: the skeleton, in which large weights are references, and these weights in order."""
+
+    skeleton: bytes
+    weights: Sequence[ir.TensorProtocol]
+
+    @cached_property
+    def size(self) -> int:
+        """Bytes of the model as one file."""
+        return wire.size(self._pieces())
+
+    def write(self, file: BinaryIO) -> None:
+        """Write the model as one file, a weight at a time."""
+        for piece in self._pieces():
+            if isinstance(piece, bytes | memoryview):
+                file.write(piece)
+            else:
+                _write(piece, file)
+
+    def skeleton_beside(self, location: str) -> bytes:
+        """The model without its large weights; `write_weights` writes those to `location`."""
+        places = list(zip(self._offsets(), self.weights, strict=True))
+
+        def fill(number: int) -> list[wire.Piece]:
+            offset, weight = places[number]
+            return [wire.reference(location, offset, weight.nbytes).SerializeToString()]
+
+        return b"".join(wire.put_back(self.skeleton, fill))  # type: ignore[arg-type]
+
+    def write_weights(self, file: BinaryIO) -> None:
+        """Write the large weights, each at the start of a page."""
+        at = 0
+        for offset, weight in zip(self._offsets(), self.weights, strict=True):
+            file.write(b"\0" * (offset - at))
+            _write(weight, file)
+            at = offset + weight.nbytes
+
+    def _pieces(self) -> list[wire.Piece]:
+        return wire.put_back(self.skeleton, lambda number: wire.values(self.weights[number]))
+
+    def _offsets(self) -> Iterator[int]:
+        at = 0
+        for weight in self.weights:
+            yield at
+            at += -(-weight.nbytes // PAGE) * PAGE
+
+
+def pack(model: ir.Model) -> Packed:
+    """The model in parts; it is left as it is. Raises BadModel where its graph isn't sound."""
+    clone = model.clone()  # shares the tensors
+    weights: list[ir.TensorProtocol] = []
+
+    def set_aside(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+        if not _goes_aside(tensor):
+            return tensor
+        weights.append(tensor)
+        return _reference(tensor, len(weights) - 1)
+
+    exchange(clone, set_aside)
+    _strip(clone)
+    proto = ir.serde.serialize_model(clone)
+    validate.check(proto, lambda _: None)
+    return Packed(skeleton=proto.SerializeToString(deterministic=True), weights=weights)
+
+
+def _goes_aside(tensor: ir.TensorProtocol) -> bool:
+    if isinstance(tensor, ir.ExternalTensor):
+        return True
+    return tensor.dtype != ir.DataType.STRING and tensor.nbytes > wire.LARGE
+
+
+def _reference(tensor: ir.TensorProtocol, number: int) -> ir.ExternalTensor:
+    return ir.ExternalTensor(
+        wire.ASIDE,
+        number,
+        tensor.nbytes,
+        tensor.dtype,
+        shape=ir.Shape(tensor.shape.numpy()),
+        name=tensor.name or "",
+        doc_string=tensor.doc_string,
+        metadata_props=dict(tensor.metadata_props),
+    )
+
+
+def _strip(model: ir.Model) -> None:
+    for graph in graphs(model):
+        for value in (*graph.inputs, *graph.initializers.values()):
+            value.metadata_props.pop(STACK_TRACE, None)
+        for node in graph:
+            node.metadata_props.pop(STACK_TRACE, None)
+            for value in node.outputs:
+                value.metadata_props.pop(STACK_TRACE, None)
+
+
+def _write(weight: wire.Heavy, file: BinaryIO) -> None:
+    start = file.tell()
+    if hasattr(weight, "tofile"):
+        weight.tofile(file)
+    else:
+        file.write(weight.tobytes())  # type: ignore[attr-defined]
+    if file.tell() - start != weight.nbytes:
+        name = getattr(weight, "name", None)
+        raise BadModel(f"weight {name!r} gave {file.tell() - start} bytes, {weight.nbytes} are needed")

@@ -1,0 +1,226 @@
+"""The bytes of an ONNX file: large weights are set aside before it is parsed, put back when it is written.
+
+An ONNX file is a tree of protobuf messages. Only a message large enough to hold a large tensor is entered, so
+the walk takes a step per node and per weight, whatever they weigh. What is left is the skeleton: a model
+whose large tensors are external data, and that data is the file itself.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from onnx import StringStringEntryProto, TensorProto
+
+from modelsurgeon.errors import BadModel
+
+ASIDE = "modelsurgeon:aside"  # the external location of a tensor that was set aside
+LARGE = 16 * 1024
+DEPTH = 32  # graphs inside each other; protobuf itself ends at 100 messages, which is 33 graphs
+SKELETON = 512 * 1024**2
+
+# From onnx.proto: the fields of each message in which a tensor lies, at whatever depth.
+CHILDREN: dict[str, dict[int, str]] = {
+    "model": {7: "graph", 25: "function"},
+    "graph": {1: "node", 5: "tensor"},
+    "function": {7: "node", 11: "attribute"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph"},
+}
+# From onnx.proto, too: the fields of a tensor. Packed floats and doubles are laid out as raw data is.
+DATA_TYPE, FLOATS, RAW, DOUBLES, EXTERNAL, LOCATION = 2, 4, 9, 10, 13, 14
+VALUES = {FLOATS, 5, 6, 7, RAW, DOUBLES, 11}
+PACKED = {
+    FLOATS: (TensorProto.FLOAT, TensorProto.COMPLEX64),
+    DOUBLES: (TensorProto.DOUBLE, TensorProto.COMPLEX128),
+}
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+
+
+class Heavy(Protocol):
+    """A tensor that is written where it belongs, not held in between."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it will write."""
+
+
+Bytes = bytes | memoryview
+Piece = Bytes | Heavy
+
+
+class Field(NamedTuple):
+    """A field of a message: where its key starts, and its value from `body` to `end`."""
+
+    number: int
+    kind: int
+    start: int
+    body: int
+    end: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Walk:
+    """Which messages are entered, by where they start and end, and what becomes of a tensor in them."""
+
+    enters: Callable[[int, int], bool]
+    tensor: Callable[[int, int], list[Piece] | None]
+
+
+def set_aside(data: memoryview) -> bytes:
+    """The skeleton of an ONNX file: large tensors are references to ASIDE, offset and length in `data`.
+
+    Raises BadModel for bytes that are no protobuf, graphs nested too deep, and skeletons beyond reason.
+    """
+    walk = Walk(
+        enters=lambda start, end: end - start > LARGE, tensor=lambda start, end: _aside(data, start, end)
+    )
+    pieces = _rewritten(data, 0, len(data), "model", walk)
+    total = size(pieces)
+    if total > SKELETON:
+        raise BadModel(
+            f"takes {total >> 20} MB without its large weights: {SKELETON >> 20} MB at most are read"
+        )
+    return b"".join(piece for piece in pieces if isinstance(piece, bytes | memoryview))
+
+
+def put_back(skeleton: bytes, fill: Callable[[int], list[Piece]]) -> list[Piece]:
+    """The pieces of a file, in order: the skeleton's bytes, each reference in it replaced.
+
+    A reference has ASIDE as its location and a number as its offset; `fill(number)` takes its place, made by
+    `values` or `reference`.
+    """
+    marks = list(_marks(skeleton))
+
+    def holds_a_mark(start: int, end: int) -> bool:
+        after = bisect_left(marks, start)
+        return after < len(marks) and marks[after] < end
+
+    walk = Walk(enters=holds_a_mark, tensor=lambda start, end: _filled(skeleton[start:end], fill))
+    return _rewritten(memoryview(skeleton), 0, len(skeleton), "model", walk)
+
+
+def values(heavy: Heavy) -> list[Piece]:
+    """The part of a tensor that holds its values."""
+    return [_key(RAW, heavy.nbytes), heavy]
+
+
+def reference(location: str, offset: int, length: int) -> TensorProto:
+    """The part of a tensor that says where its values lie."""
+    values = {"location": location, "offset": str(offset), "length": str(length)}
+    return TensorProto(
+        data_location=TensorProto.EXTERNAL,
+        external_data=[StringStringEntryProto(key=key, value=value) for key, value in values.items()],
+    )
+
+
+def _rewritten(
+    data: memoryview, start: int, end: int, message: str, walk: Walk, depth: int = 0
+) -> list[Piece]:
+    """The message in pieces, each tensor in it replaced by what the walk makes of it."""
+    depth += message == "graph"
+    if depth > DEPTH:
+        raise BadModel(f"has graphs nested {depth} deep: {DEPTH} at most are read")
+    pieces: list[Piece] = []
+    kept = start
+    for field in _fields(data, start, end):
+        child = CHILDREN[message].get(field.number)
+        if child is None or field.kind != BYTES or not walk.enters(field.body, field.end):
+            continue
+        if child == "tensor":
+            inner = walk.tensor(field.body, field.end)
+        else:
+            inner = _rewritten(data, field.body, field.end, child, walk, depth)
+        if inner is not None:
+            pieces += [data[kept : field.start], _key(field.number, size(inner)), *inner]
+            kept = field.end
+    return [*pieces, data[kept:end]]
+
+
+def _aside(data: memoryview, start: int, end: int) -> list[Piece] | None:
+    """A tensor without its values and with a reference to them, or None where they must stay."""
+    fields = list(_fields(data, start, end))
+    values = [field for field in fields if field.number in VALUES]
+    if len(values) != 1 or any(field.number in (EXTERNAL, LOCATION) for field in fields):
+        return None
+    (value,) = values
+    length = value.end - value.body
+    if value.kind != BYTES or length <= LARGE or not _like_raw(value, fields, data):
+        return None
+    place = reference(ASIDE, value.body, length).SerializeToString()
+    return [data[start : value.start], data[value.end : end], place]
+
+
+def _like_raw(value: Field, fields: Sequence[Field], data: memoryview) -> bool:
+    if value.number == RAW:
+        return True
+    types = [_varint(data, field.body, field.end)[0] for field in fields if field.number == DATA_TYPE]
+    return bool(types) and types[-1] in PACKED.get(value.number, ())
+
+
+def _filled(part: bytes, fill: Callable[[int], list[Piece]]) -> list[Piece] | None:
+    """A tensor with its reference replaced, or None where it has none."""
+    proto = TensorProto.FromString(part)
+    entries = {entry.key: entry.value for entry in proto.external_data}
+    if entries.get("location") != ASIDE:
+        return None
+    proto.ClearField("external_data")
+    proto.ClearField("data_location")
+    return [proto.SerializeToString(), *fill(int(entries["offset"]))]
+
+
+def _fields(data: memoryview, start: int, end: int) -> Iterator[Field]:
+    at = start
+    while at < end:
+        key, body = _varint(data, at, end)
+        number, kind = key >> 3, key & 7
+        if kind == VARINT:
+            _, stop = _varint(data, body, end)
+        elif kind == BYTES:
+            length, body = _varint(data, body, end)
+            stop = body + length
+        elif kind in (FIXED32, FIXED64):
+            stop = body + (4 if kind == FIXED32 else 8)
+        else:
+            raise BadModel(f"is no ONNX file: byte {at} starts no protobuf field")
+        if stop > end:
+            raise BadModel(f"is cut short or no ONNX file: {stop - end} bytes are missing after byte {end}")
+        yield Field(number, kind, at, body, stop)
+        at = stop
+
+
+def _varint(data: memoryview, at: int, end: int) -> tuple[int, int]:
+    """A number of 7 bits a byte, the lowest first, and where it ends."""
+    value = 0
+    for index in range(at, min(at + 10, end)):
+        byte = data[index]
+        value |= (byte & 127) << (7 * (index - at))
+        if byte < 128:
+            return value, index + 1
+    raise BadModel(f"is cut short or no ONNX file: the number at byte {at} has no end")
+
+
+def _key(number: int, length: int) -> bytes:
+    """How a field of bytes begins."""
+    made = bytearray()
+    for value in (number << 3 | BYTES, length):
+        while value > 127:
+            made.append(value & 127 | 128)
+            value >>= 7
+        made.append(value)
+    return bytes(made)
+
+
+def _marks(skeleton: bytes) -> Iterator[int]:
+    mark = ASIDE.encode()
+    at = skeleton.find(mark)
+    while at >= 0:
+        yield at
+        at = skeleton.find(mark, at + 1)
+
+
+def size(pieces: Sequence[Piece]) -> int:
+    """Bytes that the pieces come to."""
+    return sum(len(piece) if isinstance(piece, bytes) else piece.nbytes for piece in pieces)
