@@ -76,8 +76,9 @@ def decompose(tensor: Array, rank: int, sweeps: int = SWEEPS) -> Modes:
     if rank >= _enough(*tensor.shape):
         return _start(tensor, rank, truncated)
     modes = _balanced(_start(tensor, rank, principal))
+    slices = np.ascontiguousarray(np.moveaxis(tensor, 2, 0))
     for _ in range(sweeps):
-        modes = _balanced(_sweep(tensor, modes))
+        modes = _balanced(_sweep(slices, modes))
     return modes
 
 
@@ -93,14 +94,17 @@ def norm_ratio(modes: Modes) -> float:
     return float((a * b * c).sum() / np.square(expand(modes)).sum())
 
 
-def _sweep(tensor: Array, modes: Modes) -> Modes:
-    """One pass of least squares over all three modes; the contraction with B serves two of them."""
+def _sweep(slices: Array, modes: Modes) -> Modes:
+    """One pass of least squares over all three modes; the contraction with B serves two of them.
+
+    slices: the tensor as (taps, out, in), so that every tap is one matrix product.
+    """
     _, b, c = modes
-    through = np.stack([tensor[:, :, k] @ b for k in range(tensor.shape[2])])  # (taps, out, r)
-    a = _solve(np.einsum("kor,kr->or", through, c), b, c)
-    c = _solve(np.einsum("kor,or->kr", through, a), a, b)
-    back = np.stack([tensor[:, :, k].T @ a for k in range(tensor.shape[2])])  # (taps, in, r)
-    return a, _solve(np.einsum("kir,kr->ir", back, c), a, c), c
+    through = slices @ b  # (taps, out, r)
+    a = _solve((through * c[:, None]).sum(axis=0), b, c)
+    c = _solve((through * a).sum(axis=1), a, b)
+    back = slices.transpose(0, 2, 1) @ a  # (taps, in, r)
+    return a, _solve((back * c[:, None]).sum(axis=0), a, c), c
 
 
 def _solve(right: Array, one: Array, other: Array) -> Array:
