@@ -69,7 +69,7 @@ def lines(table: Table, width: int, *, ascii_only: bool = False) -> list[Text]:
 
 def fit(table: Table, width: int) -> list[Span]:
     """The columns that are shown at this width, each with the width that it gets."""
-    spans = [_span(table, column) for column in table.columns]
+    spans = [_span(table, column) for column in table.columns if _is_used(table, column)]
     while _total(span.comfortable for span in spans) > width:
         if not (wide := [span for span in spans if span.column.wide]):
             break
@@ -78,6 +78,10 @@ def fit(table: Table, width: int) -> list[Span]:
         bars = [span for span in spans if span.column.kind == "bar"]
         spans.remove((bars or spans)[-1])
     return _shrink(spans, width)
+
+
+def _is_used(table: Table, column: Column) -> bool:
+    return not table.rows or any(row.get(column.key) is not None for row in table.rows)
 
 
 def _span(table: Table, column: Column) -> Span:
@@ -170,5 +174,9 @@ def shorten(name: str, width: int) -> str:
 
 def _left_out(table: Table, spans: Sequence[Span]) -> list[str]:
     shown = [span.column for span in spans]
-    gone = [column.title for column in table.columns if column not in shown and column.kind != "bar"]
+    gone = [
+        column.title
+        for column in table.columns
+        if column not in shown and column.kind != "bar" and _is_used(table, column)
+    ]
     return [f"not shown at this width: {', '.join(gone)}"] if gone else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from math import isfinite
@@ -66,6 +67,19 @@ def size_by_symbol(_: click.Context, param: click.Parameter, given: Sequence[str
     if long := [name for name, sizes in pairs if len(sizes) > 1]:
         raise click.BadParameter(f"{long[0]!r} is one symbol: one size is needed.", param=param)
     return {name: sizes[0] for name, sizes in pairs}
+
+
+AMOUNT = re.compile(r"(\d+(?:\.\d+)?(?:e\d{1,2})?)\s*([kKMGT]?)B?", re.ASCII)
+SCALES = {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+
+
+def amount(_: click.Context, param: click.Parameter, given: str | None) -> float | None:
+    """`5G`, `20MB` and `1e9` as numbers."""
+    if given is None:
+        return None
+    if not (found := AMOUNT.fullmatch(given.strip())):
+        raise click.BadParameter(f"{given!r} is no amount such as 5G, 20MB or 1000000.", param=param)
+    return float(found[1]) * SCALES[found[2]]
 
 
 def _named_sizes(text: str, param: click.Parameter) -> tuple[str, tuple[int, ...]]:

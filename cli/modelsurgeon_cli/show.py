@@ -6,8 +6,9 @@ import json
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Protocol
 
 import click
@@ -125,12 +126,14 @@ class _OnlyTrying(Exception):
 
 @contextmanager
 def progress(message: str, *, quiet: bool) -> Iterator[None]:
-    """A spinner on stderr while the block runs, on terminals only."""
-    if quiet or not sys.stderr.isatty():
-        yield
-        return
-    from rich.console import Console
-    from rich.text import Text
+    """A spinner on stderr while the block runs, on terminals only; where quiet, no warnings either."""
+    with ExitStack() as stack:
+        if quiet:
+            stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")
+        elif sys.stderr.isatty():
+            from rich.console import Console
+            from rich.text import Text
 
-    with Console(stderr=True).status(Text(cells.escape(message))):
+            stack.enter_context(Console(stderr=True).status(Text(cells.escape(message))))
         yield

@@ -2,26 +2,81 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 import modelsurgeon as ms
-from modelsurgeon_cli.options import result_options, shape_options, weights_option
-from modelsurgeon_cli.show import check_outputs, progress, show
+from modelsurgeon.analysis import GROUPS, SORT_KEYS
+from modelsurgeon.errors import SurgeryError
+from modelsurgeon_cli.definitions import DEFINITIONS
+from modelsurgeon_cli.options import amount, result_options, shape_options, together, weights_option
+from modelsurgeon_cli.show import check_outputs, emit, progress, show
+
+if TYPE_CHECKING:
+    from modelsurgeon.analysis import Analysis
+
+GATES = {"macs": "5G", "params": "10M", "param_bytes": "20MB", "activation_bytes": "20MB"}  # with examples
 
 
-@click.command(epilog="Example: modelsurgeon info model.onnx --top 10")
+class GateMissed(SurgeryError):
+    """The model costs more than was allowed."""
+
+
+def define(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    """Print the definitions and end."""
+    if asked:
+        emit(DEFINITIONS)
+        ctx.exit()
+
+
+view_options = together(
+    click.option("--by", type=click.Choice(["node", *GROUPS]), default="node", help="What a row is."),
+    click.option("--sort", type=click.Choice(SORT_KEYS), help="Sort the rows by this number or name."),
+    click.option("--top", type=click.IntRange(min=1), help="Only so many rows."),
+    click.option(
+        "--definitions",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=define,
+        help="Say what each number means, and exit.",
+    ),
+)
+gate_options = together(
+    *(
+        click.option(
+            f"--max-{name.replace('_', '-')}",
+            callback=amount,
+            metavar="AMOUNT",
+            help=f"Exit 1 if {name} is more than this, as {example}.",
+        )
+        for name, example in GATES.items()
+    ),
+    click.option("--strict", is_flag=True, help="Exit 1 if anything is uncounted."),
+)
+
+
+@click.command(epilog="Example: modelsurgeon info model.onnx --sort macs --top 10")
 @click.argument("model")
-@weights_option
+@view_options
+@gate_options
 @shape_options
+@weights_option
 @result_options
 def command(
     model: str,
-    weights: str | None,
+    by: str,
+    sort: str | None,
+    top: int | None,
+    strict: bool,
     shapes: dict[str, tuple[int, ...]],
     dims: dict[str, int],
+    weights: str | None,
     format: str,
     output: str | None,
     quiet: bool,
+    **limits: float | None,
 ) -> None:
     """Show what MODEL is made of and what it costs.
 
@@ -32,4 +87,31 @@ def command(
     check_outputs({"--output": output}, {"MODEL": model, "--weights": weights})
     with progress(f"reading {model}", quiet=quiet):
         analysis = ms.info(ms.load(model, weights=weights, shapes=shapes), shapes=shapes, dims=dims)
-    show(analysis, model, format=format, output=output)
+    show(arranged(analysis, by, sort, top), model, format=format, output=output)
+    if missed := [*over_limits(analysis, limits), *(not_counted(analysis) if strict else [])]:
+        raise GateMissed(f"{model}: {'; '.join(missed)}")
+
+
+def arranged(analysis: Analysis, by: str, sort: str | None, top: int | None) -> Analysis:
+    """The rows that were asked for, in the order that was asked for."""
+    if by != "node":
+        analysis = analysis.grouped_by(by)
+    if sort is not None:
+        analysis = analysis.sorted_by(sort)
+    return analysis if top is None else analysis.top(top)
+
+
+def over_limits(analysis: Analysis, limits: dict[str, float | None]) -> list[str]:
+    """What is more than its limit, in words."""
+    found = []
+    for name in GATES:
+        limit, value = limits[f"max_{name}"], getattr(analysis.totals, name)
+        if limit is not None and value > limit:
+            found.append(f"{name} is {value}, --max-{name.replace('_', '-')} is {limit:.0f}")
+    return found
+
+
+def not_counted(analysis: Analysis) -> list[str]:
+    """The operators that aren't counted, in words."""
+    ops = ", ".join(entry.op for entry in analysis.uncounted)
+    return [f"uncounted operators: {ops}"] if ops else []
