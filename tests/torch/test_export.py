@@ -286,3 +286,12 @@ def test_nothing_is_printed_even_where_the_export_fails(capfd: pytest.CaptureFix
 def test_an_example_that_does_not_fit(example: object, message: str) -> None:
     with pytest.raises(BadData, match=re.escape(message)):
         export(Net().eval(), example)
+
+
+def test_a_convolution_without_bias_gets_none() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.Conv2d(4, 5, 3)).eval()
+    bias = net[1].bias
+    assert isinstance(bias, nn.Parameter)
+    nn.init.zeros_(bias)  # zeros, but the module's own
+    graph = export(net, torch.zeros(1, 3, 8, 8)).graph
+    assert set(graph.initializers) == {"0.weight", "1.weight", "1.bias"}
