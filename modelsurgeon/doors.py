@@ -9,8 +9,11 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from modelsurgeon.errors import BadModel, UnknownShape
 
@@ -19,12 +22,16 @@ if TYPE_CHECKING:
     import onnx_ir as ir
     from torch import nn
 
-    from modelsurgeon.onnx.analysis import Analysis
+    from modelsurgeon.analysis import Analysis
+    from modelsurgeon.compare import Comparison
+    from modelsurgeon.data import Batches, Input
 
     Model = str | Path | ir.Model | onnx.ModelProto | nn.Module
 
 Shapes = Mapping[str, Sequence[int]]
 Dims = Mapping[str, int]
+
+NOISE_SAMPLES = 8
 
 # package.module:factory; the drive letter of C:model is too short for a package.
 SOURCE = re.compile(r"[^\W\d]\w+(\.[^\W\d]\w*)*:[^\W\d]\w*")
@@ -72,6 +79,98 @@ def info(model: Model, shapes: Shapes | None = None, dims: Dims | None = None) -
     from modelsurgeon.onnx.analysis import analyze
 
     return analyze(graph(model, shapes=shapes), shapes=shapes, dims=dims)
+
+
+def compare(
+    a: Model,
+    b: Model,
+    data: Any = None,  # noqa: ANN401 - see data.batches
+    *,
+    samples: int | None = None,
+    batch: int | None = None,
+    seed: int = 0,
+    tolerance: float | None = None,
+    per_layer: bool = False,
+    shapes: Shapes | None = None,
+    dims: Dims | None = None,
+    provider: str = "cpu",
+) -> Comparison:
+    """Whether two models give the same answers to the same samples, held against the noise of A itself.
+
+    data: whatever `data.batches` takes; without it, seeded noise is drawn and the result says so.
+    samples: at most so many of data, or how many are drawn. batch: samples a feed, where A leaves that open.
+    tolerance: relative L2 up to which an output counts as the same. per_layer: also the outputs of the layers
+    that both models have. shapes, dims: sizes that A leaves open. Raises BadModel, BadData, UnknownShape.
+    """
+    from modelsurgeon.compare import compare as compare_runs
+    from modelsurgeon.onnx.run import runner
+
+    ours, theirs = graph(a, shapes=shapes), graph(b, shapes=shapes)
+    feeds, notes = _feeds(ours, data, samples, batch, seed, shapes, dims)
+    outputs = _layer_outputs(ours, theirs) if per_layer else ()
+    return compare_runs(
+        runner(ours, provider=provider, outputs=outputs),
+        runner(theirs, provider=provider, outputs=outputs),
+        feeds,
+        rerun_a=runner(ours, provider=provider, outputs=outputs, optimize=False, threads=1),
+        tolerance=tolerance,
+        providers=(provider, provider),
+        notes=notes,
+    )
+
+
+def _feeds(
+    model: ir.Model,
+    data: Any,  # noqa: ANN401
+    samples: int | None,
+    batch: int | None,
+    seed: int,
+    shapes: Shapes | None,
+    dims: Dims | None,
+) -> tuple[Batches, list[str]]:
+    """What both models are fed, and what the reader should know of it."""
+    from modelsurgeon.data import batches, noise
+    from modelsurgeon.onnx import probe, run
+    from modelsurgeon.onnx.shapes import bound
+
+    if data is not None:
+        feeds = batches(data, run.inputs(model), batch=batch)
+        return _first(feeds, samples), [feeds.note] if feeds.note else []
+    assumed = probe.workable(model, shapes, dims, seed=seed)
+    inputs = probe.inputs(model, bound(model, shapes, dims), assumed)
+    feeds = noise(_batched(inputs, run.inputs(model), batch), samples=samples or NOISE_SAMPLES, seed=seed)
+    sizes = ", ".join(f"{name} = {size}" for name, size in assumed.items())
+    told = ["the samples are seeded noise: a verdict on noise is not a verdict on data", feeds.note]
+    return feeds, [note for note in (*told, f"open sizes are taken as {sizes}" if sizes else "") if note]
+
+
+def _batched(inputs: Sequence[Input], declared: Sequence[Input], batch: int | None) -> list[Input]:
+    """The inputs with `batch` along the first axis, where that is open and nobody has bound it."""
+    return [
+        replace(each, shape=(batch, *each.shape[1:]))
+        if batch and each.shape[:1] == (1,) and model.shape[0] is None
+        else each
+        for each, model in zip(inputs, declared, strict=True)
+    ]
+
+
+def _first(feeds: Batches, samples: int | None) -> Batches:
+    """As many feeds from the start as hold so many samples."""
+    if samples is None or samples >= feeds.samples:
+        return feeds
+    count = ceil(samples * len(feeds) / feeds.samples)
+    held = min(feeds.samples, count * ceil(feeds.samples / len(feeds)))
+    return replace(feeds, count=count, samples=held, make=lambda: islice(feeds, count))
+
+
+def _layer_outputs(a: ir.Model, b: ir.Model) -> list[str]:
+    """The outputs of A's layers that B computes too, then the outputs of the model, by name."""
+    from modelsurgeon.onnx.names import layer_names
+
+    computed = {value.name for node in b.graph for value in node.outputs}
+    found = [str(node.outputs[0].name) for node in layer_names(a) if node.graph is a.graph]
+    results = [str(value.name) for value in a.graph.outputs]
+    return [*(name for name in found if name in computed and name not in results), *results]
 
 
 def graph(model: Model, *, shapes: Shapes | None = None) -> ir.Model:
