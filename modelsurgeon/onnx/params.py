@@ -69,7 +69,9 @@ def nbytes(elements: Number, dtype: ir.DataType | None) -> Number | None:
     """Bytes of a tensor, types below a byte packed; None for text and unknown types."""
     if dtype is None or dtype in (ir.DataType.STRING, ir.DataType.UNDEFINED):
         return None
-    return elements * dtype.bitwidth // 8 if dtype.bitwidth >= 8 else -(-elements * dtype.bitwidth // 8)
+    if dtype.bitwidth >= 8:
+        return elements * (dtype.bitwidth // 8)
+    return -(-elements * dtype.bitwidth // 8)
 
 
 def _param(value: ir.Value, users: Sequence[Use]) -> Param | None:

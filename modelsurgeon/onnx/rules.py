@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from math import prod
 from typing import cast
 
 import onnx_ir as ir
 from onnx_shape_inference import ShapeInferenceContext, registry
 
+from modelsurgeon.onnx.ahead import small
+
 Rule = Callable[[ShapeInferenceContext, ir.Node], None]
 
 MICROSOFT = "com.microsoft"
-INT_MAX = 2**31 - 1
+FAR = 10**8  # an end this far away means the end of the axis
 
 # Operators that a later rule serves as it is: what changed between the versions is no shape.
 SAME_SINCE = ("Dropout", "GRU", "Gemm", "GroupNormalization", "LSTM", "RNN", "Split")
@@ -45,11 +48,48 @@ def register() -> None:
         _add(MICROSOFT, op, _standard(standard, newest=True))
     _add(MICROSOFT, "MatMulIntegerToFloat", _integer_to_float)
     _add(MICROSOFT, "DynamicQuantizeLSTM", _quantized_lstm)
+    _replace_slice()
 
 
 def _add(domain: str, op: str, rule: Rule) -> None:
     if registry.get(domain, op, version=1) is None:
         registry.register(domain, op, since_version=1)(rule)
+
+
+@cache
+def _replace_slice() -> None:
+    """Put our correction behind the rule that is there, once."""
+    rule = _standard("Slice", newest=True)
+
+    def corrected(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+        rule(ctx, node)
+        _clamp(node)
+
+    registry.register("", "Slice", since_version=registry.version_boundaries("", "Slice")[-1])(corrected)
+
+
+def _clamp(node: ir.Node) -> None:
+    """A slice of an open axis is no longer than that axis, be its end ever so far."""
+    data, result = node.inputs[0], node.outputs[0]
+    if data is None or data.shape is None or result.shape is None:
+        return
+    starts, ends, axes, steps = (
+        small(node.inputs[place]) if place < len(node.inputs) else None for place in (1, 2, 3, 4)
+    )
+    if starts is None or ends is None or (steps is not None and set(steps.tolist()) != {1}):
+        return
+    dims = list(result.shape)
+    places = range(len(starts)) if axes is None else axes.tolist()
+    for axis, start, end in zip(places, starts.tolist(), ends.tolist(), strict=True):
+        size = data.shape[axis]
+        if isinstance(size, ir.SymbolicDim) and start >= 0 and end >= 0:
+            dims[axis] = _until(size, end) - start
+    result.shape = ir.Shape(dims)
+
+
+def _until(size: ir.SymbolicDim, end: int) -> int | ir.SymbolicDim:
+    """The lesser of an open size and an end."""
+    return size if end >= FAR else ir.SymbolicDim(f"Min({end}, {size})").evaluate({})
 
 
 def _standard(op: str, *, newest: bool) -> Rule:
@@ -122,9 +162,9 @@ def _cut(size: int | ir.SymbolicDim, start: int, end: int) -> int | ir.SymbolicD
     """What is left of an axis; None where it depends on how large an open size is."""
     if isinstance(size, int):
         return len(range(size)[start:end])
-    if (start < 0) == (end < 0):
-        return max(end - start, 0) if end < INT_MAX else None
-    return None
+    if start >= 0 and end >= 0:
+        return _until(size, end) - start
+    return max(end - start, 0) if start < 0 and end < 0 else None
 
 
 def _top_k(ctx: ShapeInferenceContext, node: ir.Node) -> None:

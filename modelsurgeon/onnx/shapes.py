@@ -8,12 +8,13 @@ can't do leaves its outputs unknown, with the reason, in place of ending everyth
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 from onnx_shape_inference import OpUsageError, ShapeInferenceError, infer_symbolic_shapes, registry
 
+from modelsurgeon.cost import Number
 from modelsurgeon.errors import BadModel, UnknownShape
 from modelsurgeon.onnx import rules
 from modelsurgeon.onnx.ahead import settle
@@ -88,6 +89,14 @@ def sizes(value: ir.Value | None, dims: Dims | None = None) -> tuple[int, ...] |
         return None
     found = tuple(_size(dim, dims or {}) for dim in value.shape)
     return None if None in found else found  # type: ignore[return-value]
+
+
+def expressions(value: ir.Value, given: Collection[str]) -> tuple[Number, ...] | None:
+    """Shape of a value in numbers and sympy expressions of the given symbols; None where more is open."""
+    if value.shape is None or not value.shape.free_symbols() <= set(given):
+        return None
+    # onnx_ir keeps the expression that it computes with to itself.
+    return tuple(dim if isinstance(dim, int) else dim._expr for dim in value.shape)
 
 
 def _size(dim: int | ir.SymbolicDim, dims: Dims) -> int | None:
