@@ -12,7 +12,7 @@ import inspect
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from typing import Any
@@ -71,6 +71,7 @@ def export(
     model = _exported(module, call, shapes, opset)
     inputs = [value.name for value in model.graph.inputs]
     _tidy(model)
+    _drop_made_up_biases(model, {name for name, _ in module.named_parameters(remove_duplicate=False)})
     _name_ends(model.graph, inputs, outputs)
     _name_layers(model, _layer_paths(module))
     _detach(model)
@@ -143,10 +144,12 @@ def _open_axis(value: object) -> object:
 def _tidy(model: ir.Model) -> None:
     """Inline functions, compute constants, drop what is dead, and keep every weight once."""
     common.InlinePass()(model)
+    own = set(model.graph.initializers.values())
     _fold_transposed(model.graph)
     optimizer.fold_constants(
         model, onnx_shape_inference=False, output_size_limit=2**62, should_fold=_should_fold
     )
+    _drop_made_up_biases(model.graph, own)
     for tidy in (
         common.IdentityEliminationPass(),
         common.RemoveUnusedNodesPass(),
@@ -159,6 +162,16 @@ def _tidy(model: ir.Model) -> None:
     for node in model.graph.all_nodes():
         for key in PRIVATE:
             node.metadata_props.pop(key, None)
+
+
+def _drop_made_up_biases(graph: ir.Graph, own: Collection[ir.Value]) -> None:
+    """The exporter gives zeros to some convolutions that have no bias: no weight of the module's `own`."""
+    for node in graph.all_nodes():
+        if node.op_type in {"Conv", "ConvTranspose"} and len(node.inputs) == 3:
+            bias = node.inputs[2]
+            zeros = bias is not None and bias.const_value is not None and not bias.const_value.numpy().any()
+            if zeros and bias not in own:
+                node.resize_inputs(2)
 
 
 def _should_fold(node: ir.Node) -> bool | None:
@@ -191,6 +204,17 @@ def _turn(graph: ir.Graph, value: ir.Value, nodes: list[ir.Node], perm: tuple[in
         ir.convenience.replace_all_uses_with(node.outputs[0], turned)
         graph.remove(node, safe=True)
     del graph.initializers[value.name]
+
+
+def _drop_made_up_biases(model: ir.Model, real: set[str]) -> None:
+    """Take out the zeros that torch exports as the bias of a convolution without one: they are no params."""
+    for node in model.graph.all_nodes():
+        bias = node.inputs[2] if node.op_type in ("Conv", "ConvTranspose") and len(node.inputs) > 2 else None
+        if bias is None or bias.name in real or bias.const_value is None:
+            continue
+        if not bias.const_value.numpy().any():
+            node.resize_inputs(2)
+    common.RemoveUnusedNodesPass()(model)
 
 
 def _name_ends(graph: ir.Graph, inputs: Sequence[str | None], outputs: Sequence[str]) -> None:
