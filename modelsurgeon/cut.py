@@ -20,16 +20,25 @@ Feed = dict[str, Array]
 
 @dataclass(frozen=True, kw_only=True)
 class Input:
-    """One input of a model. A dimension that the model leaves open is None."""
+    """One input of a model. A dimension that the model leaves open is None; so is a shape of any rank."""
 
     name: str
     dtype: np.dtype[Any]
-    shape: tuple[int | None, ...]
+    shape: tuple[int | None, ...] | None
 
     @property
     def form(self) -> str:
         """The shape in words, open dimensions as `?`."""
-        return shown(self.shape)
+        return "of any rank" if self.shape is None else shown(self.shape)
+
+    @property
+    def rows(self) -> int | None:
+        """Samples that the model takes at once; None where that is open."""
+        return self.shape[0] if self.shape else None
+
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """Whether an array of this shape is a feed."""
+        return self.shape is None or _fits(shape, self.shape)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +101,7 @@ def check_feed(feed: Mapping[str, Array], inputs: Sequence[Input]) -> Feed:
     checked = {each.name: np.asarray(feed[each.name]) for each in inputs}
     for each in inputs:
         array = checked[each.name]
-        if not _fits(array.shape, each.shape):
+        if not each.takes(array.shape):
             raise BadData(f"{each.name} has shape {shown(array.shape)} in a batch: {each.form} is needed")
         _check_type(array.dtype, each, "a batch")
     return {each.name: cast(checked[each.name], each) for each in inputs}
@@ -122,7 +131,11 @@ def is_float(dtype: np.dtype[Any]) -> bool:
 
 def shown(shape: Iterable[int | None]) -> str:
     """A shape in words, open dimensions as `?`: `[1, 3, ?]`."""
-    return f"[{', '.join('?' if dim is None else str(dim) for dim in shape)}]"
+    return f"[{', '.join(map(_dim, shape))}]"
+
+
+def _dim(size: int | None) -> str:
+    return "?" if size is None else str(size)
 
 
 def _cut(found: Sequence[Source], each: Input, batch: int | None) -> Cut:
@@ -136,20 +149,21 @@ def _cut(found: Sequence[Source], each: Input, batch: int | None) -> Cut:
     length = sum(source.headers[each.name].shape[0] for source in found)
     if forms[0] == "an axis more":
         return Cut(input=each, length=length, whole=True)
-    return Cut(input=each, length=length, rows=each.shape[0] or batch or 1, ragged=each.shape[0] is None)
+    return Cut(input=each, length=length, rows=each.rows or batch or 1, ragged=each.rows is None)
 
 
 def _form(header: Header, each: Input, where: str) -> str:
     """Which of the three forms an array has: as the input, an axis more, no axes."""
     _check_type(header.dtype, each, where)
-    shape, needed = header.shape, each.shape
+    shape = header.shape
+    needed = tuple(None for _ in shape) if each.shape is None else each.shape
     if not shape and not needed:
         return "no axes"
     if len(shape) == len(needed) and _fits(shape[1:], needed[1:]):
         return "as many axes as the input"
     if len(shape) == len(needed) + 1 and _fits(shape[1:], needed):
         return "an axis more"
-    samples = shown(("N", *needed[1:])) if needed else "[N]"  # type: ignore[arg-type]
+    samples = f"[{', '.join(['N', *map(_dim, needed[1:])])}]"
     raise BadData(f"{each.name} in {where} has shape {shown(shape)}: {samples} is needed, N samples first")
 
 
@@ -169,7 +183,7 @@ def _check_names(source: Source, inputs: Sequence[Input]) -> None:
 def _check_batch(batch: int, inputs: Sequence[Input]) -> None:
     if batch < 1:
         raise BadData(f"a batch of {batch}: at least 1 is needed")
-    fixed = {each.shape[0] for each in inputs if each.shape}
+    fixed = {each.rows for each in inputs if each.shape != ()}
     if fixed and None not in fixed and batch not in fixed:
         raise BadData(
             f"a batch of {batch}, and the model's is fixed at {max(filter(None, fixed))}: leave it out"

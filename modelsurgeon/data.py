@@ -166,6 +166,8 @@ def _named(feed: Any, inputs: Sequence[Input]) -> Mapping[str, Array]:  # noqa: 
 
 
 def _closed(each: Input, batch: int | None) -> tuple[int, ...]:
+    if each.shape is None:
+        raise UnknownShape(f"input {each.name} has no shape: give --shape {each.name}=..., or --data")
     shape = [batch or 1 if dim is None and axis == 0 else dim for axis, dim in enumerate(each.shape)]
     if None in shape:
         raise UnknownShape(

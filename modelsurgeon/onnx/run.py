@@ -1,4 +1,4 @@
-"""Running models: sessions, captured tensors, latency."""
+"""Running models: what they take, what they give, inside and at the end, and how long it takes."""
 
 from __future__ import annotations
 
@@ -7,48 +7,49 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime as ort
-from numpy.typing import NDArray
 
-from modelsurgeon.data import Input
-from modelsurgeon.errors import BadModel, Unavailable
+from modelsurgeon.data import Array, Input
+from modelsurgeon.errors import BadData, BadModel
+from modelsurgeon.onnx.session import failing_as, session
+from modelsurgeon.onnx.timing import Latency, Speedup, latency, speedup
 
-Array = NDArray[Any]
-Feed = Mapping[str, Array]
-Run = Callable[[Feed], dict[str, Array]]
+__all__ = ["Latency", "Run", "Speedup", "inputs", "latency", "runner", "session", "speedup"]
 
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+Run = Callable[[Mapping[str, Array]], dict[str, Any]]
 
-
-def session(
-    model: ir.Model, *, provider: str = "cpu", optimize: bool = True, threads: int | None = None
-) -> ort.InferenceSession:
-    """An onnxruntime session of the model."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    if threads:
-        options.intra_op_num_threads = threads
-    if not optimize:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    if PROVIDERS[provider] not in ort.get_available_providers():
-        raise Unavailable(f"{provider} isn't available in this onnxruntime: install onnxruntime-gpu")
-    data = ir.to_proto(model).SerializeToString()
-    return ort.InferenceSession(data, options, providers=[PROVIDERS[provider]])
+NO_FIT = ("the model can't run on these inputs", "give sizes that fit with --shape, or samples with --data")
 
 
-def runner(model: ir.Model, *, outputs: Sequence[str] = (), **how: Any) -> Run:
-    """A function from inputs to outputs by name."""
-    ready = session(model, **how)
-    names = [*(output.name for output in ready.get_outputs())]
+def runner(
+    model: ir.Model,
+    *,
+    outputs: Sequence[str] = (),
+    provider: str = "cpu",
+    optimize: bool = True,
+    threads: int | None = None,
+) -> Run:
+    """A function from a feed to the model's outputs by name.
 
-    def run(feed: Feed) -> dict[str, Array]:
-        return dict(zip(names, ready.run(names, dict(feed)), strict=True))
+    outputs: tensors of the main graph to give, too, behind the model's own. The others as for `session`.
+    Raises BadModel for a tensor that the graph doesn't have; the function raises BadData where the model
+    can't run on the feed.
+    """
+    made = session(_exposing(model, outputs), provider=provider, optimize=optimize, threads=threads)
+    taken = [each.name for each in made.get_inputs()]
+    given = [each.name for each in made.get_outputs()]
+
+    def run(feed: Mapping[str, Array]) -> dict[str, Any]:
+        if missing := [each.name for each in inputs(model) if each.name not in feed]:
+            raise BadData(f"the feed lacks {', '.join(missing)}: the model needs {', '.join(taken)}")
+        with failing_as(BadData, *NO_FIT):
+            values = made.run(given, {name: feed[name] for name in taken if name in feed})
+        return dict(zip(given, values, strict=True))
 
     return run
 
 
 def inputs(model: ir.Model) -> list[Input]:
-    """What the model must be fed; an open dimension is None. Initializers that are inputs, too, are left out."""
+    """What the model must be fed; open dimensions are None. Inputs that have a default are left out."""
     return [
         Input(name=str(value.name), dtype=_dtype(value), shape=_shape(value))
         for value in model.graph.inputs
@@ -56,11 +57,32 @@ def inputs(model: ir.Model) -> list[Input]:
     ]
 
 
+def _exposing(model: ir.Model, names: Sequence[str]) -> ir.Model:
+    """A copy that gives more tensors; the model itself where there are none to give."""
+    known = {str(value.name) for value in model.graph.outputs}
+    wanted = [name for name in dict.fromkeys(names) if name not in known]
+    if not wanted:
+        return model
+    clone = model.clone()
+    values = {value.name: value for node in clone.graph for value in node.outputs}
+    for name in wanted:
+        if name not in values:
+            raise BadModel(f"there is no tensor {name!r} among those that the model's main graph makes")
+        value = values[name]
+        value.shape = None  # what the file claims may be stale; the runtime would complain
+        clone.graph.outputs.append(value)
+    return clone
+
+
 def _dtype(value: ir.Value) -> np.dtype[Any]:
-    if value.dtype is None:
-        raise BadModel(f"input {value.name} has no element type")
-    return np.dtype(value.dtype.numpy())
+    if not isinstance(value.type, ir.TensorType):
+        raise BadModel(f"input {value.name!r} is no tensor: only models that take tensors are run")
+    if value.type.dtype == ir.DataType.STRING:
+        return np.dtype(object)
+    return np.dtype(value.type.dtype.numpy())
 
 
-def _shape(value: ir.Value) -> tuple[int | None, ...]:
-    return tuple(dim if isinstance(dim, int) and dim >= 0 else None for dim in value.shape or ())
+def _shape(value: ir.Value) -> tuple[int | None, ...] | None:
+    if value.shape is None:
+        return None
+    return tuple(dim if isinstance(dim, int) and dim >= 0 else None for dim in value.shape)
