@@ -35,20 +35,23 @@ ALIKE = {
 }
 
 
+@cache
 def register() -> None:
     """Add the rules to onnx_shape_inference's registry, once, and only where it has none."""
     registry.collect()
     for op in LIKE_FIRST:
         _add("", op, _like_first)
     for op in SAME_SINCE:
-        _add("", op, _standard(op, newest=False))
+        _add("", op, _oldest(op))
     for op, own in (("Concat", _concat), ("Reshape", _reshape), ("Slice", _slice), ("TopK", _top_k)):
         _add("", op, own)
     for op, standard in ALIKE.items():
-        _add(MICROSOFT, op, _standard(standard, newest=True))
+        _add(MICROSOFT, op, _newest(standard))
     _add(MICROSOFT, "MatMulIntegerToFloat", _integer_to_float)
     _add(MICROSOFT, "DynamicQuantizeLSTM", _quantized_lstm)
-    _replace_slice()
+    _after("Slice", _clamp)
+    _after("Split", _unless_told)
+    _after("Squeeze", _unless_told)
 
 
 def _add(domain: str, op: str, rule: Rule) -> None:
@@ -56,19 +59,29 @@ def _add(domain: str, op: str, rule: Rule) -> None:
         registry.register(domain, op, since_version=1)(rule)
 
 
-@cache
-def _replace_slice() -> None:
-    """Put our correction behind the rule that is there, once."""
-    rule = _standard("Slice", newest=True)
-
-    def corrected(ctx: ShapeInferenceContext, node: ir.Node) -> None:
-        rule(ctx, node)
-        _clamp(node)
-
-    registry.register("", "Slice", since_version=registry.version_boundaries("", "Slice")[-1])(corrected)
+def _after(op: str, correct: Rule) -> None:
+    """Put a correction behind every version of a rule that is there."""
+    for version in registry.version_boundaries("", op):
+        registry.register("", op, since_version=version)(_both(_rule(op, version), correct))
 
 
-def _clamp(node: ir.Node) -> None:
+def _both(first: Rule, second: Rule) -> Rule:
+    def rule(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+        first(ctx, node)
+        second(ctx, node)
+
+    return rule
+
+
+def _unless_told(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """Split and Squeeze by sizes or axes that are only known at run time have no known result."""
+    told = node.inputs[1] if len(node.inputs) > 1 else None
+    if told is not None and ctx.get_symbolic_value(told) is None:
+        for output in node.outputs:
+            output.shape = None
+
+
+def _clamp(_: ShapeInferenceContext, node: ir.Node) -> None:
     """A slice of an open axis is no longer than that axis, be its end ever so far."""
     data, result = node.inputs[0], node.outputs[0]
     if data is None or data.shape is None or result.shape is None:
@@ -92,17 +105,23 @@ def _until(size: ir.SymbolicDim, end: int) -> int | ir.SymbolicDim:
     return size if end >= FAR else ir.SymbolicDim(f"Min({end}, {size})").evaluate({})
 
 
-def _standard(op: str, *, newest: bool) -> Rule:
-    """The registered rule of a standard operator's newest or oldest version."""
-    version = registry.version_boundaries("", op)[-1 if newest else 0]
+def _rule(op: str, version: int) -> Rule:
     return cast(Rule, registry.get("", op, version=version))
+
+
+def _oldest(op: str) -> Rule:
+    return _rule(op, registry.version_boundaries("", op)[0])
+
+
+def _newest(op: str) -> Rule:
+    return _rule(op, registry.version_boundaries("", op)[-1])
 
 
 def _integer_to_float(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     """MatMul of two integer tensors whose result is scaled: its type is that of the scale."""
     scale = node.inputs[2] if len(node.inputs) > 2 else None
     ctx.set_dtype(node.outputs[0], (scale and scale.dtype) or ir.DataType.FLOAT)
-    _standard("MatMul", newest=True)(ctx, node)
+    _newest("MatMul")(ctx, node)
 
 
 def _like_first(ctx: ShapeInferenceContext, node: ir.Node) -> None:
