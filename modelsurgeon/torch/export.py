@@ -71,7 +71,6 @@ def export(
     model = _exported(module, call, shapes, opset)
     inputs = [value.name for value in model.graph.inputs]
     _tidy(model)
-    _drop_made_up_biases(model, {name for name, _ in module.named_parameters(remove_duplicate=False)})
     _name_ends(model.graph, inputs, outputs)
     _name_layers(model, _layer_paths(module))
     _detach(model)
@@ -204,17 +203,6 @@ def _turn(graph: ir.Graph, value: ir.Value, nodes: list[ir.Node], perm: tuple[in
         ir.convenience.replace_all_uses_with(node.outputs[0], turned)
         graph.remove(node, safe=True)
     del graph.initializers[value.name]
-
-
-def _drop_made_up_biases(model: ir.Model, real: set[str]) -> None:
-    """Take out the zeros that torch exports as the bias of a convolution without one: they are no params."""
-    for node in model.graph.all_nodes():
-        bias = node.inputs[2] if node.op_type in ("Conv", "ConvTranspose") and len(node.inputs) > 2 else None
-        if bias is None or bias.name in real or bias.const_value is None:
-            continue
-        if not bias.const_value.numpy().any():
-            node.resize_inputs(2)
-    common.RemoveUnusedNodesPass()(model)
 
 
 def _name_ends(graph: ir.Graph, inputs: Sequence[str | None], outputs: Sequence[str]) -> None:
