@@ -52,9 +52,12 @@ def principal(matrix: Array, rank: int, *, seed: int = 0) -> tuple[Array, Array]
 
 def leading(matrix: Array, rank: int, *, seed: int = 0) -> Array:
     """Orthonormal basis `(m, rank)` of the leading left singular subspace of an (m, n) matrix; rank <= m."""
+    return np.eye(len(matrix)) if rank >= len(matrix) else directions(matrix, rank, seed=seed)
+
+
+def directions(matrix: Array, rank: int, *, seed: int = 0) -> Array:
+    """`leading` without its short cut: singular vectors in the order of their values at full rank, too."""
     m, n = matrix.shape
-    if rank >= m:
-        return np.eye(m)
     if rank <= n < m:  # through the shorter side; QR keeps the basis orthonormal where singular values vanish
         return _orthonormal(matrix @ _top(matrix.T, rank, seed))
     return _top(matrix, rank, seed)

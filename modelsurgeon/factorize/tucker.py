@@ -14,7 +14,7 @@ import numpy as np
 
 from modelsurgeon.factorize.method import Factor, Method
 from modelsurgeon.layer import Array, Layer
-from modelsurgeon.linalg import finite, leading
+from modelsurgeon.linalg import directions, finite, leading
 
 Pair = tuple[int, int]
 SWEEPS = 3  # more change the error by less than a thousandth on trained kernels
@@ -58,7 +58,8 @@ def errors(layer: Layer, ranks: Sequence[Pair]) -> list[float]:
     """
     tensor = _three_way(layer)
     p, q = bound(layer)
-    energy = np.square(_core(tensor, _basis(tensor, 0, p), _basis(tensor, 1, q))).sum(axis=2)
+    left, right = directions(_unfolded(tensor, 0), p), directions(_unfolded(tensor, 1), q)
+    energy = np.square(_core(tensor, left, right)).sum(axis=2)
     kept = energy.cumsum(axis=0).cumsum(axis=1)
     total = kept[-1, -1] or 1.0
     return [float(np.sqrt(max(0.0, 1.0 - kept[a - 1, b - 1] / total))) for a, b in ranks]
@@ -71,7 +72,11 @@ def _three_way(layer: Layer) -> Array:
 
 def _basis(tensor: Array, mode: int, rank: int) -> Array:
     """Leading left singular vectors of one unfolding."""
-    return leading(np.moveaxis(tensor, mode, 0).reshape(tensor.shape[mode], -1), rank)
+    return leading(_unfolded(tensor, mode), rank)
+
+
+def _unfolded(tensor: Array, mode: int) -> Array:
+    return np.moveaxis(tensor, mode, 0).reshape(tensor.shape[mode], -1)
 
 
 def _core(tensor: Array, left: Array, right: Array) -> Array:

@@ -72,8 +72,9 @@ def test_predicted_error_is_the_measured_one(method: Method, layer: Layer) -> No
     ranks = [method.clip(layer, r) for r in (1, 2, 3)]
     measured = [relative_error(layer, method(layer, r)) for r in ranks]
     for promised, found in zip(method.error(layer, ranks), measured, strict=True):
-        assert found <= promised + 1e-6
-        if method.name != "tucker2":  # there the promise is the HOSVD's, and the iteration betters it
+        # Promised for tucker2 is the HOSVD, at most sqrt(2) times the best; the iteration betters it.
+        assert found - 1e-6 <= promised <= 2**0.5 * found + 1e-6
+        if method.name != "tucker2":
             assert found == pytest.approx(promised, abs=1e-6)
 
 
