@@ -23,7 +23,7 @@ def reference() -> str:
 
 def contexts() -> Iterator[click.Context]:
     """The program, then every verb."""
-    top = click.Context(surgeon, info_name="modelsurgeon", terminal_width=WIDTH)
+    top = click.Context(surgeon, info_name="modelsurgeon", terminal_width=WIDTH, **surgeon.context_settings)
     yield top
     for name in surgeon.list_commands(top):
         if command := surgeon.get_command(top, name):

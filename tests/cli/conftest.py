@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -48,13 +49,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def small_net(channels: int = 16, seed: int = 0) -> onnx.ModelProto:
-    """Two convolutions and a fully connected layer; every weight is of rank 3, plus a little noise."""
+    """Two convolutions and a fully connected layer; every weight is of CP rank 3, plus a little noise."""
     draw = np.random.default_rng(seed)
 
     def weight(name: str, *shape: int) -> onnx.TensorProto:
-        flat = draw.normal(size=(shape[0], 3)) @ draw.normal(size=(3, int(np.prod(shape[1:]))))
-        flat += 0.01 * draw.normal(size=flat.shape)
-        return numpy_helper.from_array((flat / flat.std() / 8).reshape(shape).astype(np.float32), name)
+        value = np.zeros(shape) + 0.01 * draw.normal(size=shape)
+        for _ in range(3):
+            value += reduce(np.multiply.outer, [draw.normal(size=size) for size in shape])
+        return numpy_helper.from_array((value / value.std() / 8).astype(np.float32), name)
 
     weights = [
         weight("w1", channels, 4, 3, 3),

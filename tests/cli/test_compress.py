@@ -15,6 +15,7 @@ import pytest
 from tests.cli.conftest import Command, small_net
 
 COMPRESS = ("compress", "model.onnx", "-o", "small.onnx")
+QUICK = (*COMPRESS, "--no-compare")
 
 
 def result(run: Command, *arguments: str) -> dict[str, Any]:
@@ -39,7 +40,7 @@ def test_a_rank_makes_a_smaller_model_that_runs(run: Command, here: Path) -> Non
 @pytest.mark.parametrize("budget", [("--energy", "0.9"), ("--macs", "0.5"), ("--params", "0.5")])
 @pytest.mark.parametrize("method", ["auto", "svd", "spatial-svd", "tucker2", "cp"])
 def test_every_budget_and_method(run: Command, budget: tuple[str, str], method: str) -> None:
-    data = result(run, *COMPRESS, *budget, "--method", method, "--no-compare")
+    data = result(run, *QUICK, *budget, "--method", method)
     if budget[0] in ("--macs", "--params"):
         key = budget[0][2:]
         assert data["after"][key] <= 0.5 * data["before"][key]
@@ -49,16 +50,16 @@ def test_every_budget_and_method(run: Command, budget: tuple[str, str], method: 
 
 
 def test_a_plan_can_be_saved_and_replayed(run: Command, here: Path) -> None:
-    first = result(run, *COMPRESS, "--rank", "4", "--save-plan", "plan.json")
+    first = result(run, *QUICK, "--rank", "4", "--save-plan", "plan.json")
     assert json.loads((here / "plan.json").read_text()) == first["plan"]
     (here / "small.onnx").unlink()
-    again = result(run, *COMPRESS, "--plan", "plan.json")
+    again = result(run, *QUICK, "--plan", "plan.json")
     assert again["plan"] == first["plan"]
     assert again["after"]["params"] == first["after"]["params"]
 
 
 def test_only_and_skip_choose_layers(run: Command) -> None:
-    data = result(run, *COMPRESS, "--rank", "4", "--only", "conv*", "--skip", "conv1")
+    data = result(run, *QUICK, "--rank", "4", "--only", "conv*", "--skip", "conv1")
     assert [edit["layer"] for edit in data["edits"] if not edit["skipped"]] == ["conv2"]
     assert all(edit["skipped"] for edit in data["edits"] if edit["layer"] in ("conv1", "fc"))
 
@@ -102,15 +103,15 @@ def test_the_report_is_a_page(run: Command, here: Path) -> None:
 def test_an_older_output_is_replaced_and_the_input_is_not_touched(run: Command, here: Path) -> None:
     before = (here / "model.onnx").read_bytes()
     (here / "small.onnx").write_text("old")
-    assert run(*COMPRESS, "--rank", "4").code == 0
+    assert run(*QUICK, "--rank", "4").code == 0
     onnx.load(here / "small.onnx")
     assert (here / "model.onnx").read_bytes() == before
 
 
 def test_equal_inputs_give_equal_bytes(run: Command, here: Path) -> None:
-    run(*COMPRESS, "--rank", "4")
+    run(*QUICK, "--rank", "4")
     first = (here / "small.onnx").read_bytes()
-    run(*COMPRESS, "--rank", "4")
+    run(*QUICK, "--rank", "4")
     assert (here / "small.onnx").read_bytes() == first
 
 
