@@ -87,8 +87,8 @@ class Patient(Protocol):
     def totals(self) -> dict[str, Any] | None:
         """All totals as the model stands; None where its sizes aren't known."""
 
-    def batches(self, data: Any, seed: int) -> Batches:  # noqa: ANN401 - whatever a caller calls data
-        """The caller's samples, or seeded noise where there are none."""
+    def batches(self, seed: int) -> Batches | None:
+        """The caller's samples, or seeded noise where there are none; None where no size is known."""
 
     def runner(self, *, reference: bool = False) -> Run:
         """A function from inputs to outputs; `reference`: under another legal execution, or the same."""

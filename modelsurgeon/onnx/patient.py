@@ -1,0 +1,130 @@
+"""An ONNX model under surgery: its sites, its totals, and how it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from modelsurgeon import data as samples
+from modelsurgeon.data import Batches
+from modelsurgeon.onnx import probe, run, shapes, timing
+from modelsurgeon.onnx.analysis import Totals, analyze
+from modelsurgeon.onnx.names import layer_names
+from modelsurgeon.onnx.operators import LINEAR
+from modelsurgeon.onnx.sites import editable, sites
+from modelsurgeon.surgery import Run
+
+NOISE_SAMPLES = 8
+
+
+class OnnxPatient:
+    """See `surgery.Patient`. The caller's model stays as it is: a copy of the graph is operated on.
+
+    data, shapes, dims: as for `compress`. runs: sizes must be such that the model runs at them.
+    """
+
+    def __init__(
+        self,
+        original: ir.Model,
+        *,
+        data: Any = None,  # noqa: ANN401 - see data.batches
+        shapes: Mapping[str, Sequence[int]] | None = None,
+        dims: Mapping[str, int] | None = None,
+        provider: str = "cpu",
+        runs: bool = True,
+    ) -> None:
+        """Copy the graph, fix the sizes to measure at, and find the layers."""
+        self._original = original
+        self._provider = provider
+        self._given = None if data is None else samples.batches(data, run.inputs(original))
+        self._frame = Frame.of(original, self._given, shapes, dims, runs=runs)
+        self._open()
+
+    def _open(self) -> None:
+        self._model = editable(self._original)
+        self.names = [name for node, name in layer_names(self._original).items() if node.op_type in LINEAR]
+        self.sites, self.skipped = sites(self._model, self._frame.measured)
+
+    def twin(self) -> OnnxPatient:
+        """The model as it was, on a table of its own."""
+        twin = copy(self)
+        twin._open()
+        return twin
+
+    @property
+    def notes(self) -> list[str]:
+        """Sizes that were assumed."""
+        assumed = ", ".join(f"{name}={size}" for name, size in self._frame.assumed.items())
+        return [f"open sizes are taken as {assumed}; set them with --shape or --dim"] if assumed else []
+
+    def total(self, resource: str) -> int:
+        """MACs or params of the whole model."""
+        return int(getattr(self._totals(), resource))
+
+    def totals(self) -> dict[str, Any]:
+        """All totals of the model as it stands."""
+        return asdict(self._totals())
+
+    def batches(self, seed: int) -> Batches:
+        """The caller's samples, or seeded noise."""
+        if self._given is not None:
+            return self._given
+        inputs = probe.inputs(self._model, self._frame.measured, self._frame.assumed)
+        return samples.noise(inputs, samples=NOISE_SAMPLES, seed=seed)
+
+    def runner(self, *, reference: bool = False) -> Run:
+        """The model in onnxruntime; `reference`: with optimizations off and one thread."""
+        threads = 1 if reference else None
+        return run.runner(self._model, provider=self._provider, optimize=not reference, threads=threads)
+
+    def latency(self, other: OnnxPatient, data: Batches) -> dict[str, Any]:
+        """Milliseconds of both models, measured in turn, and how many times faster the other is."""
+        feed = next(iter(data))
+        return timing.speedup(self._model, other._model, feed, provider=self._provider).as_dict()
+
+    def close(self) -> ir.Model:
+        """The edited model without the weights that nothing uses any more."""
+        RemoveUnusedNodesPass()(self._model)
+        return self._model
+
+    def _totals(self) -> Totals:
+        return analyze(self._model, shapes=self._frame.shapes, dims=self._frame.dims).totals
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """The sizes at which a model is measured. measured: a copy with shapes inferred at all of them.
+
+    shapes, dims: what binds them. assumed: those of dims that nobody asked for.
+    """
+
+    measured: ir.Model
+    shapes: Mapping[str, Sequence[int]]
+    dims: Mapping[str, int]
+    assumed: Mapping[str, int]
+
+    @classmethod
+    def of(
+        cls,
+        model: ir.Model,
+        given: Batches | None,
+        asked: Mapping[str, Sequence[int]] | None,
+        dims: Mapping[str, int] | None,
+        *,
+        runs: bool,
+    ) -> Frame:
+        """The sizes asked for, else those of the first feed, else usual ones; where it `runs`, if it must."""
+        if not asked and not dims and given is not None:
+            asked = {name: array.shape for name, array in next(iter(given)).items()}
+        if runs and given is None:
+            assumed = probe.workable(model, asked, dims)
+        else:
+            assumed = shapes.default_dims(shapes.bound(model, asked, dims))
+        bound = {**(dims or {}), **assumed}
+        measured = shapes.bound(model, asked, bound)
+        return cls(measured=measured, shapes=asked or {}, dims=bound, assumed=assumed)

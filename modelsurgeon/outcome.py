@@ -1,0 +1,112 @@
+"""The tables of a compression: what was done, what was left alone, and what came of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from modelsurgeon.surgery import Edit
+from modelsurgeon.table import Column, Table
+
+if TYPE_CHECKING:
+    from modelsurgeon.compress import Result
+
+TOTALS = {
+    "macs": "MACs",
+    "flops": "FLOPs",
+    "params": "params",
+    "param_bytes": "param bytes",
+    "activation_bytes": "activation bytes",
+    "peak_activation_bytes": "peak activation bytes",
+}
+
+
+def tables(result: Result) -> list[Table]:
+    """Edits, layers left alone, totals before and after with latency, and the comparison."""
+    edited = [edit for edit in result.edits if edit.skipped is None]
+    kept = [edit for edit in result.edits if edit.skipped is not None]
+    found = [_edited(edited)] if edited else []
+    found += [_left_alone(kept)] if kept else []
+    found.append(_totals(result))
+    return found + (result.comparison.tables() if result.comparison is not None else [])
+
+
+def _edited(edits: Sequence[Edit]) -> Table:
+    columns = [
+        Column(key="layer", title="layer"),
+        Column(key="method", title="method"),
+        Column(key="rank", title="rank"),
+        Column(key="macs_before", title="MACs before", kind="count"),
+        Column(key="macs_after", title="after", kind="count"),
+        Column(key="kept", title="kept", kind="percent"),
+        Column(key="params_after", title="params after", kind="count", wide=True),
+        Column(key="error", title="weight error", kind="float"),
+    ]
+    rows = [edit.as_dict() | {"rank": _rank(edit), "kept": _share(edit)} for edit in edits]
+    before, after = (sum(getattr(e, key) or 0 for e in edits) for key in ("macs_before", "macs_after"))
+    total = {"layer": f"{len(edits)} layers replaced", "macs_before": before, "macs_after": after}
+    total["kept"] = after / before if before else None
+    return Table(title="Layers replaced", columns=columns, rows=rows, total=total)
+
+
+def _rank(edit: Edit) -> str:
+    return "x".join(map(str, edit.rank)) if isinstance(edit.rank, tuple) else str(edit.rank)
+
+
+def _share(edit: Edit) -> float | None:
+    return (edit.macs_after or 0) / edit.macs_before if edit.macs_before else None
+
+
+def _left_alone(edits: Sequence[Edit]) -> Table:
+    """One row a reason, so that a hundred small layers don't bury what was done."""
+    layers: dict[str, list[str]] = defaultdict(list)
+    for edit in edits:
+        layers[str(edit.skipped)].append(edit.layer)
+    columns = [
+        Column(key="count", title="layers", kind="int"),
+        Column(key="reason", title="left alone because", kind="prose"),
+        Column(key="such", title="such as"),
+    ]
+    rows = [{"count": len(n), "reason": why, "such": n[0]} for why, n in layers.items()]
+    return Table(title="Layers left alone", columns=columns, rows=rows)
+
+
+def _totals(result: Result) -> Table:
+    before, after = result.before or {}, result.after or {}
+    rows: list[Mapping[str, Any]] = [
+        {"what": title, **_cells(before.get(key), after.get(key), "bytes" in key)}
+        for key, title in TOTALS.items()
+        if key in before and key in after
+    ]
+    if result.latency is not None:
+        rows.append(_latency(result.latency))
+    columns = [
+        Column(key="what", title=""),
+        Column(key="before", title="before"),
+        Column(key="after", title="after"),
+        Column(key="ratio", title="after / before", kind="percent"),
+    ]
+    return Table(title="Before and after", columns=columns, rows=rows, notes=result.notes)
+
+
+def _cells(before: Any, after: Any, is_bytes: bool) -> dict[str, Any]:  # noqa: ANN401 - numbers or formulas
+    from modelsurgeon.cells import count, size
+
+    write = size if is_bytes else count
+    numbers = isinstance(before, int | float) and isinstance(after, int | float)
+    return {
+        "before": write(before) if numbers else str(before),
+        "after": write(after) if numbers else str(after),
+        "ratio": after / before if numbers and before else None,
+    }
+
+
+def _latency(latency: Mapping[str, Any]) -> dict[str, Any]:
+    before, after = latency["before"], latency["after"]
+    return {
+        "what": "latency",
+        "before": f"{before['median_ms']:.3g} ms ({before['p10_ms']:.3g}-{before['p90_ms']:.3g})",
+        "after": f"{after['median_ms']:.3g} ms ({after['p10_ms']:.3g}-{after['p90_ms']:.3g})",
+        "ratio": 1 / latency["speedup"],
+    }

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelsurgeon.errors import Unreachable
+from modelsurgeon.select import Candidate, select
+
+
+def dense(cost: int) -> Candidate:
+    return Candidate(macs=cost, params=cost)
+
+
+def cut(cost: int, damage: float) -> Candidate:
+    return Candidate(method="svd", rank=1, macs=cost, params=cost, damage=damage)
+
+
+nets = st.dictionaries(
+    st.sampled_from("abcd"),
+    st.lists(st.builds(cut, st.integers(1, 99), st.floats(0.001, 1)), max_size=4).map(
+        lambda c: [dense(100), *c]
+    ),
+    min_size=1,
+)
+
+
+@given(net=nets, share=st.floats(0.05, 1))
+def test_the_choice_is_within_budget_and_near_the_best(net: dict[str, list[Candidate]], share: float) -> None:
+    budget = share * 100 * len(net)
+    costs = {sum(c.macs for c in choice): choice for choice in product(*net.values())}
+    if min(costs) > budget:
+        with pytest.raises(Unreachable, match="the cheapest choice costs"):
+            select(net, budget, lambda c: c.macs)
+        return
+    chosen = select(net, budget, lambda c: c.macs)
+    assert sum(c.macs for c in chosen.values()) <= budget
+    best = min(
+        sum(c.damage for c in choice)
+        for choice in product(*net.values())
+        if sum(c.macs for c in choice) <= budget
+    )
+    # What a Lagrangian with a greedy end misses is at most the damage of one layer.
+    worst = max(c.damage for options in net.values() for c in options)
+    assert sum(c.damage for c in chosen.values()) <= best + worst + 1e-9
+
+
+def test_a_budget_of_everything_leaves_everything() -> None:
+    net = {"a": [dense(10), cut(5, 0.1)], "b": [dense(20), cut(5, 0.1)]}
+    assert all(c.method is None for c in select(net, 30, lambda c: c.macs).values())
+
+
+def test_the_least_damage_goes_first() -> None:
+    net = {"a": [dense(10), cut(5, 0.9)], "b": [dense(10), cut(5, 0.1)]}
+    chosen = select(net, 15, lambda c: c.macs)
+    assert (chosen["a"].method, chosen["b"].method) == (None, "svd")
