@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -15,7 +17,7 @@ from modelsurgeon.onnx import tensors, validate, wire
 from modelsurgeon.onnx.external import Files
 from modelsurgeon.onnx.pack import pack
 from modelsurgeon.onnx.stored import DataFile, StoredTensor
-from modelsurgeon.onnx.texts import quoted
+from modelsurgeon.onnx.texts import cause
 from modelsurgeon.onnx.walk import exchange
 
 PATH = "modelsurgeon.path"  # model.meta: where the model came from
@@ -48,20 +50,28 @@ def load(path: str | Path, *, root: Path | None = None) -> ir.Model:
 
 
 def _parsed(file: DataFile, files: Files) -> ir.Model:
-    with file.path.open("rb") as opened:
-        head = opened.read(512)
-        _check_size(file.size)
-        data = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
-    try:
-        proto = ModelProto.FromString(wire.set_aside(memoryview(data)))
+    _check_size(file.size)
+    with file.opened() as opened, _told_by(opened):
+        proto = ModelProto.FromString(wire.set_aside(opened, file.size))
         ordered = validate.check(proto, lambda tensor: tensors.check(tensor, files))
         model = ir.serde.deserialize_model(proto)
-    except (BadModel, DecodeError, UnicodeDecodeError, ir.serde.SerdeError) as error:
-        raise BadModel(_stranger(head) or _reason(error)) from error
     exchange(model, lambda tensor: _stored(tensor, files))
     if not ordered:
         _sort(model)
     return model
+
+
+@contextmanager
+def _told_by(file: BinaryIO) -> Iterator[None]:
+    """Say what a file is that can't be read: by its beginning where that tells, else by the cause."""
+    try:
+        yield
+    except (BadModel, DecodeError, UnicodeDecodeError, ir.serde.SerdeError) as error:
+        file.seek(0)
+        found = (
+            str(error) if isinstance(error, BadModel) else f"can't be read as an ONNX model: {cause(error)}"
+        )
+        raise BadModel(_stranger(file.read(512)) or found) from error
 
 
 def _check_size(size: int) -> None:
@@ -103,16 +113,6 @@ def _stranger(head: bytes) -> str | None:
         return None
     readable = text.isprintable() or all(char.isprintable() or char.isspace() for char in text)
     return f"is a text file that begins {text[:20]!r}: an ONNX model is needed" if readable else None
-
-
-def _reason(error: BaseException) -> str:
-    """The first cause of an error, in one line."""
-    if isinstance(error, BadModel):
-        return str(error)
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = str(error).splitlines() or [type(error).__name__]
-    return f"can't be read as an ONNX model: {quoted(lines[0])}"
 
 
 def save(model: ir.Model, path: str | Path) -> None:

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from modelsurgeon.errors import BadModel
 from modelsurgeon.onnx import validate, wire
+from modelsurgeon.onnx.texts import cause
 from modelsurgeon.onnx.walk import exchange, graphs
 
 STACK_TRACE = "pkg.torch.onnx.stack_trace"  # names folders of the machine that exported the model
@@ -78,7 +79,10 @@ def pack(model: ir.Model) -> Packed:
 
     exchange(clone, set_aside)
     _strip(clone)
-    proto = ir.serde.serialize_model(clone)
+    try:
+        proto = ir.serde.serialize_model(clone)
+    except ir.serde.SerdeError as error:
+        raise BadModel(f"the model can't be written: {cause(error)}") from error
     validate.check(proto, lambda _: None)
     return Packed(skeleton=proto.SerializeToString(deterministic=True), weights=weights)
 

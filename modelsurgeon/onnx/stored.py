@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import IO, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import onnx_ir as ir
@@ -29,7 +29,7 @@ class DataFile:
     def __init__(self, path: Path) -> None:
         """Look at the file. Raises BadModel where there is none, or something that isn't a regular file."""
         self.path = path.absolute()
-        self._held: IO[bytes] | None = None
+        self._held: BinaryIO | None = None
         self._lock = Lock()
         try:
             found = path.stat()
@@ -53,7 +53,7 @@ class DataFile:
     def read(self, offset: int, length: int) -> NDArray[np.uint8]:
         """Bytes of the file, read-only. Raises BadModel where the file isn't what it was."""
         bytes_read = np.empty(length, np.uint8)
-        with self._opened() as file:
+        with self.opened() as file:
             file.seek(offset)
             at = 0
             while at < length:
@@ -65,7 +65,8 @@ class DataFile:
         return bytes_read
 
     @contextmanager
-    def _opened(self) -> Iterator[IO[bytes]]:
+    def opened(self) -> Iterator[BinaryIO]:
+        """The file, to be read. Raises BadModel where it isn't what it was."""
         if self._held is None:
             with self._checked() as file:
                 yield file
@@ -73,9 +74,9 @@ class DataFile:
             with self._lock:  # one position in the file for all threads
                 yield self._held
 
-    def _checked(self) -> IO[bytes]:
+    def _checked(self) -> BinaryIO:
         try:
-            file = self.path.open("rb", buffering=0)
+            file = self.path.open("rb")
         except OSError as error:
             raise self._changed() from error
         if _stamp(os.fstat(file.fileno())) != self._stamp:

@@ -1,20 +1,30 @@
-"""The texts in a file: names are text at all, and are shown so that they can't upset a terminal."""
+"""The texts and types in a file: names are text, types exist, and neither can upset a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from typing import TypeVar
 
+import onnx_ir as ir
 from onnx import StringStringEntryProto, TypeProto, ValueInfoProto
 
 from modelsurgeon.errors import BadModel
 
 T = TypeVar("T", bound=Hashable)
+ELEMENTS = {kind.value for kind in ir.DataType}
 
 
 def quoted(name: str) -> str:
     """A name from a file, for messages: in quotes, control characters escaped, cut where it is endless."""
     return repr(name if len(name) <= 80 else f"{name[:40]}...{name[-37:]}")
+
+
+def cause(error: BaseException) -> str:
+    """What was raised first, in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).splitlines() or [type(error).__name__]
+    return quoted(lines[0])
 
 
 def check_texts(*texts: str) -> None:
@@ -31,10 +41,31 @@ def check_entries(entries: Iterable[StringStringEntryProto]) -> None:
 
 
 def check_values(values: Iterable[ValueInfoProto]) -> None:
-    """The same for names, symbols and notes of inputs, outputs and what lies between."""
+    """The same for inputs, outputs and what lies between; their types are ones that exist, too."""
     for value in values:
-        check_texts(value.name, value.doc_string, *_symbols(value.type))
+        check_texts(value.name, value.doc_string)
         check_entries(value.metadata_props)
+        check_type(value.type, value.name)
+
+
+def check_type(kind: TypeProto, name: str) -> None:
+    """Raise BadModel for a type that doesn't exist, or that nothing here handles."""
+    check_texts(kind.denotation)
+    which = kind.WhichOneof("value")
+    if which in ("sequence_type", "optional_type"):
+        inner = getattr(kind, which).elem_type
+        if inner.WhichOneof("value") is None:
+            raise BadModel(f"has {quoted(name)}, a {which.removesuffix('_type')} of nothing")
+        check_type(inner, name)
+    elif which in ("tensor_type", "sparse_tensor_type"):
+        tensor = getattr(kind, which)
+        if tensor.elem_type not in ELEMENTS:
+            raise BadModel(f"has {quoted(name)} of the unknown element type {tensor.elem_type}")
+        check_texts(*(text for dim in tensor.shape.dim for text in (dim.dim_param, dim.denotation)))
+    elif which is not None:
+        raise BadModel(
+            f"has {quoted(name)}, a {which.removesuffix('_type')}, which isn't supported: cut it off"
+        )
 
 
 def twice(names: Iterable[T]) -> T | None:
@@ -45,10 +76,3 @@ def twice(names: Iterable[T]) -> T | None:
             return name
         seen.add(name)
     return None
-
-
-def _symbols(kind: TypeProto) -> Iterable[str]:
-    inner = kind
-    while inner.WhichOneof("value") in ("sequence_type", "optional_type"):
-        inner = getattr(inner, inner.WhichOneof("value")).elem_type
-    return (dim.dim_param for dim in inner.tensor_type.shape.dim)

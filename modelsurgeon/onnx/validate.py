@@ -15,7 +15,7 @@ from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProt
 
 from modelsurgeon.errors import BadModel
 from modelsurgeon.onnx.calls import Op, Ops, check_calls
-from modelsurgeon.onnx.texts import check_entries, check_texts, check_values, quoted, twice
+from modelsurgeon.onnx.texts import check_entries, check_texts, check_type, check_values, quoted, twice
 from modelsurgeon.onnx.wire import DEPTH
 
 NODES = 1_000_000
@@ -204,6 +204,8 @@ def _check_attribute(attribute: AttributeProto, rules: Rules) -> None:
         raise BadModel(
             f"has a sparse tensor in {quoted(attribute.name)}, which isn't supported: make it dense"
         )
+    for kind in (attribute.tp, *attribute.type_protos):
+        check_type(kind, attribute.name)
     if attribute.type == A.TENSOR:
         _check_weight(attribute.t, rules)
     for tensor in attribute.tensors:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from io import BytesIO
+from typing import BinaryIO, NamedTuple, Protocol
 
 from onnx import StringStringEntryProto, TensorProto
 
@@ -37,6 +38,7 @@ PACKED = {
     DOUBLES: (TensorProto.DOUBLE, TensorProto.COMPLEX128),
 }
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+LONGEST = 10  # bytes of a number
 
 
 class Heavy(Protocol):
@@ -47,8 +49,16 @@ class Heavy(Protocol):
         """Bytes that it will write."""
 
 
-Bytes = bytes | memoryview
-Piece = Bytes | Heavy
+class Span(NamedTuple):
+    """A part of the file that stays as it is."""
+
+    start: int
+    end: int
+
+    @property
+    def nbytes(self) -> int:
+        """Its length."""
+        return self.end - self.start
 
 
 class Field(NamedTuple):
@@ -61,45 +71,58 @@ class Field(NamedTuple):
     end: int
 
 
+Piece = bytes | Span | Heavy
+
+
 @dataclass(frozen=True, kw_only=True)
 class Walk:
-    """Which messages are entered, by where they start and end, and what becomes of a tensor in them."""
+    """A walk through a file: which messages it enters, by where they start and end, and what it makes of a
+    tensor in them; None is to leave it as it is.
+    """
 
+    file: BinaryIO
     enters: Callable[[int, int], bool]
     tensor: Callable[[int, int], list[Piece] | None]
 
 
-def set_aside(data: memoryview) -> bytes:
-    """The skeleton of an ONNX file: large tensors are references to ASIDE, offset and length in `data`.
+def set_aside(file: BinaryIO, length: int) -> bytes:
+    """The skeleton of an ONNX file: large tensors are references to ASIDE, with their place in the file.
 
     Raises BadModel for bytes that are no protobuf, graphs nested too deep, and skeletons beyond reason.
     """
     walk = Walk(
-        enters=lambda start, end: end - start > LARGE, tensor=lambda start, end: _aside(data, start, end)
+        file=file,
+        enters=lambda start, end: end - start > LARGE,
+        tensor=lambda start, end: _aside(file, start, end),
     )
-    pieces = _rewritten(data, 0, len(data), "model", walk)
-    total = size(pieces)
-    if total > SKELETON:
+    pieces = _rewritten(walk, Span(0, length), "model")
+    if (total := size(pieces)) > SKELETON:
         raise BadModel(
             f"takes {total >> 20} MB without its large weights: {SKELETON >> 20} MB at most are read"
         )
-    return b"".join(piece for piece in pieces if isinstance(piece, bytes | memoryview))
+    return b"".join(_read(file, piece) if isinstance(piece, Span) else piece for piece in pieces)  # type: ignore[misc]
 
 
-def put_back(skeleton: bytes, fill: Callable[[int], list[Piece]]) -> list[Piece]:
+def put_back(skeleton: bytes, fill: Callable[[int], list[Piece]]) -> list[bytes | memoryview | Heavy]:
     """The pieces of a file, in order: the skeleton's bytes, each reference in it replaced.
 
     A reference has ASIDE as its location and a number as its offset; `fill(number)` takes its place, made by
     `values` or `reference`.
     """
-    marks = list(_marks(skeleton))
+    file, marks = BytesIO(skeleton), list(_marks(skeleton))
 
     def holds_a_mark(start: int, end: int) -> bool:
         after = bisect_left(marks, start)
         return after < len(marks) and marks[after] < end
 
-    walk = Walk(enters=holds_a_mark, tensor=lambda start, end: _filled(skeleton[start:end], fill))
-    return _rewritten(memoryview(skeleton), 0, len(skeleton), "model", walk)
+    walk = Walk(
+        file=file,
+        enters=holds_a_mark,
+        tensor=lambda start, end: _filled(skeleton[start:end], fill),
+    )
+    view = memoryview(skeleton)
+    pieces = _rewritten(walk, Span(0, len(skeleton)), "model")
+    return [view[piece.start : piece.end] if isinstance(piece, Span) else piece for piece in pieces]
 
 
 def values(heavy: Heavy) -> list[Piece]:
@@ -116,48 +139,54 @@ def reference(location: str, offset: int, length: int) -> TensorProto:
     )
 
 
-def _rewritten(
-    data: memoryview, start: int, end: int, message: str, walk: Walk, depth: int = 0
-) -> list[Piece]:
+def size(pieces: Sequence[bytes | memoryview | Span | Heavy]) -> int:
+    """Bytes that the pieces come to."""
+    return sum(len(piece) if isinstance(piece, bytes) else piece.nbytes for piece in pieces)
+
+
+def _rewritten(walk: Walk, span: Span, message: str, depth: int = 0) -> list[Piece]:
     """The message in pieces, each tensor in it replaced by what the walk makes of it."""
     depth += message == "graph"
     if depth > DEPTH:
         raise BadModel(f"has graphs nested {depth} deep: {DEPTH} at most are read")
     pieces: list[Piece] = []
-    kept = start
-    for field in _fields(data, start, end):
+    kept = span.start
+    for field in _fields(walk.file, *span):
         child = CHILDREN[message].get(field.number)
         if child is None or field.kind != BYTES or not walk.enters(field.body, field.end):
             continue
         if child == "tensor":
             inner = walk.tensor(field.body, field.end)
         else:
-            inner = _rewritten(data, field.body, field.end, child, walk, depth)
+            inner = _rewritten(walk, Span(field.body, field.end), child, depth)
         if inner is not None:
-            pieces += [data[kept : field.start], _key(field.number, size(inner)), *inner]
+            pieces += [Span(kept, field.start), _key(field.number, size(inner)), *inner]
             kept = field.end
-    return [*pieces, data[kept:end]]
+    return [*pieces, Span(kept, span.end)]
 
 
-def _aside(data: memoryview, start: int, end: int) -> list[Piece] | None:
+def _aside(file: BinaryIO, start: int, end: int) -> list[Piece] | None:
     """A tensor without its values and with a reference to them, or None where they must stay."""
-    fields = list(_fields(data, start, end))
+    fields = list(_fields(file, start, end))
     values = [field for field in fields if field.number in VALUES]
     if len(values) != 1 or any(field.number in (EXTERNAL, LOCATION) for field in fields):
         return None
     (value,) = values
     length = value.end - value.body
-    if value.kind != BYTES or length <= LARGE or not _like_raw(value, fields, data):
+    if value.kind != BYTES or length <= LARGE or not _like_raw(value, fields, file):
         return None
     place = reference(ASIDE, value.body, length).SerializeToString()
-    return [data[start : value.start], data[value.end : end], place]
+    return [Span(start, value.start), Span(value.end, end), place]
 
 
-def _like_raw(value: Field, fields: Sequence[Field], data: memoryview) -> bool:
+def _like_raw(value: Field, fields: Sequence[Field], file: BinaryIO) -> bool:
     if value.number == RAW:
         return True
-    types = [_varint(data, field.body, field.end)[0] for field in fields if field.number == DATA_TYPE]
-    return bool(types) and types[-1] in PACKED.get(value.number, ())
+    types = [field for field in fields if field.number == DATA_TYPE]
+    if not types:
+        return False
+    number, _ = _varint(_read(file, Span(types[-1].body, types[-1].end)), 0)
+    return number in PACKED.get(value.number, ())
 
 
 def _filled(part: bytes, fill: Callable[[int], list[Piece]]) -> list[Piece] | None:
@@ -171,35 +200,38 @@ def _filled(part: bytes, fill: Callable[[int], list[Piece]]) -> list[Piece] | No
     return [proto.SerializeToString(), *fill(int(entries["offset"]))]
 
 
-def _fields(data: memoryview, start: int, end: int) -> Iterator[Field]:
+def _fields(file: BinaryIO, start: int, end: int) -> Iterator[Field]:
     at = start
     while at < end:
-        key, body = _varint(data, at, end)
+        head = _read(file, Span(at, min(at + 2 * LONGEST, end)))
+        key, body = _varint(head, 0)
         number, kind = key >> 3, key & 7
         if kind == VARINT:
-            _, stop = _varint(data, body, end)
+            _, stop = _varint(head, body)
         elif kind == BYTES:
-            length, body = _varint(data, body, end)
+            length, body = _varint(head, body)
             stop = body + length
         elif kind in (FIXED32, FIXED64):
             stop = body + (4 if kind == FIXED32 else 8)
         else:
-            raise BadModel(f"is no ONNX file: byte {at} starts no protobuf field")
-        if stop > end:
-            raise BadModel(f"is cut short or no ONNX file: {stop - end} bytes are missing after byte {end}")
-        yield Field(number, kind, at, body, stop)
-        at = stop
+            raise BadModel(f"can't be read as an ONNX model: byte {at} starts no protobuf field")
+        if at + stop > end:
+            raise BadModel(
+                f"is cut short or no ONNX model: {at + stop - end} bytes are missing at byte {end}"
+            )
+        yield Field(number, kind, at, at + body, at + stop)
+        at += stop
 
 
-def _varint(data: memoryview, at: int, end: int) -> tuple[int, int]:
+def _varint(head: bytes, at: int) -> tuple[int, int]:
     """A number of 7 bits a byte, the lowest first, and where it ends."""
     value = 0
-    for index in range(at, min(at + 10, end)):
-        byte = data[index]
+    for index in range(at, min(at + LONGEST, len(head))):
+        byte = head[index]
         value |= (byte & 127) << (7 * (index - at))
         if byte < 128:
             return value, index + 1
-    raise BadModel(f"is cut short or no ONNX file: the number at byte {at} has no end")
+    raise BadModel("is cut short or no ONNX model: a number in it has no end")
 
 
 def _key(number: int, length: int) -> bytes:
@@ -221,6 +253,9 @@ def _marks(skeleton: bytes) -> Iterator[int]:
         at = skeleton.find(mark, at + 1)
 
 
-def size(pieces: Sequence[Piece]) -> int:
-    """Bytes that the pieces come to."""
-    return sum(len(piece) if isinstance(piece, bytes) else piece.nbytes for piece in pieces)
+def _read(file: BinaryIO, span: Span) -> bytes:
+    file.seek(span.start)
+    found = file.read(span.nbytes)
+    if len(found) < span.nbytes:
+        raise BadModel("became shorter while it was read: try again")
+    return found
