@@ -21,11 +21,15 @@ NAMES, BARS = ("text", "prose"), ("bar",)
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """A column with its width (at first the one that shows everything) and the least it can live with."""
+    """A column with its width (at first the one that shows everything) and the least it can live with.
+
+    head: how much of a shortened text is its beginning.
+    """
 
     column: Column
     width: int
     least: int
+    head: int = 0
 
     @property
     def comfortable(self) -> int:
@@ -63,7 +67,7 @@ def lines(table: Table, width: int, *, ascii_only: bool = False) -> list[Text]:
     if table.total is not None:
         out += [rule, *_row(table.total, spans, ascii_only, total=True)]
     for note in [*table.notes, *_left_out(table, spans)]:
-        out += [Text(part, style="dim") for part in wrap(escape(note), width)]
+        out += [Text(part, style="dim") for part in wrap(escape(note), width, break_on_hyphens=False)]
     return out
 
 
@@ -77,7 +81,9 @@ def fit(table: Table, width: int) -> list[Span]:
     while _total(span.least for span in spans) > width and len(spans) > 1:
         bars = [span for span in spans if span.column.kind == "bar"]
         spans.remove((bars or spans)[-1])
-    return _shrink(spans, width)
+    return [
+        replace(span, head=head(_texts(table, span.column), span.width)) for span in _shrink(spans, width)
+    ]
 
 
 def _is_used(table: Table, column: Column) -> bool:
@@ -85,16 +91,24 @@ def _is_used(table: Table, column: Column) -> bool:
 
 
 def _span(table: Table, column: Column) -> Span:
-    values = [row.get(column.key) for row in [*table.rows, *([table.total] if table.total else [])]]
     title = cell_len(column.title)
     if column.kind == "bar":
         return Span(column=column, width=max(title, BAR_WIDTH), least=max(title, SHORTEST_BAR))
-    natural = _widest((show(value, column.kind) for value in values), title)
+    natural = _widest(_texts(table, column), title)
     if column.kind in NAMES:
         return Span(column=column, width=natural, least=min(natural, max(title, SHORTEST_NAME)))
-    numbers = (show(value, column.kind) for value in values if is_number(value))
+    numbers = (show(value, column.kind) for value in _values(table, column) if is_number(value))
     least = _widest(numbers, max(title, SHORTEST_FORMULA))
     return Span(column=column, width=natural, least=min(natural, least))
+
+
+def _values(table: Table, column: Column) -> list[object]:
+    rows = [*table.rows, *([table.total] if table.total else [])]
+    return [row.get(column.key) for row in rows]
+
+
+def _texts(table: Table, column: Column) -> list[str]:
+    return [show(value, column.kind) for value in _values(table, column)]
 
 
 def _widest(texts: Iterable[str], at_least: int) -> int:
@@ -108,7 +122,7 @@ def _total(widths: Iterable[int]) -> int:
 
 def _shrink(spans: Sequence[Span], width: int) -> list[Span]:
     """Names give way as long as they can be read, then bars, then names again, and formulas last."""
-    widths = [span.width for span in spans]
+    widths = [min(span.width, max(span.least, width)) for span in spans]
     names = [span.column.kind in NAMES for span in spans]
     bars = [span.column.kind in BARS for span in spans]
     floors = [
@@ -138,8 +152,8 @@ def _cell(value: object, span: Span, ascii_only: bool, total: bool) -> list[str]
         return [""] if total else [bar(float(value), span.width, plain=ascii_only)]
     shown = show(value, span.column.kind)
     if span.column.kind == "prose":
-        return wrap(shown, span.width) or [""]
-    return [shorten(shown, span.width)]
+        return wrap(shown, span.width, break_on_hyphens=False) or [""]
+    return [shorten(shown, span.width, span.head)]
 
 
 def _style(span: Span, total: bool) -> str:
@@ -159,17 +173,31 @@ def _join(cells: Sequence[tuple[str, str]]) -> Text:
     return line
 
 
-def shorten(name: str, width: int) -> str:
-    """The name with its middle left out where it is wider than `width` terminal columns.
+def shorten(name: str, width: int, head: int) -> str:
+    """The name with a part left out after `head` characters where it is wider than `width`.
 
-    >>> shorten("backbone.stage3.block7.conv2", 15)
+    >>> shorten("backbone.stage3.block7.conv2", 15, 7)
     'backbon…7.conv2'
     """
     if cell_len(name) <= width:
         return name
-    tail = (width - 1) // 2
-    end = set_cell_size(name[::-1], tail)[::-1]
-    return f"{set_cell_size(name, width - 1 - tail)}…{end}"
+    end = set_cell_size(name[::-1], width - 1 - head)[::-1]
+    return f"{set_cell_size(name, head)}…{end}"
+
+
+def head(names: Sequence[str], width: int) -> int:
+    """How much of the beginning to keep so that as many as can be still differ; about half, if it is all one.
+
+    >>> head(["encoder.block.0.conv", "encoder.block.1.conv"], 8)
+    1
+    """
+    if not (long := {name for name in names if cell_len(name) > width}):
+        return 0
+
+    def differ(kept: int) -> tuple[int, int]:
+        return len({shorten(name, width, kept) for name in long}), -abs(2 * kept - width)
+
+    return max(range(width), key=differ)
 
 
 def _left_out(table: Table, spans: Sequence[Span]) -> list[str]:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import time
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from modelsurgeon.cells import Kind, bar, count, escape, percent, plain, shape, show, size
-from modelsurgeon.layout import shorten
+from modelsurgeon.layout import head, shorten
 from modelsurgeon.table import Column, Table
 
 NASTY = "conv[red]\x1b[31m\u202e<b>|\n`=1"
@@ -136,10 +137,27 @@ def test_what_has_no_room_is_named() -> None:
     assert "not shown" not in wide
 
 
-def test_names_are_shortened_in_the_middle() -> None:
-    assert shorten("abcdefghij", 5) == "ab…ij"
-    assert shorten("abcde", 5) == "abcde"
-    assert cell_len(shorten("日本語日本語", 6)) <= 6
+def test_names_are_shortened_inside() -> None:
+    assert shorten("abcdefghij", 5, 2) == "ab…ij"
+    assert shorten("abcde", 5, 2) == "abcde"
+    assert cell_len(shorten("日本語日本語", 6, 3)) <= 6
+
+
+@pytest.mark.parametrize("place", [0, 8, 24])
+def test_shortened_names_still_differ(place: int) -> None:
+    names = ["x" * place + str(digit) + "y" * (30 - place) for digit in range(10)]
+    kept = head(names, 12)
+    assert len({shorten(name, 12, kept) for name in names}) == 10
+
+
+def test_names_that_differ_nowhere_are_shortened_in_the_middle() -> None:
+    assert head(["same-name-everywhere"] * 3, 9) == 4
+
+
+def test_an_endless_name_is_laid_out_at_once() -> None:
+    began = time.perf_counter()
+    table(row("n" * 1_000_000)).text(80)
+    assert time.perf_counter() - began < 2
 
 
 def test_prose_is_wrapped_and_whole() -> None:
