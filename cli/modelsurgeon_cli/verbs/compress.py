@@ -81,7 +81,6 @@ check_options = together(
         default=True,
         help="Don't run the models to compare them.",
     ),
-    click.option("--time", is_flag=True, help="Time both models."),
 )
 
 file_options = together(
