@@ -173,7 +173,8 @@ def _slice(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     starts, ends = _ints(node, "starts"), _ints(node, "ends")
     dims = list(data.shape)
     for axis, start, end in zip(_ints(node, "axes") or range(len(starts)), starts, ends, strict=True):
-        dims[axis] = _cut(dims[axis], start, end) or ctx.new_symbolic_dim()
+        left = _cut(dims[axis], start, end)
+        dims[axis] = ctx.new_symbolic_dim() if left is None else left
     ctx.set_shape_and_dtype(node.outputs[0], ir.Shape(dims), data.dtype)
 
 

@@ -44,6 +44,7 @@ def bound(
     model doesn't have, a wrong number of axes, and sizes that contradict each other.
     """
     clone = inlined(model)
+    _type_initializers(clone)
     _name_open_dims(data_inputs(clone))
     _bind(clone, shapes or {}, dims or {})
     _forget(clone)
@@ -131,6 +132,15 @@ def inlined(model: ir.Model) -> ir.Model:
     except ValueError:  # a function of another opset: its calls stay, and are reported as they are
         return model.clone()
     return clone
+
+
+def _type_initializers(model: ir.Model) -> None:
+    """An initializer is what its tensor is, whatever else the file says of it, or doesn't."""
+    for graph in (model.graph, *model.graph.subgraphs()):
+        for value in graph.initializers.values():
+            if value.const_value is not None:
+                value.type = ir.TensorType(value.const_value.dtype)
+                value.shape = ir.Shape(value.const_value.shape)
 
 
 def _name_open_dims(inputs: list[ir.Value]) -> None:
@@ -292,6 +302,8 @@ def _infer(model: ir.Model) -> None:
             node, reason = failed
             node.meta[UNKNOWN] = reason
             node.domain = ASIDE
+            for value in node.outputs:
+                value.shape = None
     finally:
         for node, name, domain in own:
             node.name, node.domain = name, domain
