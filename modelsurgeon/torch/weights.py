@@ -108,8 +108,6 @@ def _fitted(state: State, expected: State) -> dict[str, Any]:
 
 
 def _unwrapped(name: str, expected: State) -> str:
-    if name in expected:
-        return name
     plain = name.replace("_orig_mod.", "")
     while plain not in expected and plain.startswith("module."):
         plain = plain.removeprefix("module.")

@@ -165,6 +165,15 @@ def test_a_dynamic_batch_stays_open() -> None:
         assert_same_outputs(module, model, {"image": np.resize(IMAGE.numpy(), (batch, 3, 12, 12))})
 
 
+def test_a_batch_of_one_is_no_constant() -> None:
+    class Rows(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.view(x.shape[0] if x.shape[0] > 1 else 1, -1)
+
+    model = export(Rows().eval(), torch.ones(1, 3, 4), dynamic_batch=True)
+    assert_same_outputs(Rows().eval(), model, {"x": np.ones((3, 3, 4), np.float32)})
+
+
 def test_a_batch_that_the_module_fixes() -> None:
     class Fixed(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
