@@ -69,6 +69,11 @@ def size_by_symbol(_: click.Context, param: click.Parameter, given: Sequence[str
     return {name: sizes[0] for name, sizes in pairs}
 
 
+def inverted(_: click.Context, __: click.Parameter, given: bool) -> bool:
+    """`--no-something` as the value of something."""
+    return not given
+
+
 AMOUNT = re.compile(r"(\d+(?:\.\d+)?(?:e\d{1,2})?)\s*([kKMGT]?)B?", re.ASCII)
 SCALES = {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 

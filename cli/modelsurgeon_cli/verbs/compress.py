@@ -12,6 +12,7 @@ from modelsurgeon_cli.options import (
     Choices,
     Real,
     data_option,
+    inverted,
     provider_option,
     result_options,
     seed_option,
@@ -59,8 +60,8 @@ how_options = together(
     click.option(
         "--no-refit",
         "refit",
-        flag_value=False,
-        default=True,
+        is_flag=True,
+        callback=inverted,
         help="Leave the factors as the decomposition gives them.",
     ),
     click.option("--only", multiple=True, metavar="GLOB", help="Only layers of these names. Repeatable."),
@@ -77,8 +78,8 @@ check_options = together(
     click.option(
         "--no-compare",
         "compare",
-        flag_value=False,
-        default=True,
+        is_flag=True,
+        callback=inverted,
         help="Don't run the models to compare them.",
     ),
 )
