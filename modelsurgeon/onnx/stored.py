@@ -77,8 +77,10 @@ class DataFile:
     def _checked(self) -> BinaryIO:
         try:
             file = self.path.open("rb")
-        except OSError as error:
+        except FileNotFoundError as error:
             raise self._changed() from error
+        except OSError as error:
+            raise BadModel(f"can't be opened ({error.strerror}): check its permissions") from error
         if _stamp(os.fstat(file.fileno())) != self._stamp:
             file.close()
             raise self._changed()
