@@ -37,13 +37,13 @@ def test_a_rank_makes_a_smaller_model_that_runs(run: Command, here: Path) -> Non
     assert info["totals"]["params"] == data["after"]["params"]
 
 
-@pytest.mark.parametrize("budget", [("--energy", "0.9"), ("--macs", "0.5"), ("--params", "0.5")])
+@pytest.mark.parametrize("budget", [("--energy", "0.9"), ("--macs", "0.7"), ("--params", "0.7")])
 @pytest.mark.parametrize("method", ["auto", "svd", "spatial-svd", "tucker2", "cp"])
 def test_every_budget_and_method(run: Command, budget: tuple[str, str], method: str) -> None:
     data = result(run, *QUICK, *budget, "--method", method)
     if budget[0] in ("--macs", "--params"):
         key = budget[0][2:]
-        assert data["after"][key] <= 0.5 * data["before"][key]
+        assert data["after"][key] <= 0.7 * data["before"][key]
     used = {edit["method"] for edit in data["edits"] if not edit["skipped"]}
     assert used
     assert method == "auto" or used == {method}
