@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from modelsurgeon.errors import BadModel
 from modelsurgeon.onnx import validate, wire
-from modelsurgeon.onnx.texts import cause
+from modelsurgeon.onnx.texts import cause, quoted
 from modelsurgeon.onnx.walk import exchange, graphs
 
 STACK_TRACE = "pkg.torch.onnx.stack_trace"  # names folders of the machine that exported the model
@@ -68,7 +68,7 @@ class Packed:
 
 def pack(model: ir.Model) -> Packed:
     """The model in parts; it is left as it is. Raises BadModel where its graph isn't sound."""
-    clone = model.clone()  # shares the tensors
+    clone = copy(model)
     weights: list[ir.TensorProtocol] = []
 
     def set_aside(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
@@ -85,6 +85,23 @@ def pack(model: ir.Model) -> Packed:
         raise BadModel(f"the model can't be written: {cause(error)}") from error
     validate.check(proto, lambda _: None)
     return Packed(skeleton=proto.SerializeToString(deterministic=True), weights=weights)
+
+
+def copy(model: ir.Model) -> ir.Model:
+    """A model of its own that shares the tensors. Raises BadModel where a node needs what nothing makes."""
+    try:
+        return model.clone()
+    except RuntimeError as error:
+        astray = ", ".join(_astray(model)) or cause(error)
+        raise BadModel(f"the graph isn't sound, nothing makes {astray}: mend it first") from error
+
+
+def _astray(model: ir.Model) -> Iterator[str]:
+    for graph in graphs(model):
+        for node in graph:
+            for value in node.inputs:
+                if value is not None and value.producer() is None and value.graph is None:
+                    yield quoted(str(value.name))
 
 
 def _goes_aside(tensor: ir.TensorProtocol) -> bool:

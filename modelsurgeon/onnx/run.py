@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from modelsurgeon.data import Array, Input
 from modelsurgeon.errors import BadData, BadModel
+from modelsurgeon.onnx.pack import copy
 from modelsurgeon.onnx.session import failing_as, session
 from modelsurgeon.onnx.timing import Latency, Speedup, latency, speedup
 
@@ -63,7 +64,7 @@ def _exposing(model: ir.Model, names: Sequence[str]) -> ir.Model:
     wanted = [name for name in dict.fromkeys(names) if name not in known]
     if not wanted:
         return model
-    clone = model.clone()
+    clone = copy(model)
     values = {value.name: value for node in clone.graph for value in node.outputs}
     for name in wanted:
         if name not in values:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import BinaryIO
+from weakref import finalize
 
 import numpy as np
 import onnx_ir as ir
@@ -49,6 +50,7 @@ class DataFile:
         """Keep the file open from now on, whatever becomes of its name."""
         if self._held is None:
             self._held = self._checked()
+            finalize(self, self._held.close)
 
     def read(self, offset: int, length: int) -> NDArray[np.uint8]:
         """Bytes of the file, read-only. Raises BadModel where the file isn't what it was."""
