@@ -139,7 +139,7 @@ def _feeds(
     assumed = probe.workable(model, shapes, dims, seed=seed)
     inputs = probe.inputs(model, bound(model, shapes, dims), assumed)
     feeds = noise(_batched(inputs, run.inputs(model), batch), samples=samples or NOISE_SAMPLES, seed=seed)
-    sizes = ", ".join(f"{name} = {size}" for name, size in assumed.items())
+    sizes = ", ".join(f"{name} = {size}" for name, size in assumed.items() if not (batch and size == 1))
     told = ["the samples are seeded noise: a verdict on noise is not a verdict on data", feeds.note]
     return feeds, [note for note in (*told, f"open sizes are taken as {sizes}" if sizes else "") if note]
 
@@ -148,7 +148,7 @@ def _batched(inputs: Sequence[Input], declared: Sequence[Input], batch: int | No
     """The inputs with `batch` along the first axis, where that is open and nobody has bound it."""
     return [
         replace(each, shape=(batch, *each.shape[1:]))
-        if batch and each.shape[:1] == (1,) and model.shape[0] is None
+        if batch and each.shape and model.shape and each.shape[0] == 1 and model.shape[0] is None
         else each
         for each, model in zip(inputs, declared, strict=True)
     ]
@@ -164,13 +164,12 @@ def _first(feeds: Batches, samples: int | None) -> Batches:
 
 
 def _layer_outputs(a: ir.Model, b: ir.Model) -> list[str]:
-    """The outputs of A's layers that B computes too, then the outputs of the model, by name."""
-    from modelsurgeon.onnx.names import layer_names
+    """The outputs of A's linear layers, in its main graph, that B computes too."""
+    from modelsurgeon.onnx.names import LINEAR
 
     computed = {value.name for node in b.graph for value in node.outputs}
-    found = [str(node.outputs[0].name) for node in layer_names(a) if node.graph is a.graph]
-    results = [str(value.name) for value in a.graph.outputs]
-    return [*(name for name in found if name in computed and name not in results), *results]
+    found = [str(node.outputs[0].name) for node in a.graph if node.op_type in LINEAR]
+    return [name for name in found if name in computed]
 
 
 def graph(model: Model, *, shapes: Shapes | None = None) -> ir.Model:

@@ -55,4 +55,7 @@ def command(
         comparison = ms.compare(a, b, **asked)
     show(comparison, f"compare {a} {b}", format=format, output=output)
     if comparison.verdict == "different":
-        raise ToleranceExceeded(f"{b} differs from {a}")
+        raise ToleranceExceeded(
+            f"{b} differs from {a}: relative L2 is {comparison.worst:.3g} at the worst output, "
+            f"at most {comparison.tolerance:g} was allowed; see the table, or give a wider --tolerance"
+        )
