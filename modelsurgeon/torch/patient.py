@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -71,10 +72,12 @@ class TorchPatient:
         return _macs(self._module, self._example)
 
     def totals(self) -> dict[str, Any]:
-        """MACs, params and their bytes; without an example, no MACs."""
-        size = sum(p.numel() * p.element_size() for p in self._module.parameters())
+        """MACs, params and their bytes, the running statistics apart; without an example, no MACs."""
+        weights = list(_weights(self._module))
+        size = sum(value.numel() * value.element_size() for value in weights)
+        stats = sum(value.numel() for value in _statistics(self._module))
         macs = {} if self._example is None else {"macs": self.total("macs")}
-        return {**macs, "params": self.total("params"), "param_bytes": size}
+        return {**macs, "params": self.total("params"), "param_bytes": size, "bn_stats": stats}
 
     def batches(self, seed: int) -> Batches | None:
         """The samples, or seeded noise of the given shapes; None where there are neither."""
@@ -88,11 +91,7 @@ class TorchPatient:
         """The module in eval mode; `reference`: on one thread, without oneDNN."""
 
         def run(feed: Mapping[str, Any]) -> dict[str, Array]:
-            with ExitStack() as stack:
-                if reference:
-                    stack.callback(torch.set_num_threads, torch.get_num_threads())
-                    torch.set_num_threads(1)
-                    stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+            with _otherwise() if reference else nullcontext():
                 outputs = named_outputs(forward(self._module, bind(self._module, feed)))
             return {name: _numpy(value) for name, value in outputs.items()}
 
@@ -111,6 +110,20 @@ class TorchPatient:
             Input(name=name, dtype=np.asarray(v).dtype, shape=(None, *np.shape(v)[1:]))
             for name, v in (self._example or {}).items()
         ]
+
+
+@contextmanager
+def _otherwise() -> Iterator[None]:
+    """Another legal execution: one thread, without oneDNN."""
+    threads = torch.get_num_threads()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the switch sets what this machine may lack, and says so
+        with torch.backends.mkldnn.flags(enabled=False):
+            torch.set_num_threads(1)
+            try:
+                yield
+            finally:
+                torch.set_num_threads(threads)
 
 
 def _listed(data: Any, module: nn.Module) -> Any:  # noqa: ANN401
@@ -153,7 +166,19 @@ def _first(data: Any) -> dict[str, Array]:  # noqa: ANN401
 
 
 def _params(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
+    return sum(value.numel() for value in _weights(module))
+
+
+def _weights(module: nn.Module) -> Iterator[torch.Tensor]:
+    """What counts as params, as `info` counts them: running statistics too, and no scalars."""
+    yield from (value for value in module.parameters() if value.ndim)
+    yield from _statistics(module)
+
+
+def _statistics(module: nn.Module) -> Iterator[torch.Tensor]:
+    for name, value in module.named_buffers():
+        if name.rpartition(".")[2] in ("running_mean", "running_var"):
+            yield value
 
 
 def _macs(module: nn.Module, example: Mapping[str, Array]) -> int:
