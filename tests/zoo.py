@@ -88,7 +88,7 @@ def loop(trips: str = "five", goes_on: str = "i", body: str = "z = MatMul (s, w)
             yes = Constant <value = bool {{1}}> ()
             y = Loop ({trips}, yes, x) <
                 body = b (int64 k, bool i, float[2, 4] s) => (bool o, float z) {{
-                    o = Identity ({goes_on}) {body}
+                    {body} o = Identity ({goes_on})
                 }}
             >
         }}

@@ -121,7 +121,7 @@ def _default(axis: int, shape: ir.Shape | None) -> int:
 
 def inlined(model: ir.Model) -> ir.Model:
     """A clone in which every call of a function is the function's nodes; tensors are shared."""
-    clone = model.clone()
+    clone = _clone(model)
     if not clone.functions:
         return clone
     for function in clone.functions.values():
@@ -130,8 +130,15 @@ def inlined(model: ir.Model) -> ir.Model:
     try:
         InlinePass()(clone)
     except ValueError:  # a function of another opset: its calls stay, and are reported as they are
-        return model.clone()
+        return _clone(model)
     return clone
+
+
+def _clone(model: ir.Model) -> ir.Model:
+    try:
+        return model.clone()
+    except RuntimeError as error:  # a value is used before it is made, or never made
+        raise BadModel("nodes use values that no node before them makes: sort the graph") from error
 
 
 def _type_initializers(model: ir.Model) -> None:
@@ -140,7 +147,7 @@ def _type_initializers(model: ir.Model) -> None:
         for value in graph.initializers.values():
             if value.const_value is not None:
                 value.type = ir.TensorType(value.const_value.dtype)
-                value.shape = ir.Shape(value.const_value.shape)
+                value.shape = ir.Shape(value.const_value.shape.numpy())
 
 
 def _name_open_dims(inputs: list[ir.Value]) -> None:

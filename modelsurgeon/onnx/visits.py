@@ -123,8 +123,11 @@ def _weight(visits: list[Visit]) -> tuple[Number, Number]:
 
 def _loop_trips(node: ir.Node, body: ir.Graph) -> int | None:
     """The trip count of a Loop that nothing ends early."""
-    limit, start = scalar(node.inputs[0]), node.inputs[1] if len(node.inputs) > 1 else None
-    if limit is None or (start is not None and scalar(start) is not True):
+    limit = scalar(node.inputs[0])
+    begins = scalar(node.inputs[1]) if len(node.inputs) > 1 and node.inputs[1] is not None else True
+    if begins is False:
+        return 0
+    if limit is None or begins is None:
         return None
     goes_on = body.outputs[0]
     maker = goes_on.producer()

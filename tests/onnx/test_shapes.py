@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 
-from modelsurgeon.errors import UnknownShape
+from modelsurgeon.errors import BadModel, UnknownShape
 from modelsurgeon.onnx.shapes import UNKNOWN, bound, data_inputs, default_dims, expressions, sizes, symbols
 from tests import zoo
 
@@ -102,6 +102,15 @@ def test_a_symbol_cannot_have_two_sizes() -> None:
     built = zoo.model("g (float[N] x, float[N] z) => (float y) { y = Add (x, z) }")
     with pytest.raises(UnknownShape, match="N is bound to 3, but input 'z' has 4 there"):
         bound(built, {"x": (3,), "z": (4,)})
+
+
+def test_a_graph_out_of_order_is_refused() -> None:
+    built = zoo.model("g (float[2] x) => (float y) { a = Relu (x) y = Relu (a) }")
+    first, second = built.graph
+    built.graph.remove(second)
+    built.graph.insert_before(first, second)
+    with pytest.raises(BadModel, match="no node before them makes"):
+        bound(built)
 
 
 def test_stale_shapes_are_forgotten() -> None:
