@@ -174,7 +174,7 @@ def _fits(shape: Sequence[int], needed: Sequence[int | None]) -> bool:
 def _check_names(source: Source, inputs: Sequence[Input]) -> None:
     missing = [each.name for each in inputs if each.name not in source.headers]
     if missing:
-        has = _names(source.headers) or "nothing"
+        has = _names(source.names) or "nothing"
         raise BadData(
             f"{source.where} lacks {_names(missing)}, it has {has}: name arrays as the model's inputs"
         )

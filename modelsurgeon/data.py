@@ -59,8 +59,8 @@ def read(path: str | Path, inputs: Sequence[Input], *, batch: int | None = None)
     An .npy file serves a model with one input. batch: samples per feed where the input's first axis is open.
     Raises BadData: wrong names, shapes or types, unequal numbers of samples, pickled objects, nothing at all.
     """
-    name = inputs[0].name if len(inputs) == 1 else None
-    return _from_sources(sources.files(Path(path), name), inputs, batch)
+    found = sources.files(Path(path), [each.name for each in inputs])
+    return _from_sources(found, inputs, batch)
 
 
 def batches(data: Any, inputs: Sequence[Input], *, batch: int | None = None) -> Batches:  # noqa: ANN401

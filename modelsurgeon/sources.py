@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,8 @@ from numpy.typing import NDArray
 from modelsurgeon.errors import BadData
 
 Array = NDArray[Any]
+
+DEFLATE = 1100  # times that compression shrinks at most: what claims more would only fill the memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,12 +27,21 @@ class Header:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the values."""
+        return prod(self.shape) * self.dtype.itemsize
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Named arrays of one origin. `load(name)` gives one of them; nothing is kept."""
+    """Named arrays of one origin. `load(name)` gives one of them; nothing is kept.
+
+    names: of all arrays there. headers: of those that were asked for.
+    """
 
     where: str
+    names: Collection[str]
     headers: Mapping[str, Header]
     load: Callable[[str], Array]
 
@@ -36,42 +49,44 @@ class Source:
 def memory(arrays: Mapping[str, Array]) -> Source:
     """Arrays that the caller holds."""
     headers = {name: Header(shape=array.shape, dtype=array.dtype) for name, array in arrays.items()}
-    return Source(where="the data", headers=headers, load=arrays.__getitem__)
+    return Source(where="the data", names=list(arrays), headers=headers, load=arrays.__getitem__)
 
 
-def files(path: Path, name: str | None) -> list[Source]:
+def files(path: Path, names: Sequence[str]) -> list[Source]:
     """Sources of a path: one for an .npz or .npy file, one per file, in the order of names, for a folder.
 
-    name: what the array of an .npy file is called; None where the model has more than one input.
+    names: of the arrays that are wanted; others aren't looked at. An .npy file needs that there is just one.
     """
     if path.is_dir():
         inside = sorted(file for file in path.iterdir() if file.suffix in READERS)
         if not inside:
             raise BadData(f"{path} holds no .npz or .npy file: one at least is needed")
-        return [READERS[file.suffix](file, name) for file in inside]
+        return [READERS[file.suffix](file, names) for file in inside]
     if not path.exists():
         raise BadData(f"{path} doesn't exist: name an .npz or .npy file, or a folder of them")
     if path.suffix not in READERS:
         raise BadData(f"{path} is neither .npz nor .npy nor a folder of them: save it with numpy.savez")
-    return [READERS[path.suffix](path, name)]
+    return [READERS[path.suffix](path, names)]
 
 
-def _npz(path: Path, _: str | None) -> Source:
+def _npz(path: Path, names: Sequence[str]) -> Source:
     try:
         with zipfile.ZipFile(path) as archive:
-            headers = {
-                member.filename.removesuffix(".npy"): _member_header(archive, member, path)
-                for member in archive.infolist()
-            }
+            members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+            wanted = {name: members[name] for name in names if name in members}
+            headers = {name: _member_header(archive, member, path) for name, member in wanted.items()}
     except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise BadData(f"{path} can't be read as .npz ({error}): save it with numpy.savez") from error
-    return Source(where=str(path), headers=headers, load=lambda name: _from_npz(path, name))
+    return Source(
+        where=str(path), names=list(members), headers=headers, load=lambda name: _from_npz(path, name)
+    )
 
 
 def _member_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> Header:
     with archive.open(member) as file:
         header = _header(file, f"{member.filename} in {path}")
-    if member.file_size < header.dtype.itemsize * int(np.prod(header.shape, dtype=object)):
+        start = file.tell()
+    if member.file_size - start < header.nbytes or member.file_size > DEFLATE * path.stat().st_size:
         raise BadData(f"{member.filename} in {path} is cut short: save it again")
     return header
 
@@ -81,12 +96,12 @@ def _from_npz(path: Path, name: str) -> Array:
         with np.load(path, allow_pickle=False) as archive:
             array: Array = archive[name]
             return array
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise BadData(f"{name} in {path} can't be read ({error}): save it again") from error
 
 
-def _npy(path: Path, name: str | None) -> Source:
-    if name is None:
+def _npy(path: Path, names: Sequence[str]) -> Source:
+    if len(names) != 1:
         raise BadData(
             f"{path} holds one array and the model has several inputs: use .npz, arrays named as them"
         )
@@ -96,15 +111,17 @@ def _npy(path: Path, name: str | None) -> Source:
             start = file.tell()
     except OSError as error:
         raise BadData(f"{path} can't be read, {error.strerror}") from error
-    if path.stat().st_size - start < header.dtype.itemsize * int(np.prod(header.shape, dtype=object)):
+    if path.stat().st_size - start < header.nbytes:
         raise BadData(f"{path} is cut short: save it again")
-    return Source(where=str(path), headers={name: header}, load=lambda _: _from_npy(path, header))
+    return Source(
+        where=str(path), names=names, headers={names[0]: header}, load=lambda _: _from_npy(path, header)
+    )
 
 
 def _from_npy(path: Path, header: Header) -> Array:
-    mapped = "r" if np.prod(header.shape) else None  # nothing can't be mapped
+    mapped: Literal["r"] | None = "r" if header.nbytes else None  # nothing can't be mapped
     try:
-        array: Array = np.load(path, mmap_mode=mapped, allow_pickle=False)  # type: ignore[arg-type]
+        array: Array = np.load(path, mmap_mode=mapped, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise BadData(f"{path} can't be read ({error}): save it again") from error
     return array
