@@ -11,7 +11,6 @@ import ast
 import inspect
 import logging
 import warnings
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
@@ -25,7 +24,6 @@ from torch import nn
 
 from modelsurgeon.errors import BadModel, SurgeryError
 from modelsurgeon.torch.call import Call, Example, bind, evaluating, forward, in_one_line, named_outputs
-from modelsurgeon.torch.layers import KINDS
 
 LOWEST_OPSET = 18  # below it the graph goes through a converter that forgets where nodes came from
 BATCH = "batch"  # the symbol of a dynamic batch
@@ -47,7 +45,7 @@ def export(
     """The graph that `module` runs on `example`, in eval mode; its weights are copies.
 
     Inputs are named as forward's parameters. Outputs are named by their keys where forward returns a mapping,
-    `output` if there is one, else `output_0`, `output_1`, ... Batch norms stay. A layer's node has the
+    `output` if there is one, else `output_0`, `output_1`, ... Batch norms stay. The node of a layer has the
     qualified name of its module; where a module is called again, `#2` and so on is added.
 
     example: see `call.bind`. dynamic_batch: the first axis of every input stays open. opset: of the default
@@ -72,7 +70,7 @@ def export(
     inputs = [value.name for value in model.graph.inputs]
     _tidy(model)
     _name_ends(model.graph, inputs, outputs)
-    _name_layers(model, _layer_paths(module))
+    _name_nodes(model, module)
     _detach(model)
     return model
 
@@ -215,18 +213,25 @@ def _name_ends(graph: ir.Graph, inputs: Sequence[str | None], outputs: Sequence[
         value.name = name
 
 
-def _layer_paths(module: nn.Module) -> set[str]:
-    return {path for path, part in module.named_modules(remove_duplicate=False) if isinstance(part, KINDS)}
+def _name_nodes(model: ir.Model, module: nn.Module) -> None:
+    """Call nodes as the innermost modules they come from: the n-th one of a module is `name#n`.
 
-
-def _name_layers(model: ir.Model, modules: set[str]) -> None:
-    """Call each layer's node as its module: the n-th call of one module is `name#n`."""
-    seen: Counter[str] = Counter()
+    Where a module becomes several kinds of nodes, only the one that is the layer is called so.
+    """
+    leaves = {path for path, part in module.named_modules(remove_duplicate=False) if not part._modules}
+    nodes: dict[str, list[ir.Node]] = {}
     for node in model.graph.all_nodes():
-        path = _path(node)
-        if node.op_type in LINEAR and path in modules:
-            seen[path] += 1
-            node.name = path if seen[path] == 1 else f"{path}#{seen[path]}"
+        if (path := _path(node)) in leaves and path:
+            nodes.setdefault(path, []).append(node)
+    for path, made in nodes.items():
+        for count, node in enumerate(_main(made), start=1):
+            node.name = path if count == 1 else f"{path}#{count}"
+
+
+def _main(nodes: list[ir.Node]) -> list[ir.Node]:
+    """The layers among the nodes of one module; all of them where they are of one kind."""
+    layers = [node for node in nodes if node.op_type in LINEAR]
+    return layers or (nodes if len({node.op_type for node in nodes}) == 1 else [])
 
 
 def _path(node: ir.Node) -> str:

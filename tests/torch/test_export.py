@@ -89,6 +89,12 @@ def test_layers_are_called_as_their_modules(net: Net, graph: ir.Model) -> None:
     assert names == {site.name for site in found} == {site.name for site in graph_sites(graph)[0]}
 
 
+def test_other_nodes_are_called_as_their_modules_too(graph: ir.Model) -> None:
+    named = {node.name: node.op_type for node in graph.graph}
+    assert named["norm"] == "BatchNormalization"
+    assert len(named) == len(list(graph.graph))
+
+
 def test_both_doors_see_the_same_layers_and_calls(net: Net, graph: ir.Model) -> None:
     others = {site.name: site for site in graph_sites(editable(graph))[0]}
     for site in module_sites(net, example=IMAGE)[0]:
