@@ -51,7 +51,7 @@ class Place:
     def depthwise(self) -> bool:
         """Whether every channel is convolved by itself."""
         weight = self.row.input_shapes[1] if len(self.row.input_shapes) > 1 else None
-        return self.row.op in CONVOLUTIONS and weight is not None and weight[1] == 1
+        return self.node.attributes.get_int("group", 1) > 1 and weight is not None and weight[1] == 1
 
 
 Finding = tuple[float, Place, str]  # how bad, where, the evidence

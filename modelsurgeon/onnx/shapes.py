@@ -44,7 +44,7 @@ def bound(
     model doesn't have, a wrong number of axes, and sizes that contradict each other.
     """
     clone = inlined(model)
-    _type_initializers(clone)
+    _know_constants(clone)
     _name_open_dims(data_inputs(clone))
     _bind(clone, shapes or {}, dims or {})
     _forget(clone)
@@ -141,13 +141,19 @@ def _clone(model: ir.Model) -> ir.Model:
         raise BadModel("nodes use values that no node before them makes: sort the graph") from error
 
 
-def _type_initializers(model: ir.Model) -> None:
-    """An initializer is what its tensor is, whatever else the file says of it, or doesn't."""
+def _know_constants(model: ir.Model) -> None:
+    """An initializer or Constant is what its tensor is, whatever else the file says of it, or doesn't.
+
+    onnx_ir would find the tensor of a Constant by itself, but give it another name, and it is the caller's.
+    """
     for graph in (model.graph, *model.graph.subgraphs()):
         for value in graph.initializers.values():
             if value.const_value is not None:
                 value.type = ir.TensorType(value.const_value.dtype)
                 value.shape = ir.Shape(value.const_value.shape.numpy())
+    for node in model.graph.all_nodes():
+        if node.op_type == "Constant" and not node.domain and node.outputs:
+            node.outputs[0].const_value = node.attributes.get_tensor("value", None)
 
 
 def _name_open_dims(inputs: list[ir.Value]) -> None:
