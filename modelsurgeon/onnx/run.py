@@ -36,14 +36,15 @@ def runner(
     can't run on the feed.
     """
     made = session(_exposing(model, outputs), provider=provider, optimize=optimize, threads=threads)
-    taken = [each.name for each in made.get_inputs()]
+    needed = [each.name for each in made.get_inputs()]
+    taken = {*needed, *(each.name for each in made.get_overridable_initializers())}
     given = [each.name for each in made.get_outputs()]
 
     def run(feed: Mapping[str, Array]) -> dict[str, Any]:
-        if missing := [each.name for each in inputs(model) if each.name not in feed]:
-            raise BadData(f"the feed lacks {', '.join(missing)}: the model needs {', '.join(taken)}")
+        if missing := [name for name in needed if name not in feed]:
+            raise BadData(f"the feed lacks {', '.join(missing)}: the model needs {', '.join(needed)}")
         with failing_as(BadData, *NO_FIT):
-            values = made.run(given, {name: feed[name] for name in taken if name in feed})
+            values = made.run(given, {name: array for name, array in feed.items() if name in taken})
         return dict(zip(given, values, strict=True))
 
     return run
