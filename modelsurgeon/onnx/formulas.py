@@ -10,6 +10,7 @@ import sympy
 
 from modelsurgeon.analysis import Totals
 from modelsurgeon.cost import Cost, Number
+from modelsurgeon.onnx.costs import Uncounted
 from modelsurgeon.onnx.flow import constant_values
 from modelsurgeon.onnx.memory import memory
 from modelsurgeon.onnx.params import nbytes
@@ -31,14 +32,16 @@ def formulas(opened: ir.Model, whole: ir.Model, walk: Walk, totals: Totals, dims
 
 
 def _costs(opened: ir.Model, whole: ir.Model, walk: Walk) -> dict[str, Number]:
-    """Sums over the nodes; nothing where a branch or a loop is only known at some sizes."""
+    """Sums over the nodes; nothing where a branch, a loop or a shape is only known at some sizes."""
     given = set(symbols(opened))
-    twins = zip(opened.graph.all_nodes(), whole.graph.all_nodes(), strict=True)
-    names = {node: walk.names[twin] for node, twin in twins}
+    twins = dict(zip(opened.graph.all_nodes(), whole.graph.all_nodes(), strict=True))
+    names = {node: walk.names[twin] for node, twin in twins.items()}
     open_walk = replace(walk, names=names, shape_of=lambda value: expressions(value, given), notes=[])
-    cost = sum((visit.total for visit in open_walk.visits(opened.graph)), Cost())
-    if open_walk.notes != walk.notes:
+    visits = open_walk.visits(opened.graph)
+    lost = (visit.node for visit in visits if isinstance(visit.cost, Uncounted))
+    if open_walk.notes != walk.notes or any(isinstance(walk.cost(twins[node]), Cost) for node in lost):
         return {}
+    cost = sum((visit.total for visit in visits), Cost())
     return {"macs": cost.macs, "flops": cost.flops, "bias_adds": cost.bias_adds}
 
 

@@ -58,10 +58,10 @@ def params(model: ir.Model, fixed: set[ir.Value]) -> list[Param]:
     order = {node: number for number, node in enumerate(model.graph.all_nodes())}
     found: dict[Hashable, Param] = {}
     for value, key in _stored(model, fixed):
-        if key not in found and _is_weight(value):
+        if _is_weight(value):
             users = sorted(_users(value, fixed), key=lambda use: order[use[0]])
             if (param := _param(value, users)) is not None:
-                found[key] = param
+                found.setdefault(key, param)
     return list(found.values())
 
 

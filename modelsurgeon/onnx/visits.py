@@ -50,16 +50,17 @@ class Walk:
         return [
             visit
             for node in graph
-            for visit in (Visit(node=node, cost=self._cost(node), runs=runs), *self._inside(node, runs))
+            for visit in (Visit(node=node, cost=self.cost(node), runs=runs), *self._inside(node, runs))
         ]
 
-    def _cost(self, node: ir.Node) -> Cost | Uncounted:
+    def cost(self, node: ir.Node) -> Cost | Uncounted:
+        """What one run of a node costs; its subgraphs aren't part of it."""
         if UNKNOWN in node.meta:
             return Uncounted(reason=str(node.meta[UNKNOWN]))
         if node.op_identifier() in self.functions:
             return Uncounted(reason="a function that imports another opset than the model")
         if not node.domain and node.op_type in CONTROL:
-            return Cost()  # its subgraphs cost, not it
+            return Cost()
         return cost_of(Operation(node=node, shape_of=self.shape_of))
 
     def _inside(self, node: ir.Node, runs: Number) -> Iterator[Visit]:

@@ -107,6 +107,29 @@ def test_a_batch_axis_makes_one_product() -> None:
     assert found.formulas["macs"] == f"{found.totals.macs}*N"
 
 
+@pytest.mark.parametrize("factor", [0.5, 2])
+def test_a_size_that_only_numbers_tell_has_no_formula(factor: float) -> None:
+    """Be it so small at the defaults that nothing is left to count."""
+    built = zoo.model(
+        """
+        g (float[N, 4] x) => (float y) {
+            s = Shape (x)
+            f = Cast <to = 1> (s)
+            m = Mul (f, k)
+            n = Cast <to = 7> (m)
+            zero = ConstantOfShape (n)
+            y = MatMul (zero, w)
+        }
+        """,
+        w=zoo.ones(4, 3),
+        k=np.array([factor, 1], np.float32),
+    )
+    assert analyze(built, dims={"N": 10}).totals.macs == factor * 10 * 4 * 3
+    found = analyze(built)
+    assert not found.uncounted
+    assert "macs" not in found.formulas
+
+
 def test_a_loop_whose_length_is_a_size_has_no_formula() -> None:
     built = zoo.model(
         """
