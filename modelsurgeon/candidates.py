@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from math import log1p
+from typing import Any, Literal
+
+import numpy as np
 
 from modelsurgeon.errors import Unreachable, UnsupportedLayer
-from modelsurgeon.factorize import METHODS
+from modelsurgeon.factorize import METHODS, Method
 from modelsurgeon.layer import Layer, chain_params
 from modelsurgeon.plan import Plan, Step
 from modelsurgeon.rank import Price, break_even, for_energy, ladder
@@ -19,8 +22,9 @@ from modelsurgeon.select import Candidate, Cost, select
 from modelsurgeon.surgery import Edit, Site, macs
 
 Resource = Literal["macs", "params"]
-MOST = 24  # ranks tried per layer and method where one pass gives all errors
-FEW = 5  # and where every rank is a decomposition of its own
+MOST = 24  # ranks tried per layer and method
+MOST_LOST = 1 - 1e-9  # of a weight's energy; all of it would be damage without end
+FEW = 4  # of them decomposed where each takes a run of its own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,15 +96,15 @@ def options(
 def candidates(site: Site, methods: Sequence[str], resource: Resource) -> list[Candidate]:
     """The layer as it is, and every chain worth trying that costs less of the resource and no more MACs.
 
-    Damage is the squared relative error of the weight.
+    Damage is minus the logarithm of the energy that a layer keeps: what survives all layers is a product.
     """
     layer = site.layer
     dense = Candidate(macs=macs([layer], site.calls), params=layer.params)
     found = [dense]
     for name in methods:
         method = METHODS[name]
-        ranks = _thinned(ladder(method, layer, _price(site, resource)), MOST if method.one_pass else FEW)
-        for rank, error in zip(ranks, method.error(layer, ranks) if ranks else [], strict=True):
+        ranks = _thinned(ladder(method, layer, _price(site, resource)), MOST)
+        for rank, error in zip(ranks, _errors(method, layer, ranks), strict=True):
             chain = method.sketch(layer, rank)
             found.append(
                 Candidate(
@@ -108,10 +112,18 @@ def candidates(site: Site, methods: Sequence[str], resource: Resource) -> list[C
                     rank=method.clip(layer, rank),
                     macs=macs(chain, site.calls),
                     params=chain_params(chain),
-                    damage=error**2,
+                    damage=-log1p(-min(error**2, MOST_LOST)),
                 )
             )
     return [c for c in found if c.macs <= dense.macs]
+
+
+def _errors(method: Method[Any], layer: Layer, ranks: Sequence[int]) -> list[float]:
+    """Predicted error at each rank; interpolated over its logarithm where every rank is a run of its own."""
+    if method.one_pass or len(ranks) <= FEW:
+        return method.error(layer, ranks) if ranks else []
+    knots = _thinned(ranks, FEW)
+    return [float(e) for e in np.interp(np.log(ranks), np.log(knots), method.error(layer, knots))]
 
 
 def sketched(site: Site, step: Step) -> Edit:

