@@ -71,7 +71,7 @@ class Cut:
         loaded = (source.load(self.input.name) for source in found)
         if self.constant:
             return repeat(cast(next(loaded), self.input))
-        pieces = _pieces(loaded, self.rows, self.ragged)
+        pieces = _pieces(loaded, self.rows)
         return (cast(piece[0] if self.whole else piece, self.input) for piece in pieces)
 
 
@@ -215,15 +215,15 @@ def _check_type(dtype: np.dtype[Any], each: Input, where: str) -> None:
         raise BadData(f"{each.name} in {where} is {dtype}: the model needs {each.dtype}, convert it")
 
 
-def _pieces(arrays: Iterable[Array], rows: int, ragged: bool) -> Iterator[Array]:
-    """Runs of `rows` samples, across the seams between arrays."""
+def _pieces(arrays: Iterable[Array], rows: int) -> Iterator[Array]:
+    """Runs of `rows` samples, across the seams between arrays; what is left comes last."""
     carry: Array | None = None
     for array in arrays:
         joined = array if carry is None else np.concatenate([carry, array])
         full = len(joined) - len(joined) % rows
         yield from (joined[start : start + rows] for start in range(0, full, rows))
         carry = joined[full:] if full < len(joined) else None
-    if ragged and carry is not None:
+    if carry is not None:
         yield carry
 
 

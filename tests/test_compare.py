@@ -132,8 +132,9 @@ def test_nan_on_one_side_is_infinitely_far(a: list[float], b: list[float]) -> No
 
 
 def test_nan_is_compared_where_numbers_are_left() -> None:
-    found = metrics(([NAN, 3, 4], [NAN, 3, 5]))
-    assert found.rel_l2 == 0.2
+    for odd in (NAN, inf, -inf):
+        found = metrics(([odd, 3, 4], [odd, 3, 5]))
+        assert (found.rel_l2, found.max_abs_over_peak) == (0.2, 0.25)
 
 
 def test_what_overflows_is_infinitely_far() -> None:
@@ -230,6 +231,7 @@ def test_a_tolerance_binds_even_below_the_noise() -> None:
 
 def test_nan_and_shapes_are_different_whatever_the_tolerance_and_the_noise() -> None:
     nan = np.array([NAN, 1.0])
+    assert compared(np.ones(2), nan, again=nan) == "different"
     assert compared(np.ones(2), nan, again=nan, tolerance=1e9) == "different"
     assert compared(np.ones(2), np.ones(3), again=np.ones(3), tolerance=1e9) == "different"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PureWindowsPath
 
 from onnx import TensorProto
 
@@ -73,9 +73,9 @@ def _number(entries: dict[str, str], key: str) -> int | None:
 
 
 def _leads_out(location: str) -> bool:
-    """Whether a path is absolute or climbs, by the rules of any system."""
-    posix, windows = PurePosixPath(location), PureWindowsPath(location)
-    return posix.is_absolute() or bool(windows.anchor) or ".." in posix.parts or ".." in windows.parts
+    """Whether a path is absolute or climbs, by the rules of any system: those of Windows hold the others'."""
+    path = PureWindowsPath(location)
+    return bool(path.anchor) or ".." in path.parts
 
 
 def _because(error: Exception) -> str:

@@ -230,6 +230,7 @@ def test_data_outside_the_folder_is_refused(location: str, tmp_path: Path) -> No
         ({"offset": "-4"}, r"has the offset '-4': a whole number from 0 on is needed"),
         ({"offset": "1e3"}, r"has the offset '1e3'"),
         ({"offset": "٣"}, r"has the offset '٣'"),
+        ({"length": "32001"}, r"has 32001 bytes, 32000 are needed"),
         ({"length": "31999"}, r"has 31999 bytes, 32000 are needed"),
         ({"length": "9" * 30}, r"has the length '9"),
         (

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx.parser
+import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 from onnx import AttributeProto, ModelProto, TensorProto, numpy_helper
 
 from modelsurgeon.errors import BadModel
-from modelsurgeon.onnx import calls, io, pack, walk
+from modelsurgeon.onnx import calls, io, pack, validate, walk
 from tests import zoo
 
 Change = Callable[[ModelProto], object]
@@ -65,6 +66,15 @@ def test_sound_models_are_let_in(proto: ModelProto, tmp_path: Path) -> None:
     options = ort.SessionOptions()
     options.log_severity_level = 4
     ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def test_nodes_out_of_order_are_put_in_order(tmp_path: Path) -> None:
+    for name in ("out of order", "captured, made later"):
+        path = tmp_path / "model.onnx"
+        path.write_bytes(SOUND[name].SerializeToString())
+        assert [node.op_type for node in io.load(path).graph][-1] in ("Relu", "If")
+        assert validate.check(ir.to_proto(io.load(path)), lambda _: None)
+        assert not validate.check(SOUND[name], lambda _: None)
 
 
 UNSOUND = {
