@@ -17,10 +17,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from modelsurgeon import data as samples
 from modelsurgeon.data import Batches, Input
-from modelsurgeon.errors import BadData, UnknownShape
+from modelsurgeon.errors import BadData, BadModel, UnknownShape
 from modelsurgeon.layer import Array
 from modelsurgeon.surgery import Run
-from modelsurgeon.torch.call import bind, evaluating, forward, named_outputs, noise
+from modelsurgeon.torch.call import bind, evaluating, forward, in_one_line, named_outputs, noise
 from modelsurgeon.torch.layers import KINDS
 from modelsurgeon.torch.sites import sites
 
@@ -43,7 +43,7 @@ class TorchPatient:
     ) -> None:
         """Find the layers, and keep a copy of the module as it is."""
         self._module = module
-        self._original = deepcopy(module)
+        self._original = _copied(module)
         self._data = _listed(data, module)
         self._shapes = shapes
         self._example = (
@@ -54,7 +54,7 @@ class TorchPatient:
 
     def twin(self) -> TorchPatient:
         """The module as it was, on a table of its own."""
-        return TorchPatient(deepcopy(self._original), data=self._data, shapes=self._shapes)
+        return TorchPatient(_copied(self._original), data=self._data, shapes=self._shapes)
 
     @property
     def notes(self) -> list[str]:
@@ -126,6 +126,14 @@ def _otherwise() -> Iterator[None]:
                 torch.set_num_threads(threads)
 
 
+def _copied(module: nn.Module) -> nn.Module:
+    try:
+        return deepcopy(module)
+    except Exception as error:
+        name = type(module).__name__
+        raise BadModel(f"{name} can't be copied, to be compared with itself: {in_one_line(error)}") from error
+
+
 def _listed(data: Any, module: nn.Module) -> Any:  # noqa: ANN401
     """Data that can be gone through twice: Batches, feeds, or arrays by the names of forward's parameters."""
     if data is None or isinstance(data, Batches):
@@ -183,7 +191,7 @@ def _statistics(module: nn.Module) -> Iterator[torch.Tensor]:
 
 def _macs(module: nn.Module, example: Mapping[str, Array]) -> int:
     """On the meta device nothing is computed, and fused attention and recurrent layers are counted, too."""
-    ghost = deepcopy(module).to("meta")
+    ghost = _copied(module).to("meta")
     args, kwargs = bind(ghost, dict(example))
     with evaluating(ghost), FlopCounterMode(display=False) as counter:
         ghost(*args, **kwargs)

@@ -95,6 +95,12 @@ def test_other_nodes_are_called_as_their_modules_too(graph: ir.Model) -> None:
     assert len(named) == len(list(graph.graph))
 
 
+def test_nodes_of_several_kinds_keep_their_own_names() -> None:
+    model = export(nn.Sequential(nn.GroupNorm(2, 4)).eval(), torch.ones(1, 4, 3))
+    assert len(list(model.graph)) > 1
+    assert all(str(node.name).startswith("node_") for node in model.graph)
+
+
 def test_both_doors_see_the_same_layers_and_calls(net: Net, graph: ir.Model) -> None:
     others = {site.name: site for site in graph_sites(editable(graph))[0]}
     for site in module_sites(net, example=IMAGE)[0]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ import torch
 from torch import nn
 
 import modelsurgeon as ms
-from modelsurgeon.errors import BadData, BadPlan, ToleranceExceeded, UnknownShape
+from modelsurgeon.errors import BadData, BadModel, BadPlan, ToleranceExceeded, UnknownShape
 from modelsurgeon.onnx import run
 from modelsurgeon.torch.export import export
 from modelsurgeon.torch.patient import TorchPatient
@@ -153,6 +155,25 @@ def test_a_budget_in_macs_needs_sizes(net: Net) -> None:
 def test_data_that_is_none(net: Net, data: object, message: str) -> None:
     with pytest.raises(BadData, match=message):
         ms.compress(net, rank=4, data=data)
+
+
+def test_a_twin_is_the_module_as_it_was(net: Net) -> None:
+    patient = TorchPatient(net, data=DATA)
+    before = patient.runner()(DATA)["output"]
+    patient.sites[0].replace([replace(patient.sites[0].layer, bias=None)])
+    twin = patient.twin()
+    np.testing.assert_array_equal(twin.runner()(DATA)["output"], before)
+    assert not np.array_equal(patient.runner()(DATA)["output"], before)
+
+
+def test_a_module_that_can_not_be_copied() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the older weight norm, deprecated and still in use
+        module = nn.Sequential(nn.utils.weight_norm(nn.Linear(2, 2)))
+    with pytest.raises(
+        BadModel, match="Sequential can't be copied, to be compared with itself: Only Tensors"
+    ):
+        ms.compress(module, rank=1)
 
 
 def test_a_dry_run_changes_nothing(net: Net) -> None:
