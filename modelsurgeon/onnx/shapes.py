@@ -7,7 +7,6 @@ can't do leaves its outputs unknown, with the reason, in place of ending everyth
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import onnx_ir as ir
@@ -15,16 +14,14 @@ from onnx_ir.passes.common import InlinePass
 from onnx_shape_inference import OpUsageError, ShapeInferenceError, infer_symbolic_shapes, registry
 
 from modelsurgeon.cost import Number
-from modelsurgeon.errors import BadModel, UnknownShape
+from modelsurgeon.errors import BadModel
 from modelsurgeon.onnx import rules
 from modelsurgeon.onnx.ahead import settle
+from modelsurgeon.onnx.bind import Dims, bind, data_inputs, default_dims, name_open_dims, symbols
 
-Dims = Mapping[str, int]
+__all__ = ["Dims", "bound", "data_inputs", "default_dims", "expressions", "inlined", "sizes", "symbols"]
 
 UNKNOWN = "modelsurgeon.unknown"  # node.meta: why inference could not do this node
-
-SYMBOL = re.compile(r"[A-Za-z_][\w.]*", re.ASCII)
-EXPRESSION = re.compile(r"[\w.+\-*() ]{1,80}", re.ASCII)
 ORIGIN = "modelsurgeon.origin"  # node.meta: the same in every inlined copy of one node of a function
 ROUNDS = 32
 ASIDE = "modelsurgeon.aside"  # a domain of which inference knows nothing
@@ -45,43 +42,12 @@ def bound(
     """
     clone = inlined(model)
     _know_constants(clone)
-    _name_open_dims(data_inputs(clone))
-    _bind(clone, shapes or {}, dims or {})
+    name_open_dims(data_inputs(clone))
+    bind(clone, shapes or {}, dims or {})
     _forget(clone)
     _forget_loops(clone)
     _settle(clone)
     return clone
-
-
-def data_inputs(model: ir.Model) -> list[ir.Value]:
-    """Inputs that carry data: IR version 3 lists the initializers among the inputs, too."""
-    return [value for value in model.graph.inputs if value.name not in model.graph.initializers]
-
-
-def symbols(model: ir.Model) -> list[str]:
-    """Symbols in the shapes of a bound model's inputs, in order of appearance."""
-    found = (
-        name
-        for value in data_inputs(model)
-        for dim in value.shape or ()
-        if isinstance(dim, ir.SymbolicDim)
-        for name in sorted(dim.free_symbols())
-    )
-    return list(dict.fromkeys(found))
-
-
-def default_dims(model: ir.Model) -> dict[str, int]:
-    """The stated default of every symbol that a bound model's inputs leave open.
-
-    1 for batch-like axes (the first), 224 for the spatial axes of images, 128 for all others.
-    """
-    defaults: dict[str, int] = {}
-    for value in data_inputs(model):
-        for axis, dim in enumerate(value.shape or ()):
-            if isinstance(dim, ir.SymbolicDim):
-                for name in sorted(dim.free_symbols()):
-                    defaults.setdefault(name, _default(axis, value.shape))
-    return defaults
 
 
 def sizes(value: ir.Value | None, dims: Dims | None = None) -> tuple[int, ...] | None:
@@ -107,16 +73,6 @@ def _size(dim: int | ir.SymbolicDim, dims: Dims) -> int | None:
         return None
     size = dims.get(dim.value, dim.evaluate(dims))
     return size if isinstance(size, int) and size >= 0 else None
-
-
-def _default(axis: int, shape: ir.Shape | None) -> int:
-    if axis == 0:
-        return 1
-    rank = 0 if shape is None else shape.rank()
-    if shape is None or rank != 4:
-        return 128
-    channels_last = shape[3] in (1, 3, 4) and shape[1] not in (1, 3, 4)
-    return 224 if axis in ((1, 2) if channels_last else (2, 3)) else 128
 
 
 def inlined(model: ir.Model) -> ir.Model:
@@ -154,84 +110,6 @@ def _know_constants(model: ir.Model) -> None:
     for node in model.graph.all_nodes():
         if node.op_type == "Constant" and not node.domain and node.outputs:
             node.outputs[0].const_value = node.attributes.get_tensor("value", None)
-
-
-def _name_open_dims(inputs: list[ir.Value]) -> None:
-    """Give every dimension that is no size and no well-formed expression a symbol of its own."""
-    taken = {str(dim) for value in inputs for dim in value.shape or () if not isinstance(dim, int)}
-    for value in inputs:
-        if value.shape is not None:
-            dims = [_named(dim, f"{value.name}_{axis}", taken) for axis, dim in enumerate(value.shape)]
-            value.shape = ir.Shape(dims)
-
-
-def _named(dim: int | ir.SymbolicDim, place: str, taken: set[str]) -> int | ir.SymbolicDim:
-    if isinstance(dim, int) and dim >= 0:
-        return dim
-    text = str(dim) if isinstance(dim, ir.SymbolicDim) and dim.value else ""
-    if SYMBOL.fullmatch(text) or _is_expression(text):
-        return ir.SymbolicDim(text)
-    word = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_")
-    if word and not word.isdigit():  # "batch size" means the same wherever it stands
-        return ir.SymbolicDim(word if SYMBOL.match(word) else f"_{word}")
-    name = re.sub(r"\W+", "_", place, flags=re.ASCII)
-    name = name if SYMBOL.match(name) else f"_{name}"
-    while name in taken:
-        name += "_"
-    taken.add(name)
-    return ir.SymbolicDim(name)
-
-
-def _is_expression(text: str) -> bool:
-    if "**" in text or not EXPRESSION.fullmatch(text) or not SYMBOL.search(text):
-        return False
-    try:
-        return bool(ir.SymbolicDim(text).free_symbols())
-    except ValueError:
-        return False
-
-
-def _bind(model: ir.Model, shapes: Mapping[str, Sequence[int]], dims: Dims) -> None:
-    inputs = {value.name: value for value in data_inputs(model)}
-    wanted = dict(dims)
-    if odd := set(dims) - set(symbols(model)):
-        known = ", ".join(symbols(model)) or "none"
-        raise UnknownShape(f"no input has a dimension {sorted(odd)[0]!r}; open dimensions are: {known}")
-    for name, shape in shapes.items():
-        if name not in inputs:
-            raise UnknownShape(
-                f"the model has no input {name!r}; its inputs are: {', '.join(map(str, inputs))}"
-            )
-        _bind_input(inputs[name], tuple(shape), wanted)
-    for value in inputs.values():
-        if value.shape is not None and value.name not in shapes:
-            value.shape = value.shape.evaluate(wanted)
-
-
-def _bind_input(value: ir.Value, shape: tuple[int, ...], wanted: dict[str, int]) -> None:
-    """Give one input its shape, and note what that says about the symbols in it."""
-    declared = value.shape if value.shape is not None else [None] * len(shape)
-    if len(declared) != len(shape) or any(size < 0 for size in shape):
-        raise UnknownShape(f"input {value.name!r} is {declared}; {list(shape)} doesn't fit it")
-    for dim, size in zip(declared, shape, strict=True):
-        if isinstance(dim, int) and dim != size:
-            raise UnknownShape(
-                f"input {value.name!r} is {declared}, fixed in the model; {list(shape)} was asked for"
-            )
-        if (
-            isinstance(dim, ir.SymbolicDim)
-            and SYMBOL.fullmatch(str(dim))
-            and wanted.setdefault(str(dim), size) != size
-        ):
-            raise UnknownShape(
-                f"{dim} is bound to {wanted[str(dim)]}, but input {value.name!r} has {size} there"
-            )
-    value.shape = ir.Shape(shape)
-
-
-def _graphs(graph: ir.Graph) -> Iterator[ir.Graph]:
-    yield graph
-    yield from graph.subgraphs()
 
 
 def _forget(model: ir.Model) -> None:

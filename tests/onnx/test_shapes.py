@@ -87,6 +87,7 @@ def test_a_symbol_bound_by_one_input_is_bound_in_the_others() -> None:
         ({"x": (1, 3, 8)}, {}, "[1, 3, 8] doesn't fit it"),
         ({"x": (1, 4, 8, 8)}, {}, "fixed in the model; [1, 4, 8, 8] was asked for"),
         ({"x": (1, 3, 8, -8)}, {}, "[1, 3, 8, -8] doesn't fit it"),
+        ({}, {"N": -3}, "N is bound to -3: no size is negative"),
         ({}, {"M": 3}, "no input has a dimension 'M'; open dimensions are: N, H, W"),
         ({"x": (1, 3, 8, 8)}, {"N": 2}, "N is bound to 2, but input 'x' has 1 there"),
     ],
