@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import BinaryIO
 
 import onnx_ir as ir
 
 from modelsurgeon.errors import BadModel
 from modelsurgeon.onnx import validate, wire
+from modelsurgeon.onnx.stored import StoredTensor
 from modelsurgeon.onnx.texts import cause, quoted
 from modelsurgeon.onnx.walk import exchange, graphs
 
@@ -38,15 +40,27 @@ class Packed:
             else:
                 _write(piece, file)
 
-    def skeleton_beside(self, location: str) -> bytes:
-        """The model without its large weights; `write_weights` writes those to `location`."""
-        places = list(zip(self._offsets(), self.weights, strict=True))
+    def referring(self, folder: Path) -> Packed:
+        """The same model, for one who can read `folder`: weights that lie in its files stay there."""
+        rest: list[ir.TensorProtocol] = []
 
         def fill(number: int) -> list[wire.Piece]:
-            offset, weight = places[number]
-            return [wire.reference(location, offset, weight.nbytes).SerializeToString()]
+            weight = self.weights[number]
+            if (
+                isinstance(weight, StoredTensor)
+                and weight.file.path.parent == folder
+                and weight.file.in_place
+            ):
+                return _part(weight.file.path.name, weight.offset, weight.nbytes)
+            rest.append(weight)
+            return _part(wire.ASIDE, len(rest) - 1, weight.nbytes)
 
-        return b"".join(wire.put_back(self.skeleton, fill))  # type: ignore[arg-type]
+        return Packed(skeleton=self._joined(fill), weights=rest)
+
+    def skeleton_beside(self, location: str) -> bytes:
+        """The model without its large weights; `write_weights` writes those to `location`."""
+        offsets = list(self._offsets())
+        return self._joined(lambda number: _part(location, offsets[number], self.weights[number].nbytes))
 
     def write_weights(self, file: BinaryIO) -> None:
         """Write the large weights, each at the start of a page."""
@@ -58,6 +72,9 @@ class Packed:
 
     def _pieces(self) -> list[wire.Piece]:
         return wire.put_back(self.skeleton, lambda number: wire.values(self.weights[number]))
+
+    def _joined(self, fill: Callable[[int], list[wire.Piece]]) -> bytes:
+        return b"".join(wire.put_back(self.skeleton, fill))  # type: ignore[arg-type]
 
     def _offsets(self) -> Iterator[int]:
         at = 0
@@ -108,6 +125,10 @@ def _goes_aside(tensor: ir.TensorProtocol) -> bool:
     if isinstance(tensor, ir.ExternalTensor):
         return True
     return tensor.dtype != ir.DataType.STRING and tensor.nbytes > wire.LARGE
+
+
+def _part(location: str, offset: int, length: int) -> list[wire.Piece]:
+    return [wire.reference(location, offset, length).SerializeToString()]
 
 
 def _reference(tensor: ir.TensorProtocol, number: int) -> ir.ExternalTensor:

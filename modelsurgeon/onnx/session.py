@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import onnx_ir as ir
 import onnxruntime as ort
@@ -18,6 +18,7 @@ from modelsurgeon.cells import escape
 from modelsurgeon.errors import BadModel, SurgeryError, Unavailable
 from modelsurgeon.onnx.io import LARGEST, save
 from modelsurgeon.onnx.pack import Packed, pack
+from modelsurgeon.onnx.stored import StoredTensor
 
 # TF32 rounds to 10 bits: what it does to an answer must not be taken for what surgery did.
 PROVIDERS: dict[str, list[tuple[str, dict[str, str]]]] = {
@@ -25,6 +26,7 @@ PROVIDERS: dict[str, list[tuple[str, dict[str, str]]]] = {
     "cuda": [("CUDAExecutionProvider", {"use_tf32": "0"}), ("CPUExecutionProvider", {})],
 }
 FATAL = 4
+FOLDER = "session.model_external_initializers_file_folder_path"
 NO_LOAD = ("onnxruntime can't load the model", "check it with the tool that made it")
 # All that onnxruntime raises; its exceptions have no common base.
 FAILURES = tuple(
@@ -48,10 +50,9 @@ def session(
     Raises Unavailable where the provider doesn't work here or an operator is missing, BadModel where
     onnxruntime finds the model unsound.
     """
-    wanted = _provider(provider)
-    packed = pack(model)
-    with _source(model, packed) as source, failing_as(BadModel, *NO_LOAD):
-        made = ort.InferenceSession(source, _options(optimize, threads), providers=wanted)
+    wanted, options = _provider(provider), _options(optimize, threads)
+    with _source(model, options) as source, failing_as(BadModel, *NO_LOAD):
+        made = ort.InferenceSession(source, options, providers=wanted)
     made.disable_fallback()
     if wanted[0][0] not in made.get_providers():
         raise Unavailable(f"{provider} doesn't work here: mend its drivers, or use --provider cpu")
@@ -99,14 +100,29 @@ def _options(optimize: bool, threads: int | None) -> ort.SessionOptions:
 
 
 @contextmanager
-def _source(model: ir.Model, packed: Packed) -> Iterator[Any]:
-    """The model as onnxruntime takes it: bytes, or beyond 2 GB a file, which goes once it is loaded."""
+def _source(model: ir.Model, options: ort.SessionOptions) -> Iterator[bytes | str]:
+    """The model as onnxruntime takes it: bytes; beyond 2 GB, with weights read from the files they lie in.
+
+    Where that isn't possible it is a file, which goes once it is loaded.
+    """
+    packed = pack(model)
+    if packed.size > LARGEST and (folder := _home(packed)):
+        packed = packed.referring(folder)
+        options.add_session_config_entry(FOLDER, str(folder))
     if packed.size <= LARGEST:
         whole = BytesIO()
         packed.write(whole)
         yield whole.getvalue()
         return
-    with tempfile.TemporaryDirectory(prefix="modelsurgeon-") as folder:
-        path = Path(folder) / "model.onnx"
-        save(model, path)
-        yield str(path)
+    with tempfile.TemporaryDirectory(prefix="modelsurgeon-") as place:
+        save(model, Path(place) / "model.onnx")
+        yield str(Path(place) / "model.onnx")
+
+
+def _home(packed: Packed) -> Path | None:
+    """The folder in which most of the weights lie."""
+    sizes: Counter[Path] = Counter()
+    for weight in packed.weights:
+        if isinstance(weight, StoredTensor):
+            sizes[weight.file.path.parent] += weight.nbytes
+    return max(sizes, key=sizes.__getitem__, default=None)

@@ -46,6 +46,14 @@ class DataFile:
         self.links = found.st_nlink
         self._stamp = _stamp(found)
 
+    @property
+    def in_place(self) -> bool:
+        """Whether the path still leads to this very file, so that others may read it by its name."""
+        try:
+            return _stamp(self.path.stat()) == self._stamp
+        except OSError:
+            return False
+
     def hold(self) -> None:
         """Keep the file open from now on, whatever becomes of its name."""
         if self._held is None:

@@ -110,6 +110,24 @@ def test_beyond_the_limit_a_model_goes_through_a_file(
     assert not list(tmp_path.iterdir())
 
 
+def test_beyond_the_limit_weights_are_read_where_they_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = run.runner(dense())(FEED)["y"]
+    io.save(dense(), tmp_path / "model.onnx")
+    model = io.load(tmp_path / "model.onnx")
+    more = io.load(tmp_path / "model.onnx")
+    more.graph.initializers["w"].const_value = ir.tensor(WEIGHT * 2, name="w")
+    monkeypatch.setattr(session, "LARGEST", 10_000)
+    monkeypatch.setattr(session.tempfile, "tempdir", str(tmp_path / "gone"))
+    np.testing.assert_array_equal(run.runner(model)(FEED)["y"], expected)
+    (tmp_path / "model.onnx").write_bytes(b"changed")
+    with pytest.raises(FileNotFoundError, match="gone"):  # not from what lies there now, but through a file
+        run.runner(model)
+    with pytest.raises(FileNotFoundError, match="gone"):
+        run.runner(more)
+
+
 def test_optimizations_off_is_another_execution_of_the_same() -> None:
     model = io.load(zoo.light("squeezenet"))
     found = compare(
