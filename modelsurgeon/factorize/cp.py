@@ -22,7 +22,7 @@ from scipy import linalg
 from modelsurgeon.factorize import svd
 from modelsurgeon.factorize.method import Factor, Method
 from modelsurgeon.layer import Array, Layer
-from modelsurgeon.linalg import finite, principal, truncated
+from modelsurgeon.linalg import calm, finite, principal, truncated
 
 SWEEPS = 30
 ESTIMATE = 8  # sweeps where only the error is asked for; the rest betters it by a tenth at most
@@ -79,8 +79,9 @@ def decompose(tensor: Array, rank: int, sweeps: int = SWEEPS) -> Modes:
         return _start(tensor, rank, truncated)
     modes = _balanced(_start(tensor, rank, principal), tensor.dtype)
     slices = np.ascontiguousarray(np.moveaxis(tensor, 2, 0))
-    for _ in range(sweeps):
-        modes = _balanced(_sweep(slices, modes), tensor.dtype)
+    with calm(max(rank, *tensor.shape)):
+        for _ in range(sweeps):
+            modes = _balanced(_sweep(slices, modes), tensor.dtype)
     return modes
 
 
