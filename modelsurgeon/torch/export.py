@@ -24,6 +24,7 @@ from torch import nn
 
 from modelsurgeon.errors import BadModel, SurgeryError
 from modelsurgeon.torch.call import Call, Example, bind, evaluating, forward, in_one_line, named_outputs
+from modelsurgeon.torch.layers import KINDS
 
 LOWEST_OPSET = 18  # below it the graph goes through a converter that forgets where nodes came from
 BATCH = "batch"  # the symbol of a dynamic batch
@@ -218,10 +219,11 @@ def _name_nodes(model: ir.Model, module: nn.Module) -> None:
 
     Where a module becomes several kinds of nodes, only the one that is the layer is called so.
     """
-    leaves = {path for path, part in module.named_modules(remove_duplicate=False) if not part._modules}
+    parts = module.named_modules(remove_duplicate=False)
+    innermost = {path for path, part in parts if not part._modules or isinstance(part, KINDS)}
     nodes: dict[str, list[ir.Node]] = {}
     for node in model.graph.all_nodes():
-        if (path := _path(node)) in leaves and path:
+        if (path := _path(node)) in innermost and path:
             nodes.setdefault(path, []).append(node)
     for path, made in nodes.items():
         for count, node in enumerate(_main(made), start=1):

@@ -95,6 +95,19 @@ def test_other_nodes_are_called_as_their_modules_too(graph: ir.Model) -> None:
     assert len(named) == len(list(graph.graph))
 
 
+def test_a_layer_that_holds_a_module_of_its_own_has_its_name() -> None:
+    class Padded(nn.Conv1d):
+        def __init__(self) -> None:
+            super().__init__(2, 2, 3)
+            self.pad = nn.ZeroPad1d((1, 2))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(self.pad(x))
+
+    graph = export(nn.Sequential(Padded()).eval(), torch.ones(1, 2, 5)).graph
+    assert {node.name: node.op_type for node in graph} == {"0.pad": "Pad", "0": "Conv"}
+
+
 def test_nodes_of_several_kinds_keep_their_own_names() -> None:
     model = export(nn.Sequential(nn.GroupNorm(2, 4)).eval(), torch.ones(1, 4, 3))
     assert len(list(model.graph)) > 1
