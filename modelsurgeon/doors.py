@@ -24,30 +24,39 @@ if TYPE_CHECKING:
 
     from modelsurgeon.analysis import Analysis
     from modelsurgeon.compare import Comparison
-    from modelsurgeon.data import Batches, Input
+    from modelsurgeon.data import Array, Batches, Input
 
     Model = str | Path | ir.Model | onnx.ModelProto | nn.Module
 
 Shapes = Mapping[str, Sequence[int]]
 Dims = Mapping[str, int]
 
+EXPORTED = ".pt2"
 NOISE_SAMPLES = 8
 
-# package.module:factory; the drive letter of C:model is too short for a package.
-SOURCE = re.compile(r"[^\W\d]\w+(\.[^\W\d]\w*)*:[^\W\d]\w*")
+# package.module:factory; no package has one letter, the drive of C:model.
+SOURCE = re.compile(r"(?=[^:]{2})[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
-def load(source: str | Path, *, weights: str | Path | None = None, shapes: Shapes | None = None) -> ir.Model:
+def load(
+    source: str | Path,
+    *,
+    weights: str | Path | None = None,
+    shapes: Shapes | None = None,
+    example: str | Path | None = None,
+    trust: bool = False,
+) -> ir.Model:
     """The graph of an .onnx file, validated, its weights on disk until touched; or that of a PyTorch source.
 
     source: a path, or `package.module:factory`, which is imported and called without arguments: that runs
-    its code. weights: a .safetensors or .pth file for it, read as data. shapes: what it is exported for.
-    Raises BadModel for what is no sound model, UnknownShape for a source without shapes.
+    its code. weights: a .safetensors or .pth file for it, read as data. shapes: what it is exported for, or
+    example: an .npz with arrays named as its inputs. trust: load a .pt2 file, which may run code of whoever
+    made it. Raises BadModel for what is no sound model, UnknownShape for a source without shapes, BadData.
     """
     if is_source(source):
         from modelsurgeon.torch.source import load_module
 
-        return graph(load_module(str(source), weights), shapes=shapes)
+        return _exported(load_module(str(source), weights, trust=trust), shapes, example)
     if weights is not None:
         raise BadModel(f"{source} is no PyTorch source package.module:factory: leave its weights out")
     from modelsurgeon.onnx.io import load as load_file
@@ -56,7 +65,9 @@ def load(source: str | Path, *, weights: str | Path | None = None, shapes: Shape
 
 
 def is_source(source: str | Path) -> bool:
-    """Whether this is `package.module:factory`, and no file of that name."""
+    """Whether this is a .pt2 file, or `package.module:factory` and no file of that name."""
+    if Path(source).suffix == EXPORTED:
+        return True
     return SOURCE.fullmatch(str(source)) is not None and not Path(source).exists()
 
 
@@ -195,11 +206,22 @@ def is_module(model: object) -> TypeGuard[nn.Module]:
     return torch is not None and isinstance(model, torch.nn.Module)
 
 
-def _exported(module: nn.Module, shapes: Shapes | None) -> ir.Model:
-    if not shapes:
-        name = type(module).__name__
-        raise UnknownShape(f"{name} fixes no input shapes: give the shape of every input, to export it")
+def _exported(module: nn.Module, shapes: Shapes | None, example: str | Path | None = None) -> ir.Model:
     from modelsurgeon.torch.call import noise
     from modelsurgeon.torch.export import export
 
+    if example is not None:
+        return export(module, _arrays(Path(example)))
+    if not shapes:
+        name = type(module).__name__
+        raise UnknownShape(f"{name} fixes no input shapes: give the shape of every input, to export it")
     return export(module, noise(module, shapes))
+
+
+def _arrays(path: Path) -> dict[str, Array]:
+    """All arrays of an .npz file."""
+    from modelsurgeon.sources import files
+
+    names = files(path, ())[0].names
+    source = files(path, list(names))[0]
+    return {name: source.load(name) for name in names}

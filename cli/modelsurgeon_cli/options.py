@@ -140,11 +140,20 @@ shape_options = together(
     ),
 )
 
-weights_option = click.option(
-    "--weights",
-    type=click.Path(),
-    metavar="FILE",
-    help="Weights of a PyTorch source, .safetensors or .pth. Read as data, never run.",
+source_options = together(
+    click.option(
+        "--weights",
+        type=click.Path(),
+        metavar="FILE",
+        help="Weights of a PyTorch source, .safetensors or .pth. Read as data, never run.",
+    ),
+    click.option(
+        "--example",
+        type=click.Path(),
+        metavar="FILE",
+        help="An .npz with inputs to export a PyTorch source with, instead of --shape.",
+    ),
+    click.option("--trust", is_flag=True, help="Load a .pt2 file, which may run code of whoever made it."),
 )
 
 provider_option = click.option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -17,8 +18,8 @@ from modelsurgeon_cli.options import (
     result_options,
     seed_option,
     shape_options,
+    source_options,
     together,
-    weights_option,
 )
 from modelsurgeon_cli.show import as_html, check_outputs, progress, show, write
 
@@ -101,12 +102,14 @@ file_options = together(
 @seed_option
 @check_options
 @shape_options
-@weights_option
+@source_options
 @provider_option
 @result_options
 def command(
     model: str,
     weights: str | None,
+    example: str | None,
+    trust: bool,
     out: str | None,
     save_plan: str | None,
     report: str | None,
@@ -127,11 +130,19 @@ def command(
         raise click.UsageError("-o OUT is missing, the model to write: give it, or --dry-run.")
     check_outputs(
         {"-o": out, "--save-plan": save_plan, "--report": report, "--output": output},
-        {"MODEL": model, "--data": asked["data"], "--weights": weights, "--plan": asked["plan"]},
+        {
+            "MODEL": model,
+            "--data": asked["data"],
+            "--weights": weights,
+            "--example": example,
+            "--plan": asked["plan"],
+        },
     )
-    title = f"compress {model}"
+    title = f"compress {Path(model).name}"
     with progress(f"compressing {model}", quiet=quiet):
-        result = ms.compress(ms.load(model, weights=weights, shapes=asked["shapes"]), **asked)
+        result = ms.compress(
+            ms.load(model, weights=weights, shapes=asked["shapes"], example=example, trust=trust), **asked
+        )
         if out is not None:
             ms.save(result.model, out)
     if save_plan is not None:

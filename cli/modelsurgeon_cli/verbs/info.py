@@ -10,7 +10,7 @@ import modelsurgeon as ms
 from modelsurgeon.analysis import GROUPS, SORT_KEYS
 from modelsurgeon.errors import SurgeryError
 from modelsurgeon_cli.definitions import DEFINITIONS
-from modelsurgeon_cli.options import amount, result_options, shape_options, together, weights_option
+from modelsurgeon_cli.options import amount, result_options, shape_options, source_options, together
 from modelsurgeon_cli.show import check_outputs, emit, progress, show
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ gate_options = together(
 @view_options
 @gate_options
 @shape_options
-@weights_option
+@source_options
 @result_options
 def command(
     model: str,
@@ -73,6 +73,8 @@ def command(
     shapes: dict[str, tuple[int, ...]],
     dims: dict[str, int],
     weights: str | None,
+    example: str | None,
+    trust: bool,
     format: str,
     output: str | None,
     quiet: bool,
@@ -84,9 +86,13 @@ def command(
     MODEL is an .onnx file, or a PyTorch source package.module:factory, which is imported and called:
     that runs its code.
     """
-    check_outputs({"--output": output}, {"MODEL": model, "--weights": weights})
+    check_outputs({"--output": output}, {"MODEL": model, "--weights": weights, "--example": example})
     with progress(f"reading {model}", quiet=quiet):
-        analysis = ms.info(ms.load(model, weights=weights, shapes=shapes), shapes=shapes, dims=dims)
+        analysis = ms.info(
+            ms.load(model, weights=weights, shapes=shapes, example=example, trust=trust),
+            shapes=shapes,
+            dims=dims,
+        )
     show(arranged(analysis, by, sort, top), model, format=format, output=output)
     if missed := [*over_limits(analysis, limits), *(not_counted(analysis) if strict else [])]:
         raise GateMissed(f"{model}: {'; '.join(missed)}")
