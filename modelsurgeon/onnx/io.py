@@ -17,20 +17,12 @@ from modelsurgeon.onnx import tensors, validate, wire
 from modelsurgeon.onnx.external import Files
 from modelsurgeon.onnx.pack import pack
 from modelsurgeon.onnx.stored import DataFile, StoredTensor
+from modelsurgeon.onnx.strangers import stranger
 from modelsurgeon.onnx.texts import cause
 from modelsurgeon.onnx.walk import exchange
 
 PATH = "modelsurgeon.path"  # model.meta: where the model came from
 LARGEST = 2**31 - 1  # bytes of one protobuf message
-
-# What a file that is no ONNX model may be, by how it begins.
-STRANGERS = {
-    b"version https://git-lfs": "is a Git LFS pointer: fetch the model itself with `git lfs pull`",
-    b"PK\x03\x04": "is a zip archive, such as .pt or .npz: export the model to ONNX",
-    b"\x80": "is a Python pickle, such as .pth: export the model to ONNX",
-    b"\x89HDF": "is an HDF5 file, such as .h5: export the model to ONNX",
-    b"\x1f\x8b": "is compressed: unpack it first",
-}
 
 
 def load(path: str | Path, *, root: Path | None = None) -> ir.Model:
@@ -49,13 +41,28 @@ def load(path: str | Path, *, root: Path | None = None) -> ir.Model:
     return model
 
 
+def from_proto(proto: ModelProto) -> ir.Model:
+    """A validated model from a message in memory, whose weights it shares. Raises BadModel.
+
+    External data is refused: a message doesn't know the folder that it came from.
+    """
+    try:
+        return _built(proto, None)
+    except (BadModel, UnicodeDecodeError, ir.serde.SerdeError) as error:
+        raise BadModel(f"the ModelProto {_found(error)}") from error
+
+
 def _parsed(file: DataFile, files: Files) -> ir.Model:
     _check_size(file.size)
     with file.opened() as opened, _told_by(opened):
-        proto = ModelProto.FromString(wire.set_aside(opened, file.size))
-        ordered = validate.check(proto, lambda tensor: tensors.check(tensor, files))
-        model = ir.serde.deserialize_model(proto)
+        model = _built(ModelProto.FromString(wire.set_aside(opened, file.size)), files)
     exchange(model, lambda tensor: _stored(tensor, files))
+    return model
+
+
+def _built(proto: ModelProto, files: Files | None) -> ir.Model:
+    ordered = validate.check(proto, lambda tensor: tensors.check(tensor, files))
+    model = ir.serde.deserialize_model(proto)
     if not ordered:
         _sort(model)
     return model
@@ -68,10 +75,11 @@ def _told_by(file: BinaryIO) -> Iterator[None]:
         yield
     except (BadModel, DecodeError, UnicodeDecodeError, ir.serde.SerdeError) as error:
         file.seek(0)
-        found = (
-            str(error) if isinstance(error, BadModel) else f"can't be read as an ONNX model: {cause(error)}"
-        )
-        raise BadModel(_stranger(file.read(512)) or found) from error
+        raise BadModel(stranger(file.read(512)) or _found(error)) from error
+
+
+def _found(error: Exception) -> str:
+    return str(error) if isinstance(error, BadModel) else f"can't be read as an ONNX model: {cause(error)}"
 
 
 def _check_size(size: int) -> None:
@@ -100,19 +108,6 @@ def _sort(model: ir.Model) -> None:
     model.graph.sort()
     for function in model.functions.values():
         function.sort()
-
-
-def _stranger(head: bytes) -> str | None:
-    """What a file is that isn't an ONNX model, where its beginning tells."""
-    for start, what in STRANGERS.items():
-        if head.startswith(start):
-            return what
-    try:
-        text = head.decode()
-    except UnicodeDecodeError:
-        return None
-    readable = text.isprintable() or all(char.isprintable() or char.isspace() for char in text)
-    return f"is a text file that begins {text[:20]!r}: an ONNX model is needed" if readable else None
 
 
 def save(model: ir.Model, path: str | Path) -> None:

@@ -29,8 +29,10 @@ FATAL = 4
 FOLDER = "session.model_external_initializers_file_folder_path"
 NO_LOAD = ("onnxruntime can't load the model", "check it with the tool that made it")
 # All that onnxruntime raises; its exceptions have no common base.
-FAILURES = tuple(
-    kind for kind in vars(states).values() if isinstance(kind, type) and issubclass(kind, Exception)
+FAILURES = (
+    *(kind for kind in vars(states).values() if isinstance(kind, type) and issubclass(kind, Exception)),
+    RuntimeError,
+    ValueError,
 )
 MISSING = re.compile(
     r"not a registered function|NOT_IMPLEMENTED|No Op registered|Could not find an implementation"

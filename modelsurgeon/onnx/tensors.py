@@ -23,8 +23,8 @@ FIELDS = {
 COMPLEX = {ir.DataType.COMPLEX64, ir.DataType.COMPLEX128}
 
 
-def check(tensor: TensorProto, files: Files) -> None:
-    """Raise BadModel where shape, element type and data don't agree."""
+def check(tensor: TensorProto, files: Files | None) -> None:
+    """Raise BadModel where shape, element type and data don't agree. files: None where there are none."""
     dtype = _dtype(tensor)
     count = _elements(tensor)
     if tensor.HasField("segment"):
@@ -36,6 +36,8 @@ def check(tensor: TensorProto, files: Files) -> None:
     if dtype == ir.DataType.STRING:
         _check_count(len(tensor.string_data), count, "strings")
     elif external:
+        if files is None:
+            raise BadModel("lies in another file: load the model by its path")
         place(tensor, _bytes(dtype, count), files)
     elif typed:
         _check_typed(tensor, typed[0], dtype, count)

@@ -303,6 +303,20 @@ def test_a_device_is_refused(tmp_path: Path) -> None:
         io.load(path, root=Path("/"))
 
 
+# Messages in memory
+
+
+def test_a_message_is_validated_too(tmp_path: Path) -> None:
+    proto = ir.to_proto(dense())
+    np.testing.assert_array_equal(tensor(io.from_proto(proto)).numpy(), BIG)
+    proto.graph.node[0].input[0] = "q"
+    with pytest.raises(BadModel, match=r"the ModelProto has node 0 .* which needs 'q'"):
+        io.from_proto(proto)
+    beside = onnx.load(outside(tmp_path), load_external_data=False)
+    with pytest.raises(BadModel, match=r"'w', which lies in another file: load the model by its path"):
+        io.from_proto(beside)
+
+
 # Saving
 
 
