@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from codecs import utf_8_decode
+
 KINDS = {
     b"version https://git-lfs": "is a Git LFS pointer: fetch the model itself with `git lfs pull`",
     b"PK\x03\x04": "is a zip archive, such as .pt or .npz: export the model to ONNX",
@@ -17,7 +19,7 @@ def stranger(head: bytes) -> str | None:
         if head.startswith(start):
             return what
     try:
-        text = head.decode()
+        text, _ = utf_8_decode(head, "strict", False)  # the last character may be cut
     except UnicodeDecodeError:
         return None
     if not text or not all(char.isprintable() or char.isspace() for char in text):

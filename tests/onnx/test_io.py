@@ -82,6 +82,8 @@ def test_a_folder_is_told(tmp_path: Path) -> None:
         (b"", r"is empty: an ONNX model is needed"),
         (b"Hello, I am no model.\n", r"is a text file that begins 'Hello, I am no model'"),
         (b'{"layers": []}', r"is a text file"),
+        ("é".encode() * 400, r"is a text file"),
+        (b"a" + "é".encode() * 400, r"is a text file"),
         (b"version https://git-lfs.github.com/spec/v1\noid", r"is a Git LFS pointer: fetch"),
         (b"PK\x03\x04" + bytes(40), r"is a zip archive"),
         (pickle.dumps({"weight": 1}), r"is a Python pickle"),
