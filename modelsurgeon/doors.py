@@ -34,7 +34,7 @@ Dims = Mapping[str, int]
 EXPORTED = ".pt2"
 NOISE_SAMPLES = 8
 
-# package.module:factory; no package has one letter, the drive of C:model.
+# package.module:factory; one letter before the colon is the drive of C:model, not a package.
 SOURCE = re.compile(r"(?=[^:]{2})[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 

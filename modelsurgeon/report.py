@@ -13,7 +13,7 @@ STYLE = """
   --stripe: #f5f7f9; --bar: #4c8dbf; --rail: #e6ebef; }
 @media (prefers-color-scheme: dark) { :root { --text: #e3e7ea; --dim: #9aa5ae; --page: #15191d;
   --line: #343c44; --stripe: #1b2025; --bar: #5fa3d6; --rail: #2a3138; } }
-body { margin: 0 auto; max-width: 76rem; padding: 2rem 1.5rem 4rem; color: var(--text);
+body { margin: 0 auto; max-width: 86rem; padding: 2rem 1.5rem 4rem; color: var(--text);
   background: var(--page); font: 15px/1.5 system-ui, "Segoe UI", Roboto, Arial, sans-serif; }
 h1 { font-size: 1.5rem; font-weight: 600; margin: 0 0 .3rem; overflow-wrap: anywhere; }
 .lead, .note { color: var(--dim); margin: .3rem 0; max-width: 60rem; }

@@ -179,6 +179,8 @@ def _html_cell(row: Row, column: Column) -> str:
     value = row.get(column.key)
     if column.kind == "bar" and cells.is_number(value):
         share = 100 * min(max(value, 0.0), 1.0)
+        if not share:
+            return ""
         return f'<span class="rail"><span style="width:{share:.1f}%"></span></span>'
     shown = html.escape(cells.show(value, column.kind))
     return BREAKS.sub(r"\g<0><wbr>", shown) if column.kind == "text" else shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -53,7 +54,7 @@ def command(
     check_outputs({"--output": output}, {"A": a, "B": b, "--data": asked["data"]})
     with progress(f"comparing {a} and {b}", quiet=quiet):
         comparison = ms.compare(a, b, **asked)
-    show(comparison, f"compare {a} {b}", format=format, output=output)
+    show(comparison, f"compare {Path(a).name} {Path(b).name}", format=format, output=output)
     if comparison.verdict == "different":
         raise ToleranceExceeded(
             f"{b} differs from {a}: relative L2 is {comparison.worst:.3g} at the worst output, "

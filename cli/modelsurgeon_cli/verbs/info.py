@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -93,7 +94,8 @@ def command(
             shapes=shapes,
             dims=dims,
         )
-    show(arranged(analysis, by, sort, top), model, format=format, output=output)
+    title = f"info {Path(model).name}"
+    show(arranged(analysis, by, sort, top), title, format=format, output=output)
     if missed := [*over_limits(analysis, limits), *(not_counted(analysis) if strict else [])]:
         raise GateMissed(f"{model}: {'; '.join(missed)}")
 
