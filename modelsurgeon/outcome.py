@@ -40,6 +40,7 @@ def _edited(edits: Sequence[Edit]) -> Table:
         Column(key="macs_before", title="MACs before", kind="count"),
         Column(key="macs_after", title="after", kind="count"),
         Column(key="kept", title="kept", kind="percent"),
+        Column(key="kept", title="", kind="bar"),
         Column(key="params_after", title="params after", kind="count", wide=True),
         Column(key="error", title="weight error", kind="float"),
     ]
@@ -83,8 +84,8 @@ def _totals(result: Result) -> Table:
         rows.append(_latency(result.latency))
     columns = [
         Column(key="what", title=""),
-        Column(key="before", title="before"),
-        Column(key="after", title="after"),
+        Column(key="before", title="before", kind="count"),
+        Column(key="after", title="after", kind="count"),
         Column(key="ratio", title="after / before", kind="percent"),
     ]
     return Table(title="Before and after", columns=columns, rows=rows, notes=result.notes)

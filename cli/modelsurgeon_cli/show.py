@@ -41,8 +41,8 @@ def as_json(result: Showable, _title: str) -> str:
 
 
 def as_csv(result: Showable, _title: str) -> str:
-    """The first table with as many rows as any: one file, one header."""
-    return max(result.tables(), key=lambda table: len(table.rows)).csv()
+    """The first table, which is the main one: one file, one header."""
+    return result.tables()[0].csv()
 
 
 def as_markdown(result: Showable, title: str) -> str:
