@@ -89,7 +89,8 @@ class Comparison:
         """A row per output, the verdict in words below."""
         told = f"verdict: {self.verdict} ({WORDS[self.verdict]})"
         floor = None if self.noise_floor is None else f"noise floor, A against itself: {self.noise:.2g}"
-        samples = f"{self.samples} samples of {self.inputs}, tolerance {self.tolerance:.2g} (relative L2)"
+        many = "sample" if self.samples == 1 else "samples"
+        samples = f"{self.samples} {many} of {self.inputs}, tolerance {self.tolerance:.2g} (relative L2)"
         odd = [f"{output.name}: {output.note}" for output in self.outputs if output.note]
         notes = [note for note in (told, samples, floor, *odd, *self.notes) if note]
         rows = [output.as_dict() for output in self.outputs]

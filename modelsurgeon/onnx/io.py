@@ -11,6 +11,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import ModelProto
 
+from modelsurgeon.cells import escape
 from modelsurgeon.errors import BadModel
 from modelsurgeon.files import replacing, same_file
 from modelsurgeon.onnx import tensors, validate, wire
@@ -36,7 +37,7 @@ def load(path: str | Path, *, root: Path | None = None) -> ir.Model:
         file = DataFile(path)
         model = _parsed(file, Files(file, root=root))
     except BadModel as error:
-        raise BadModel(f"{path} {error}") from error
+        raise BadModel(f"{escape(str(path))} {error}") from error
     model.meta[PATH] = path
     return model
 

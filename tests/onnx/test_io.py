@@ -71,6 +71,11 @@ def test_a_wrong_path_is_told(tmp_path: Path) -> None:
         io.load(tmp_path / "gone.onnx")
 
 
+def test_a_path_can_not_upset_a_terminal(tmp_path: Path) -> None:
+    with pytest.raises(BadModel, match=r"\\x1b\[2J\\n.onnx can't be opened"):
+        io.load(tmp_path / "\x1b[2J\n.onnx")
+
+
 def test_a_folder_is_told(tmp_path: Path) -> None:
     with pytest.raises(BadModel, match=r"is a folder: name the .onnx file in it"):
         io.load(tmp_path)
@@ -175,8 +180,7 @@ def test_a_file_that_changed_is_not_read_from(tmp_path: Path) -> None:
 
 
 def test_loading_takes_no_memory_for_weights(tmp_path: Path) -> None:
-    resource = pytest.importorskip("resource")
-    del resource
+    pytest.importorskip("resource")
     io.save(dense(np.zeros((100, 80_000), np.float32)), tmp_path / "large.onnx")  # 32 MB
     code = """
 import resource, sys
