@@ -1,0 +1,52 @@
+"""What a person sees: colours and a spinner on a terminal, neither of them off it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+
+pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
+
+
+def on_a_terminal(*arguments: str) -> str:
+    """What a command, run in the working directory, prints to a terminal."""
+    ours, theirs = pty.openpty()
+    environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    with subprocess.Popen(
+        [sys.executable, "-m", "modelsurgeon_cli", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+        env={**environment, "TERM": "xterm-256color", "COLUMNS": "100"},
+    ) as running:
+        os.close(theirs)
+        printed = b"".join(iter(lambda: _read(ours), b""))
+    os.close(ours)
+    assert running.returncode == 0
+    return printed.decode()
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 4096)
+    except OSError:  # how Linux says that the other end is closed
+        return b""
+
+
+def test_a_terminal_gets_colours_and_no_markup_of_names(here: Path) -> None:
+    model = onnx.load(here / "model.onnx")
+    model.graph.node[0].name = "[red]\x1b[31m"
+    onnx.save(model, here / "nasty.onnx")
+    printed = on_a_terminal("info", "nasty.onnx")
+    assert "\x1b[1mLayer" in printed
+    assert "[red]\\x1b[31m" in printed
+    assert "\x1b[31m" not in printed
+
+
+@pytest.mark.usefixtures("here")
+def test_a_terminal_gets_a_spinner_unless_quiet() -> None:
+    assert "reading model.onnx" in on_a_terminal("info", "model.onnx")
+    assert "reading model.onnx" not in on_a_terminal("info", "model.onnx", "--quiet")
