@@ -195,7 +195,9 @@ def graph(model: Model, *, shapes: Shapes | None = None) -> ir.Model:
     if isinstance(model, ir.Model):
         return model
     if isinstance(model, onnx.ModelProto):
-        return ir.from_proto(model)
+        from modelsurgeon.onnx.io import from_proto
+
+        return from_proto(model)
     found = type(model).__name__
     raise BadModel(f"{found} is no model: give a path, an onnx_ir.Model, an onnx.ModelProto or an nn.Module")
 
