@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
+from onnx import helper
 
 from tests.cli.conftest import Command
 
@@ -75,7 +77,6 @@ def test_a_reader_that_leaves_is_no_problem(here: Path) -> None:
 
 
 def test_names_do_no_harm_on_a_terminal_or_off_it(run: Command, here: Path) -> None:
-    import onnx
 
     model = onnx.load(here / "model.onnx")
     model.graph.node[0].name = "[red]\x1b[31m\n<script>"
@@ -86,3 +87,69 @@ def test_names_do_no_harm_on_a_terminal_or_off_it(run: Command, here: Path) -> N
     assert json.loads(run("info", "nasty.onnx", "--format", "json").out)["layers"][0]["name"] == (
         "[red]\x1b[31m\n<script>"
     )
+
+
+@pytest.mark.parametrize(
+    ("gate", "held", "missed"),
+    [
+        ("--max-macs", "1M", "200k"),
+        ("--max-params", "52000", "1e3"),
+        ("--max-param-bytes", "0.3MB", "1kB"),
+        ("--max-activation-bytes", "1MB", "10 kB"),
+    ],
+)
+def test_a_missed_gate_is_exit_1_behind_the_result(run: Command, gate: str, held: str, missed: str) -> None:
+    assert run("info", "model.onnx", "--dim", "N=1", gate, held).code == 0
+    done = run("info", "model.onnx", "--dim", "N=1", gate, missed)
+    assert done.code == 1
+    assert "conv1" in done.out
+    assert done.err.startswith("error: model.onnx: ")
+    assert gate in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_two_missed_gates_share_the_line(run: Command) -> None:
+    done = run("info", "model.onnx", "--max-macs", "1", "--max-params", "1")
+    assert f"macs is {MACS}, --max-macs is 1; params is" in done.err
+
+
+@pytest.mark.parametrize("amount", ["", "many", "-1", "1e999", "5X", "nan"])
+def test_a_gate_needs_an_amount(run: Command, amount: str) -> None:
+    done = run("info", "model.onnx", f"--max-macs={amount}")
+    assert done.code == 2
+    assert "amount" in done.err
+
+
+def test_strict_refuses_what_is_not_counted(run: Command, here: Path) -> None:
+    assert run("info", "model.onnx", "--strict").code == 0
+    model = onnx.load(here / "model.onnx")
+    model.graph.node[1].CopyFrom(helper.make_node("Mystery", ["c1"], ["r1"], domain="some.where"))
+    model.opset_import.append(helper.make_opsetid("some.where", 1))
+    onnx.save(model, here / "odd.onnx")
+    assert run("info", "odd.onnx").code == 0
+    done = run("info", "odd.onnx", "--strict")
+    assert done.code == 1
+    assert "Mystery" in done.err
+
+
+def names(run: Command, *options: str) -> list[str]:
+    done = run("info", "model.onnx", "--dim", "N=1", *options, "--format", "json")
+    return [layer["name"] for layer in json.loads(done.out)["layers"]]
+
+
+def test_rows_are_sorted_and_cut(run: Command) -> None:
+    assert names(run, "--sort", "macs", "--top", "2") == ["conv2", "conv1"]
+    assert names(run, "--sort", "params", "--top", "1") == ["fc"]
+    assert names(run, "--sort", "name")[:2] == ["conv1", "conv2"]
+
+
+def test_rows_are_grouped(run: Command) -> None:
+    assert names(run, "--by", "op") == ["Conv", "Relu", "Flatten", "Gemm"]
+    assert names(run, "--by", "node") == names(run)
+
+
+def test_the_definitions_need_no_model(run: Command) -> None:
+    done = run("info", "--definitions")
+    assert (done.code, done.err) == (0, "")
+    keys = ("macs", "flops", "bias_adds", "params", "param_bytes", "bn_stats", "activation_bytes")
+    assert all(f"\n{key} " in f"\n{done.out}" for key in keys)
