@@ -29,7 +29,7 @@ FATAL = 4
 FOLDER = "session.model_external_initializers_file_folder_path"
 NO_LOAD = ("onnxruntime can't load the model", "check it with the tool that made it")
 # All that onnxruntime raises; its exceptions have no common base.
-FAILURES = (
+FAILURES: tuple[type[Exception], ...] = (
     *(kind for kind in vars(states).values() if isinstance(kind, type) and issubclass(kind, Exception)),
     RuntimeError,
     ValueError,
