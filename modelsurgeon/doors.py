@@ -71,6 +71,26 @@ def is_source(source: str | Path) -> bool:
     return SOURCE.fullmatch(str(source)) is not None and not Path(source).exists()
 
 
+def weight_files(model: ir.Model) -> list[Path]:
+    """The files from which a loaded model reads its weights: to write to one would change the model."""
+    import onnx_ir as ir
+
+    from modelsurgeon.onnx.stored import StoredTensor
+    from modelsurgeon.onnx.walk import exchange
+
+    found: dict[Path, None] = {}
+
+    def note(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+        if isinstance(tensor, StoredTensor):
+            found[tensor.file.path] = None
+        elif isinstance(tensor, ir.ExternalTensor):
+            found[Path(tensor.path)] = None
+        return tensor
+
+    exchange(model, note)
+    return list(found)
+
+
 def save(model: Model, path: str | Path, *, shapes: Shapes | None = None) -> None:
     """Write the model as .onnx, whole or not at all; beyond 2 GB its weights go into a file beside it.
 

@@ -9,13 +9,17 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
 from modelsurgeon import cells
+from modelsurgeon.doors import weight_files
 from modelsurgeon.files import replacing, same_file
 from modelsurgeon.table import Table
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 WIDTH_OF_FILES = 120
 
@@ -118,6 +122,13 @@ def check_outputs(outputs: Mapping[str, str | None], inputs: Mapping[str, str | 
         taken[what] = path
         with suppress(_OnlyTrying), replacing(path):
             raise _OnlyTrying
+
+
+def check_weights(outputs: Mapping[str, str | None], *models: ir.Model) -> None:
+    """Refuse outputs that would replace a file of weights beside an input."""
+    check_outputs(
+        outputs, {f"weights, {file}": str(file) for model in models for file in weight_files(model)}
+    )
 
 
 class _OnlyTrying(Exception):

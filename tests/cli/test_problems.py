@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from shutil import which
 
+import onnx
 import pytest
 
 from tests.cli.conftest import Command
@@ -125,6 +126,28 @@ def test_wrong_usage_is_exit_2(
     assert is_one_line(done.err) or not arguments, done.err
     assert found in done.err
     assert contents(here) == before
+
+
+@pytest.mark.parametrize("output", ["weights.bin", "folder/../weights.bin", "small.onnx"])
+@pytest.mark.usefixtures("before")
+def test_the_weights_beside_a_model_are_inputs_too(run: Command, here: Path, output: str) -> None:
+    data = "small.onnx.data" if output == "small.onnx" else "weights.bin"
+    model = onnx.load(here / "model.onnx")
+    onnx.save(model, here / "big.onnx", save_as_external_data=True, location=data, size_threshold=0)
+    before = contents(here)
+    commands = [("compress", "big.onnx", "-o", output, "--rank", "4")]
+    if data == "weights.bin":
+        commands += [
+            ("compress", "big.onnx", "--dry-run", "--rank", "4", "--save-plan", output),
+            ("info", "big.onnx", "--output", output),
+            ("compare", "model.onnx", "big.onnx", "--output", output),
+        ]
+    for command in commands:
+        done = run(*command)
+        assert (done.code, done.out) == (2, "")
+        assert is_one_line(done.err)
+        assert data in done.err
+        assert contents(here) == before
 
 
 def test_control_characters_in_a_path_do_no_harm(run: Command) -> None:

@@ -18,7 +18,7 @@ from modelsurgeon_cli.options import (
     seed_option,
     shape_options,
 )
-from modelsurgeon_cli.show import check_outputs, progress, show
+from modelsurgeon_cli.show import check_outputs, check_weights, progress, show
 
 
 @click.command(epilog="Example: modelsurgeon compare model.onnx small.onnx --samples 4 --tolerance 0.05")
@@ -51,9 +51,12 @@ def command(
     or than --tolerance.
     Without --data the samples are seeded noise, which says less than data does.
     """
-    check_outputs({"--output": output}, {"A": a, "B": b, "--data": asked["data"]})
+    outputs = {"--output": output}
+    check_outputs(outputs, {"A": a, "B": b, "--data": asked["data"]})
     with progress(f"comparing {a} and {b}", quiet=quiet):
-        comparison = ms.compare(a, b, **asked)
+        models = [ms.load(path, shapes=asked["shapes"]) for path in (a, b)]
+        check_weights(outputs, *models)
+        comparison = ms.compare(*models, **asked)
     show(comparison, f"compare {Path(a).name} {Path(b).name}", format=format, output=output)
     if comparison.verdict == "different":
         raise ToleranceExceeded(

@@ -21,7 +21,7 @@ from modelsurgeon_cli.options import (
     source_options,
     together,
 )
-from modelsurgeon_cli.show import as_html, check_outputs, progress, show, write
+from modelsurgeon_cli.show import as_html, check_outputs, check_weights, progress, show, write
 
 BUDGETS = ("rank", "energy", "macs", "params", "max_error", "speedup", "plan")
 SHARE = Real(0, 1, min_open=True)
@@ -128,8 +128,9 @@ def command(
         out = None
     elif out is None:
         raise click.UsageError("-o OUT is missing, the model to write: give it, or --dry-run.")
+    outputs = {"-o": out, "--save-plan": save_plan, "--report": report, "--output": output}
     check_outputs(
-        {"-o": out, "--save-plan": save_plan, "--report": report, "--output": output},
+        outputs,
         {
             "MODEL": model,
             "--data": asked["data"],
@@ -140,9 +141,9 @@ def command(
     )
     title = f"compress {Path(model).name}"
     with progress(f"compressing {model}", quiet=quiet):
-        result = ms.compress(
-            ms.load(model, weights=weights, shapes=asked["shapes"], example=example, trust=trust), **asked
-        )
+        graph = ms.load(model, weights=weights, shapes=asked["shapes"], example=example, trust=trust)
+        check_weights({**outputs, "the data of -o": out and f"{out}.data"}, graph)
+        result = ms.compress(graph, **asked)
         if out is not None:
             ms.save(result.model, out)
     if save_plan is not None:

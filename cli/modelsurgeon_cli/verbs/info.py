@@ -12,7 +12,7 @@ from modelsurgeon.analysis import GROUPS, SORT_KEYS
 from modelsurgeon.errors import SurgeryError
 from modelsurgeon_cli.definitions import DEFINITIONS
 from modelsurgeon_cli.options import amount, result_options, shape_options, source_options, together
-from modelsurgeon_cli.show import check_outputs, emit, progress, show
+from modelsurgeon_cli.show import check_outputs, check_weights, emit, progress, show
 
 if TYPE_CHECKING:
     from modelsurgeon.analysis import Analysis
@@ -87,13 +87,12 @@ def command(
     MODEL is an .onnx file, or a PyTorch source package.module:factory, which is imported and called:
     that runs its code.
     """
-    check_outputs({"--output": output}, {"MODEL": model, "--weights": weights, "--example": example})
+    outputs = {"--output": output}
+    check_outputs(outputs, {"MODEL": model, "--weights": weights, "--example": example})
     with progress(f"reading {model}", quiet=quiet):
-        analysis = ms.info(
-            ms.load(model, weights=weights, shapes=shapes, example=example, trust=trust),
-            shapes=shapes,
-            dims=dims,
-        )
+        graph = ms.load(model, weights=weights, shapes=shapes, example=example, trust=trust)
+        check_weights(outputs, graph)
+        analysis = ms.info(graph, shapes=shapes, dims=dims)
     title = f"info {Path(model).name}"
     show(arranged(analysis, by, sort, top), title, format=format, output=output)
     if missed := [*over_limits(analysis, limits), *(not_counted(analysis) if strict else [])]:
