@@ -65,8 +65,9 @@ def scalar(value: ir.Value | None) -> int | float | bool | None:
 
 def branch(node: ir.Node) -> ir.Graph | None:
     """The branch that an If takes, where its condition is constant."""
-    taken = scalar(node.inputs[0])
-    return None if taken is None else node.attributes.get_graph("then_branch" if taken else "else_branch")
+    taken = scalar(node.inputs[0]) if node.inputs else None
+    name = "then_branch" if taken else "else_branch"
+    return None if taken is None else node.attributes.get_graph(name, None)
 
 
 def settle(model: ir.Model, unknown: Iterable[ir.Value]) -> bool:
@@ -88,7 +89,7 @@ def _asked(nodes: list[ir.Node], unknown: set[ir.Value]) -> Iterator[ir.Value | 
         if node.op_type in ("If", "Loop") and not node.domain:
             yield from node.inputs[:2]
         if node.op_type == "Loop" and (body := node.attributes.get_graph("body", None)) is not None:
-            yield body.outputs[0]
+            yield from body.outputs[:1]
 
 
 def _ancestors(values: Iterable[ir.Value | None]) -> set[ir.Node]:
@@ -135,7 +136,8 @@ def _pass_on(node: ir.Node) -> bool:
 
 
 def _shape_of(node: ir.Node) -> list[Array]:
-    shape = node.inputs[0].shape if node.inputs[0] is not None else None
+    data = node.inputs[0] if node.inputs else None
+    shape = data.shape if data is not None else None
     if shape is None or not shape.is_static():
         return []
     dims = [int(dim) for dim in shape.numpy()]
@@ -162,5 +164,5 @@ def _run(node: ir.Node, opsets: dict[str, int]) -> list[Array]:
 
 
 def _result_is_small(node: ir.Node) -> bool:
-    shape = node.outputs[0].shape
+    shape = node.outputs[0].shape if node.outputs else None
     return shape is not None and shape.is_static() and int(np.prod(shape.numpy())) <= SMALL

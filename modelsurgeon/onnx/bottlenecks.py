@@ -178,7 +178,7 @@ def _sizes(place: Place) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, .
     if place.row.op != "Conv" or len(shapes) < 3 or None in shapes:
         return (), (), ()
     data, weight, out = (shape[2:] for shape in shapes if shape is not None)
-    return data, weight, out
+    return (data, weight, out) if len(data) == len(weight) == len(out) else ((), (), ())
 
 
 def _inside(place: Place) -> list[float]:

@@ -67,7 +67,7 @@ class Walk:
         graphs = list(subgraphs(node))
         if not graphs:
             return
-        if node.op_type == "If" and not node.domain:
+        if node.op_type == "If" and not node.domain and len(graphs) == len(BRANCHES):
             yield from self._branches(node, runs)
             return
         trips = self._trips(node, graphs[0])
@@ -111,10 +111,7 @@ class Walk:
         axes = node.attributes.get_ints("scan_input_axes", None) or (0,) * count
         scanned = node.inputs[-count]
         shape = self.shape_of(scanned) if scanned is not None else None
-        legacy = (
-            len(node.inputs) > 0 and node.inputs[0] is None
-        )  # opset 8: optional lengths, and a batch axis
-        return None if shape is None or legacy else shape[axes[0]]
+        return None if shape is None else shape[axes[0]]
 
 
 def _weight(visits: list[Visit]) -> tuple[Number, Number]:
@@ -124,15 +121,15 @@ def _weight(visits: list[Visit]) -> tuple[Number, Number]:
 
 def _loop_trips(node: ir.Node, body: ir.Graph) -> int | None:
     """The trip count of a Loop that nothing ends early."""
-    limit = scalar(node.inputs[0])
-    begins = scalar(node.inputs[1]) if len(node.inputs) > 1 and node.inputs[1] is not None else True
+    limit, start = (*node.inputs, None, None)[:2]
+    begins = True if start is None else scalar(start)
     if begins is False:
         return 0
-    if limit is None or begins is None:
+    trips = scalar(limit)
+    if trips is None or begins is None or len(body.inputs) < 2 or not body.outputs:
         return None
-    goes_on = body.outputs[0]
-    maker = goes_on.producer()
-    if maker is not None and maker.op_type == "Identity" and maker.inputs[0] is not None:
+    goes_on: ir.Value | None = body.outputs[0]
+    maker = body.outputs[0].producer()
+    if maker is not None and maker.op_type == "Identity":
         goes_on = maker.inputs[0]
-    stays = goes_on is body.inputs[1] or scalar(goes_on) is True
-    return int(limit) if stays else None
+    return int(trips) if goes_on is body.inputs[1] or scalar(goes_on) is True else None

@@ -7,12 +7,15 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import onnx_ir as ir
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from modelsurgeon.errors import UnknownShape
+from modelsurgeon.errors import SurgeryError, UnknownShape
 from modelsurgeon.onnx.analysis import Analysis, analyze
 from tests import zoo
 from tests.truth import LIGHT, PUBLIC, Truth
@@ -256,3 +259,23 @@ def test_weights_are_attributed_to_the_layer_that_works_with_them() -> None:
     text = "g (float[2, 3] x) => (float y) { t = Transpose (w) c = Identity (t) y = MatMul (x, c) }"
     rows = {row.name: row.params for row in analyze(zoo.model(text, w=np.ones((4, 3), np.float32))).layers}
     assert rows == {"t": 0, "c": 0, "y": 12}
+
+
+@given(build=st.sampled_from(ZOO), rng=st.randoms(use_true_random=False))
+def test_a_broken_graph_ends_in_an_error_of_ours_or_none(build: Callable[[], ir.Model], rng: Random) -> None:
+    """Attributes and inputs get lost, operators are exchanged, sizes become what none can be."""
+    proto = ir.to_proto(build())
+    node = rng.choice(proto.graph.node)
+    for damage in rng.sample(range(4), 2):
+        if damage == 0 and node.attribute:
+            del node.attribute[rng.randrange(len(node.attribute))]
+        elif damage == 1 and node.input:
+            del node.input[rng.randrange(len(node.input))]
+        elif damage == 2:
+            node.op_type = rng.choice(["Loop", "If", "Conv", "Einsum", "LSTM", "Resize", "Attention", "Scan"])
+        elif damage == 3 and proto.graph.input[0].type.tensor_type.shape.dim:
+            proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = rng.choice([-1, 0, 10**9])
+    try:
+        analyze(ir.from_proto(proto))
+    except SurgeryError as error:
+        assert str(error)
