@@ -7,19 +7,16 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import click
 
 from modelsurgeon import cells
-from modelsurgeon.doors import weight_files
 from modelsurgeon.files import replacing, same_file
 from modelsurgeon.table import Table
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 WIDTH_OF_FILES = 120
 
@@ -124,11 +121,9 @@ def check_outputs(outputs: Mapping[str, str | None], inputs: Mapping[str, str | 
             raise _OnlyTrying
 
 
-def check_weights(outputs: Mapping[str, str | None], *models: ir.Model) -> None:
+def check_weights(outputs: Mapping[str, str | None], files: Iterable[Path]) -> None:
     """Refuse outputs that would replace a file of weights beside an input."""
-    check_outputs(
-        outputs, {f"weights, {file}": str(file) for model in models for file in weight_files(model)}
-    )
+    check_outputs(outputs, {f"weights, {file}": str(file) for file in files})
 
 
 class _OnlyTrying(Exception):

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 import modelsurgeon as ms
+from modelsurgeon.doors import weight_files
 from modelsurgeon.errors import ToleranceExceeded
 from modelsurgeon_cli.options import (
     Real,
@@ -55,7 +56,7 @@ def command(
     check_outputs(outputs, {"A": a, "B": b, "--data": asked["data"]})
     with progress(f"comparing {a} and {b}", quiet=quiet):
         models = [ms.load(path, shapes=asked["shapes"]) for path in (a, b)]
-        check_weights(outputs, *models)
+        check_weights(outputs, (file for model in models for file in weight_files(model)))
         comparison = ms.compare(*models, **asked)
     show(comparison, f"compare {Path(a).name} {Path(b).name}", format=format, output=output)
     if comparison.verdict == "different":

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 import modelsurgeon as ms
+from modelsurgeon.doors import weight_files
 from modelsurgeon_cli.options import (
     Choices,
     Real,
@@ -142,7 +143,7 @@ def command(
     title = f"compress {Path(model).name}"
     with progress(f"compressing {model}", quiet=quiet):
         graph = ms.load(model, weights=weights, shapes=asked["shapes"], example=example, trust=trust)
-        check_weights({**outputs, "the data of -o": out and f"{out}.data"}, graph)
+        check_weights({**outputs, "the data of -o": out and f"{out}.data"}, weight_files(graph))
         result = ms.compress(graph, **asked)
         if out is not None:
             ms.save(result.model, out)

@@ -9,6 +9,7 @@ import click
 
 import modelsurgeon as ms
 from modelsurgeon.analysis import GROUPS, SORT_KEYS
+from modelsurgeon.doors import weight_files
 from modelsurgeon.errors import SurgeryError
 from modelsurgeon_cli.definitions import DEFINITIONS
 from modelsurgeon_cli.options import amount, result_options, shape_options, source_options, together
@@ -91,7 +92,7 @@ def command(
     check_outputs(outputs, {"MODEL": model, "--weights": weights, "--example": example})
     with progress(f"reading {model}", quiet=quiet):
         graph = ms.load(model, weights=weights, shapes=shapes, example=example, trust=trust)
-        check_weights(outputs, graph)
+        check_weights(outputs, weight_files(graph))
         analysis = ms.info(graph, shapes=shapes, dims=dims)
     title = f"info {Path(model).name}"
     show(arranged(analysis, by, sort, top), title, format=format, output=output)
