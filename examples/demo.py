@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-from rich.console import Console
 
 import modelsurgeon as ms
 from modelsurgeon.onnx.run import Latency, runner, speedup
@@ -23,6 +22,7 @@ from modelsurgeon.table import Column, Table
 
 DIGITS = Path(__file__).parent / "digits"
 MODEL, CALIBRATION, TEST = (DIGITS / name for name in ("model.onnx", "calibration.npz", "test.npz"))
+TOLERANCE = "0.4"  # relative L2 of the logits: half the work leaves them further apart than rounding does
 
 
 def surgeon(*arguments: str | Path) -> None:
@@ -61,7 +61,7 @@ def before_and_after(original: Path, compressed: Path) -> Table:
     ]
     columns = ["", "original", "compressed", "change"]
     return Table(
-        title="Before and after",
+        title="What half the work costs",
         columns=[Column(key=key, title=key) for key in columns],
         rows=[dict(zip(columns, row, strict=True)) for row in rows],
         notes=["latency: median of 500 runs (10th to 90th percentile), the two models in turn"],
@@ -84,13 +84,12 @@ def main(folder: Path) -> None:
     out = folder / "compressed.onnx"
     surgeon("info", MODEL)
     surgeon(
-        "compress", MODEL, "-o", out, "--macs", "0.5", "--data", CALIBRATION,
+        "compress", MODEL, "-o", out, "--macs", "0.5", "--data", CALIBRATION, "--tolerance", TOLERANCE,
         "--save-plan", folder / "plan.json", "--report", folder / "report.html",
     )  # fmt: skip
-    surgeon("compare", MODEL, out, "--data", TEST, "--tolerance", "0.3")
-    print()
-    Console(soft_wrap=True).print(before_and_after(MODEL, out))
-    print(f"\nWritten to {_short(folder)}: compressed.onnx, plan.json and report.html")
+    surgeon("compare", MODEL, out, "--data", TEST, "--tolerance", TOLERANCE)
+    print(f"\n{before_and_after(MODEL, out).text()}")
+    print(f"Written to {_short(folder)}: compressed.onnx, plan.json and report.html")
 
 
 if __name__ == "__main__":
