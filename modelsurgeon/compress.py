@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -147,11 +148,12 @@ def compress(
         edits = [ways.sketched(s, decision.plan[s.name]) for s in sites if s.name in decision.plan]
         after, finished, comparison, latency = _foretold(before, edits), None, None, None
     else:
-        edits = apply(decision.plan, sites)
-        after, finished = patient.totals(), patient.close()
-        comparison = _compared(twin, patient, batches, tolerance) if batches is not None else None
-        changed = any(edit.skipped is None for edit in edits)
-        latency = twin.latency(patient, batches) if batches is not None and changed else None
+        with _undone_on_failure(patient):
+            edits = apply(decision.plan, sites)
+            after, finished = patient.totals(), patient.close()
+            comparison = _compared(twin, patient, batches, tolerance) if batches is not None else None
+            changed = any(edit.skipped is None for edit in edits)
+            latency = twin.latency(patient, batches) if batches is not None and changed else None
     return Result(
         model=finished,
         before=before,
@@ -162,6 +164,16 @@ def compress(
         plan=decision.plan,
         notes=[*patient.notes, *_notes(batches, comparison, latency)],
     )
+
+
+@contextmanager
+def _undone_on_failure(patient: Patient) -> Iterator[None]:
+    """A module that is edited in place comes out whole or not at all, whatever ends the operation."""
+    try:
+        yield
+    except BaseException:
+        patient.undo()
+        raise
 
 
 def _on_the_table(model: Any, *, data: Any, shapes: Any, **how: Any) -> Patient:  # noqa: ANN401
@@ -208,10 +220,7 @@ def _decide(
 ) -> Decision:
     """The plan that the goal asks for."""
     if goal.plan is not None:
-        kept = [
-            Edit(layer=s.name, skipped="the plan doesn't name it") for s in sites if s.name not in goal.plan
-        ]
-        return Decision(plan=goal.plan, kept=kept)
+        return _replayed(goal.plan, patient, sites)
     if goal.rank is not None:
         return ways.by_rank(sites, goal.rank, methods)
     if goal.energy is not None:
@@ -233,6 +242,15 @@ def _decide(
         )
     least = ways.least(options, total, resource)
     return _measured(goal, patient, at, least, batches)
+
+
+def _replayed(plan: Plan, patient: Patient, sites: Sequence[Site]) -> Decision:
+    """A plan as given; its layers that can't be replaced here have their reason among the edits already."""
+    if odd := [name for name in plan if name not in patient.names]:
+        raise BadPlan(f"the plan names {odd[0]!r}, and the model has no such layer; `info` prints the names")
+    kept = [Edit(layer=s.name, skipped="the plan doesn't name it") for s in sites if s.name not in plan]
+    here = {site.name for site in sites}
+    return Decision(plan=Plan({name: step for name, step in plan.items() if name in here}), kept=kept)
 
 
 def _measured(

@@ -81,6 +81,9 @@ class Patient(Protocol):
     def twin(self) -> Patient:
         """The model as it was before any edit, on a table of its own."""
 
+    def undo(self) -> None:
+        """Put every layer back that stood here at first."""
+
     def total(self, resource: Literal["macs", "params"]) -> int:
         """What the whole model costs as it stands; raises UnknownShape where a size is needed."""
 

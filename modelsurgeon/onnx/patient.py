@@ -56,6 +56,10 @@ class OnnxPatient:
         twin._open()
         return twin
 
+    def undo(self) -> None:
+        """Start from the original again; the caller's model was never touched."""
+        self._open()
+
     @property
     def notes(self) -> list[str]:
         """Sizes that were assumed."""

@@ -56,6 +56,12 @@ class TorchPatient:
         """The module as it was, on a table of its own."""
         return TorchPatient(_copied(self._original), data=self._data, shapes=self._shapes)
 
+    def undo(self) -> None:
+        """Put the modules back that were found: they are whole."""
+        for site in self.sites:
+            for parent, child in site.owners:
+                parent.register_module(child, site.module)
+
     @property
     def notes(self) -> list[str]:
         """Sizes that were assumed."""
