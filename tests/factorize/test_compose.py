@@ -1,0 +1,67 @@
+"""Chains that no method of ours makes, but that are one layer all the same; and those that aren't."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from modelsurgeon.errors import UnsupportedLayer
+from modelsurgeon.factorize import compose
+from modelsurgeon.layer import Layer
+from tests.conv import run
+
+RNG = np.random.default_rng(5)
+
+
+def weight(*shape: int) -> np.ndarray:
+    return RNG.normal(size=shape)
+
+
+CHAINS = {
+    "depthwise, then 1x1": [
+        Layer(weight=weight(6, 1, 3, 3), groups=6, padding=((1, 1), (1, 1))),
+        Layer(weight=weight(4, 6, 1, 1)),
+    ],
+    "1x1, then grouped": [
+        Layer(weight=weight(6, 4, 1, 1)),
+        Layer(weight=weight(4, 3, 3, 3), groups=2, stride=(2, 1)),
+    ],
+    "4 groups, then 6": [
+        Layer(weight=weight(12, 2, 1, 3), groups=4, dilation=(1, 2)),
+        Layer(weight=weight(6, 2, 3, 1), groups=6),
+    ],
+    "a bias before taps that aren't padded": [
+        Layer(weight=weight(3, 4, 1, 1), bias=weight(3)),
+        Layer(weight=weight(5, 3, 2, 2), bias=weight(5)),
+    ],
+    "one layer alone": [Layer(weight=weight(3, 4, 2, 2), bias=weight(3))],
+}
+
+
+@pytest.mark.parametrize("chain", CHAINS.values(), ids=CHAINS)
+def test_a_chain_is_the_layer_it_composes_to(chain: list[Layer]) -> None:
+    x = RNG.normal(size=(chain[0].in_channels, 8, 8))
+    np.testing.assert_allclose(run([compose(chain)], x), run(chain, x), atol=1e-12)
+
+
+NO_LAYER = {
+    "nothing": ([], "the chain is empty"),
+    "channels that don't meet": (
+        [Layer(weight=weight(3, 4)), Layer(weight=weight(2, 5))],
+        "channels and kernel axes must match",
+    ),
+    "two kernels on one axis": (
+        [Layer(weight=weight(3, 4, 3)), Layer(weight=weight(2, 3, 3))],
+        "both have a kernel, stride or padding on one axis",
+    ),
+    "a bias before padding": (
+        [Layer(weight=weight(3, 4, 1), bias=weight(3)), Layer(weight=weight(2, 3, 3), padding=((1, 1),))],
+        "a bias before a padded layer",
+    ),
+}
+
+
+@pytest.mark.parametrize(("chain", "message"), NO_LAYER.values(), ids=NO_LAYER)
+def test_what_is_no_single_layer_is_told(chain: list[Layer], message: str) -> None:
+    with pytest.raises(UnsupportedLayer, match=message):
+        compose(chain)
