@@ -31,7 +31,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def rows(text: str) -> dict[str, list[float]]:
     """The numbers in each line of the table, under its first word."""
-    table = text.rpartition("What half the work costs")[2]
+    table = text.rpartition("What half the work costs")[2].partition("\n\n")[0]
     return {
         name: [float(number.replace(",", "")) for number in NUMBER.findall(rest)]
         for name, rest in ROW.findall(table)
