@@ -66,8 +66,14 @@ def test_error_falls_as_rank_grows(method: Method, layer: Layer) -> None:
 
 
 # Promised for tucker2 is the HOSVD, at most sqrt(2) above the best, which the iteration betters; for cp the
-# error after fewer sweeps than are made, whose ridge may cost a trace of what they gain.
-PROMISES = {"svd": (1, 1e-6), "spatial-svd": (1, 1e-6), "tucker2": (2**0.5, 1e-6), "cp": (1, 0.15)}
+# error after fewer sweeps than are made: on tiny weights those to come may still take a quarter of the norm, and
+# their ridge may cost a trace.
+PROMISES = {
+    "svd": (1, 1e-6, 1e-6),
+    "spatial-svd": (1, 1e-6, 1e-6),
+    "tucker2": (2**0.5, 1e-6, 1e-6),
+    "cp": (1, 0.02, 0.25),
+}
 
 
 @every_method
@@ -75,9 +81,9 @@ PROMISES = {"svd": (1, 1e-6), "spatial-svd": (1, 1e-6), "tucker2": (2**0.5, 1e-6
 def test_predicted_error_is_the_measured_one(method: Method, layer: Layer) -> None:
     ranks = [method.clip(layer, r) for r in (1, 2, 3)]
     measured = [relative_error(layer, method(layer, r)) for r in ranks]
-    factor, slack = PROMISES[method.name]
+    factor, below, above = PROMISES[method.name]
     for promised, found in zip(method.error(layer, ranks), measured, strict=True):
-        assert found - slack <= promised <= factor * found + slack
+        assert found - below <= promised <= factor * found + above
 
 
 @pytest.mark.parametrize("name", ["svd", "spatial-svd"])
