@@ -66,8 +66,8 @@ def test_error_falls_as_rank_grows(method: Method, layer: Layer) -> None:
 
 
 # Promised for tucker2 is the HOSVD, at most sqrt(2) above the best, which the iteration betters; for cp the
-# error after fewer sweeps than are made: on tiny weights those to come may still take a quarter of the norm, and
-# their ridge may cost a trace.
+# error after fewer sweeps than are made: on tiny weights those to come may still take a quarter of the norm,
+# and their ridge may cost a trace.
 PROMISES = {
     "svd": (1, 1e-6, 1e-6),
     "spatial-svd": (1, 1e-6, 1e-6),
