@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,14 +67,8 @@ def test_error_falls_as_rank_grows(method: Method, layer: Layer) -> None:
 
 
 # Promised for tucker2 is the HOSVD, at most sqrt(2) above the best, which the iteration betters; for cp the
-# error after fewer sweeps than are made: on tiny weights those to come may still take a quarter of the norm,
-# and their ridge may cost a trace.
-PROMISES = {
-    "svd": (1, 1e-6, 1e-6),
-    "spatial-svd": (1, 1e-6, 1e-6),
-    "tucker2": (2**0.5, 1e-6, 1e-6),
-    "cp": (1, 0.02, 0.25),
-}
+# error after a few of the sweeps, an upper estimate whose gap depends on how the tensor converges.
+PROMISES = {"svd": (1, 1e-6), "spatial-svd": (1, 1e-6), "tucker2": (2**0.5, 1e-6), "cp": (np.inf, 0.03)}
 
 
 @every_method
@@ -81,9 +76,22 @@ PROMISES = {
 def test_predicted_error_is_the_measured_one(method: Method, layer: Layer) -> None:
     ranks = [method.clip(layer, r) for r in (1, 2, 3)]
     measured = [relative_error(layer, method(layer, r)) for r in ranks]
-    factor, below, above = PROMISES[method.name]
+    factor, slack = PROMISES[method.name]
     for promised, found in zip(method.error(layer, ranks), measured, strict=True):
-        assert found - below <= promised <= factor * found + above
+        assert found - slack <= promised
+        assert factor == np.inf or promised <= factor * found + slack
+
+
+@every_method
+@pytest.mark.parametrize("rank", [32, 64, 128])
+def test_predicted_error_is_close_on_trained_layers(method: Method, rank: int) -> None:
+    from modelsurgeon.onnx.io import load
+    from modelsurgeon.onnx.sites import editable, sites
+
+    found, _ = sites(editable(load(Path(__file__).parents[2] / "examples/digits/model.onnx")))
+    layer = next(site.layer for site in found if site.layer.weight.shape == (96, 64, 3, 3))
+    [promised] = method.error(layer, [method.clip(layer, rank)])
+    assert promised == pytest.approx(relative_error(layer, method(layer, rank)), rel=0.15)
 
 
 @pytest.mark.parametrize("name", ["svd", "spatial-svd"])
