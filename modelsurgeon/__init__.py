@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from modelsurgeon import factorize as factorize
-    from modelsurgeon.compress import Result as Result
     from modelsurgeon.compress import compress as compress
     from modelsurgeon.doors import compare as compare
     from modelsurgeon.doors import info as info
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from modelsurgeon.errors import UnsupportedLayer as UnsupportedLayer
     from modelsurgeon.errors import Unwritable as Unwritable
     from modelsurgeon.layer import Layer as Layer
+    from modelsurgeon.outcome import Result as Result
     from modelsurgeon.plan import Plan as Plan
 
 __version__ = "0.1.0"
@@ -45,7 +45,7 @@ _HOMES = {
     "BadPlan": "errors",
     "Layer": "layer",
     "Plan": "plan",
-    "Result": "compress",
+    "Result": "outcome",
     "SurgeryError": "errors",
     "ToleranceExceeded": "errors",
     "Unavailable": "errors",

@@ -19,7 +19,7 @@ from modelsurgeon.layer import Layer, chain_params
 from modelsurgeon.plan import Plan, Step
 from modelsurgeon.rank import Price, break_even, for_energy, ladder
 from modelsurgeon.select import Candidate, Cost, select
-from modelsurgeon.surgery import Edit, Site, macs
+from modelsurgeon.surgery import Edit, Site, macs, told
 
 Resource = Literal["macs", "params"]
 MOST = 24  # ranks tried per layer and method
@@ -130,16 +130,7 @@ def sketched(site: Site, step: Step) -> Edit:
     """What a step would do, told without doing it: costs and predicted error of the weight."""
     layer, method = site.layer, METHODS[step.method]
     chain = method.sketch(layer, step.rank)
-    return Edit(
-        layer=site.name,
-        method=step.method,
-        rank=method.clip(layer, step.rank),
-        macs_before=macs([layer], site.calls),
-        macs_after=macs(chain, site.calls),
-        params_before=layer.params,
-        params_after=chain_params(chain),
-        error=method.error(layer, [step.rank])[0],
-    )
+    return told(site, layer, step, chain, method.error(layer, [step.rank])[0])
 
 
 def _each(sites: Iterable[Site], step: Callable[[Site], Step]) -> Decision:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,85 +16,16 @@ from modelsurgeon.compare import Comparison
 from modelsurgeon.compare import compare as compare_runs
 from modelsurgeon.errors import BadPlan, ToleranceExceeded, Unreachable
 from modelsurgeon.factorize import METHODS
+from modelsurgeon.goal import Goal
+from modelsurgeon.outcome import Result
 from modelsurgeon.plan import Plan
 from modelsurgeon.surgery import Edit, Patient, Site, apply
 
 if TYPE_CHECKING:
     from modelsurgeon.data import Batches
-    from modelsurgeon.table import Table
 
 AUTO = "auto"
 STEPS = 7  # of a bisection on the measured whole model: the fraction is found to about 1 %
-
-
-@dataclass(frozen=True, kw_only=True)
-class Goal:
-    """What is asked of the whole net; exactly one is given.
-
-    rank: wherever it pays. energy: share kept in each layer. macs, params: fraction of the original's.
-    max_error: relative L2 at the worst output. speedup: measured on this machine. plan: as it says.
-    """
-
-    rank: int | None = None
-    energy: float | None = None
-    macs: float | None = None
-    params: float | None = None
-    max_error: float | None = None
-    speedup: float | None = None
-    plan: Plan | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse no goal, two goals, and numbers out of range."""
-        given = [name for name, value in vars(self).items() if value is not None]
-        if len(given) != 1:
-            raise ValueError(
-                f"one of {', '.join(vars(self))} is needed, found {' and '.join(given) or 'none'}"
-            )
-        if self.rank is not None and self.rank < 1:
-            raise ValueError(f"rank {self.rank}: at least 1 is needed")
-        for name in ("energy", "macs", "params"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value <= 1:
-                raise ValueError(f"{name} {value}: a fraction above 0, at most 1, is needed")
-        if self.max_error is not None and self.max_error <= 0:
-            raise ValueError(f"max_error {self.max_error}: a number above 0 is needed")
-        if self.speedup is not None and self.speedup <= 1:
-            raise ValueError(f"speedup {self.speedup}: a number above 1 is needed")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """What compression did.
-
-    model: None after a dry run; a module is the caller's own, edited in place. before, after: totals.
-    """
-
-    model: Any
-    before: Mapping[str, Any] | None
-    after: Mapping[str, Any] | None
-    edits: Sequence[Edit]
-    comparison: Comparison | None
-    latency: Mapping[str, Any] | None
-    plan: Plan
-    notes: Sequence[str] = field(default=())
-
-    def as_dict(self) -> dict[str, Any]:
-        """The result as plain JSON data."""
-        return {
-            "before": self.before,
-            "after": self.after,
-            "edits": [edit.as_dict() for edit in self.edits],
-            "comparison": None if self.comparison is None else self.comparison.as_dict(),
-            "latency": self.latency,
-            "plan": self.plan.as_dict(),
-            "notes": list(self.notes),
-        }
-
-    def tables(self) -> list[Table]:
-        """Edits, totals before and after, and the comparison."""
-        from modelsurgeon.outcome import tables
-
-        return tables(self)
 
 
 def compress(

@@ -1,16 +1,18 @@
-"""The tables of a compression: what was done, what was left alone, and what came of it."""
+"""The result of a compression and its tables: what was done, what was left alone, what came of it."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from modelsurgeon.surgery import Edit
 from modelsurgeon.table import Column, Table
 
 if TYPE_CHECKING:
-    from modelsurgeon.compress import Result
+    from modelsurgeon.compare import Comparison
+    from modelsurgeon.plan import Plan
 
 TOTALS = {
     "macs": "MACs",
@@ -20,6 +22,39 @@ TOTALS = {
     "activation_bytes": "activation bytes",
     "peak_activation_bytes": "peak activation bytes",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What compression did.
+
+    model: None after a dry run; a module is the caller's own, edited in place. before, after: totals.
+    """
+
+    model: Any
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any] | None
+    edits: Sequence[Edit]
+    comparison: Comparison | None
+    latency: Mapping[str, Any] | None
+    plan: Plan
+    notes: Sequence[str] = field(default=())
+
+    def as_dict(self) -> dict[str, Any]:
+        """The result as plain JSON data."""
+        return {
+            "before": self.before,
+            "after": self.after,
+            "edits": [edit.as_dict() for edit in self.edits],
+            "comparison": None if self.comparison is None else self.comparison.as_dict(),
+            "latency": self.latency,
+            "plan": self.plan.as_dict(),
+            "notes": list(self.notes),
+        }
+
+    def tables(self) -> list[Table]:
+        """Edits, layers left alone, totals before and after with latency, and the comparison."""
+        return tables(self)
 
 
 def tables(result: Result) -> list[Table]:

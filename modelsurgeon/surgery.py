@@ -124,20 +124,23 @@ def apply(plan: Plan, sites: Sequence[Site]) -> list[Edit]:
 
 def _replaced(site: Site, step: Step) -> Edit:
     layer = site.layer
-    method = METHODS[step.method]
     try:
-        chain = method(layer, step.rank)
+        chain = METHODS[step.method](layer, step.rank)
     except UnsupportedLayer as error:
         return Edit(layer=site.name, method=step.method, rank=step.rank, skipped=str(error))
-    edit = Edit(
+    site.replace(chain)
+    return told(site, layer, step, chain, relative_error(layer, chain))
+
+
+def told(site: Site, layer: Layer, step: Step, chain: Sequence[Layer], error: float) -> Edit:
+    """The edit that puts `chain` in the place of `layer`; error: of the weight, relative."""
+    return Edit(
         layer=site.name,
         method=step.method,
-        rank=method.clip(layer, step.rank),
+        rank=METHODS[step.method].clip(layer, step.rank),
         macs_before=macs([layer], site.calls),
         macs_after=macs(chain, site.calls),
         params_before=layer.params,
         params_after=chain_params(chain),
-        error=relative_error(layer, chain),
+        error=error,
     )
-    site.replace(chain)
-    return edit
