@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import StringIO
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from modelsurgeon.analysis import GROUPS, SORT_KEYS, Analysis, Bottleneck, LayerRow, Totals, Uncounted
+from modelsurgeon.analysis import Analysis
+from modelsurgeon.rows import Bottleneck, LayerRow, Totals, Uncounted
+from modelsurgeon.table import Column, Table
+from modelsurgeon.views import GROUPS, SORT_KEYS
 
 ROWS = [
     LayerRow(
@@ -128,3 +133,17 @@ def test_it_shows_itself() -> None:
     console = Console(width=80, file=StringIO())
     console.print(FOUND)
     assert "dominates-macs" in console.file.getvalue()
+
+
+class Colour:
+    def as_dict(self) -> dict[str, Any]:
+        return {"hue": 7}
+
+    def tables(self) -> list[Table]:
+        return [Table(title="Colour", columns=[Column(key="hue", title="Hue")], rows=[{"hue": 7}])]
+
+
+def test_a_section_stands_in_the_json_and_among_the_tables() -> None:
+    whole = replace(FOUND, sections={"colour": Colour()})
+    assert whole.as_dict() == {**FOUND.as_dict(), "colour": {"hue": 7}}
+    assert [table.title for table in whole.top(1).tables()][-1] == "Colour"

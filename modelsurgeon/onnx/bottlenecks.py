@@ -8,10 +8,10 @@ from math import ceil, prod
 
 import onnx_ir as ir
 
-from modelsurgeon.analysis import Bottleneck, LayerRow
 from modelsurgeon.cells import percent, show
 from modelsurgeon.onnx.flow import needs
 from modelsurgeon.onnx.visits import Visit
+from modelsurgeon.rows import Bottleneck, LayerRow
 
 CONVOLUTIONS = frozenset({"Conv", "ConvTranspose", "FusedConv"})
 DENSE = frozenset({"Gemm", "MatMul", "FusedGemm", "FusedMatMul"})

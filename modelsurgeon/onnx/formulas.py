@@ -8,7 +8,6 @@ from math import prod
 import onnx_ir as ir
 import sympy
 
-from modelsurgeon.analysis import Totals
 from modelsurgeon.cost import Cost, Number
 from modelsurgeon.onnx.costs import Uncounted
 from modelsurgeon.onnx.flow import constant_values
@@ -16,6 +15,7 @@ from modelsurgeon.onnx.memory import memory
 from modelsurgeon.onnx.params import nbytes
 from modelsurgeon.onnx.shapes import Dims, expressions, symbols
 from modelsurgeon.onnx.visits import Walk
+from modelsurgeon.rows import Totals
 
 
 def formulas(opened: ir.Model, whole: ir.Model, walk: Walk, totals: Totals, dims: Dims) -> dict[str, str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 
 import onnx_ir as ir
 
 from modelsurgeon.cost import Number
 from modelsurgeon.onnx.flow import needs
-from modelsurgeon.onnx.shapes import data_inputs
+from modelsurgeon.onnx.params import nbytes
+from modelsurgeon.onnx.shapes import data_inputs, sizes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +24,12 @@ class Memory:
     total: Number
     peak: int
     unknown: list[str]
+
+
+def bytes_of(value: ir.Value) -> int | None:
+    """Bytes of a value whose shape is bound; None where they aren't known."""
+    shape = None if isinstance(value.type, ir.SequenceType | ir.OptionalType) else sizes(value)
+    return None if shape is None else nbytes(prod(shape), value.dtype)
 
 
 def activations(graph: ir.Graph, fixed: set[ir.Value]) -> list[ir.Value]:

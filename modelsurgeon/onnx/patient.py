@@ -13,10 +13,11 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from modelsurgeon import data as samples
 from modelsurgeon.data import Batches
 from modelsurgeon.onnx import probe, run, shapes, timing
-from modelsurgeon.onnx.analysis import Totals, analyze
+from modelsurgeon.onnx.analysis import analyze
 from modelsurgeon.onnx.names import layer_names
 from modelsurgeon.onnx.operators import LINEAR
 from modelsurgeon.onnx.sites import editable, sites
+from modelsurgeon.rows import Totals
 from modelsurgeon.surgery import Run
 
 NOISE_SAMPLES = 8

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelsurgeon.analysis import Analysis
 from modelsurgeon.errors import SurgeryError, UnknownShape
-from modelsurgeon.onnx.analysis import Analysis, analyze
+from modelsurgeon.onnx.analysis import analyze
 from tests import zoo
 from tests.truth import LIGHT, PUBLIC, Truth
 

@@ -7,9 +7,9 @@ from itertools import pairwise
 import onnx_ir as ir
 import pytest
 
-from modelsurgeon.analysis import Bottleneck
 from modelsurgeon.onnx.analysis import analyze
 from modelsurgeon.onnx.bottlenecks import FEW, RULES
+from modelsurgeon.rows import Bottleneck
 from tests import zoo
 
 

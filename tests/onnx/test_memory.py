@@ -5,9 +5,8 @@ from __future__ import annotations
 import onnx_ir as ir
 import pytest
 
-from modelsurgeon.onnx.analysis import bytes_of
 from modelsurgeon.onnx.flow import constant_values, needs
-from modelsurgeon.onnx.memory import Memory, memory
+from modelsurgeon.onnx.memory import Memory, bytes_of, memory
 from modelsurgeon.onnx.shapes import bound
 from tests import zoo
 

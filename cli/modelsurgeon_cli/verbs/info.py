@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 import modelsurgeon as ms
-from modelsurgeon.analysis import GROUPS, SORT_KEYS
 from modelsurgeon.doors import weight_files
 from modelsurgeon.errors import SurgeryError
+from modelsurgeon.views import GROUPS, SORT_KEYS
 from modelsurgeon_cli.definitions import DEFINITIONS
 from modelsurgeon_cli.options import amount, result_options, shape_options, source_options, together
 from modelsurgeon_cli.show import check_outputs, check_weights, emit, progress, show

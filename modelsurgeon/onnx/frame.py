@@ -1,0 +1,43 @@
+"""What an ONNX file says of itself: where it comes from, its inputs and its outputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx_ir as ir
+
+from modelsurgeon.onnx.shapes import data_inputs, symbols
+
+
+def frame(model: ir.Model, opened: ir.Model) -> dict[str, Any]:
+    """The contract's description of the model itself; open dimensions are named by their symbols."""
+    given = set(symbols(opened))
+    path = model.meta.get("modelsurgeon.path")
+    return {
+        "path": None if path is None else str(path),
+        "format": "onnx",
+        "opset": dict(model.opset_imports),
+        "producer": " ".join(filter(None, (model.producer_name, model.producer_version))),
+        "inputs": [_port(value, given) for value in data_inputs(opened)],
+        "outputs": [_port(value, given) for value in opened.graph.outputs],
+    }
+
+
+def _port(value: ir.Value, given: set[str]) -> dict[str, Any]:
+    def size(dim: int | ir.SymbolicDim) -> int | str | None:
+        if isinstance(dim, int):
+            return dim
+        return str(dim) if dim.free_symbols() <= given else None
+
+    shape = None if value.shape is None else [size(dim) for dim in value.shape]
+    return {"name": value.name, "dtype": dtype_name(value), "shape": shape}
+
+
+def dtype_name(value: ir.Value) -> str | None:
+    """The name that numpy has for the type, such as float32."""
+    if value.dtype is None:
+        return None
+    try:
+        return str(value.dtype.numpy().name)
+    except TypeError:
+        return value.dtype.name.lower()

@@ -1,0 +1,112 @@
+"""Nodes as rows, their sums, and what isn't in the sums."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from modelsurgeon.cost import Cost
+from modelsurgeon.onnx import costs
+from modelsurgeon.onnx.flow import constant_values
+from modelsurgeon.onnx.frame import dtype_name
+from modelsurgeon.onnx.memory import Memory, bytes_of, memory
+from modelsurgeon.onnx.names import module_path
+from modelsurgeon.onnx.params import Param, params
+from modelsurgeon.onnx.shapes import sizes
+from modelsurgeon.onnx.visits import Visit, Walk
+from modelsurgeon.rows import LayerRow, Totals, Uncounted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """What a bound model holds: constants, params, activations."""
+
+    fixed: set[ir.Value]
+    params: list[Param]
+    memory: Memory
+
+    @classmethod
+    def of(cls, model: ir.Model) -> Held:
+        """Read off the structure; `model` is bound."""
+        fixed = constant_values(model)
+        return cls(fixed=fixed, params=params(model, fixed), memory=memory(model, fixed, bytes_of))
+
+
+def totals(visits: Sequence[Visit], held: Held) -> Totals:
+    """Sums over all nodes, params and activations."""
+    cost = sum((visit.total for visit in visits), Cost())
+    return Totals(
+        macs=cost.macs,
+        flops=cost.flops,
+        bias_adds=cost.bias_adds,
+        params=sum(param.elements for param in held.params),
+        param_bytes=sum(param.bytes for param in held.params),
+        bn_stats=sum(param.elements for param in held.params if param.statistic),
+        activation_bytes=held.memory.total,
+        peak_activation_bytes=held.memory.peak,
+        nodes=len(visits),
+    )
+
+
+def rows(walk: Walk, visits: Sequence[Visit], held: Held) -> list[LayerRow]:
+    """One row for each visit, in the order of the visits; a param is told of the first node that uses it."""
+    own: dict[ir.Node, list[Param]] = {}
+    for param in held.params:
+        own.setdefault(param.node, []).append(param)
+    macs = sum(visit.total.macs for visit in visits) or 1
+    elements = sum(param.elements for param in held.params) or 1
+    return [_row(walk, visit, own.get(visit.node, []), held.fixed, macs, elements) for visit in visits]
+
+
+def _row(
+    walk: Walk, visit: Visit, own: Sequence[Param], fixed: set[ir.Value], macs: int, elements: int
+) -> LayerRow:
+    node, total = visit.node, visit.total
+    known = isinstance(visit.cost, Cost)
+    size = sum(param.elements for param in own)
+    inputs, outputs = _present(node.inputs), _present(node.outputs)
+    return LayerRow(
+        name=walk.names[node],
+        op=node.op_type,
+        domain=node.domain,
+        module=module_path(node),
+        input_shapes=tuple(map(sizes, inputs)),
+        output_shapes=tuple(map(sizes, outputs)),
+        dtype=dtype_name(outputs[0]) if outputs else None,
+        macs=total.macs if known else None,
+        flops=total.flops if known else None,
+        bias_adds=total.bias_adds if known else None,
+        params=size,
+        param_bytes=sum(param.bytes for param in own),
+        output_bytes=sum(bytes_of(value) or 0 for value in outputs if value not in fixed),
+        mac_share=total.macs / macs if known else None,
+        param_share=size / elements,
+        intensity=_intensity(visit, [*inputs, *outputs]),
+        runs=visit.runs,
+    )
+
+
+def _present(values: Sequence[ir.Value | None]) -> list[ir.Value]:
+    """Optional inputs and outputs that are left out have no value, or one without a name."""
+    return [value for value in values if value is not None and value.name]
+
+
+def _intensity(visit: Visit, values: Sequence[ir.Value]) -> float | None:
+    """FLOPs for each byte that one run reads and writes."""
+    moved = [bytes_of(value) for value in values]
+    if not isinstance(visit.cost, Cost) or None in moved or not any(moved):
+        return None
+    return float(visit.cost.flops / sum(size or 0 for size in moved))
+
+
+def uncounted(visits: Sequence[Visit]) -> list[Uncounted]:
+    """Operators that run but have no cost, each with the reason and how often it occurs."""
+    found = Counter(
+        (f"{visit.node.domain}::{visit.node.op_type}".removeprefix("::"), visit.cost.reason)
+        for visit in visits
+        if isinstance(visit.cost, costs.Uncounted) and bool(visit.runs)
+    )
+    return [Uncounted(op=op, count=count, reason=reason) for (op, reason), count in found.items()]

@@ -1,0 +1,77 @@
+"""What is told of a model's nodes and of their sums: plain data, whatever framework it was read from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerRow:
+    """One node. Costs are those of one inference: `runs` times those of one run of the node.
+
+    macs, flops, bias_adds, mac_share: None where they aren't known. runs: 0 in a branch that isn't counted.
+    output_bytes: activations that one run produces. intensity: FLOPs for each byte read or written.
+    """
+
+    name: str
+    op: str
+    domain: str = ""
+    module: str | None = None
+    input_shapes: tuple[Shape | None, ...] = ()
+    output_shapes: tuple[Shape | None, ...] = ()
+    dtype: str | None = None
+    macs: int | None = 0
+    flops: int | None = 0
+    bias_adds: int | None = 0
+    params: int = 0
+    param_bytes: int = 0
+    output_bytes: int = 0
+    mac_share: float | None = 0.0
+    param_share: float = 0.0
+    intensity: float | None = None
+    runs: int = 1
+
+    @property
+    def output(self) -> Shape | None:
+        """Shape of the first output."""
+        return self.output_shapes[0] if self.output_shapes else None
+
+    @property
+    def matters(self) -> bool:
+        """Whether it does MACs or holds params, or its cost isn't known."""
+        return self.macs is None or bool(self.macs or self.params)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Totals:
+    """Sums over the model; see `info --definitions` for what each is."""
+
+    macs: int = 0
+    flops: int = 0
+    bias_adds: int = 0
+    params: int = 0
+    param_bytes: int = 0
+    bn_stats: int = 0
+    activation_bytes: int = 0
+    peak_activation_bytes: int = 0
+    nodes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uncounted:
+    """Operators whose cost isn't in the totals, and why."""
+
+    op: str
+    count: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bottleneck:
+    """A layer that stands out, by which rule, with the evidence."""
+
+    layer: str
+    rule: str
+    message: str
