@@ -30,13 +30,17 @@ if TYPE_CHECKING:
     from modelsurgeon.layer import Layer as Layer
     from modelsurgeon.outcome import Result as Result
     from modelsurgeon.plan import Plan as Plan
+    from modelsurgeon.unfold import conv_matrix as conv_matrix
+    from modelsurgeon.unfold import im2col as im2col
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "compare": "doors",
     "compress": "compress",
+    "conv_matrix": "unfold",
     "factorize": None,
+    "im2col": "unfold",
     "info": "doors",
     "load": "doors",
     "save": "doors",
