@@ -10,6 +10,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from modelsurgeon.version import __version__
+
 if TYPE_CHECKING:
     from modelsurgeon import factorize as factorize
     from modelsurgeon.compress import compress as compress
@@ -28,18 +30,21 @@ if TYPE_CHECKING:
     from modelsurgeon.errors import UnsupportedLayer as UnsupportedLayer
     from modelsurgeon.errors import Unwritable as Unwritable
     from modelsurgeon.layer import Layer as Layer
+    from modelsurgeon.operate import Operation as Operation
     from modelsurgeon.outcome import Result as Result
     from modelsurgeon.plan import Plan as Plan
     from modelsurgeon.unfold import conv_matrix as conv_matrix
     from modelsurgeon.unfold import im2col as im2col
-
-__version__ = "0.1.0"
+    from modelsurgeon.verbs import extract as extract
+    from modelsurgeon.verbs import history as history
 
 _HOMES = {
     "compare": "doors",
     "compress": "compress",
     "conv_matrix": "unfold",
+    "extract": "verbs",
     "factorize": None,
+    "history": "verbs",
     "im2col": "unfold",
     "info": "doors",
     "load": "doors",
@@ -48,6 +53,7 @@ _HOMES = {
     "BadModel": "errors",
     "BadPlan": "errors",
     "Layer": "layer",
+    "Operation": "operate",
     "Plan": "plan",
     "Result": "outcome",
     "SurgeryError": "errors",

@@ -137,12 +137,12 @@ def compare(
     from modelsurgeon.onnx.run import runner
 
     ours, theirs = graph(a, shapes=shapes), graph(b, shapes=shapes)
-    feeds, notes = _feeds(ours, data, samples, batch, seed, shapes, dims)
+    batches, notes = feeds(ours, data, samples=samples, batch=batch, seed=seed, shapes=shapes, dims=dims)
     outputs = _layer_outputs(ours, theirs) if per_layer else ()
     return compare_runs(
         runner(ours, provider=provider, outputs=outputs),
         runner(theirs, provider=provider, outputs=outputs),
-        feeds,
+        batches,
         rerun_a=runner(ours, provider=provider, outputs=outputs, optimize=False, threads=1),
         tolerance=tolerance,
         providers=(provider, provider),
@@ -150,29 +150,33 @@ def compare(
     )
 
 
-def _feeds(
+def feeds(
     model: ir.Model,
     data: Any,  # noqa: ANN401
-    samples: int | None,
-    batch: int | None,
-    seed: int,
-    shapes: Shapes | None,
-    dims: Dims | None,
+    *,
+    samples: int | None = None,
+    batch: int | None = None,
+    seed: int = 0,
+    shapes: Shapes | None = None,
+    dims: Dims | None = None,
 ) -> tuple[Batches, list[str]]:
-    """What both models are fed, and what the reader should know of it."""
+    """What a model is fed to compare it with another, and what the reader should know of it.
+
+    The arguments are those of `compare`. Raises BadData, UnknownShape.
+    """
     from modelsurgeon.data import batches, noise
     from modelsurgeon.onnx import probe, run
     from modelsurgeon.onnx.shapes import bound
 
     if data is not None:
-        feeds = batches(data, run.inputs(model), batch=batch)
-        return _first(feeds, samples), [feeds.note] if feeds.note else []
+        given = batches(data, run.inputs(model), batch=batch)
+        return _first(given, samples), [given.note] if given.note else []
     assumed = probe.workable(model, shapes, dims, seed=seed)
     inputs = probe.inputs(model, bound(model, shapes, dims), assumed)
-    feeds = noise(_batched(inputs, run.inputs(model), batch), samples=samples or NOISE_SAMPLES, seed=seed)
+    drawn = noise(_batched(inputs, run.inputs(model), batch), samples=samples or NOISE_SAMPLES, seed=seed)
     sizes = ", ".join(f"{name} = {size}" for name, size in assumed.items() if not (batch and size == 1))
-    told = ["the samples are seeded noise: a verdict on noise is not a verdict on data", feeds.note]
-    return feeds, [note for note in (*told, f"open sizes are taken as {sizes}" if sizes else "") if note]
+    told = ["the samples are seeded noise: a verdict on noise is not a verdict on data", drawn.note]
+    return drawn, [note for note in (*told, f"open sizes are taken as {sizes}" if sizes else "") if note]
 
 
 def _batched(inputs: Sequence[Input], declared: Sequence[Input], batch: int | None) -> list[Input]:

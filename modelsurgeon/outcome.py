@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from modelsurgeon.edits import left_alone
 from modelsurgeon.surgery import Edit
 from modelsurgeon.table import Column, Table
 
@@ -62,7 +62,7 @@ def tables(result: Result) -> list[Table]:
     edited = [edit for edit in result.edits if edit.skipped is None]
     kept = [edit for edit in result.edits if edit.skipped is not None]
     found = [_edited(edited)] if edited else []
-    found += [_left_alone(kept)] if kept else []
+    found += [left_alone(kept)] if kept else []
     found.append(_totals(result))
     return found + (result.comparison.tables() if result.comparison is not None else [])
 
@@ -92,20 +92,6 @@ def _rank(edit: Edit) -> str:
 
 def _share(edit: Edit) -> float | None:
     return (edit.macs_after or 0) / edit.macs_before if edit.macs_before else None
-
-
-def _left_alone(edits: Sequence[Edit]) -> Table:
-    """One row a reason, so that a hundred small layers don't bury what was done."""
-    layers: dict[str, list[str]] = defaultdict(list)
-    for edit in edits:
-        layers[str(edit.skipped)].append(edit.layer)
-    columns = [
-        Column(key="count", title="layers", kind="int"),
-        Column(key="reason", title="left alone because", kind="prose"),
-        Column(key="such", title="such as"),
-    ]
-    rows = [{"count": len(n), "reason": why, "such": n[0]} for why, n in layers.items()]
-    return Table(title="Layers left alone", columns=columns, rows=rows)
 
 
 def _totals(result: Result) -> Table:

@@ -69,6 +69,14 @@ def size_by_symbol(_: click.Context, param: click.Parameter, given: Sequence[str
     return {name: sizes[0] for name, sizes in pairs}
 
 
+def names(_: click.Context, param: click.Parameter, given: str | None) -> tuple[str, ...]:
+    """`a, b` as `("a", "b")`."""
+    parts = tuple(part.strip() for part in given.split(",")) if given is not None else ()
+    if not all(parts):
+        raise click.BadParameter(f"{given!r} is not {param.metavar}.", param=param)
+    return parts
+
+
 def inverted(_: click.Context, __: click.Parameter, given: bool) -> bool:
     """`--no-something` as the value of something."""
     return not given

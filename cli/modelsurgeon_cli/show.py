@@ -24,7 +24,7 @@ WIDTH_OF_FILES = 120
 class Showable(Protocol):
     """A result: plain data, and tables for people."""
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any] | list[dict[str, Any]]:
         """What `--format json` prints."""
 
     def tables(self) -> Sequence[Table]:

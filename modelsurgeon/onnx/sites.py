@@ -17,6 +17,7 @@ from modelsurgeon.layer import Array, Layer
 from modelsurgeon.onnx import operators, shapes
 from modelsurgeon.onnx.names import layer_names, nodes_of
 from modelsurgeon.onnx.operators import LINEAR, Size, weight_place
+from modelsurgeon.onnx.rewrite import free, store, taken_names
 from modelsurgeon.onnx.weights import constant, root
 from modelsurgeon.surgery import Call, Edit
 
@@ -63,22 +64,14 @@ class OnnxSite:
         for name, link, (weight, bias) in zip(names, chain, stored, strict=True):
             for made in operators.write(node, link, x, weight, bias):
                 x = made.outputs[0]
-                made.name, x.name = _free(name, self.taken), _free(f"{name}.out", self.taken)
+                made.name, x.name = free(name, self.taken), free(f"{name}.out", self.taken)
                 made.metadata_props.update(node.metadata_props)
                 new.append(made)
         x.shape, x.type = node.outputs[0].shape, node.outputs[0].type
         ir.convenience.replace_nodes_and_values(self.graph, node, [node], new, list(node.outputs), [x])
 
     def _store(self, name: str, array: Array) -> ir.Value:
-        tensor = ir.tensor(np.ascontiguousarray(array), name=_free(name, self.taken))
-        value = ir.Value(
-            name=tensor.name,
-            shape=ir.Shape(array.shape),
-            type=ir.TensorType(tensor.dtype),
-            const_value=tensor,
-        )
-        self.graph.register_initializer(value)
-        return value
+        return store(self.graph, name, array, self.taken)
 
     def _bias(self, name: str, link: Layer) -> ir.Value | None:
         """The bias that the node already has, where it is that of the link."""
@@ -109,8 +102,7 @@ def sites(model: ir.Model, measured: ir.Model | None = None) -> tuple[list[OnnxS
     measured: the model with shapes inferred and, as far as the user wishes, bound (`shapes.bound`).
     """
     names = layer_names(model)
-    taken = {v.name for n in nodes_of(model) for v in n.outputs if v.name} | set(model.graph.initializers)
-    taken |= {v.name for v in model.graph.inputs if v.name} | {n.name for n in nodes_of(model) if n.name}
+    taken = taken_names(model)
     fixed, assumed = _sizes(shapes.bound(model), defaults=False), _sizes(measured or shapes.bound(model))
     found: list[OnnxSite] = []
     skipped: list[Edit] = []
@@ -224,13 +216,3 @@ def _data(node: ir.Node) -> ir.Value:
 
 def _name(value: ir.Value | None) -> str:
     return "" if value is None or value.name is None else value.name
-
-
-def _free(wish: str, taken: set[str]) -> str:
-    """The name, with a number behind it where it is taken."""
-    name, count = wish, 1
-    while name in taken:
-        count += 1
-        name = f"{wish}_{count}"
-    taken.add(name)
-    return name

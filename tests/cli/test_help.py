@@ -15,7 +15,7 @@ NAMES = [str(ctx.info_name) for ctx in VERBS]
 
 
 def test_the_verbs_are_those_of_this_version() -> None:
-    assert NAMES == ["compare", "compress", "info"]
+    assert NAMES == ["compare", "compress", "extract", "history", "info"]
 
 
 def test_the_reference_is_up_to_date() -> None:

@@ -10,11 +10,11 @@ import click
 
 import modelsurgeon as ms
 from modelsurgeon.doors import weight_files
+from modelsurgeon_cli.operation import check_options, name_options
 from modelsurgeon_cli.options import (
     Choices,
     Real,
     data_option,
-    inverted,
     provider_option,
     result_options,
     seed_option,
@@ -65,24 +65,8 @@ how_options = together(
         expose_value=False,  # there is no refit yet: the flag asks for what is done in any case
         help="Leave the factors as the decomposition gives them, as is always done today.",
     ),
-    click.option("--only", multiple=True, metavar="GLOB", help="Only layers of these names. Repeatable."),
-    click.option("--skip", multiple=True, metavar="GLOB", help="Leave layers of these names. Repeatable."),
+    name_options,
     click.option("--dry-run", is_flag=True, help="Say what would be done; write no model."),
-)
-
-check_options = together(
-    click.option(
-        "--tolerance",
-        type=Real(min=0),
-        help="Exit 1 and write nothing if the relative L2 error at an output is larger.",
-    ),
-    click.option(
-        "--no-compare",
-        "compare",
-        is_flag=True,
-        callback=inverted,
-        help="Don't run the models to compare them.",
-    ),
 )
 
 file_options = together(

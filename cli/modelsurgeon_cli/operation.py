@@ -1,0 +1,91 @@
+"""The skin that all surgery verbs share: the same options, one library call, the same way to show it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+import modelsurgeon as ms
+from modelsurgeon.doors import is_source, weight_files
+from modelsurgeon_cli.options import (
+    Real,
+    data_option,
+    inverted,
+    provider_option,
+    result_options,
+    seed_option,
+    shape_options,
+    source_options,
+    together,
+)
+from modelsurgeon_cli.show import Showable, check_outputs, check_weights, progress, show
+
+name_options = together(
+    click.option("--only", multiple=True, metavar="GLOB", help="Only layers of these names. Repeatable."),
+    click.option("--skip", multiple=True, metavar="GLOB", help="Leave layers of these names. Repeatable."),
+)
+
+check_options = together(
+    click.option(
+        "--tolerance",
+        type=Real(min=0),
+        help="Exit 1 and write nothing if the relative L2 error at an output is larger.",
+    ),
+    click.option(
+        "--no-compare",
+        "compare",
+        is_flag=True,
+        callback=inverted,
+        help="Don't run the models to compare them.",
+    ),
+)
+
+operation_options = together(
+    click.option("-o", "out", type=click.Path(), metavar="OUT", required=True, help="The model to write."),
+    name_options,
+    data_option,
+    seed_option,
+    check_options,
+    shape_options,
+    source_options,
+    provider_option,
+    result_options,
+)
+
+
+def perform(
+    verb: Callable[..., Any],
+    model: str,
+    *others: str,
+    name: str,
+    out: str,
+    weights: str | None,
+    example: str | None,
+    trust: bool,
+    format: str,
+    output: str | None,
+    quiet: bool,
+    **asked: Any,  # noqa: ANN401 - named and meant as the arguments of the library call
+) -> None:
+    """Call `verb(model, *others, **asked)`, write its model to `out` and show what it did.
+
+    others: paths of more models, which no output may overwrite either. name: of the verb.
+    """
+    outputs = {"-o": out, "--output": output}
+    inputs = {"MODEL": model, "--data": asked["data"], "--weights": weights, "--example": example}
+    check_outputs(outputs, inputs | dict(zip(others, others, strict=True)))
+    with progress(f"{name} {model}", quiet=quiet):
+        graph = ms.load(model, weights=weights, shapes=asked["shapes"], example=example, trust=trust)
+        for each in (graph, *map(ms.load, others)):
+            check_weights({**outputs, "the data of -o": f"{out}.data"}, weight_files(each))
+        operation = verb(graph if is_source(model) else model, *others, **asked)
+        ms.save(operation.model, out)
+    show_result(operation, name, model, format=format, output=output)
+
+
+def show_result(result: Showable, name: str, model: str, *, format: str, output: str | None) -> None:
+    """The result under the verb's and the file's name."""
+    show(result, f"{name} {Path(model).name}", format=format, output=output)

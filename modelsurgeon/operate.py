@@ -1,0 +1,190 @@
+"""The flow around every surgery verb, once: load, copy, pass, comparison, history."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from modelsurgeon import doors
+from modelsurgeon.compare import Comparison
+from modelsurgeon.compare import compare as compare_runs
+from modelsurgeon.data import Batches, split
+from modelsurgeon.edits import Edit, tables
+from modelsurgeon.errors import ToleranceExceeded
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+    from rich.console import RenderableType
+
+    from modelsurgeon.compare import Run
+    from modelsurgeon.onnx.passes.subject import Pass, Subject
+    from modelsurgeon.table import Table
+
+
+class How(TypedDict, total=False):
+    """What every verb takes. data: samples (`data.batches`); without them, seeded noise is compared on.
+
+    only, skip: globs on layer names. shapes, dims: sizes that the model leaves open. compare: run the models.
+    tolerance: raise ToleranceExceeded where relative L2 at an output is larger. provider: "cpu" or "cuda".
+    """
+
+    data: Any
+    only: Sequence[str]
+    skip: Sequence[str]
+    shapes: Mapping[str, Sequence[int]]
+    dims: Mapping[str, int]
+    seed: int
+    tolerance: float | None
+    compare: bool
+    provider: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """What a surgery verb did: the edited model, an edit per layer, and how its answers compare."""
+
+    verb: str
+    model: Any
+    edits: Sequence[Edit]
+    comparison: Comparison | None
+    notes: Sequence[str] = field(default=())
+
+    def as_dict(self) -> dict[str, Any]:
+        """The operation as plain JSON data."""
+        return {
+            "edits": [edit.as_dict() for edit in self.edits],
+            "comparison": None if self.comparison is None else self.comparison.as_dict(),
+            "notes": list(self.notes),
+        }
+
+    def tables(self) -> list[Table]:
+        """Edits, layers left alone, and the comparison."""
+        compared = [] if self.comparison is None else self.comparison.tables()
+        return tables(self.edits, self.notes) + compared
+
+    def __rich__(self) -> RenderableType:
+        """All tables, for a terminal."""
+        from rich.console import Group
+
+        return Group(*self.tables())
+
+
+def operate(
+    model: doors.Model,
+    verb: str,
+    work: Pass,
+    how: How,
+    *,
+    exact: bool,
+    arguments: Mapping[str, Any] | None = None,
+    learns: bool = False,
+) -> Operation:
+    """Let a pass work on a copy of the model, compare what comes out, and write a line of history.
+
+    verb, arguments: for the history; no paths in them. exact: the answers must hold to EXACT, or to within
+    the model's own noise; otherwise only a given tolerance is a gate. learns: the pass needs samples; a
+    quarter of them is held out for the comparison. Raises ToleranceExceeded, and what pass and models raise.
+    """
+    from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+    from modelsurgeon.onnx import history
+
+    original = doors.graph(model, shapes=how.get("shapes"))
+    compares = how.get("compare", True)
+    feeds, notes = _feeds(original, how) if learns or compares else (None, ["not compared"])
+    learned, judged = split(feeds) if learns and feeds is not None else (None, feeds)
+    subject = _on_the_table(original, how, learned)
+    edits = work(subject)
+    if any(edit.skipped is None for edit in edits):
+        RemoveUnusedNodesPass()(subject.model)
+    comparison = None
+    if compares and judged is not None:
+        comparison = _compared(original, subject.model, judged, how, notes)
+        _gate(verb, comparison, exact=exact, tolerance=how.get("tolerance"))
+    history.add(
+        subject.model,
+        history.Record(
+            verb=verb,
+            arguments=_told(how) | dict(arguments or {}),
+            input_sha256=history.digest(_source(model, original)),
+            verdict=comparison.verdict if comparison else history.NOT_COMPARED,
+        ),
+    )
+    told = [] if comparison else ["not compared"]
+    return Operation(verb=verb, model=subject.model, edits=edits, comparison=comparison, notes=told)
+
+
+def _on_the_table(original: ir.Model, how: How, batches: Batches | None) -> Subject:
+    from modelsurgeon.onnx.passes.subject import Subject
+    from modelsurgeon.onnx.sites import editable
+
+    subject = Subject(
+        model=editable(original),
+        only=how.get("only", ()),
+        skip=how.get("skip", ()),
+        given=how.get("shapes"),
+        dims=how.get("dims"),
+        batches=batches,
+        provider=how.get("provider", "cpu"),
+    )
+    subject.check_globs()
+    return subject
+
+
+def _feeds(model: ir.Model, how: How) -> tuple[Batches, list[str]]:
+    shapes, dims = how.get("shapes"), how.get("dims")
+    return doors.feeds(model, how.get("data"), seed=how.get("seed", 0), shapes=shapes, dims=dims)
+
+
+def _compared(
+    original: ir.Model, edited: ir.Model, feeds: Batches, how: How, notes: Sequence[str]
+) -> Comparison:
+    """The edited model held against the original, both as written: with onnxruntime's optimizations off.
+
+    Where one was cut out of the other, its inputs and outputs are tensors inside the other.
+    """
+    from modelsurgeon.onnx.run import inputs, runner
+
+    provider = how.get("provider", "cpu")
+    given = {each.name for each in inputs(original)}
+    entries = [each.name for each in inputs(edited) if each.name not in given]
+    asked = [str(value.name) for value in edited.graph.outputs]
+
+    def answers(*, optimize: bool) -> Run:
+        run = runner(original, outputs=asked, provider=provider, optimize=optimize)
+        return lambda feed: {name: value for name, value in run(feed).items() if name in asked}
+
+    if entries:
+        enter = runner(original, outputs=entries, provider=provider, optimize=False)
+        unfed = feeds
+        feeds = replace(unfed, make=lambda: ({**feed, **enter(feed)} for feed in unfed))
+    return compare_runs(
+        answers(optimize=False),
+        runner(edited, provider=provider, optimize=False),
+        feeds,
+        rerun_a=answers(optimize=True),
+        tolerance=how.get("tolerance"),
+        providers=(provider, provider),
+        notes=notes,
+    )
+
+
+def _gate(verb: str, comparison: Comparison, *, exact: bool, tolerance: float | None) -> None:
+    if comparison.verdict == "different" and (exact or tolerance is not None):
+        raise ToleranceExceeded(
+            f"{verb} changed the answers: relative L2 at the outputs is {comparison.worst:.3g}, at most "
+            f"{comparison.tolerance:g} was allowed: leave layers out (--skip), or allow more (--tolerance)"
+        )
+
+
+def _source(model: doors.Model, original: ir.Model) -> str | Path | ir.Model:
+    """What the digest in the history is of: the file, or the graph where there is none."""
+    return model if isinstance(model, str | Path) and not doors.is_source(model) else original
+
+
+def _told(how: How) -> dict[str, Any]:
+    """The shared arguments that a history tells: what was chosen, never where it lies."""
+    chosen = {"only": list(how.get("only", ())), "skip": list(how.get("skip", ()))}
+    return {key: globs for key, globs in chosen.items() if globs}

@@ -1,0 +1,69 @@
+"""The surgery verbs as a library has them; every one takes what `operate.How` names besides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Unpack
+
+from modelsurgeon import doors
+from modelsurgeon.operate import How, Operation, operate
+from modelsurgeon.table import Column, Table
+
+if TYPE_CHECKING:
+    from modelsurgeon.onnx.history import Record
+
+
+def extract(
+    model: doors.Model, outputs: Sequence[str], inputs: Sequence[str] = (), **how: Unpack[How]
+) -> Operation:
+    """Keep what leads to these tensors, from these on: auxiliary branches, losses and dropout go.
+
+    outputs, inputs: names of tensors in the main graph; all the model's inputs where none are named.
+    Raises BadPlan for names that don't fit, ToleranceExceeded where an output isn't what it was.
+    """
+    from modelsurgeon.onnx.passes.extract import extract as work
+
+    arguments = {"outputs": list(outputs)} | ({"inputs": list(inputs)} if inputs else {})
+    return operate(
+        model,
+        "extract",
+        lambda subject: work(subject, outputs, inputs),
+        how,
+        exact=True,
+        arguments=arguments,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """What was done to a model, oldest first."""
+
+    records: Sequence[Record]
+
+    def as_dict(self) -> list[dict[str, Any]]:
+        """The lines as plain JSON data."""
+        return [asdict(record) for record in self.records]
+
+    def tables(self) -> list[Table]:
+        """A row per operation."""
+        columns = [
+            Column(key="verb", title="verb"),
+            Column(key="arguments", title="arguments", kind="prose"),
+            Column(key="version", title="version"),
+            Column(key="input_sha256", title="SHA-256 of its input"),
+            Column(key="verdict", title="verdict"),
+        ]
+        rows = [line | {"arguments": _told(line["arguments"])} for line in self.as_dict()]
+        return [Table(title="History", columns=columns, rows=rows, notes=[] if rows else ["none"])]
+
+
+def history(model: doors.Model) -> History:
+    """The line that every verb left in the model, oldest first."""
+    from modelsurgeon.onnx.history import records
+
+    return History(records=records(doors.graph(model)))
+
+
+def _told(arguments: dict[str, Any]) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in arguments.items())
