@@ -1,0 +1,78 @@
+"""The rules over a model: all of them as a report for `check`, the bottlenecks among them for `info`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import onnx_ir as ir
+
+from modelsurgeon.findings import Report
+from modelsurgeon.onnx.frame import frame
+from modelsurgeon.onnx.lint import BALANCE, RULES, Net, chosen, findings, hits
+from modelsurgeon.onnx.measured import Measured
+from modelsurgeon.onnx.shapes import Dims
+from modelsurgeon.rows import Bottleneck
+
+FEW = 3  # bottlenecks of one rule; more would hide those of others
+
+
+def check(
+    model: ir.Model,
+    *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    dims: Dims | None = None,
+    select: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    weights: bool = False,
+    balance: float = BALANCE,
+) -> Report:
+    """What the rules find in a model, the gravest first.
+
+    shapes: input name -> sizes. dims: symbol -> size. select, ignore: ids of rules; without `select` all are
+    asked, those that read weights only where `weights` says so. balance: FLOPs for each byte of the machine.
+    Raises ValueError for a rule that there isn't, UnknownShape for bindings that don't fit the model.
+    """
+    rules = chosen(select, ignore, weights=weights)
+    measured = Measured.of(model, shapes, dims)
+    net = _net(measured, balance)
+    return Report(
+        model=frame(model, measured.opened),
+        findings=findings(net, rules),
+        rules=rules,
+        roofline=net.roofline,
+        notes=[*_assumed(measured), *measured.notes],
+    )
+
+
+def bottlenecks(measured: Measured) -> list[Bottleneck]:
+    """What those rules find that are bottlenecks, of each the worst few."""
+    net = _net(measured)
+    return [
+        Bottleneck(layer=hit.layer, rule=rule.id, message=hit.message)
+        for rule in RULES.values()
+        if rule.bottleneck
+        for hit in hits(net, rule)[:FEW]
+    ]
+
+
+def _net(measured: Measured, balance: float = BALANCE) -> Net:
+    return Net(
+        model=measured.whole,
+        visits=measured.visits,
+        rows=measured.rows,
+        fixed=measured.held.fixed,
+        balance=balance,
+        opened=_shapes(measured.opened) if measured.defaults else {},
+    )
+
+
+def _shapes(model: ir.Model) -> dict[str, ir.Shape | None]:
+    """By name, of all that the model is given or computes."""
+    computed = (value for node in model.graph.all_nodes() for value in node.outputs)
+    return {str(value.name): value.shape for value in (*model.graph.inputs, *computed)}
+
+
+def _assumed(measured: Measured) -> list[str]:
+    """Findings hold at the sizes they were made at."""
+    given = ", ".join(f"{name} = {size}" for name, size in measured.defaults.items())
+    return [f"judged at {given}"] if given else []

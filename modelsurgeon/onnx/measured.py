@@ -1,0 +1,70 @@
+"""A bound model with what was told of its nodes: what `info` shows and `check` judges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from modelsurgeon.onnx.memory import Memory
+from modelsurgeon.onnx.names import layer_names
+from modelsurgeon.onnx.rows import Held, rows
+from modelsurgeon.onnx.shapes import UNKNOWN, Dims, bound, default_dims, sizes
+from modelsurgeon.onnx.visits import Visit, Walk
+from modelsurgeon.rows import LayerRow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A model bound as far as the user did (`opened`), and all the way at stated defaults (`whole`).
+
+    visits, rows: of every node of `whole`, in the same order. defaults: sizes of what the user left open.
+    """
+
+    opened: ir.Model
+    whole: ir.Model
+    defaults: Mapping[str, int]
+    walk: Walk
+    visits: Sequence[Visit]
+    held: Held
+    rows: Sequence[LayerRow]
+
+    @classmethod
+    def of(cls, model: ir.Model, shapes: Mapping[str, Sequence[int]] | None, dims: Dims | None) -> Measured:
+        """Bind, infer shapes and count. Raises UnknownShape for bindings that don't fit the model."""
+        opened = bound(model, shapes, dims)
+        defaults = default_dims(opened)
+        whole = bound(model, shapes, {**(dims or {}), **defaults}) if defaults else opened
+        walk = Walk(names=layer_names(whole), shape_of=sizes, functions=whole.functions)
+        visits = walk.visits(whole.graph)
+        held = Held.of(whole)
+        return cls(
+            opened=opened,
+            whole=whole,
+            defaults=defaults,
+            walk=walk,
+            visits=visits,
+            held=held,
+            rows=rows(walk, visits, held),
+        )
+
+    @property
+    def notes(self) -> list[str]:
+        """What had to be assumed, and what isn't known."""
+        return [*self.walk.notes, *_unknown_memory(self.held.memory), *_misfit(self.visits, self.defaults)]
+
+
+def _unknown_memory(found: Memory) -> list[str]:
+    if not found.unknown:
+        return []
+    first = ", ".join(found.unknown[:3])
+    return [f"activations leave out {len(found.unknown)} values of unknown size ({first})"]
+
+
+def _misfit(visits: Sequence[Visit], defaults: Dims) -> list[str]:
+    """Whether a default size is one that the model can't have been made for."""
+    failed = [visit.node.meta[UNKNOWN] for visit in visits if visit.runs and UNKNOWN in visit.node.meta]
+    if not failed or not defaults:
+        return []
+    return [f"the default sizes don't fit this model ({failed[0]}): bind {', '.join(defaults)}"]

@@ -1,0 +1,108 @@
+"""Feature maps along the depth: each rule finds its net, and keeps quiet on its twin."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+import pytest
+
+from tests import zoo
+from tests.onnx.lint.nets import chain, found, one
+
+
+def test_channels_through_a_needle() -> None:
+    [entry] = found(chain(16, 64, 4, 32), "narrow")
+    assert entry.layer == "c2"
+    assert entry.message == "squeezes 64 channels into 4 on the way to 32"
+    assert not found(chain(16, 64, 16, 64), "narrow")
+
+
+def test_a_factor_is_meant_to_be_narrow() -> None:
+    built = zoo.model(
+        """
+        g (float[1, 64, 8, 8] x) => (float y) {
+            a = Conv (x, w1) b = Relu (a) f = Conv (b, w2) y = Conv (f, w3)
+        }
+        """,
+        w1=zoo.ones(64, 64, 1, 1), w2=zoo.ones(4, 64, 3, 3), w3=zoo.ones(64, 4, 1, 1),
+    )  # fmt: skip
+    assert not found(built, "narrow")
+
+
+def enlarged(first: str, second: str) -> ir.Model:
+    """A Resize by 2 and two convolutions, in one order or the other."""
+    return zoo.model(
+        f"""
+        g (float[1, 8, 16, 16] x) => (float y) {{
+            s = Constant <value = float[4] {{1, 1, 2, 2}}> ()
+            a = Conv <pads = [1, 1, 1, 1]> (x, w)
+            {first}
+            {second}
+        }}
+        """,
+        w=zoo.ones(8, 8, 3, 3),
+    )
+
+
+def test_work_on_a_map_that_has_just_grown() -> None:
+    convolve = "Conv <pads = [1, 1, 1, 1]>"
+    [entry] = found(enlarged("u = Resize (a, , s)", f"y = {convolve} (u, w)"), "grown-map")
+    assert entry.layer == "y"
+    assert entry.message == "works on a map 4 times as large as that of 'a' before it"
+    assert not found(enlarged(f"u = {convolve} (a, w)", "y = Resize (u, , s)"), "grown-map")
+
+
+def strided(strides: list[int], size: int = 128) -> ir.Model:
+    """Convolutions of one width, each with its stride."""
+    nodes = [
+        f"c{i + 1} = Conv <pads = [1, 1, 1, 1], strides = [{s}, {s}]> (c{i}, w)"
+        for i, s in enumerate(strides)
+    ]
+    text = f"g (float[1, 8, {size}, {size}] c0) => (float c{len(strides)}) {{ {' '.join(nodes)} }}"
+    return zoo.model(text, w=zoo.ones(8, 8, 3, 3))
+
+
+def test_a_map_that_is_small_before_the_net_is_deep() -> None:
+    [entry] = found(strided([2, 2, 2, 2, 2, 1, 1, 1]), "early-collapse")
+    assert entry.layer == "c5"
+    assert entry.message == "from here on 4 of 8 convolutions work on a map of 4×4 or less"
+
+
+@pytest.mark.parametrize("strides", [[1, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1, 1], [2, 2, 1, 1, 1, 1], [2, 2, 2]])
+def test_a_map_may_shrink_step_by_step(strides: list[int]) -> None:
+    assert not found(strided(strides), "early-collapse")
+
+
+@pytest.mark.parametrize(("kernel", "count"), [(4, 1), (2, 0)])
+def test_one_step_may_not_leave_nothing(kernel: int, count: int) -> None:
+    sides = f"{kernel}, {kernel}"
+    built = one(
+        f"p = MaxPool <kernel_shape = [{sides}], strides = [{sides}]> (x) y = Conv (p, w)",
+        "1, 8, 32, 32",
+        w=zoo.ones(8, 8, 3, 3),
+    )
+    entries = found(built, "early-collapse")
+    assert len(entries) == count
+    assert all(
+        entry.message == "1×8×32×32 into 1×8×8×8: one step leaves one value of 16" for entry in entries
+    )
+
+
+def test_patches_keep_their_values() -> None:
+    built = one(
+        "p = Conv <strides = [16, 16]> (x, w) y = Conv (p, v)",
+        "1, 3, 64, 64",
+        w=zoo.ones(768, 3, 16, 16),
+        v=zoo.ones(8, 768, 3, 3),
+    )
+    assert not found(built, "early-collapse")
+
+
+@pytest.mark.parametrize(("shape", "count"), [("1, 8, 1, 1", 1), ("1, 8, 7, 7", 0), ("1, 8, H, W", 0)])
+def test_a_global_pooling_needs_a_map(shape: str, count: int) -> None:
+    assert len(found(one("y = GlobalAveragePool (x)", shape), "nothing-to-pool")) == count
+
+
+@pytest.mark.parametrize(("kernel", "count"), [(1, 1), (2, 0)])
+def test_a_pooling_needs_a_kernel(kernel: int, count: int) -> None:
+    built = one(f"y = MaxPool <kernel_shape = [{kernel}, {kernel}]> (x)", "1, 8, 8, 8")
+    assert len(found(built, "nothing-to-pool")) == count

@@ -1,0 +1,76 @@
+"""What is there twice or for nothing: each rule finds its net, and keeps quiet on its twin."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests import zoo
+from tests.onnx.lint.nets import found, one
+
+DRAW = np.random.default_rng(0)
+
+
+def test_a_branch_that_leads_nowhere() -> None:
+    body = "a = MatMul (x, w) b = Relu (a) c = Abs (b) y = Neg (x)"
+    [entry] = found(one(body, "2, 4", w=zoo.ones(4, 4)), "dead-node")
+    assert entry.layer == "c"
+    assert entry.message.startswith("nothing uses its result, nor that of 2 nodes before it: 80 FLOPs")
+    assert entry.evidence == {"nodes": 3, "flops": 2 * 32 + 16}
+
+
+def test_what_an_output_needs_is_alive() -> None:
+    assert not found(one("a = Relu (x) y = Neg (a)", "2, 4"), "dead-node")
+    assert not found(zoo.branches(), "dead-node")
+    assert not found(zoo.loop(), "dead-node")
+
+
+def test_a_dead_node_in_a_loop() -> None:
+    [entry] = found(zoo.loop(body="z = MatMul (s, w) q = Neg (z)"), "dead-node")
+    assert entry.layer == "q"
+
+
+def test_the_same_twice() -> None:
+    body = "a = MatMul (x, w) b = MatMul (x, w) y = Add (a, b)"
+    [entry] = found(one(body, "2, 4", w=zoo.ones(4, 4)), "duplicate-node")
+    assert (entry.layer, entry.evidence["first"]) == ("b", "a")
+    assert entry.message == "computes what 'a' has computed: 64 FLOPs and 32 B twice"
+
+
+def test_the_same_twice_behind_the_same_twice() -> None:
+    body = "a = Relu (x) b = Relu (x) c = Neg (a) d = Neg (b) y = Add (c, d)"
+    assert {entry.layer for entry in found(one(body, "2, 4"), "duplicate-node")} == {"b", "d"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "a = MatMul (x, w) b = MatMul (x, v) y = Add (a, b)",  # another weight
+        "a = Softmax <axis = 0> (x) b = Softmax <axis = 1> (x) y = Add (a, b)",
+        "a = RandomNormalLike (x) b = RandomNormalLike (x) y = Add (a, b)",
+        "a = Relu (x) b = Neg (x) y = Add (a, b)",
+    ],
+)
+def test_alike_is_not_the_same(body: str) -> None:
+    assert not found(one(body, "4, 4", w=zoo.ones(4, 4), v=2 * zoo.ones(4, 4)), "duplicate-node")
+
+
+def test_shapes_that_exporters_repeat_cost_nothing() -> None:
+    body = "s = Shape (x) t = Shape (x) a = Reshape (x, s) b = Reshape (a, t) y = Relu (b)"
+    assert not found(one(body, "64, 64, 64"), "duplicate-node")
+
+
+def test_weights_that_nothing_uses() -> None:
+    weights = {"w": zoo.ones(4, 4), "v": zoo.ones(64, 64), "u": zoo.ones(3)}
+    [entry] = found(one("y = MatMul (x, w)", "2, 4", **weights), "dead-weight")
+    assert entry.message == "'v' and 1 others are used by no node: 16.4 kB for nothing"
+    assert not found(one("y = MatMul (x, w)", "2, 4", w=zoo.ones(4, 4)), "dead-weight")
+
+
+def test_the_same_weight_twice() -> None:
+    twin = DRAW.normal(size=(32, 32)).astype(np.float32)
+    body = "a = MatMul (x, w) y = MatMul (a, v)"
+    [entry] = found(one(body, "2, 32", w=twin, v=twin.copy()), "duplicate-weight")
+    assert (entry.layer, entry.evidence) == ("v", {"first": "w", "bytes": 4096})
+    assert not found(one(body, "2, 32", w=twin, v=-twin), "duplicate-weight")
+    assert not found(one(body, "2, 32", w=zoo.ones(32, 32), v=zoo.ones(32, 32)), "duplicate-weight")

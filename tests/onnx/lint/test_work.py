@@ -1,0 +1,119 @@
+"""Where operations, params and traffic go: each rule finds its net, and keeps quiet on its twin."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+import pytest
+
+from tests import zoo
+from tests.onnx.lint.nets import chain, found
+
+
+def test_one_layer_does_most_of_the_work() -> None:
+    [entry] = found(chain(4, 4, 4, 32, 32, 4, 4), "dominates-macs")
+    assert entry.layer == "c4"
+    assert entry.message.startswith("77.1 % of all MACs (9.44 M)")
+    assert entry.evidence["macs"] == 32 * 32 * 9 * 32 * 32
+    assert not found(chain(16, 16, 16, 16, 16, 16), "dominates-macs")
+
+
+def test_what_compress_has_no_form_for_is_not_sent_there() -> None:
+    built = zoo.model(
+        """
+        g (float[5, 1, 8] x) => (float y) {
+            a, h, c = LSTM <hidden_size = 64> (x, w, r)
+            s = Squeeze (a)
+            b = MatMul (s, v) d = MatMul (b, u) e = MatMul (d, u) f = MatMul (e, u) y = MatMul (f, u)
+        }
+        """,
+        w=zoo.ones(1, 256, 8), r=zoo.ones(1, 256, 64), v=zoo.ones(64, 8), u=zoo.ones(8, 8),
+    )  # fmt: skip
+    [entry] = found(built, "dominates-macs")
+    assert "compress" not in entry.advice
+
+
+def pyramid(features: int) -> ir.Model:
+    """Three convolutions and a fully connected layer behind a flattened map, or behind a pooled one."""
+    pool = "p = GlobalAveragePool (c)" if features == 8 else "p = Relu (c)"
+    return zoo.model(
+        f"""
+        g (float[1, 3, 32, 32] x) => (float y) {{
+            a = Conv (x, w1) b = Conv (a, w2) c = Conv (b, w3) {pool} f = Flatten (p) y = Gemm (f, w4)
+        }}
+        """,
+        w1=zoo.ones(8, 3, 3, 3),
+        w2=zoo.ones(8, 8, 3, 3),
+        w3=zoo.ones(8, 8, 3, 3),
+        w4=zoo.ones(features, 10),
+    )
+
+
+def test_a_dense_layer_holds_most_params() -> None:
+    [entry] = found(pyramid(8 * 26 * 26), "dominates-params")
+    assert entry.layer == "y"
+    assert "97.5 % of all params" in entry.message
+    even = 5408 * 10 // 5418
+    assert entry.evidence["break_even_rank"] == even
+    assert f"--only y --method svd --rank {even // 2}" in entry.advice
+    assert not found(pyramid(8), "dominates-params")
+
+
+def test_below_the_break_even_rank_two_factors_are_smaller() -> None:
+    [entry] = found(pyramid(8 * 26 * 26), "dominates-params")
+    rank = entry.evidence["break_even_rank"]
+    assert rank * (5408 + 10) <= 5408 * 10 < (rank + 1) * (5408 + 10)
+
+
+def test_reading_weights_takes_the_time() -> None:
+    [bound] = found(pyramid(8 * 26 * 26), "memory-bound")
+    assert bound.layer == "y"
+    assert bound.message.startswith("0.45 FLOPs a byte: reading 216 kB of weights")
+    assert not found(pyramid(8), "memory-bound")
+
+
+def test_the_balance_of_the_machine_decides() -> None:
+    assert not found(pyramid(8 * 26 * 26), "memory-bound", balance=0.4)
+
+
+def test_neighbours_that_are_far_apart() -> None:
+    [entry] = found(chain(1, 1, 128, 128), "uneven")
+    assert entry.layer == "c3"
+    assert entry.message == "does 128 times the MACs of 'c2' before it"
+    assert not found(chain(64, 64, 128, 128), "uneven")
+
+
+def test_a_depthwise_layer_is_meant_to_be_cheap() -> None:
+    built = zoo.model(
+        """
+        g (float[1, 256, 32, 32] x) => (float y) {
+            d = Conv <group = 256, pads = [1, 1, 1, 1]> (x, w1)
+            y = Conv <pads = [1, 1, 1, 1]> (d, w2)
+        }
+        """,
+        w1=zoo.ones(256, 1, 3, 3),
+        w2=zoo.ones(256, 256, 3, 3),
+    )
+    assert not found(built, "uneven")
+
+
+def test_a_branch_is_no_neighbour() -> None:
+    built = zoo.model(
+        """
+        g (float[1, 256, 16, 16] x) => (float y, float z) {
+            a = Conv (x, w1) y = Conv (a, w2) z = Conv (a, w3)
+        }
+        """,
+        w1=zoo.ones(128, 256, 3, 3),
+        w2=zoo.ones(1, 128, 1, 1),
+        w3=zoo.ones(128, 128, 1, 1),
+    )
+    assert not found(built, "uneven")
+
+
+@pytest.mark.parametrize(("width", "count"), [(128, 1), (4, 0)])
+def test_one_map_takes_the_memory(width: int, count: int) -> None:
+    widths = [4] * 13
+    widths[6] = width
+    entries = found(chain(*widths), "dominates-activations")
+    assert len(entries) == count
+    assert all("1×128×32×32" in entry.message for entry in entries)

@@ -1,0 +1,113 @@
+"""The rules over whole models: which are asked, in what order they tell, and that no net is too odd."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import onnx_ir as ir
+import pytest
+
+from modelsurgeon.errors import UnknownShape
+from modelsurgeon.findings import SEVERITIES
+from modelsurgeon.onnx.analysis import analyze
+from modelsurgeon.onnx.check import FEW, check
+from modelsurgeon.onnx.lint import RULES
+from tests import zoo
+from tests.onnx.lint.nets import chain, one
+from tests.truth import LIGHT
+
+MODELS = os.environ.get("MODELSURGEON_MODELS")
+CASES = sorted(Path(MODELS).rglob("*.onnx")) if MODELS else []
+
+TANGLED = "d = Conv (x, w) t = Constant <value = bool {1}> () r = Constant <value = float {0.5}> () " \
+    "y = Dropout (d, r, t) z = Neg (y)"  # fmt: skip
+
+
+def tangled() -> ir.Model:
+    """An error, warnings and notes in one."""
+    return one(TANGLED, "1, 4, 2, 2", w=zoo.ones(4, 4, 1, 1))
+
+
+def test_the_gravest_comes_first() -> None:
+    findings = check(chain(16, 64, 4, 32, 32, 2, 64, kernel=1)).findings
+    order = [SEVERITIES.index(finding.severity) for finding in findings]
+    assert order == sorted(order)
+    squeezed = [entry.evidence["channels"] for entry in findings if entry.rule == "narrow"]
+    assert squeezed == [2, 4]
+
+
+def test_rules_are_selected_and_ignored() -> None:
+    model = tangled()
+    assert {finding.rule for finding in check(model).findings} >= {"dropout-active", "dead-node"}
+    assert [rule.id for rule in check(model, select=["dead-node"]).rules] == ["dead-node"]
+    assert "dead-node" not in {finding.rule for finding in check(model, ignore=["dead-node"]).findings}
+    assert not check(model, select=["dead-node"], ignore=["dead-node"]).rules
+
+
+@pytest.mark.parametrize("option", ["select", "ignore"])
+def test_a_rule_that_there_is_not(option: str) -> None:
+    with pytest.raises(ValueError, match="there is no rule 'dead-nodes'; did you mean dead-node"):
+        check(tangled(), **{option: ["dead-nodes"]})
+
+
+def test_sizes_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(UnknownShape, match="no input has a dimension 'K'"):
+        check(tangled(), dims={"K": 1})
+
+
+def test_open_sizes_are_told() -> None:
+    assert "judged at N = 1, H = 224, W = 224" in check(zoo.classifier()).notes
+    bound = check(zoo.classifier(), shapes={"x": (1, 3, 64, 64)})
+    assert not any("judged" in note for note in bound.notes)
+
+
+@pytest.mark.parametrize("balance", [1.0, 1000.0])
+def test_the_share_of_time_that_waits_grows_with_the_balance(balance: float) -> None:
+    share = check(chain(16, 16, 16), balance=balance).roofline.memory_bound_share
+    assert (share == 1.0) is (balance == 1000.0)
+    assert 0 < share <= 1
+
+
+def test_info_tells_the_bottlenecks_of_each_rule_the_worst_few() -> None:
+    built = chain(*[64, 4] * 6, 64)
+    told = [entry for entry in analyze(built).bottlenecks if entry.rule == "narrow"]
+    assert len(told) == FEW < len(check(built, select=["narrow"]).findings)
+    assert all(RULES[entry.rule].bottleneck for entry in analyze(built).bottlenecks)
+
+
+def test_a_model_without_layers_has_none() -> None:
+    assert not check(one("y = Relu (x)", "2")).findings
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_every_rule_says_what_it_looks_for_and_what_to_do(rule: object) -> None:
+    assert all(str(text).strip() for text in vars(rule).values())
+
+
+# What stands in these nets and is no false alarm: poolings that drop a row, and heads that hold the weights.
+EXPECTED = {
+    "bvlc_alexnet": {"drops-edge", "dominates-params", "memory-bound", "dropout-left"},
+    "densenet121": {"bn-not-folded"},
+    "inception_v1": {"dropout-left"},
+    "inception_v2": {"bn-not-folded"},
+    "resnet50": {"bn-not-folded"},
+    "shufflenet": {"bn-not-folded", "dominates-params"},
+    "squeezenet": {"dropout-left"},
+    "vgg19": {"dominates-params", "memory-bound", "dropout-left"},
+    "zfnet512": {"drops-edge", "dominates-params", "memory-bound"},
+}
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_classic_nets_raise_no_false_alarm(name: str) -> None:
+    assert {finding.rule for finding in check(ir.load(zoo.light(name))).findings} == EXPECTED[name]
+
+
+@pytest.mark.models
+@pytest.mark.skipif(not CASES, reason="MODELSURGEON_MODELS names no folder with models")
+def test_no_rule_fails_on_any_model() -> None:
+    for path in CASES:
+        report = check(ir.load(path), weights=path.stat().st_size < 1e6)
+        assert all(finding.message and finding.advice for finding in report.findings), path
+        assert all(table.text(80) for table in report.brief(FEW).tables()), path
