@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from modelsurgeon.version import __version__
 
 if TYPE_CHECKING:
+    from modelsurgeon import bn as bn
     from modelsurgeon import factorize as factorize
     from modelsurgeon.compress import compress as compress
     from modelsurgeon.doors import compare as compare
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from modelsurgeon.verbs import history as history
 
 _HOMES = {
+    "bn": None,
     "compare": "doors",
     "compress": "compress",
     "conv_matrix": "unfold",

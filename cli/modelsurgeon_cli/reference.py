@@ -22,12 +22,19 @@ def reference() -> str:
 
 
 def contexts() -> Iterator[click.Context]:
-    """The program, then every verb."""
+    """The program, then every verb; one that is a group is followed by its own."""
     top = click.Context(surgeon, info_name="modelsurgeon", terminal_width=WIDTH, **surgeon.context_settings)
     yield top
-    for name in surgeon.list_commands(top):
-        if command := surgeon.get_command(top, name):
-            yield click.Context(command, info_name=name, parent=top, terminal_width=WIDTH)
+    yield from _below(top, surgeon)
+
+
+def _below(parent: click.Context, group: click.Group) -> Iterator[click.Context]:
+    for name in group.list_commands(parent):
+        if command := group.get_command(parent, name):
+            ctx = click.Context(command, info_name=name, parent=parent, terminal_width=WIDTH)
+            yield ctx
+            if isinstance(command, click.Group):
+                yield from _below(ctx, command)
 
 
 def _help(ctx: click.Context) -> str:

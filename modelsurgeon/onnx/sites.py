@@ -144,8 +144,8 @@ def _replaceable(model: ir.Model, group: Sequence[ir.Node], fixed: dict[str, Siz
         _check_place(model, node)
     weight = root(group[0].inputs[weight_place(group[0])])
     if weight is None:
-        raise UnsupportedLayer(_why_not_constant(group[0]))
-    _check_uses(weight, set(group))
+        raise UnsupportedLayer(why_not_constant(group[0]))
+    check_uses(weight, set(group))
     layers = [operators.read(n, fixed.get(_name(_data(n)))) for n in group]
     _check_type(layers[0])
     if len({_use(node, layer) for node, layer in zip(group, layers, strict=True)}) > 1:
@@ -158,7 +158,8 @@ def _check_place(model: ir.Model, node: ir.Node) -> None:
         raise UnsupportedLayer("it stands in a subgraph or function, not in the main graph")
 
 
-def _why_not_constant(node: ir.Node) -> str:
+def why_not_constant(node: ir.Node) -> str:
+    """The reason why the weight of a linear node is no stored constant."""
     weight = node.inputs[weight_place(node)]
     producer = None if weight is None else weight.producer()
     if producer is not None and producer.op_type == "DequantizeLinear":
@@ -168,8 +169,8 @@ def _why_not_constant(node: ir.Node) -> str:
     return "its weight is computed at run time"
 
 
-def _check_uses(weight: ir.Value, nodes: set[ir.Node]) -> None:
-    """The weight serves these nodes alone, be it through Identity, Transpose or Cast."""
+def check_uses(weight: ir.Value, nodes: set[ir.Node]) -> None:
+    """Raise UnsupportedLayer unless the weight serves these nodes alone, be it through Identity or Cast."""
     forms = [weight]
     for form in forms:
         if form.is_graph_output():

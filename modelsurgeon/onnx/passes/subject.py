@@ -70,6 +70,11 @@ class Subject:
             return tuple(int(n) for n in value.const_value.shape.numpy())
         return None if value is None else shapes.sizes(self.inferred(value))
 
+    def ndim(self, value: ir.Value | None) -> int | None:
+        """Number of axes of a value; known more often than its size."""
+        shape = None if value is None else self.inferred(value).shape
+        return None if shape is None else shape.rank()
+
     def left_out(self, layer: str) -> str | None:
         """The reason why the user wants this layer left alone, or None."""
         if self.only and not any(fnmatchcase(layer, glob) for glob in self.only):
@@ -83,6 +88,10 @@ class Subject:
         for glob in (*self.only, *self.skip):
             if not any(fnmatchcase(name, glob) for name in self.names.values()):
                 raise BadPlan(f"no layer is called {glob!r}; `info` prints the names")
+
+    def free(self, wish: str) -> str:
+        """A name that nothing has, taken from now on."""
+        return rewrite.free(wish, self.taken)
 
     def store(self, wish: str, array: Array) -> ir.Value:
         """A new weight of the main graph under a free name."""
