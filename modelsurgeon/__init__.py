@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from modelsurgeon.unfold import conv_matrix as conv_matrix
     from modelsurgeon.unfold import im2col as im2col
     from modelsurgeon.verbs import extract as extract
+    from modelsurgeon.verbs import fc2conv as fc2conv
     from modelsurgeon.verbs import history as history
 
 _HOMES = {
@@ -46,6 +47,7 @@ _HOMES = {
     "conv_matrix": "unfold",
     "extract": "verbs",
     "factorize": None,
+    "fc2conv": "verbs",
     "history": "verbs",
     "im2col": "unfold",
     "info": "doors",

@@ -80,12 +80,14 @@ def operate(
     exact: bool,
     arguments: Mapping[str, Any] | None = None,
     learns: bool = False,
+    vectors: bool = False,
 ) -> Operation:
     """Let a pass work on a copy of the model, compare what comes out, and write a line of history.
 
     verb, arguments: for the history; no paths in them. exact: the answers must hold to EXACT, or to within
     the model's own noise; otherwise only a given tolerance is a gate. learns: the pass needs samples; a
-    quarter of them is held out for the comparison. Raises ToleranceExceeded, and what pass and models raise.
+    quarter of them is held out for the comparison. vectors: outputs that have become maps of one position are
+    compared as the vectors they were. Raises ToleranceExceeded, and what pass and models raise.
     """
     from onnx_ir.passes.common import RemoveUnusedNodesPass
 
@@ -101,7 +103,7 @@ def operate(
         RemoveUnusedNodesPass()(subject.model)
     comparison = None
     if compares and judged is not None:
-        comparison = _compared(original, subject.model, judged, how, notes)
+        comparison = _compared(original, subject.model, judged, how, notes, vectors=vectors)
         _gate(verb, comparison, exact=exact, tolerance=how.get("tolerance"))
     history.add(
         subject.model,
@@ -139,7 +141,13 @@ def _feeds(model: ir.Model, how: How) -> tuple[Batches, list[str]]:
 
 
 def _compared(
-    original: ir.Model, edited: ir.Model, feeds: Batches, how: How, notes: Sequence[str]
+    original: ir.Model,
+    edited: ir.Model,
+    feeds: Batches,
+    how: How,
+    notes: Sequence[str],
+    *,
+    vectors: bool = False,
 ) -> Comparison:
     """The edited model held against the original, both as written: with onnxruntime's optimizations off.
 
@@ -160,15 +168,27 @@ def _compared(
         enter = runner(original, outputs=entries, provider=provider, optimize=False)
         unfed = feeds
         feeds = replace(unfed, make=lambda: ({**feed, **enter(feed)} for feed in unfed))
+    theirs = runner(edited, provider=provider, optimize=False)
     return compare_runs(
         answers(optimize=False),
-        runner(edited, provider=provider, optimize=False),
+        _as_vectors(theirs, original) if vectors else theirs,
         feeds,
         rerun_a=answers(optimize=True),
         tolerance=how.get("tolerance"),
         providers=(provider, provider),
         notes=notes,
     )
+
+
+def _as_vectors(run: Run, original: ir.Model) -> Run:
+    """Outputs (N, C, 1, 1) as (N, C), where the original gives vectors."""
+    flat = {value.name for value in original.graph.outputs if value.shape is None or value.shape.rank() == 2}
+
+    def vector(name: str, value: Any) -> Any:  # noqa: ANN401 - an array, or what a sequence holds
+        point = name in flat and getattr(value, "ndim", 0) > 2 and set(value.shape[2:]) == {1}
+        return value.reshape(value.shape[:2]) if point else value
+
+    return lambda feed: {name: vector(name, value) for name, value in run(feed).items()}
 
 
 def _gate(verb: str, comparison: Comparison, *, exact: bool, tolerance: float | None) -> None:

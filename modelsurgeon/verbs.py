@@ -35,6 +35,21 @@ def extract(
     )
 
 
+def fc2conv(model: doors.Model, *, reverse: bool = False, **how: Unpack[How]) -> Operation:
+    """Turn fully connected layers into convolutions, so that a classifier takes larger inputs.
+
+    Its outputs become maps of scores, of one position at the size it had. reverse: convolutions that see one
+    position become fully connected. Raises ToleranceExceeded where the answers aren't what they were.
+    """
+    from modelsurgeon.onnx.passes.conv2fc import conv2fc
+    from modelsurgeon.onnx.passes.fc2conv import fc2conv as work
+
+    arguments = {"reverse": True} if reverse else {}
+    return operate(
+        model, "fc2conv", conv2fc if reverse else work, how, exact=True, arguments=arguments, vectors=True
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class History:
     """What was done to a model, oldest first."""

@@ -1,0 +1,24 @@
+"""`modelsurgeon fc2conv`: fully connected layers as convolutions, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+import modelsurgeon as ms
+from modelsurgeon_cli.operation import operation_options, perform
+
+
+@click.command(epilog="Example: modelsurgeon fc2conv model.onnx -o dense.onnx")
+@click.argument("model")
+@click.option("--reverse", is_flag=True, help="Turn convolutions that see one position into matrices.")
+@operation_options
+def command(model: str, **asked: Any) -> None:  # noqa: ANN401 - named and meant as those of ms.fc2conv
+    """Turn the fully connected layers of MODEL into convolutions.
+
+    A flattened map times a matrix is a convolution whose kernel is the whole map, so the answers stay the
+    same, and height and width of the inputs are opened: a larger input gives a map of scores. A layer behind
+    a mean over the map moves in front of it.
+    """
+    perform(ms.fc2conv, model, name="fc2conv", **asked)
