@@ -101,15 +101,18 @@ def save(model: Model, path: str | Path, *, shapes: Shapes | None = None) -> Non
     save_file(graph(model, shapes=shapes), path)
 
 
-def info(model: Model, shapes: Shapes | None = None, dims: Dims | None = None) -> Analysis:
+def info(
+    model: Model, shapes: Shapes | None = None, dims: Dims | None = None, *, memory: bool = False
+) -> Analysis:
     """What the model is made of and what it costs, without running it.
 
     shapes: input name -> sizes. dims: symbol -> size. Symbols that stay open make formulas, with their value
-    at stated defaults beside them. Raises BadModel and UnknownShape.
+    at stated defaults beside them. memory: also tell which activations live when. Raises BadModel and
+    UnknownShape.
     """
     from modelsurgeon.onnx.analysis import analyze
 
-    return analyze(graph(model, shapes=shapes), shapes=shapes, dims=dims)
+    return analyze(graph(model, shapes=shapes), shapes=shapes, dims=dims, memory=memory)
 
 
 def compare(

@@ -32,6 +32,13 @@ tfoot td { border-top: 2px solid var(--line); font-weight: 600; }
 td.text:first-child { min-width: 14rem; }
 .rail { display: block; width: 8rem; height: .7rem; margin-top: .35rem; background: var(--rail);
   border-radius: 2px; }
+.plot { margin: 0 0 1rem; }
+.plot svg { width: 100%; max-width: 60rem; height: 9rem; display: block;
+  border-bottom: 1px solid var(--line); }
+.plot .area { fill: var(--bar); }
+.plot .mark { stroke: var(--text); stroke-width: 1.5; vector-effect: non-scaling-stroke; fill: none;
+  stroke-dasharray: 4 3; }
+.plot figcaption { color: var(--dim); font-size: .87rem; }
 .rail span { display: block; height: 100%; background: var(--bar); border-radius: 2px; }
 """
 

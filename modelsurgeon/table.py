@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelsurgeon import cells
 from modelsurgeon.cells import Kind
+from modelsurgeon.plot import Plot
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -24,7 +25,7 @@ LEFT = ("text", "prose", "bar")
 FORMULA_STARTS = ("=", "+", "-", "@")
 MARKDOWN = re.compile(r"[\\`*{}\[\]<>|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 BREAKS = re.compile(r"[./_]\b")  # where a page may break a long name
-BAR_WIDTH = 10
+BAR_WIDTH, MARKDOWN_WIDTH = 10, 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,13 +51,17 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows of values under named columns, with an optional line of totals and notes below."""
+    """Rows of values under named columns, with an optional line of totals and notes below.
+
+    plot: a picture above the rows, where there are people to see it: on a terminal and in pages.
+    """
 
     title: str
     columns: Sequence[Column]
     rows: Sequence[Row]
     total: Row | None = None
     notes: Sequence[str] = ()
+    plot: Plot | None = None
 
     def __rich__(self) -> RenderableType:
         """What rich prints: a layout for the width of the console."""
@@ -102,6 +107,8 @@ class Table:
         if self.total is not None:
             lines.append(_markdown_line([_markdown_total(self.total, column) for column in self.columns]))
         parts = [f"### {_markdown_escape(self.title)}"] if self.title else []
+        if self.plot is not None:
+            parts.append("\n".join(["```text", *self.plot.text(MARKDOWN_WIDTH), "```"]))
         parts += ["\n".join(lines), *(_markdown_escape(note) for note in self.notes)]
         return "\n\n".join(parts) + "\n"
 
@@ -117,9 +124,10 @@ class Table:
             if self.total
             else ""
         )
+        plot = "" if self.plot is None else self.plot.svg()
         notes = "".join(f'\n<p class="note">{_html(note)}</p>' for note in self.notes)
         return (
-            f'<div class="scroll"><table>\n{caption}<thead><tr>{head}</tr></thead>\n'
+            f'{plot}<div class="scroll"><table>\n{caption}<thead><tr>{head}</tr></thead>\n'
             f"<tbody>\n{body}\n</tbody>\n{foot}</table></div>{notes}\n"
         )
 

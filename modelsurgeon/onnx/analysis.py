@@ -6,25 +6,37 @@ from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
-from modelsurgeon.analysis import Analysis
+from modelsurgeon.analysis import Analysis, Section
 from modelsurgeon.onnx.check import bottlenecks
 from modelsurgeon.onnx.formulas import formulas
 from modelsurgeon.onnx.frame import frame
 from modelsurgeon.onnx.measured import Measured
+from modelsurgeon.onnx.memory import footprint
 from modelsurgeon.onnx.rows import totals, uncounted
 from modelsurgeon.onnx.shapes import Dims
 
 
 def analyze(
-    model: ir.Model, *, shapes: Mapping[str, Sequence[int]] | None = None, dims: Dims | None = None
+    model: ir.Model,
+    *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    dims: Dims | None = None,
+    memory: bool = False,
 ) -> Analysis:
     """Every node's cost, params and memory, their sums, and what stands out.
 
     shapes: input name -> sizes. dims: symbol -> size. Dimensions that stay open get stated defaults, and the
-    totals formulas beside them. Raises UnknownShape for bindings that don't fit the model.
+    totals formulas beside them. memory: also what lives when, as a section of that name. Raises UnknownShape
+    for bindings that don't fit the model.
     """
     found = Measured.of(model, shapes, dims)
     sums, defaults = totals(found.visits, found.held), found.defaults
+    sections: dict[str, Section] = {}
+    if memory:
+        held = found.held
+        sections["memory"] = footprint(
+            found.whole, held.fixed, found.walk.names, found.visits, held.memory.peak
+        )
     return Analysis(
         model=frame(model, found.opened),
         totals=sums,
@@ -34,4 +46,5 @@ def analyze(
         formulas=formulas(found.opened, found.whole, found.walk, sums, defaults) if defaults else {},
         defaults=defaults,
         notes=found.notes,
+        sections=sections,
     )

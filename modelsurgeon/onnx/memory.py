@@ -1,17 +1,21 @@
-"""Bytes of activations: all of them together, and the most that live at once."""
+"""Bytes of activations: all of them together, and those that live at once, node after node."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from math import prod
 
 import onnx_ir as ir
 
 from modelsurgeon.cost import Number
-from modelsurgeon.onnx.flow import needs
+from modelsurgeon.footprint import Footprint, Step, Tensor
+from modelsurgeon.onnx.frame import dtype_name
+from modelsurgeon.onnx.life import Life, Moment
 from modelsurgeon.onnx.params import nbytes
 from modelsurgeon.onnx.shapes import data_inputs, sizes
+from modelsurgeon.onnx.visits import Visit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,23 +49,58 @@ def memory(model: ir.Model, fixed: set[ir.Value], bytes_of: Callable[[ir.Value],
     inputs = data_inputs(model)
     values = [*inputs, *activations(model.graph, fixed)]
     known = {value: size for value in values if (size := bytes_of(value)) is not None}
+    life = Life(size_of={value: size for value, size in known.items() if isinstance(size, int)}.get)
+    kept = sum(life.size_of(value) or 0 for value in model.graph.outputs if value in inputs)
     return Memory(
         total=sum(known.values()),
-        peak=_peak(model.graph, inputs, {v: size for v, size in known.items() if isinstance(size, int)}),
+        peak=max((moment.bytes for moment in life.course(model.graph, inputs)), default=kept),
         unknown=[str(value.name) for value in values if value not in known],
     )
 
 
-def _peak(graph: ir.Graph, inputs: list[ir.Value], size: dict[ir.Value, int]) -> int:
-    nodes = list(graph)
-    last = {value: step for step, node in enumerate(nodes) for value in needs(node)}
-    last.update(dict.fromkeys(graph.outputs, len(nodes)))
-    live = sum(size.get(value, 0) for value in inputs if value in last)
-    peak = live
-    for step, node in enumerate(nodes):
-        born = [value for value in node.outputs if value in size]
-        live += sum(size[value] for value in born)
-        peak = max(peak, live)
-        done = {value for value in (*needs(node), *born) if last.get(value, step) == step}
-        live -= sum(size.get(value, 0) for value in done)
-    return peak
+def footprint(
+    model: ir.Model, fixed: set[ir.Value], names: Mapping[ir.Node, str], visits: Sequence[Visit], main: int
+) -> Footprint:
+    """Live bytes over all nodes that run, and the tensors of the peak. main: the main graph's own peak.
+
+    Nodes that are folded before, and branches that aren't counted, are no steps.
+    """
+    ran = {visit.node.graph for visit in visits if visit.runs}
+
+    def size_of(value: ir.Value) -> int | None:
+        return None if value in fixed else bytes_of(value)
+
+    def course() -> Iterator[tuple[Moment, Life]]:
+        life = Life(
+            size_of=lambda value: None if value in fixed else bytes_of(value),
+            enters=lambda graph: graph in ran,
+        )
+        for moment in life.course(model.graph, data_inputs(model)):
+            if not fixed.issuperset(moment.node.outputs):
+                yield moment, life
+
+    steps = [Step(node=names[one.node], bytes=one.bytes, depth=one.depth) for one, _ in course()]
+    found = Footprint(timeline=steps, tensors=(), main=main, notes=_unknown(visits, fixed))
+    if found.peak is None:
+        return found
+    _, life = next(islice(course(), found.peak, None))
+    tensors = [_tensor(value, size, names) for value, size in life.live.items()]
+    return replace(found, tensors=sorted(tensors, key=lambda tensor: -tensor.bytes))
+
+
+def _tensor(value: ir.Value, size: int, names: Mapping[ir.Node, str]) -> Tensor:
+    maker = value.producer()
+    return Tensor(
+        name=str(value.name),
+        node=None if maker is None else names[maker],
+        shape=sizes(value) or (),
+        dtype=dtype_name(value),
+        bytes=size,
+    )
+
+
+def _unknown(visits: Sequence[Visit], fixed: set[ir.Value]) -> list[str]:
+    """The values of unknown size that nodes make as they run, branches and bodies included."""
+    made = [value for visit in visits if visit.runs for value in visit.node.outputs if value.name]
+    lost = [str(value.name) for value in made if value not in fixed and bytes_of(value) is None]
+    return [f"{len(lost)} values of unknown size are left out ({', '.join(lost[:3])})"] if lost else []

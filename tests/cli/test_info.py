@@ -153,3 +153,14 @@ def test_the_definitions_need_no_model(run: Command) -> None:
     assert (done.code, done.err) == (0, "")
     keys = ("macs", "flops", "bias_adds", "params", "param_bytes", "bn_stats", "activation_bytes")
     assert all(f"\n{key} " in f"\n{done.out}" for key in keys)
+
+
+def test_memory_is_shown_where_it_is_asked_for(run: Command) -> None:
+    assert "alive" not in run("info", "model.onnx").out
+    assert "^ " in run("info", "model.onnx", "--memory").out
+    assert "<svg" in run("info", "model.onnx", "--memory", "--format", "html").out
+    data = json.loads(run("info", "model.onnx", "--dim", "N=1", "--format", "json").out)
+    memory = data["memory"]
+    assert memory["peak"]["bytes"] == data["totals"]["peak_activation_bytes"]
+    assert memory["peak"]["bytes"] == max(step["bytes"] for step in memory["timeline"])
+    assert sum(one["bytes"] for one in memory["peak"]["tensors"]) == memory["peak"]["bytes"]

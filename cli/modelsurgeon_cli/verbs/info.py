@@ -36,6 +36,7 @@ view_options = together(
     click.option("--by", type=click.Choice(["node", *GROUPS]), default="node", help="What a row is."),
     click.option("--sort", type=click.Choice(SORT_KEYS), help="Sort the rows by this number or name."),
     click.option("--top", type=click.IntRange(min=1), help="Only so many rows."),
+    click.option("--memory", is_flag=True, help="Show which activations live when, and those of the peak."),
     click.option(
         "--definitions",
         is_flag=True,
@@ -71,6 +72,7 @@ def command(
     by: str,
     sort: str | None,
     top: int | None,
+    memory: bool,
     strict: bool,
     shapes: dict[str, tuple[int, ...]],
     dims: dict[str, int],
@@ -93,7 +95,7 @@ def command(
     with progress(f"reading {model}", quiet=quiet):
         graph = ms.load(model, weights=weights, shapes=shapes, example=example, trust=trust)
         check_weights(outputs, weight_files(graph))
-        analysis = ms.info(graph, shapes=shapes, dims=dims)
+        analysis = ms.info(graph, shapes=shapes, dims=dims, memory=memory or format == "json")
     title = f"info {Path(model).name}"
     show(arranged(analysis, by, sort, top), title, format=format, output=output)
     if missed := [*over_limits(analysis, limits), *(not_counted(analysis) if strict else [])]:
