@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from modelsurgeon.errors import Unreachable, UnsupportedLayer
-from modelsurgeon.factorize import METHODS, Method
+from modelsurgeon.factorize import METHODS, Method, suited
 from modelsurgeon.layer import Layer, chain_params
 from modelsurgeon.plan import Plan, Step
 from modelsurgeon.rank import Price, break_even, for_energy, ladder
@@ -101,7 +101,7 @@ def candidates(site: Site, methods: Sequence[str], resource: Resource) -> list[C
     layer = site.layer
     dense = Candidate(macs=macs([layer], site.calls), params=layer.params)
     found = [dense]
-    for name in methods:
+    for name in suited(layer, methods):
         method = METHODS[name]
         ranks = _thinned(ladder(method, layer, _price(site, resource)), MOST)
         for rank, error in zip(ranks, _errors(method, layer, ranks), strict=True):
@@ -158,7 +158,7 @@ def _at_rank(site: Site, rank: int, methods: Sequence[str]) -> Step:
 def _at_energy(site: Site, energy: float, methods: Sequence[str]) -> Step:
     layer, price = site.layer, _price(site, "macs")
     best: tuple[int, Step] | None = None
-    for name in methods:
+    for name in suited(layer, methods):
         method = METHODS[name]
         ranks = ladder(method, layer, price)
         if best is not None:  # a method that can't be cheaper needs no error

@@ -3,16 +3,27 @@
 `METHODS` is the one list of them; the command line's choices, the property tests and the docs loop over it.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
-from modelsurgeon.factorize.compose import compose, relative_error
-from modelsurgeon.factorize.cp import CP
-from modelsurgeon.factorize.method import Method, Rank
+from modelsurgeon.factorize.compose import compose, norm_ratio, relative_error
+from modelsurgeon.factorize.cp import CP, CP_SEPARABLE
+from modelsurgeon.factorize.method import Method, Rank, split_groups
 from modelsurgeon.factorize.spatial import SPATIAL_SVD
 from modelsurgeon.factorize.svd import SVD
 from modelsurgeon.factorize.tucker import TUCKER2
+from modelsurgeon.layer import Layer
 
 # In the order of their accuracy at equal rank, which is also the order of their cost.
-METHODS: dict[str, Method[Any]] = {method.name: method for method in (SVD, SPATIAL_SVD, TUCKER2, CP)}
+METHODS: dict[str, Method[Any]] = {
+    method.name: method for method in (SVD, SPATIAL_SVD, TUCKER2, CP, CP_SEPARABLE)
+}
 
-__all__ = ["METHODS", "Method", "Rank", "compose", "relative_error"]
+
+def suited(layer: Layer, names: Sequence[str]) -> list[str]:
+    """Those of the methods that give this layer a chain of their own; all of them where none does."""
+    one = split_groups(layer)[0]
+    return [name for name in names if METHODS[name].distinct(one)] or list(names)
+
+
+__all__ = ["METHODS", "Method", "Rank", "compose", "norm_ratio", "relative_error", "suited"]

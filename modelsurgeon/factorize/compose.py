@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce
 from itertools import pairwise
-from math import gcd
+from math import gcd, prod
 from typing import Any
 
 import numpy as np
@@ -30,8 +30,7 @@ def compose(chain: Sequence[Layer]) -> Layer:
                 f"a layer of weight {one.weight.shape} feeds one of {two.weight.shape}: "
                 "their channels and kernel axes must match"
             )
-    wide = [_cast(layer, np.dtype(np.float64)) for layer in chain]
-    return _cast(reduce(_join, wide), chain[0].weight.dtype)
+    return _cast(_product(chain), chain[0].weight.dtype)
 
 
 def relative_error(layer: Layer, chain: Sequence[Layer]) -> float:
@@ -41,30 +40,72 @@ def relative_error(layer: Layer, chain: Sequence[Layer]) -> float:
     return float(np.linalg.norm(original - compose(chain).weight)) / scale if scale else 0.0
 
 
+def norm_ratio(chain: Sequence[Layer]) -> float:
+    """`sum ||term||^2 / ||sum of terms||^2` over a chain's rank-1 terms: the paths through its channels.
+
+    1 for orthogonal terms, as those of an SVD. Far above it terms cancel: half precision or quantisation of
+    the factors then costs that much more, by its square root. 0 for a chain of zeros.
+    """
+    whole = float(np.square(_product(chain).weight).sum())
+    squares = [replace(link, weight=np.square(link.weight, dtype=np.float64), bias=None) for link in chain]
+    return float(_product(squares).weight.sum()) / whole if whole else 0.0
+
+
+def _product(chain: Sequence[Layer]) -> Layer:
+    return reduce(_join, [_cast(layer, np.dtype(np.float64)) for layer in chain])
+
+
 def _join(one: Layer, two: Layer) -> Layer:
-    groups = gcd(one.groups, two.groups)
-    first, second = _stacked(one, groups), _stacked(two, groups)
+    """Block by block of the finer grouping, so that a depthwise layer costs no more than its own weights."""
+    if one.groups % two.groups and two.groups % one.groups:
+        one = _coarser(one, gcd(one.groups, two.groups))
+    first, second = _blocks(one), _blocks(two)
+    if two.groups >= one.groups:
+        first = first.reshape(two.groups, -1, *first.shape[2:])
+    else:
+        second = _columns(second, one.groups)
     weight = _channels_first(_kernel_first(second) @ _kernel_first(first))
+    if one.groups > two.groups:
+        weight = _gathered(weight, two.groups)
     return Layer(
         weight=weight.reshape(two.out_channels, -1, *weight.shape[3:]),
         bias=_bias(one, two),
-        groups=groups,
+        groups=min(one.groups, two.groups),
         transposed=one.transposed or two.transposed,
         **_geometry(one, two),
     )
 
 
-def _stacked(layer: Layer, groups: int) -> Array:
-    """The weight as `(groups, out / groups, in / groups, *kernel)`; finer groups become blocks of zeros."""
+def _blocks(layer: Layer) -> Array:
+    """The weight as `(groups, out / groups, in / groups, *kernel)`."""
+    return layer.weight.reshape(layer.groups, -1, *layer.weight.shape[1:])
+
+
+def _columns(blocks: Array, groups: int) -> Array:
+    """`(g, out, in, *kernel)` as `(groups, out, in * g / groups, *kernel)`: inputs cut into finer blocks."""
+    g, out, _, *kernel = blocks.shape
+    cut = blocks.reshape(g, out, groups // g, -1, *kernel)
+    return np.moveaxis(cut, 2, 1).reshape(groups, out, -1, *kernel)
+
+
+def _gathered(blocks: Array, groups: int) -> Array:
+    """The inverse of `_columns`: blocks of one group side by side along the inputs."""
+    fine, out, into, *kernel = blocks.shape
+    cut = blocks.reshape(groups, fine // groups, out, into, *kernel)
+    return np.moveaxis(cut, 1, 2).reshape(groups, out, -1, *kernel)
+
+
+def _coarser(layer: Layer, groups: int) -> Layer:
+    """The same layer with fewer groups: blocks of zeros between the finer ones."""
     finer = layer.groups // groups
     shape = layer.weight.shape
     weight = layer.weight.reshape(groups, finer, -1, *shape[1:])
-    if finer == 1:
-        return weight[:, 0]
     blocks = np.zeros((groups, finer, weight.shape[2], finer, *shape[1:]))
     each = np.arange(finer)
     blocks[:, each, :, each] = np.moveaxis(weight, 1, 0)
-    return blocks.reshape(groups, finer * weight.shape[2], finer * shape[1], *shape[2:])
+    return replace(
+        layer, weight=blocks.reshape(len(layer.weight), finer * shape[1], *shape[2:]), groups=groups
+    )
 
 
 def _kernel_first(weight: Array) -> Array:
@@ -105,8 +146,8 @@ def _bias(one: Layer, two: Layer) -> Array | None:
         raise UnsupportedLayer(
             "a bias before a padded layer: the chain differs at the border and isn't one layer"
         )
-    taps = _stacked(two, 1)[0].reshape(two.out_channels, one.out_channels, -1).sum(axis=2)
-    carried: Array = taps @ one.bias
+    taps = _blocks(two).reshape(two.groups, -1, two.weight.shape[1], prod(two.kernel)).sum(axis=3)
+    carried: Array = (taps @ one.bias.reshape(two.groups, -1, 1)).reshape(-1)
     return carried if two.bias is None else carried + two.bias
 
 

@@ -36,6 +36,7 @@ class Method(Generic[R]):
     outline, factors: the chain's shapes and its weights, for a layer without groups and a rank within bounds.
     bound: the smallest rank at which the chain is exact. errors: relative error of the weight at each rank.
     one_pass: the errors of all ranks cost little more than that of one.
+    distinct: False for a layer to which a simpler method gives the same chain or one as good.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Method(Generic[R]):
     bound: Callable[[Layer], R]
     errors: Callable[[Layer, Sequence[R]], list[float]]
     one_pass: bool = True
+    distinct: Callable[[Layer], bool] = lambda _: True
 
     def __call__(self, layer: Layer, rank: Rank) -> list[Layer]:
         """The chain that approximates `layer`, in the layer's own dtype; a rank above full is full."""
@@ -90,7 +92,7 @@ class Method(Generic[R]):
     def error(self, layer: Layer, ranks: Sequence[Rank]) -> list[float]:
         """Relative error of the weight (Frobenius) at each of `ranks`, over all groups."""
         clipped = [self.clip(layer, rank) for rank in ranks]
-        parts = split_groups(layer)
+        parts = split_groups(layer) if ranks else []
         squares = np.array([[_square(p) * e**2 for e in self.errors(p, clipped)] for p in parts])
         total = sum(_square(p) for p in parts)
         return [float(e) for e in np.sqrt(squares.sum(axis=0) / total)] if total else [0.0] * len(ranks)

@@ -63,4 +63,5 @@ SPATIAL_SVD = Method[int](
     factors=factors,
     bound=bound,
     errors=errors,
+    distinct=lambda layer: sum(taps > 1 for taps in layer.kernel) > 1,
 )

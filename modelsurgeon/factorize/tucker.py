@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from modelsurgeon.factorize.method import Factor, Method
+from modelsurgeon.factorize.svd import flat
 from modelsurgeon.layer import Array, Layer
 from modelsurgeon.linalg import directions, finite, leading
 
@@ -91,4 +92,5 @@ TUCKER2 = Method[Pair](
     factors=factors,
     bound=bound,
     errors=errors,
+    distinct=lambda layer: not flat(layer),
 )
