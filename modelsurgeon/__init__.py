@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from modelsurgeon.verbs import extract as extract
     from modelsurgeon.verbs import fc2conv as fc2conv
     from modelsurgeon.verbs import history as history
+    from modelsurgeon.verbs import pool2conv as pool2conv
 
 _HOMES = {
     "bn": None,
@@ -52,6 +53,7 @@ _HOMES = {
     "im2col": "unfold",
     "info": "doors",
     "load": "doors",
+    "pool2conv": "verbs",
     "save": "doors",
     "BadData": "errors",
     "BadModel": "errors",

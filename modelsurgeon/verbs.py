@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Unpack
 
 from modelsurgeon import doors
+from modelsurgeon.errors import BadData
 from modelsurgeon.operate import How, Operation, operate
 from modelsurgeon.table import Column, Table
 
@@ -47,6 +48,27 @@ def fc2conv(model: doors.Model, *, reverse: bool = False, **how: Unpack[How]) ->
     arguments = {"reverse": True} if reverse else {}
     return operate(
         model, "fc2conv", conv2fc if reverse else work, how, exact=True, arguments=arguments, vectors=True
+    )
+
+
+def pool2conv(model: doors.Model, *, approximate: bool = False, **how: Unpack[How]) -> Operation:
+    """Turn poolings into strided convolutions, and let convolutions do the subsampling behind them.
+
+    approximate: fit a convolution to every max pooling, too, on `data`; each edit says what is exact. Raises
+    BadData where that has no data, ToleranceExceeded where exact edits change answers.
+    """
+    from modelsurgeon.onnx.passes.pool2conv import pool2conv as work
+
+    if approximate and how.get("data") is None:
+        raise BadData("maxima are approximated on samples, and there are none: pass --data")
+    return operate(
+        model,
+        "pool2conv",
+        lambda subject: work(subject, approximate=approximate),
+        how,
+        exact=not approximate,
+        arguments={"approximate": True} if approximate else {},
+        learns=approximate,
     )
 
 

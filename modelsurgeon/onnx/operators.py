@@ -93,7 +93,7 @@ def _read_conv(node: ir.Node, weight: Array, size: Size | None) -> Layer:
         weight=_swapped(weight, groups) if transposed else weight,
         bias=_constant_bias(node),
         stride=stride,
-        padding=_padding(node, kernel, stride, dilation, grown, size),
+        padding=padding_of(node, kernel, stride, dilation, grown, size),
         dilation=dilation,
         groups=groups,
         transposed=transposed,
@@ -108,9 +108,14 @@ def _swapped(weight: Array, groups: int) -> Array:
     return np.swapaxes(blocks, 1, 2).reshape(groups * b, a // groups, *kernel)
 
 
-def _padding(
+def padding_of(
     node: ir.Node, kernel: Size, stride: Size, dilation: Size, grown: Size, size: Size | None
 ) -> Padding:
+    """Padding of a convolution or pooling as numbers, be it given by `pads` or by `auto_pad`.
+
+    grown: output padding. size: shape of the data where it is fixed. Raises UnsupportedLayer where it is
+    needed and isn't.
+    """
     mode = node.attributes["auto_pad"].as_string() if "auto_pad" in node.attributes else "NOTSET"
     n = len(kernel)
     if mode == "NOTSET":

@@ -16,7 +16,17 @@ NAMES = [ctx.command_path.removeprefix("modelsurgeon ") for ctx in VERBS]
 
 
 def test_the_verbs_are_those_of_this_version() -> None:
-    assert NAMES == ["bn fold", "bn freeze", "compare", "compress", "extract", "fc2conv", "history", "info"]
+    assert NAMES == [
+        "bn fold",
+        "bn freeze",
+        "compare",
+        "compress",
+        "extract",
+        "fc2conv",
+        "history",
+        "info",
+        "pool2conv",
+    ]
 
 
 def test_the_reference_is_up_to_date() -> None:
