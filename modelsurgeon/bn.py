@@ -2,10 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Literal, Unpack
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Unpack
 
 from modelsurgeon import doors
-from modelsurgeon.operate import How, Operation, operate
+from modelsurgeon.health import Finding
+from modelsurgeon.operate import How, Operation, on_the_table, operate
+from modelsurgeon.table import Column, Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """Every batch norm by name, and what is wrong or odd about it; nothing where it is sound."""
+
+    layers: Mapping[str, Sequence[Finding]]
+    notes: Sequence[str] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The inspection as plain JSON data."""
+        layers = [{"layer": name, "findings": [asdict(f) for f in fs]} for name, fs in self.layers.items()]
+        return {"layers": layers, "notes": list(self.notes)}
+
+    def tables(self) -> list[Table]:
+        """A row per finding."""
+        rows = [{"layer": name, **asdict(found)} for name, each in self.layers.items() for found in each]
+        columns = [
+            Column(key="layer", title="layer"),
+            Column(key="rule", title="rule"),
+            Column(key="message", title="finding", kind="prose"),
+        ]
+        sound = sum(not found for found in self.layers.values())
+        told = f"{len(self.layers)} batch norms, {sound} of them without a finding"
+        return [Table(title="Batch norm", columns=columns, rows=rows, notes=[told, *self.notes])]
+
+
+def inspect(model: doors.Model, **how: Unpack[How]) -> Inspection:
+    """What is wrong or odd about every batch norm; with `data`, how far its statistics are from the truth."""
+    from modelsurgeon.onnx.passes.batchnorm_health import inspect as work
+
+    original, given = doors.graph(model, shapes=how.get("shapes")), how.get("data") is not None
+    batches = doors.feeds(original, how["data"])[0] if given else None
+    notes = [] if given else ["drift shows only on data: pass --data"]
+    return Inspection(layers=work(on_the_table(original, how, batches)), notes=notes)
 
 
 def fold(model: doors.Model, **how: Unpack[How]) -> Operation:
@@ -37,3 +76,20 @@ def freeze(
         exact=not training,
         arguments={"form": form} | ({"training": True} if training else {}),
     )
+
+
+def sanitize(model: doors.Model, **how: Unpack[How]) -> Operation:
+    """Repair what is broken: numbers that aren't finite, negative variance, training mode, dead statistics.
+
+    With `data`, broken statistics become those that it shows, otherwise neutral ones.
+    """
+    from modelsurgeon.onnx.passes.batchnorm_health import sanitize as work
+
+    return operate(model, "bn sanitize", work, how, exact=False, learns=how.get("data") is not None)
+
+
+def recalibrate(model: doors.Model, **how: Unpack[How]) -> Operation:
+    """Recompute the running statistics over `data`, in order, as means over all samples. Raises BadData."""
+    from modelsurgeon.onnx.passes.batchnorm_data import recalibrate as work
+
+    return operate(model, "bn recalibrate", work, how, exact=False, learns=True)

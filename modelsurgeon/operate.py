@@ -97,13 +97,15 @@ def operate(
     compares = how.get("compare", True)
     feeds, notes = _feeds(original, how) if learns or compares else (None, ["not compared"])
     learned, judged = split(feeds) if learns and feeds is not None else (None, feeds)
-    subject = _on_the_table(original, how, learned)
+    subject = on_the_table(original, how, learned)
     edits = work(subject)
     if any(edit.skipped is None for edit in edits):
         RemoveUnusedNodesPass()(subject.model)
     comparison = None
     if compares and judged is not None:
-        comparison = _compared(original, subject.model, judged, how, notes, vectors=vectors)
+        meant = [] if exact else [f"{verb} is meant to change the answers"]
+        told = [*meant, *notes]
+        comparison = _compared(original, subject.model, judged, how, told, vectors=vectors)
         _gate(verb, comparison, exact=exact, tolerance=how.get("tolerance"))
     history.add(
         subject.model,
@@ -118,7 +120,8 @@ def operate(
     return Operation(verb=verb, model=subject.model, edits=edits, comparison=comparison, notes=told)
 
 
-def _on_the_table(original: ir.Model, how: How, batches: Batches | None) -> Subject:
+def on_the_table(original: ir.Model, how: How, batches: Batches | None) -> Subject:
+    """A copy to work on, with what the caller chose. Raises BadPlan for a glob that is no layer's name."""
     from modelsurgeon.onnx.passes.subject import Subject
     from modelsurgeon.onnx.sites import editable
 
