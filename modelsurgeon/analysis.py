@@ -30,7 +30,8 @@ class Analysis:
     """Static inspection of one model.
 
     formulas: totals as expressions in the open dimensions, where they could be derived; `totals` then holds
-    their values at `defaults`. notes: what had to be assumed. sections: what else was asked for, by JSON key.
+    their values at `defaults`, and `growth` the order in which they grow. notes: what had to be assumed.
+    sections: what else was asked for, by JSON key.
     """
 
     model: Mapping[str, Any]
@@ -39,6 +40,7 @@ class Analysis:
     uncounted: Sequence[Uncounted] = ()
     bottlenecks: Sequence[Bottleneck] = ()
     formulas: Mapping[str, str] = field(default_factory=dict)
+    growth: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, int] = field(default_factory=dict)
     notes: Sequence[str] = ()
     sections: Mapping[str, Section] = field(default_factory=dict)
@@ -48,13 +50,14 @@ class Analysis:
         found = {
             "model": dict(self.model),
             "totals": asdict(self.totals),
-            "layers": [asdict(row) for row in self.layers],
+            "layers": [row.as_dict() for row in self.layers],
             "uncounted": [asdict(entry) for entry in self.uncounted],
             "bottlenecks": [asdict(entry) for entry in self.bottlenecks],
             "notes": list(self.notes),
         }
         if self.defaults:
-            found |= {"formulas": dict(self.formulas), "defaults": dict(self.defaults)}
+            told = {"formulas": self.formulas, "growth": self.growth, "defaults": self.defaults}
+            found |= {key: dict(value) for key, value in told.items()}
         return found | {key: section.as_dict() for key, section in self.sections.items()}
 
     def sorted_by(self, key: str) -> Analysis:

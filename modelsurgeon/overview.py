@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from modelsurgeon.rows import LayerRow, Totals
 
 LONG = 120  # a longer formula is left to JSON
+GROWING = {"macs": "MACs", "activation_bytes": "activations"}
 COLUMNS = (
     Column(key="name", title="Layer"),
     Column(key="op", title="Op"),
@@ -52,7 +53,7 @@ def tables(found: Analysis) -> list[Table]:
 
 def _layers(found: Analysis) -> Table:
     totals = asdict(found.totals)
-    notes = [memory_note(found.totals), *_open(found.defaults, found.formulas), *found.notes]
+    notes = [memory_note(found.totals), *_open(found), *found.notes]
     return Table(
         title=PurePath(str(found.model.get("path") or "model")).name,
         columns=COLUMNS,
@@ -84,11 +85,12 @@ def _hidden(rows: Sequence[LayerRow]) -> list[str]:
     return [f"{len(rest)} more nodes have no MACs and no params ({flops} FLOPs)"]
 
 
-def _open(defaults: Mapping[str, int], formulas: Mapping[str, str]) -> list[str]:
+def _open(found: Analysis) -> list[str]:
     """How the totals depend on open dimensions."""
-    if not defaults:
+    if not found.defaults:
         return []
-    given = ", ".join(f"{name} = {size}" for name, size in defaults.items())
-    formula = formulas.get("macs", "")
+    given = ", ".join(f"{name} = {size}" for name, size in found.defaults.items())
+    formula = found.formulas.get("macs", "")
     told = f"MACs = {formula}; " if 0 < len(formula) <= LONG else ""
-    return [f"{told}shown for {given}"]
+    grows = [f"{word} ~ {found.growth[key]}" for key, word in GROWING.items() if key in found.growth]
+    return [f"{told}shown for {given}", *([f"growth: {', '.join(grows)}"] if grows else [])]

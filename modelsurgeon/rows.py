@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 Shape = tuple[int, ...]
 
@@ -13,6 +15,7 @@ class LayerRow:
 
     macs, flops, bias_adds, mac_share: None where they aren't known. runs: 0 in a branch that isn't counted.
     output_bytes: activations that one run produces. intensity: FLOPs for each byte read or written.
+    formulas: macs, flops and bias_adds in the open dimensions, where they could be derived.
     """
 
     name: str
@@ -32,6 +35,14 @@ class LayerRow:
     param_share: float = 0.0
     intensity: float | None = None
     runs: int = 1
+    formulas: Mapping[str, str] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The row in JSON; formulas where there are any."""
+        found = dict(vars(self))
+        if not self.formulas:
+            del found["formulas"]
+        return found
 
     @property
     def output(self) -> Shape | None:

@@ -8,11 +8,11 @@ import onnx_ir as ir
 
 from modelsurgeon.analysis import Analysis, Section
 from modelsurgeon.onnx.check import bottlenecks
-from modelsurgeon.onnx.formulas import formulas
+from modelsurgeon.onnx.formulas import Formulas, formulas
 from modelsurgeon.onnx.frame import frame
 from modelsurgeon.onnx.measured import Measured
 from modelsurgeon.onnx.memory import footprint
-from modelsurgeon.onnx.rows import totals, uncounted
+from modelsurgeon.onnx.rows import totals, uncounted, with_formulas
 from modelsurgeon.onnx.shapes import Dims
 
 
@@ -37,13 +37,19 @@ def analyze(
         sections["memory"] = footprint(
             found.whole, held.fixed, found.walk.names, found.visits, held.memory.peak
         )
+    told = (
+        formulas(found.opened, found.whole, found.walk, found.visits, sums, defaults)
+        if defaults
+        else Formulas()
+    )
     return Analysis(
         model=frame(model, found.opened),
         totals=sums,
-        layers=found.rows,
+        layers=with_formulas(found.rows, told.layers),
         uncounted=uncounted(found.visits),
         bottlenecks=bottlenecks(found),
-        formulas=formulas(found.opened, found.whole, found.walk, sums, defaults) if defaults else {},
+        formulas=told.totals,
+        growth=told.growth,
         defaults=defaults,
         notes=found.notes,
         sections=sections,

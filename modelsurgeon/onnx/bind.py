@@ -12,6 +12,7 @@ from modelsurgeon.errors import UnknownShape
 Dims = Mapping[str, int]
 
 SYMBOL = re.compile(r"[A-Za-z_][\w.]*", re.ASCII)
+OPEN = "modelsurgeon.open"  # value.meta: its shape before the symbols in it were bound
 EXPRESSION = re.compile(r"[\w.+\-*() ]{1,80}", re.ASCII)
 
 
@@ -20,12 +21,18 @@ def data_inputs(model: ir.Model) -> list[ir.Value]:
     return [value for value in model.graph.inputs if value.name not in model.graph.initializers]
 
 
+def open_shape(value: ir.Value) -> ir.Shape | None:
+    """The shape as it was inferred with its symbols, whether or not they have been bound since."""
+    shape: ir.Shape | None = value.meta.get(OPEN, value.shape)
+    return shape
+
+
 def symbols(model: ir.Model) -> list[str]:
     """Symbols in the shapes of a bound model's inputs, in order of appearance."""
     found = (
         name
         for value in data_inputs(model)
-        for dim in value.shape or ()
+        for dim in open_shape(value) or ()
         if isinstance(dim, ir.SymbolicDim)
         for name in sorted(dim.free_symbols())
     )
@@ -46,30 +53,55 @@ def default_dims(model: ir.Model) -> dict[str, int]:
     return defaults
 
 
-def name_open_dims(inputs: list[ir.Value]) -> None:
-    """Give every dimension that is no size and no well-formed expression a symbol of its own."""
-    taken = {str(dim) for value in inputs for dim in value.shape or () if not isinstance(dim, int)}
+def name_open_dims(inputs: list[ir.Value]) -> dict[str, str]:
+    """Give every dimension that is no size and no well-formed expression a symbol of its own.
+
+    Returns the symbols by what they replace: the names that can't stand in a formula (the same name is the
+    same symbol, wherever it stands, and no two names are one), and places such as `axis 0 of x`.
+    """
+    open_dims = [dim for value in inputs for dim in value.shape or () if isinstance(dim, ir.SymbolicDim)]
+    taken = {name for dim in open_dims if _is_sound(str(dim)) for name in dim.free_symbols()}
+    renamed: dict[str, str] = {}
     for value in inputs:
         if value.shape is not None:
-            dims = [_named(dim, f"{value.name}_{axis}", taken) for axis, dim in enumerate(value.shape)]
+            dims = [
+                _named(dim, (str(value.name), axis), taken, renamed) for axis, dim in enumerate(value.shape)
+            ]
             value.shape = ir.Shape(dims)
+    return renamed
 
 
-def _named(dim: int | ir.SymbolicDim, place: str, taken: set[str]) -> int | ir.SymbolicDim:
+def _named(
+    dim: int | ir.SymbolicDim, place: tuple[str, int], taken: set[str], renamed: dict[str, str]
+) -> int | ir.SymbolicDim:
     if isinstance(dim, int) and dim >= 0:
         return dim
     text = str(dim) if isinstance(dim, ir.SymbolicDim) and dim.value else ""
-    if SYMBOL.fullmatch(text) or _is_expression(text):
+    if _is_sound(text):
         return ir.SymbolicDim(text)
-    word = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_")
-    if word and not word.isdigit():  # "batch size" means the same wherever it stands
-        return ir.SymbolicDim(word if SYMBOL.match(word) else f"_{word}")
-    name = re.sub(r"\W+", "_", place, flags=re.ASCII)
-    name = name if SYMBOL.match(name) else f"_{name}"
+    name, axis = place
+    means = any(letter.isalpha() for letter in text)
+    key, word = (text, text) if means else (f"axis {axis} of {name}", f"{name}_{axis}")
+    if key not in renamed:
+        renamed[key] = _free(_word(word), taken)
+    return ir.SymbolicDim(renamed[key])
+
+
+def _word(text: str) -> str:
+    """The text as a name, as far as that goes."""
+    word = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_") or "size"
+    return word if SYMBOL.match(word) else f"_{word}"
+
+
+def _free(name: str, taken: set[str]) -> str:
     while name in taken:
         name += "_"
     taken.add(name)
-    return ir.SymbolicDim(name)
+    return name
+
+
+def _is_sound(text: str) -> bool:
+    return SYMBOL.fullmatch(text) is not None or _is_expression(text)
 
 
 def _is_expression(text: str) -> bool:
@@ -92,8 +124,11 @@ def bind(model: ir.Model, shapes: Mapping[str, Sequence[int]], dims: Dims) -> No
     if odd := sorted(set(shapes) - set(inputs)):
         raise UnknownShape(f"the model has no input {odd[0]!r}; its inputs are: {', '.join(inputs)}")
     wanted = dict(dims)
+    declared = {name: inputs[name].shape for name in shapes}
     for name, shape in shapes.items():
         _bind_input(inputs[name], tuple(shape), wanted)
+    for name, shape in shapes.items():
+        _check_sums(name, declared[name], shape, wanted)
     for name, value in inputs.items():
         if value.shape is not None and name not in shapes:
             value.shape = value.shape.evaluate(wanted)
@@ -112,6 +147,14 @@ def _bind_input(value: ir.Value, shape: tuple[int, ...], wanted: dict[str, int])
         if SYMBOL.fullmatch(name) and dim is not None and wanted.setdefault(name, size) != size:
             raise UnknownShape(f"{name} is bound to {wanted[name]}, but {where} has {size} there")
     value.shape = ir.Shape(shape)
+
+
+def _check_sums(name: str, declared: ir.Shape | None, shape: Sequence[int], wanted: Dims) -> None:
+    """Whether sizes such as `past + new` are what their parts say."""
+    for dim, size in zip(declared or (), shape, strict=False):
+        total = size if isinstance(dim, int) or dim.value is None else dim.evaluate(wanted)
+        if isinstance(total, int) and total != size:
+            raise UnknownShape(f"{dim} is {total}, but input {name!r} has {size} there")
 
 
 def _default(axis: int, shape: ir.Shape | None) -> int:

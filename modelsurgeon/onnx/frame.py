@@ -6,7 +6,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from modelsurgeon.onnx.shapes import data_inputs, symbols
+from modelsurgeon.onnx.shapes import data_inputs, open_shape, symbols
 
 
 def frame(model: ir.Model, opened: ir.Model) -> dict[str, Any]:
@@ -29,7 +29,8 @@ def _port(value: ir.Value, given: set[str]) -> dict[str, Any]:
             return dim
         return str(dim) if dim.free_symbols() <= given else None
 
-    shape = None if value.shape is None else [size(dim) for dim in value.shape]
+    dims = open_shape(value)
+    shape = None if dims is None else [size(dim) for dim in dims]
     return {"name": value.name, "dtype": dtype_name(value), "shape": shape}
 
 

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from modelsurgeon.onnx.memory import Memory
 from modelsurgeon.onnx.names import layer_names
 from modelsurgeon.onnx.rows import Held, rows
-from modelsurgeon.onnx.shapes import UNKNOWN, Dims, bound, default_dims, sizes
+from modelsurgeon.onnx.shapes import RENAMED, UNKNOWN, Dims, bound, default_dims, settled, sizes
 from modelsurgeon.onnx.visits import Visit, Walk
 from modelsurgeon.rows import LayerRow
 
@@ -35,7 +35,7 @@ class Measured:
         """Bind, infer shapes and count. Raises UnknownShape for bindings that don't fit the model."""
         opened = bound(model, shapes, dims)
         defaults = default_dims(opened)
-        whole = bound(model, shapes, {**(dims or {}), **defaults}) if defaults else opened
+        whole = settled(model, opened, shapes, {**(dims or {}), **defaults}) if defaults else opened
         walk = Walk(names=layer_names(whole), shape_of=sizes, functions=whole.functions)
         visits = walk.visits(whole.graph)
         held = Held.of(whole)
@@ -52,7 +52,20 @@ class Measured:
     @property
     def notes(self) -> list[str]:
         """What had to be assumed, and what isn't known."""
-        return [*self.walk.notes, *_unknown_memory(self.held.memory), *_misfit(self.visits, self.defaults)]
+        return [
+            *_renamed(self.opened.meta.get(RENAMED, {})),
+            *self.walk.notes,
+            *_unknown_memory(self.held.memory),
+            *_misfit(self.visits, self.defaults),
+        ]
+
+
+def _renamed(names: Mapping[str, str]) -> list[str]:
+    """Which symbols stand for names that no formula can hold."""
+    if not names:
+        return []
+    told = ", ".join(f"{old} is called {new}" for old, new in names.items())
+    return [f"dimensions without a usable name: {told}"]
 
 
 def _unknown_memory(found: Memory) -> list[str]:

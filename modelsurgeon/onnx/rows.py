@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
@@ -100,6 +100,13 @@ def _intensity(visit: Visit, values: Sequence[ir.Value]) -> float | None:
     if not isinstance(visit.cost, Cost) or None in moved or not any(moved):
         return None
     return float(visit.cost.flops / sum(size or 0 for size in moved))
+
+
+def with_formulas(rows: Sequence[LayerRow], formulas: Sequence[Mapping[str, str]]) -> Sequence[LayerRow]:
+    """The rows, each with its formulas; as they are where there are none."""
+    if not formulas:
+        return rows
+    return [replace(row, formulas=told) if told else row for row, told in zip(rows, formulas, strict=True)]
 
 
 def uncounted(visits: Sequence[Visit]) -> list[Uncounted]:

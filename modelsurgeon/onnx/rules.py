@@ -8,6 +8,7 @@ from math import prod
 from typing import cast
 
 import onnx_ir as ir
+import sympy
 from onnx_shape_inference import ShapeInferenceContext, registry
 
 from modelsurgeon.onnx.ahead import small
@@ -15,6 +16,12 @@ from modelsurgeon.onnx.ahead import small
 Rule = Callable[[ShapeInferenceContext, ir.Node], None]
 
 MICROSOFT = "com.microsoft"
+# The operands are stretched to one shape.
+BROADCAST = (
+    *("Add", "Sub", "Mul", "Div", "Pow", "Mod", "Max", "Min", "Mean", "Sum", "PRelu", "Where"),
+    *("And", "Or", "Xor", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"),
+    *("BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor"),
+)
 FAR = 10**8  # an end this far away means the end of the axis
 
 # Operators that a later rule serves as it is: what changed between the versions is no shape.
@@ -49,6 +56,10 @@ def register() -> None:
         _add(MICROSOFT, op, _newest(standard))
     _add(MICROSOFT, "MatMulIntegerToFloat", _integer_to_float)
     _add(MICROSOFT, "DynamicQuantizeLSTM", _quantized_lstm)
+    for op in BROADCAST:
+        _after(op, _stretch)
+    for op in ("AveragePool", "LpPool", "MaxPool"):
+        _after(op, _drop_window)
     _after("Slice", _clamp)
     _after("Split", _unless_told)
     _after("Squeeze", _unless_told)
@@ -79,6 +90,49 @@ def _unless_told(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     if told is not None and ctx.get_symbolic_value(told) is None:
         for output in node.outputs:
             output.shape = None
+
+
+def _stretch(_: ShapeInferenceContext, node: ir.Node) -> None:
+    """Of two open sizes on one axis the larger one stays: they are equal, or one of them is 1."""
+    result = node.outputs[0].shape
+    shapes = [value.shape for value in node.inputs if value is not None and value.shape is not None]
+    if result is None or result.is_static() or len(shapes) < 2:
+        return
+    dims = list(result)
+    for back in range(1, len(dims) + 1):
+        if not isinstance(dims[-back], int):
+            dims[-back] = _larger([shape[-back] for shape in shapes if shape.rank() >= back])
+    node.outputs[0].shape = ir.Shape(dims)
+
+
+def _larger(sizes: list[int | ir.SymbolicDim]) -> ir.SymbolicDim:
+    """The largest of several open sizes; those that are known are 1.
+
+    Two sizes in the same symbols are the same one, worked out in two ways: the shorter formula is as good.
+    """
+    found = list(dict.fromkeys(size for size in sizes if isinstance(size, ir.SymbolicDim)))
+    if any(size.value is None for size in found):
+        return ir.SymbolicDim(None)
+    if len({size.free_symbols() for size in found}) == 1:
+        return min(found, key=lambda size: len(str(size)))
+    return ir.SymbolicDim(sympy.Max(*(size._expr for size in found), evaluate=False))
+
+
+def _drop_window(_: ShapeInferenceContext, node: ir.Node) -> None:
+    """Where sizes are rounded up, a last window that would begin in the padding at the end is left out."""
+    data, result = node.inputs[0], node.outputs[0]
+    if not node.attributes.get_int("ceil_mode", 0) or data is None or not data.shape or not result.shape:
+        return
+    spatial = len(result.shape) - 2
+    strides = node.attributes.get_ints("strides", None) or (1,) * spatial
+    pads = node.attributes.get_ints("pads", None) or (0,) * spatial
+    dims = list(result.shape)
+    for axis, (stride, pad) in enumerate(zip(strides, pads, strict=False), start=2):
+        size = data.shape[axis]
+        if isinstance(size, ir.SymbolicDim) and isinstance(dims[axis], ir.SymbolicDim):
+            last = sympy.floor((size._expr + pad - 1) / sympy.Integer(stride)) + 1
+            dims[axis] = ir.SymbolicDim(sympy.Min(dims[axis]._expr, last, evaluate=False))
+    result.shape = ir.Shape(dims)
 
 
 def _clamp(_: ShapeInferenceContext, node: ir.Node) -> None:

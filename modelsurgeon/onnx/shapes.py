@@ -17,12 +17,34 @@ from modelsurgeon.cost import Number
 from modelsurgeon.errors import BadModel
 from modelsurgeon.onnx import rules
 from modelsurgeon.onnx.ahead import settle
-from modelsurgeon.onnx.bind import Dims, bind, data_inputs, default_dims, name_open_dims, symbols
+from modelsurgeon.onnx.bind import (
+    OPEN,
+    Dims,
+    bind,
+    data_inputs,
+    default_dims,
+    name_open_dims,
+    open_shape,
+    symbols,
+)
 
-__all__ = ["Dims", "bound", "data_inputs", "default_dims", "expressions", "inlined", "sizes", "symbols"]
+__all__ = [
+    "Dims",
+    "bound",
+    "data_inputs",
+    "default_dims",
+    "expressions",
+    "inlined",
+    "open_shape",
+    "settled",
+    "sizes",
+    "symbols",
+]
 
 UNKNOWN = "modelsurgeon.unknown"  # node.meta: why inference could not do this node
+RENAMED = "modelsurgeon.renamed"  # model.meta: symbols by the malformed names that they replace
 ORIGIN = "modelsurgeon.origin"  # node.meta: the same in every inlined copy of one node of a function
+LEARNT = "pkg.onnx_shape_inference.sym_data"  # value.metadata_props: what inference knows of its content
 ROUNDS = 32
 ASIDE = "modelsurgeon.aside"  # a domain of which inference knows nothing
 
@@ -37,33 +59,64 @@ def bound(
     Functions are inlined, so that every call has shapes of its own. The clone is for measuring: inference
     notes what it learns about small integer tensors on its values.
 
-    shapes: input name -> sizes. dims: symbol -> size. Raises UnknownShape for an input or a symbol that the
-    model doesn't have, a wrong number of axes, and sizes that contradict each other.
+    shapes: input name -> sizes. dims: symbol -> size; a symbol that had to be renamed, which the clone's
+    meta tells, has both names. Raises UnknownShape for an input or a symbol that the model doesn't have, a wrong number of axes, and sizes that contradict each other.
     """
     clone = inlined(model)
     _know_constants(clone)
-    name_open_dims(data_inputs(clone))
-    bind(clone, shapes or {}, dims or {})
+    renamed = clone.meta[RENAMED] = name_open_dims(data_inputs(clone))
+    bind(clone, shapes or {}, {renamed.get(name, name): size for name, size in (dims or {}).items()})
     _forget(clone)
     _forget_loops(clone)
     _settle(clone)
     return clone
 
 
+def settled(
+    model: ir.Model, opened: ir.Model, shapes: Mapping[str, Sequence[int]] | None, dims: Dims
+) -> ir.Model:
+    """The model at these sizes; `opened` is the same model bound as far as the user did.
+
+    It is `opened` itself, bound on, unless a branch or a loop might go another way at known sizes;
+    `expressions` still tells what was inferred for the open one.
+    """
+    if opened.functions or any(True for _ in opened.graph.subgraphs()):
+        return bound(model, shapes, dims)
+    for value in _values(opened):
+        value.meta[OPEN] = value.shape
+        value.metadata_props.pop(LEARNT, None)
+    left = set(symbols(opened))
+    bind(opened, {}, {name: size for name, size in dims.items() if name in left})
+    _forget(opened)
+    _settle(opened)
+    return opened
+
+
+def _values(model: ir.Model) -> Iterator[ir.Value]:
+    """The inputs, and all that is computed."""
+    yield from data_inputs(model)
+    for node in model.graph.all_nodes():
+        yield from node.outputs
+
+
 def sizes(value: ir.Value | None, dims: Dims | None = None) -> tuple[int, ...] | None:
     """Shape of a value in numbers, its symbols replaced by `dims`; None where a size stays open."""
     if value is None or value.shape is None:
         return None
-    found = tuple(_size(dim, dims or {}) for dim in value.shape)
+    shape = value.shape.dims
+    if all(type(dim) is int and dim >= 0 for dim in shape):
+        return shape  # type: ignore[return-value]
+    found = tuple(_size(dim, dims or {}) for dim in shape)
     return None if None in found else found  # type: ignore[return-value]
 
 
 def expressions(value: ir.Value, given: Collection[str]) -> tuple[Number, ...] | None:
     """Shape of a value in numbers and sympy expressions of the given symbols; None where more is open."""
-    if value.shape is None or not value.shape.free_symbols() <= set(given):
+    shape = open_shape(value)
+    if shape is None or not all(isinstance(dim, int) or dim.free_symbols() <= set(given) for dim in shape):
         return None
     # onnx_ir keeps the expression that it computes with to itself.
-    return tuple(dim if isinstance(dim, int) else dim._expr for dim in value.shape)
+    return tuple(dim if isinstance(dim, int) else dim._expr for dim in shape)
 
 
 def _size(dim: int | ir.SymbolicDim, dims: Dims) -> int | None:

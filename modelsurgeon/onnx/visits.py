@@ -36,12 +36,14 @@ class Walk:
     """Visits every node of a bound model, and notes what couldn't be told from the file alone.
 
     shape_of: the shape of a value; None where it is unknown. functions: those that couldn't be inlined.
+    cost_of: what an operation costs.
     chosen: by name of an If whose condition isn't constant, the branch to count; filled with the dearer one.
     """
 
     names: Mapping[ir.Node, str]
     shape_of: Callable[[ir.Value], Shape | None]
     functions: Mapping[ir.OperatorIdentifier, ir.Function] = field(default_factory=dict)
+    cost_of: Callable[[Operation], Cost | Uncounted] = cost_of
     chosen: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -61,7 +63,7 @@ class Walk:
             return Uncounted(reason="a function that imports another opset than the model")
         if not node.domain and node.op_type in CONTROL:
             return Cost()
-        return cost_of(Operation(node=node, shape_of=self.shape_of))
+        return self.cost_of(Operation(node=node, shape_of=self.shape_of))
 
     def _inside(self, node: ir.Node, runs: Number) -> Iterator[Visit]:
         graphs = list(subgraphs(node))

@@ -34,12 +34,14 @@ def shape(model: ir.Model, name: str) -> ir.Shape | None:
     [
         (("N", 3), ["N", 3]),
         ((None, -1, "?", ""), ["x_0", "x_1", "x_2", "x_3"]),
-        (("p2o.Dynamic.0", "unk__1"), ["p2o.Dynamic.0", "unk__1"]),
+        (("p2o.Dynamic.0", "unk__1"), ["p2o_Dynamic_0", "unk__1"]),
+        (("a.b", "a_b", "a.b"), ["a_b_", "a_b", "a_b_"]),
+        (("\u957f", "\u957f"), ["size", "size"]),
         (("batch size", "batch size"), ["batch_size", "batch_size"]),
         (("-1", "7"), ["x_0", "x_1"]),
         (("1x", "a:0"), ["_1x", "a_0"]),
         (("new + past", "2*N"), ["new + past", "2*N"]),
-        (("a**b", "N*", "floor(N)", "f(N)"), ["a_b", "N", "N", "f_N"]),
+        (("a**b", "N*", "floor(N)", "f(N)"), ["a_b", "N_", "N", "f_N"]),
         ((0, 5), [0, 5]),
     ],
 )
@@ -47,6 +49,11 @@ def test_open_dimensions_have_well_formed_names(dims: tuple[str, ...], named: li
     found = shape(bound(relu(*dims)), "y")
     assert found is not None
     assert list(map(str, found)) == list(map(str, named))
+
+
+def test_a_renamed_dimension_has_both_names() -> None:
+    for name in ("p2o.Dynamic.0", "p2o_Dynamic_0"):
+        assert sizes(bound(relu("p2o.Dynamic.0", 3), dims={name: 5}).graph.outputs[0]) == (5, 3)
 
 
 def test_names_of_open_dimensions_are_free() -> None:
@@ -103,6 +110,31 @@ def test_a_symbol_cannot_have_two_sizes() -> None:
     built = zoo.model("g (float[N] x, float[N] z) => (float y) { y = Add (x, z) }")
     with pytest.raises(UnknownShape, match="N is bound to 3, but input 'z' has 4 there"):
         bound(built, {"x": (3,), "z": (4,)})
+
+
+def test_a_sum_of_symbols_is_the_sum_of_their_sizes() -> None:
+    built = zoo.model("g (float[past] x, float[new] z, float[1] w) => (float y) { y = Concat <axis = 0> (x, z) }")
+    built.graph.inputs[2].shape = ir.Shape(["past + new"])
+    assert sizes(bound(built, dims={"past": 3, "new": 4}).graph.inputs[2]) == (7,)
+    with pytest.raises(UnknownShape, match=r"new \+ past is 7, but input 'w' has 8 there"):
+        bound(built, {"x": (3,), "z": (4,), "w": (8,)})
+
+
+def test_two_symbols_on_one_axis_are_stretched_to_the_larger() -> None:
+    built = zoo.model("g (float[N, 2] x, float[M, 1] z) => (float y) { y = Add (x, z) }")
+    for n, m in ((1, 5), (5, 1), (5, 5)):
+        assert sizes(bound(built).graph.outputs[0], {"N": n, "M": m}) == (5, 2)
+
+
+@given(size=st.integers(3, 30), kernel=st.integers(1, 4), stride=st.integers(1, 5), ceil=st.integers(0, 1))
+def test_pools_of_open_axes(size: int, kernel: int, stride: int, ceil: int) -> None:
+    pad = kernel // 2
+    node = (
+        f"MaxPool <kernel_shape = [{kernel}], strides = [{stride}], pads = [{pad}, {pad}], ceil_mode = {ceil}>"
+    )
+    built = zoo.model(f"g (float[1, 1, W] x) => (float y) {{ y = {node} (x) }}", opset=22)
+    fixed = sizes(bound(built, dims={"W": size}).graph.outputs[0])
+    assert sizes(bound(built).graph.outputs[0], {"W": size}) == fixed
 
 
 def test_a_graph_out_of_order_is_refused() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from modelsurgeon.cost import Cost, Number
 from modelsurgeon.errors import UnknownShape
+from modelsurgeon.onnx.ahead import small
 
 Shape = tuple[Number, ...]
 ShapeOf = Callable[[ir.Value], Shape | None]
@@ -31,10 +32,29 @@ class Operation:
     """One node with the shapes around it: all that a cost may depend on.
 
     shape_of: the shape of a value, in numbers or symbolic expressions; None where it is unknown.
+    peeked: the inputs whose constant content was asked for; filled as that is done.
     """
 
     node: ir.Node
     shape_of: ShapeOf
+    peeked: list[int] = field(default_factory=list)
+
+    @property
+    def signature(self) -> Hashable:
+        """The same for two operations that cost the same, unless constants make a difference."""
+        node = self.node
+        values = (*node.inputs, None, *node.outputs)
+        return (
+            (node.domain, node.op_type, len(node.inputs)),
+            tuple((name, _hashable(attr)) for name, attr in node.attributes.items()),
+            tuple([None if value is None else self.shape_of(value) or value.dtype for value in values]),
+        )
+
+    def constant(self, index: int) -> tuple[int, ...] | None:
+        """The integers of a small constant input; None where they aren't known before the model runs."""
+        self.peeked.append(index)
+        array = small(self.node.inputs[index]) if self.has(index) else None
+        return None if array is None else tuple(int(each) for each in array.ravel())
 
     def has(self, index: int) -> bool:
         """Whether an optional input is given."""
@@ -102,6 +122,10 @@ def counts(*ops: str, domain: str = "") -> Callable[[CostFunction], CostFunction
         return function
 
     return register
+
+
+def _hashable(attr: ir.Attr) -> Hashable:
+    return tuple(attr.value) if isinstance(attr.value, list | tuple) else attr.value
 
 
 def moves(operation: Operation) -> Cost:  # noqa: ARG001
