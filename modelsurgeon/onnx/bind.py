@@ -11,9 +11,9 @@ from modelsurgeon.errors import UnknownShape
 
 Dims = Mapping[str, int]
 
-SYMBOL = re.compile(r"[A-Za-z_][\w.]*", re.ASCII)
+SYMBOL = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 OPEN = "modelsurgeon.open"  # value.meta: its shape before the symbols in it were bound
-EXPRESSION = re.compile(r"[\w.+\-*() ]{1,80}", re.ASCII)
+EXPRESSION = re.compile(r"[\w+\-*() ]{1,80}", re.ASCII)
 
 
 def data_inputs(model: ir.Model) -> list[ir.Value]:

@@ -10,7 +10,7 @@ from modelsurgeon.findings import Report
 from modelsurgeon.onnx.frame import frame
 from modelsurgeon.onnx.lint import BALANCE, RULES, Net, chosen, findings, hits
 from modelsurgeon.onnx.measured import Measured
-from modelsurgeon.onnx.shapes import Dims
+from modelsurgeon.onnx.shapes import Dims, open_shape
 from modelsurgeon.rows import Bottleneck
 
 FEW = 3  # bottlenecks of one rule; more would hide those of others
@@ -69,7 +69,7 @@ def _net(measured: Measured, balance: float = BALANCE) -> Net:
 def _shapes(model: ir.Model) -> dict[str, ir.Shape | None]:
     """By name, of all that the model is given or computes."""
     computed = (value for node in model.graph.all_nodes() for value in node.outputs)
-    return {str(value.name): value.shape for value in (*model.graph.inputs, *computed)}
+    return {str(value.name): open_shape(value) for value in (*model.graph.inputs, *computed)}
 
 
 def _assumed(measured: Measured) -> list[str]:

@@ -128,10 +128,10 @@ def _drop_window(_: ShapeInferenceContext, node: ir.Node) -> None:
     pads = node.attributes.get_ints("pads", None) or (0,) * spatial
     dims = list(result.shape)
     for axis, (stride, pad) in enumerate(zip(strides, pads, strict=False), start=2):
-        size = data.shape[axis]
-        if isinstance(size, ir.SymbolicDim) and isinstance(dims[axis], ir.SymbolicDim):
-            last = sympy.floor((size._expr + pad - 1) / sympy.Integer(stride)) + 1
-            dims[axis] = ir.SymbolicDim(sympy.Min(dims[axis]._expr, last, evaluate=False))
+        size, count = data.shape[axis], dims[axis]
+        if isinstance(size, ir.SymbolicDim) and isinstance(count, ir.SymbolicDim):
+            last = (size + pad - 1) // stride + 1
+            dims[axis] = ir.SymbolicDim(sympy.Min(count._expr, last._expr, evaluate=False))
     result.shape = ir.Shape(dims)
 
 

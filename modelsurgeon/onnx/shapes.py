@@ -60,7 +60,8 @@ def bound(
     notes what it learns about small integer tensors on its values.
 
     shapes: input name -> sizes. dims: symbol -> size; a symbol that had to be renamed, which the clone's
-    meta tells, has both names. Raises UnknownShape for an input or a symbol that the model doesn't have, a wrong number of axes, and sizes that contradict each other.
+    meta tells, has both names. Raises UnknownShape for an input or a symbol that the model doesn't have, a
+    wrong number of axes, and sizes that contradict each other.
     """
     clone = inlined(model)
     _know_constants(clone)
