@@ -34,8 +34,9 @@ check: $(VENV)/.test
 bench: $(VENV)/.test  ## the benchmarks: speed against tensorly and LAPACK
 	$(BIN)/python -m pytest -q -s tests/benchmarks
 
-docs: $(VENV)/.test  ## write docs/cli.md anew from the program's own help
+docs: $(VENV)/.test  ## write docs/cli.md and docs/rules.md anew from the program itself
 	$(BIN)/python -m modelsurgeon_cli.reference > docs/cli.md
+	$(BIN)/python -m modelsurgeon_cli.rules > docs/rules.md
 
 clean:  ## remove the virtual environment and everything that was built
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from modelsurgeon import bn as bn
     from modelsurgeon import factorize as factorize
     from modelsurgeon.compress import compress as compress
+    from modelsurgeon.doors import check as check
     from modelsurgeon.doors import compare as compare
     from modelsurgeon.doors import info as info
     from modelsurgeon.doors import load as load
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "bn": None,
+    "check": "doors",
     "compare": "doors",
     "compress": "compress",
     "conv_matrix": "unfold",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from modelsurgeon.analysis import Analysis
     from modelsurgeon.compare import Comparison
     from modelsurgeon.data import Array, Batches, Input
+    from modelsurgeon.findings import Report
 
     Model = str | Path | ir.Model | onnx.ModelProto | nn.Module
 
@@ -113,6 +114,37 @@ def info(
     from modelsurgeon.onnx.analysis import analyze
 
     return analyze(graph(model, shapes=shapes), shapes=shapes, dims=dims, memory=memory)
+
+
+def check(
+    model: Model,
+    shapes: Shapes | None = None,
+    dims: Dims | None = None,
+    *,
+    select: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    weights: bool = False,
+    balance: float | None = None,
+) -> Report:
+    """What is wrong with the model or stands out in it, each with its rule, evidence and advice.
+
+    shapes, dims: sizes that the model leaves open. select, ignore: ids of rules, all of docs/rules.md where
+    none is selected; `rule:glob` ignores it for layers of such names. weights: whether to ask the rules that
+    read weights. balance: FLOPs for each byte that the machine does, 10 where it isn't told. Raises BadModel,
+    UnknownShape, and ValueError for a rule that there isn't.
+    """
+    from modelsurgeon.onnx.check import check as check_graph
+    from modelsurgeon.onnx.lint import BALANCE
+
+    return check_graph(
+        graph(model, shapes=shapes),
+        shapes=shapes,
+        dims=dims,
+        select=select,
+        ignore=ignore,
+        weights=weights,
+        balance=BALANCE if balance is None else balance,
+    )
 
 
 def compare(

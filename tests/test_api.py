@@ -39,7 +39,7 @@ def test_every_error_is_public() -> None:
 
 
 def test_the_verbs_of_the_contract_are_functions() -> None:
-    for name in ("load", "save", "info", "compress", "compare"):
+    for name in ("load", "save", "info", "check", "compress", "compare"):
         assert callable(getattr(ms, name))
     assert ms.Layer.__name__ == "Layer"
     assert "tucker2" in ms.factorize.METHODS

@@ -114,7 +114,9 @@ def session(text: str, names: dict[str, object], page: str) -> Iterator[tuple[st
     yield text, "", "".join(report)
 
 
-@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md", "docs/design.md", "docs/vocabulary.md"])
+@pytest.mark.parametrize(
+    "page", [*PAGES, "CONTRIBUTING.md", "docs/rules.md", "docs/design.md", "docs/vocabulary.md"]
+)
 def test_links_lead_somewhere(page: str) -> None:
     file = ROOT / page
     prose = FENCED.sub("", file.read_text(encoding="utf-8"))

@@ -112,22 +112,27 @@ def together(*options: Decorator[Any]) -> Decorator[Any]:
     return add
 
 
-result_options = together(
-    click.option(
-        "--format",
-        type=click.Choice(list(FORMATS)),
-        default="table",
-        show_default=True,
-        help="How the result is written.",
-    ),
-    click.option(
-        "--output",
-        type=click.Path(),
-        metavar="FILE",
-        help="Write the result to FILE instead of stdout.",
-    ),
-    click.option("--quiet", "-q", is_flag=True, help="No progress and no warnings on stderr."),
-)
+def result_options_in(formats: Iterable[str]) -> Decorator[Any]:
+    """In which of these formats the result is written, and where."""
+    return together(
+        click.option(
+            "--format",
+            type=click.Choice(list(formats)),
+            default="table",
+            show_default=True,
+            help="How the result is written.",
+        ),
+        click.option(
+            "--output",
+            type=click.Path(),
+            metavar="FILE",
+            help="Write the result to FILE instead of stdout.",
+        ),
+        click.option("--quiet", "-q", is_flag=True, help="No progress and no warnings on stderr."),
+    )
+
+
+result_options = result_options_in(FORMATS)
 
 shape_options = together(
     click.option(

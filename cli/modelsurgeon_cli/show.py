@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import click
 
@@ -29,6 +29,9 @@ class Showable(Protocol):
 
     def tables(self) -> Sequence[Table]:
         """What all other formats print."""
+
+
+S = TypeVar("S", bound=Showable)
 
 
 def as_text(result: Showable, _title: str, width: int = WIDTH_OF_FILES) -> str:
@@ -67,12 +70,19 @@ FORMATS: dict[str, Callable[[Showable, str], str]] = {
 }
 
 
-def show(result: Showable, title: str, *, format: str, output: str | None) -> None:
+def show(
+    result: S,
+    title: str,
+    *,
+    format: str,
+    output: str | None,
+    formats: Mapping[str, Callable[[S, str], str]] = FORMATS,
+) -> None:
     """The result in its format, to the file `output` or to stdout."""
     if output is not None:
-        write(output, FORMATS[format](result, title))
+        write(output, formats[format](result, title))
     elif format != "table":
-        emit(FORMATS[format](result, title))
+        emit(formats[format](result, title))
     elif sys.stdout.isatty():
         _print(result)
     else:

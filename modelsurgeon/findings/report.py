@@ -42,6 +42,7 @@ class Report:
     """What the rules found in one model.
 
     model: the file, its inputs and outputs. rules: those that were asked. notes: what had to be assumed.
+    few: how many findings of one rule the tables show; None for all.
     """
 
     model: Mapping[str, Any]
@@ -49,25 +50,22 @@ class Report:
     rules: Sequence[Rule]
     roofline: Roofline
     notes: Sequence[str] = ()
+    few: int | None = None
 
     def at_least(self, severity: Severity) -> Report:
-        """Without the findings that are less grave than this."""
-        return replace(self, findings=self.reaching(severity))
+        """Without the findings that are less grave than this; a note tells how many they were."""
+        kept = self.reaching(severity)
+        milder = len(self.findings) - len(kept)
+        notes = [f"{milder} milder findings aren't shown", *self.notes] if milder else self.notes
+        return replace(self, findings=kept, notes=notes)
 
     def reaching(self, severity: Severity) -> list[Finding]:
         """The findings at least as grave as this."""
         return [finding for finding in self.findings if reaches(finding.severity, severity)]
 
     def brief(self, few: int) -> Report:
-        """Of each rule the worst few findings; a note tells how many more there are."""
-        seen: Counter[str] = Counter()
-        shown = []
-        for finding in self.findings:
-            seen[finding.rule] += 1
-            if seen[finding.rule] <= few:
-                shown.append(finding)
-        more = [f"{rule}: {count - few} more like these" for rule, count in seen.items() if count > few]
-        return replace(self, findings=shown, notes=[*more, *self.notes])
+        """With tables that show the worst few findings of each rule, and tell how many more there are."""
+        return replace(self, few=few)
 
     def counts(self) -> dict[Severity, int]:
         """Findings of each severity."""
@@ -114,17 +112,31 @@ class Report:
         return str(self.model.get("path") or "model")
 
     def _finding_table(self) -> Table:
+        by_rule: dict[str, list[Finding]] = {}
+        for finding in self.findings:
+            by_rule.setdefault(finding.rule, []).append(finding)
         return Table(
             title=PurePath(self.path).name,
             columns=FINDING_COLUMNS,
-            rows=[vars(finding) for finding in self.findings],
-            notes=[self._told(), self._waits(), *self.notes],
+            rows=[vars(finding) for found in by_rule.values() for finding in found[: self.few]],
+            notes=[*self._hidden(by_rule), self._told(), self._waits(), *self.notes],
         )
 
+    def _hidden(self, by_rule: Mapping[str, Sequence[Finding]]) -> list[str]:
+        """What the table leaves out."""
+        more = {
+            rule: len(found[self.few :]) if self.few is not None else 0 for rule, found in by_rule.items()
+        }
+        return [f"{rule}: {count} more like these" for rule, count in more.items() if count]
+
     def _told(self) -> str:
-        counts = [f"{count} {name}s" if count != 1 else f"1 {name}" for name, count in self.counts().items()]
-        return f"{len(self.rules)} rules: {', '.join(counts)}"
+        counts = [_several(count, name) for name, count in self.counts().items()]
+        return f"{_several(len(self.rules), 'rule')}: {', '.join(counts)}"
 
     def _waits(self) -> str:
         share, balance = percent(self.roofline.memory_bound_share), f"{self.roofline.balance:g}"
         return f"{share} of the time goes to waiting for memory, at {balance} FLOPs a byte and nothing fused"
+
+
+def _several(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

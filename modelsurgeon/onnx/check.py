@@ -29,15 +29,16 @@ def check(
     """What the rules find in a model, the gravest first.
 
     shapes: input name -> sizes. dims: symbol -> size. select, ignore: ids of rules; without `select` all are
-    asked, those that read weights only where `weights` says so. balance: FLOPs for each byte of the machine.
-    Raises ValueError for a rule that there isn't, UnknownShape for bindings that don't fit the model.
+    asked, those that read weights only where `weights` says so; `rule:glob` ignores it for layers of such
+    names. balance: FLOPs for each byte of the machine. Raises ValueError for a rule that there isn't,
+    UnknownShape for bindings that don't fit the model.
     """
     rules = chosen(select, ignore, weights=weights)
     measured = Measured.of(model, shapes, dims)
     net = _net(measured, balance)
     return Report(
         model=frame(model, measured.opened),
-        findings=findings(net, rules),
+        findings=findings(net, rules, ignore),
         rules=rules,
         roofline=net.roofline,
         notes=[*_assumed(measured), *measured.notes],

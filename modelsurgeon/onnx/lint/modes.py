@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-from modelsurgeon.cells import show
+from modelsurgeon.cells import percent, show
 from modelsurgeon.onnx.ahead import scalar
 from modelsurgeon.onnx.lint.net import DENSE, Net
 from modelsurgeon.onnx.lint.registry import Hit, rule
@@ -33,7 +33,7 @@ def dropout_active(net: Net) -> Iterator[Hit]:
             yield Hit(
                 layer=row.name,
                 message="is in training mode and zeroes values at random"
-                + (f", {ratio:.0%} of them" if ratio else ""),
+                + (f", {percent(ratio)} of them" if ratio else ""),
                 evidence={} if ratio is None else {"ratio": ratio},
             )
 
@@ -42,7 +42,8 @@ def dropout_active(net: Net) -> Iterator[Hit]:
     "dropout-left",
     "note",
     summary="dropout that does nothing was left in",
-    advice="Leave it out, as some runtimes copy the map for it: modelsurgeon extract MODEL -o OUT",
+    advice="Leave it out, as some runtimes copy the map for it: "
+    "`modelsurgeon extract MODEL -o OUT --outputs {outputs}`",
 )
 def dropout_left(net: Net) -> Iterator[Hit]:
     """A Dropout in inference mode: it hands on what it gets."""
@@ -56,7 +57,7 @@ def dropout_left(net: Net) -> Iterator[Hit]:
     "error",
     summary="batch norm takes its statistics from the batch",
     advice="Export the net in eval mode; where its running statistics are stale: "
-    "modelsurgeon bn recalibrate MODEL -o OUT --data CALIBRATION",
+    "`modelsurgeon bn recalibrate MODEL -o OUT --data CALIBRATION`",
 )
 def batchnorm_training(net: Net) -> Iterator[Hit]:
     """A BatchNormalization in training mode: the answer to a sample depends on the others in its batch.
@@ -72,7 +73,7 @@ def batchnorm_training(net: Net) -> Iterator[Hit]:
     "bn-not-folded",
     "note",
     summary="batch norm stands beside a layer that could absorb it",
-    advice="modelsurgeon bn fold MODEL -o OUT",
+    advice="`modelsurgeon bn fold MODEL -o OUT`",
 )
 def bn_not_folded(net: Net) -> Iterator[Hit]:
     """A batch norm with constant statistics right behind, or before, a linear layer with a weight of its own.

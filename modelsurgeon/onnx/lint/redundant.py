@@ -25,7 +25,7 @@ SHORT = 64  # elements; longer constants are compared by where they are stored, 
     "dead-node",
     "warning",
     summary="a node whose result nothing uses",
-    advice="modelsurgeon extract MODEL -o OUT leaves it out, and all that only it needs.",
+    advice="Leave it out, and what only it needs: `modelsurgeon extract MODEL -o OUT --outputs {outputs}`",
 )
 def dead_node(net: Net) -> Iterator[Hit]:
     """No output of the model depends on it: some runtimes compute it all the same.
@@ -80,7 +80,8 @@ def duplicate_node(net: Net) -> Iterator[Hit]:
     "dead-weight",
     "warning",
     summary="weights that no node uses",
-    advice="Any verb that writes a model leaves them out, such as modelsurgeon extract MODEL -o OUT",
+    advice="A verb that writes the model leaves them out, such as "
+    "`modelsurgeon extract MODEL -o OUT --outputs {outputs}`",
 )
 def dead_weight(net: Net) -> Iterator[Hit]:
     """Initializers that no node reads, with a thousandth of all stored bytes: they make the file larger."""

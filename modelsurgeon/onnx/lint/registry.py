@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from glob import escape
 from inspect import getdoc
 from shlex import quote
@@ -64,10 +65,18 @@ def hits(net: Net, rule: Rule) -> list[Hit]:
     return list(reversed({hit.layer: hit for hit in mildest_first}.values()))
 
 
-def findings(net: Net, rules: Sequence[Rule]) -> list[Finding]:
-    """What the rules find, by severity, then in the order of the rules, then the worst first."""
+def findings(net: Net, rules: Sequence[Rule], ignore: Sequence[str] = ()) -> list[Finding]:
+    """What the rules find, by severity, then in the order of the rules, then the worst first.
+
+    ignore: `rule:glob` leaves out what a rule finds at layers of such names.
+    """
     by_severity = sorted(rules, key=lambda rule: SEVERITIES.index(rule.severity))
-    return [_finding(rule, hit) for rule in by_severity for hit in hits(net, rule)]
+    return [
+        _finding(net, rule, hit)
+        for rule in by_severity
+        for hit in hits(net, rule)
+        if not any(_ignores(entry, rule.id, hit.layer) for entry in ignore)
+    ]
 
 
 def chosen(select: Sequence[str], ignore: Sequence[str], *, weights: bool) -> list[Rule]:
@@ -77,20 +86,29 @@ def chosen(select: Sequence[str], ignore: Sequence[str], *, weights: bool) -> li
     Raises ValueError for a name that no rule has.
     """
     for name in (*select, *ignore):
-        if name not in RULES:
-            raise ValueError(unknown(name))
+        if problem := unknown(name.partition(":")[0]):
+            raise ValueError(problem)
     wanted = select or [rule.id for rule in RULES.values() if weights or not rule.weights]
     return [rule for rule in RULES.values() if rule.id in wanted and rule.id not in ignore]
 
 
-def unknown(name: str) -> str:
-    """That there is no such rule, and which ones are spelt alike."""
+def unknown(name: str) -> str | None:
+    """That there is no such rule, and which ones are spelt alike; None where there is one."""
+    if name in RULES:
+        return None
     near = " or ".join(get_close_matches(name, RULES, n=3, cutoff=0.5))
     return f"there is no rule {name!r}; {f'did you mean {near}?' if near else 'check --rules lists them'}"
 
 
-def _finding(rule: Rule, hit: Hit) -> Finding:
-    values = {**hit.evidence, "layer": quote(escape(hit.layer))}
+def _ignores(entry: str, rule: str, layer: str) -> bool:
+    """Whether `rule:glob` means this layer; an entry without a colon isn't about layers."""
+    name, colon, glob = entry.partition(":")
+    return bool(colon) and name == rule and fnmatchcase(layer, glob)
+
+
+def _finding(net: Net, rule: Rule, hit: Hit) -> Finding:
+    outputs = ",".join(str(value.name) for value in net.model.graph.outputs)
+    values = {**hit.evidence, "layer": quote(escape(hit.layer)), "outputs": quote(outputs)}
     return Finding(
         rule=rule.id,
         severity=rule.severity,

@@ -36,7 +36,7 @@ class Cut:
     "low-rank",
     "note",
     summary="the spectrum of a weight says that a lower rank is enough",
-    advice="modelsurgeon compress MODEL -o OUT --only {layer} --method {method} --rank {rank}",
+    advice="`modelsurgeon compress MODEL -o OUT --only {layer} --method {method} --rank {rank}`",
     weights=True,
 )
 def low_rank(net: Net) -> Iterator[Hit]:

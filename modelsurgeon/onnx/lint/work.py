@@ -26,7 +26,7 @@ SMALLER = "A smaller hidden size, or fewer steps, is what makes {layer} cheaper:
     "dominates-macs",
     "note",
     summary="one layer does a large part of all MACs",
-    advice="Save work here first: modelsurgeon compress MODEL -o OUT --only {layer} --energy 0.95",
+    advice="Save work here first: `modelsurgeon compress MODEL -o OUT --only {layer} --energy 0.95`",
     bottleneck=True,
 )
 def dominates_macs(net: Net) -> Iterator[Hit]:
@@ -51,8 +51,8 @@ def dominates_macs(net: Net) -> Iterator[Hit]:
     "dominates-params",
     "note",
     summary="a fully connected layer holds much of the params",
-    advice="Pool the map before it, or cut it in two: at ranks below {break_even_rank} that stores less: "
-    "modelsurgeon compress MODEL -o OUT --only {layer} --method svd --rank {rank}",
+    advice="Pool the map before it, or cut it in two, which stores less below rank {break_even_rank}: "
+    "`modelsurgeon compress MODEL -o OUT --only {layer} --method svd --rank {rank}`",
     bottleneck=True,
 )
 def dominates_params(net: Net) -> Iterator[Hit]:
@@ -112,7 +112,7 @@ def uneven(net: Net) -> Iterator[Hit]:
     "note",
     summary="a layer waits for memory, not for arithmetic",
     advice="Fewer bytes help here, fewer MACs don't: a larger batch, half precision, or "
-    "modelsurgeon compress MODEL -o OUT --only {layer} --params 0.5",
+    "`modelsurgeon compress MODEL -o OUT --only {layer} --params 0.5`",
     bottleneck=True,
 )
 def memory_bound(net: Net) -> Iterator[Hit]:

@@ -27,7 +27,7 @@ def dropout(training: str, ratio: float = 0.5) -> ir.Model:
 def test_dropout_that_is_on() -> None:
     [entry] = found(dropout("1"), "dropout-active")
     assert (entry.severity, entry.layer) == ("error", "y")
-    assert entry.message == "is in training mode and zeroes values at random, 50% of them"
+    assert entry.message == "is in training mode and zeroes values at random, 50.0 % of them"
     assert not found(dropout("0"), "dropout-active")
     assert not found(dropout("1", 0.0), "dropout-active")
 

@@ -21,7 +21,7 @@ def test_a_weight_of_low_rank() -> None:
     [entry] = found(built, "low-rank")
     assert entry.evidence["rank"] == 16
     assert entry.evidence["even"] == 256 * 192 // (256 + 192)
-    assert entry.advice.endswith("--only y --method svd --rank 16")
+    assert entry.advice.endswith("--only y --method svd --rank 16`")
 
 
 def test_the_advice_holds() -> None:
