@@ -1,0 +1,32 @@
+"""Truncated matrix factorizations, each by the cheapest way that the accuracy asked for allows.
+
+`svd` is the one entrance; the other functions are what it leaves in the hands of a factorization.
+"""
+
+from modelsurgeon.linalg.arrays import calm, finite
+from modelsurgeon.linalg.backend import Backend, on
+from modelsurgeon.linalg.truncation import (
+    ACCURACY,
+    Truncation,
+    directions,
+    leading,
+    principal,
+    singular_values,
+    svd,
+    truncated,
+)
+
+__all__ = [
+    "ACCURACY",
+    "Backend",
+    "Truncation",
+    "calm",
+    "directions",
+    "finite",
+    "leading",
+    "on",
+    "principal",
+    "singular_values",
+    "svd",
+    "truncated",
+]

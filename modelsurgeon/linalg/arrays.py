@@ -1,0 +1,69 @@
+"""What every factorization asks of its matrix first: finite numbers, a safe scale, blocks, quiet threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+from modelsurgeon.errors import UnsupportedLayer
+from modelsurgeon.layer import Array
+
+BLOCK = 2048  # columns that are held in float64 at a time
+PIECE = 2**15  # entries that fit into a cache in float64
+CALM_BELOW = 1024
+SAFE = 20  # binary orders of magnitude around 1 within which nothing over- or underflows when squared
+
+
+def calm(size: int) -> AbstractContextManager[object]:
+    """BLAS on one thread for small matrices: more threads save little, and spin where cores are shared.
+
+    size: the longest side that is multiplied or factorized. On two busy cores the gain is tenfold and more.
+    """
+    return _blas().limit(limits=1, user_api="blas") if size < CALM_BELOW else nullcontext()
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def finite(array: Array) -> Array:
+    """The array in float32 or float64; a NaN or Inf in it is an `UnsupportedLayer`."""
+    array = np.asarray(array)
+    if array.dtype not in (np.float32, np.float64):
+        array = array.astype(np.float32)
+    if not np.isfinite(array).all():
+        raise UnsupportedLayer(
+            "the weight holds NaN or Inf, finite numbers are needed: repair the model first"
+        )
+    return array
+
+
+def normalised(matrix: Array) -> tuple[Array, float]:
+    """The matrix divided by a power of two, which rounds nothing, and that power.
+
+    A matrix of ordinary size is returned as it is, with 1.0: only what would overflow or vanish when it is
+    squared is copied.
+    """
+    peak = max(float(matrix.max()), -float(matrix.min())) if matrix.size else 0.0
+    exponent = int(np.frexp(peak)[1]) - 1
+    if peak == 0 or abs(exponent) <= SAFE:
+        return matrix, 1.0
+    return np.ldexp(matrix, -exponent), float(np.ldexp(1.0, exponent))
+
+
+def blocks(matrix: Array) -> Iterator[Array]:
+    """Columns in float64, a block at a time."""
+    for start in range(0, matrix.shape[1], BLOCK):
+        yield matrix[:, start : start + BLOCK].astype(np.float64)
+
+
+def square(matrix: Array) -> float:
+    """Sum of the squared entries, in float64, a cache's worth at a time."""
+    flat = matrix.ravel(order="K")
+    pieces = (flat[at : at + PIECE].astype(np.float64) for at in range(0, flat.size, PIECE))
+    return sum(float(np.square(piece).sum()) for piece in pieces)
