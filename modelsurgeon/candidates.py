@@ -147,6 +147,7 @@ def _each(sites: Iterable[Site], step: Callable[[Site], Step]) -> Decision:
 def _at_rank(site: Site, rank: int, methods: Sequence[str]) -> Step:
     layer, price = site.layer, _price(site, "macs")
     whole = price([layer])
+    methods = suited(layer, methods)
     for name in methods:
         if price(METHODS[name].sketch(layer, rank)) < whole:
             return Step(method=name, rank=METHODS[name].clip(layer, rank))

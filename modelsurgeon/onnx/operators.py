@@ -1,4 +1,4 @@
-"""Conv, ConvTranspose, Gemm and MatMul: read as a layer, written from a layer.
+"""Every operator that holds a layer: read as one, written from one.
 
 | operator | weight in the file | bias |
 |---|---|---|
@@ -6,6 +6,7 @@
 | ConvTranspose | (in, out / groups, *kernel) | third input |
 | Gemm | (in, out), or (out, in) with transB; times alpha | third input, times beta; MatMul where none |
 | MatMul | (in, out) on the right, (out, in) on the left | none; an Add follows where one is written |
+| LSTM, GRU, RNN | (directions, gates * hidden, in): see `recurrent` | fourth input |
 
 Source: ONNX operator specification, opset 1 to 24.
 """
@@ -20,6 +21,8 @@ import onnx_ir as ir
 
 from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.layer import Array, Layer, Padding
+from modelsurgeon.onnx import recurrent
+from modelsurgeon.onnx.recurrent import RECURRENT
 from modelsurgeon.onnx.weights import constant
 from modelsurgeon.surgery import Call
 
@@ -27,6 +30,13 @@ Size = tuple[int, ...]
 ASSUMED = 64  # of each spatial axis where not even the symbols of a map's size are known
 
 LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+QUANTISED = ("com.microsoft", "DynamicQuantizeLSTM")
+
+
+def holds_layer(node: ir.Node) -> bool:
+    """Whether the operator is one of those whose layers are edited, or left alone with a reason."""
+    plain = not node.domain and node.op_type in (*LINEAR, *RECURRENT)
+    return plain or (node.domain, node.op_type) == QUANTISED
 
 
 def weight_place(node: ir.Node) -> int:
@@ -50,6 +60,10 @@ def read(node: ir.Node, size: Size | None) -> Layer:
         return _read_matmul(node, weight)
     if node.op_type == "Gemm":
         return _read_gemm(node, weight)
+    if node.op_type in RECURRENT:
+        return recurrent.read(node, weight)
+    if node.op_type == QUANTISED[1]:
+        raise UnsupportedLayer(f"its weight is quantised: {weight.dtype}")
     return _read_conv(node, weight, size)
 
 
@@ -63,15 +77,28 @@ def call(node: ir.Node, layer: Layer, shape: Size | None) -> Call:
     return (), prod(shape) // max(1, layer.in_channels)
 
 
-def stored(node: ir.Node, layer: Layer) -> Array:
-    """The layer's weight as the operator of `node` keeps it."""
+def stored(node: ir.Node, layer: Layer, *, last: bool = True) -> Array:
+    """The weight of a chain's layer, the `last` or another, as its operator in place of `node` keeps it."""
+    if node.op_type in RECURRENT and last:
+        return recurrent.stored(node, layer)
     if layer.transposed:
         return _swapped(layer.weight, layer.groups)
     return layer.weight if layer.kernel or weight_place(node) == 0 else layer.weight.T
 
 
-def write(node: ir.Node, layer: Layer, x: ir.Value, weight: ir.Value, bias: ir.Value | None) -> list[ir.Node]:
-    """Nodes that apply the layer to `x`, of the operator that `node` has; the last one's output is theirs."""
+def stored_bias(node: ir.Node, layer: Layer, *, last: bool = True) -> Array | None:
+    """The bias of a chain's layer as its operator keeps it; None where there is none to add."""
+    if layer.bias is not None and node.op_type in RECURRENT and last:
+        return recurrent.stored_bias(node, layer.bias)
+    return layer.bias
+
+
+def write(
+    node: ir.Node, layer: Layer, x: ir.Value, weight: ir.Value, bias: ir.Value | None, *, last: bool = True
+) -> list[ir.Node]:
+    """Nodes that apply a chain's layer to `x` in place of `node`; the last one's outputs are theirs."""
+    if node.op_type in RECURRENT and last:
+        return [recurrent.write(node, x, weight, bias)]
     inputs = [x, weight] if bias is None else [x, weight, bias]
     if layer.kernel:
         return [ir.node("ConvTranspose" if layer.transposed else "Conv", inputs, attributes(layer))]

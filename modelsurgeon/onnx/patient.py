@@ -15,7 +15,8 @@ from modelsurgeon.data import Batches
 from modelsurgeon.onnx import probe, run, shapes, timing
 from modelsurgeon.onnx.analysis import analyze
 from modelsurgeon.onnx.names import layer_names
-from modelsurgeon.onnx.operators import LINEAR
+from modelsurgeon.onnx.operators import holds_layer
+from modelsurgeon.onnx.recurrent import RECURRENT
 from modelsurgeon.onnx.sites import editable, sites
 from modelsurgeon.rows import Totals
 from modelsurgeon.surgery import Run
@@ -48,7 +49,7 @@ class OnnxPatient:
 
     def _open(self) -> None:
         self._model = editable(self._original)
-        self.names = [name for node, name in layer_names(self._original).items() if node.op_type in LINEAR]
+        self.names = [name for node, name in layer_names(self._original).items() if holds_layer(node)]
         self.sites, self.skipped = sites(self._model, self._frame.measured)
 
     def twin(self) -> OnnxPatient:
@@ -63,9 +64,11 @@ class OnnxPatient:
 
     @property
     def notes(self) -> list[str]:
-        """Sizes that were assumed."""
+        """Sizes that were assumed, and weights that can't be sites."""
         assumed = ", ".join(f"{name}={size}" for name, size in self._frame.assumed.items())
-        return [f"open sizes are taken as {assumed}; set them with --shape or --dim"] if assumed else []
+        sizes = [f"open sizes are taken as {assumed}; set them with --shape or --dim"] if assumed else []
+        loops = [site.name for site in self.sites if site.nodes[0].op_type in RECURRENT]
+        return sizes + [f"{name}: only W is factorized, the operator has no room for two R" for name in loops]
 
     def total(self, resource: str) -> int:
         """MACs or params of the whole model."""

@@ -16,7 +16,7 @@ from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.layer import Array, Layer
 from modelsurgeon.onnx import operators, shapes
 from modelsurgeon.onnx.names import layer_names, nodes_of
-from modelsurgeon.onnx.operators import LINEAR, Size, weight_place
+from modelsurgeon.onnx.operators import Size, holds_layer, weight_place
 from modelsurgeon.onnx.rewrite import free, store, taken_names
 from modelsurgeon.onnx.weights import constant, root
 from modelsurgeon.surgery import Call, Edit
@@ -43,11 +43,9 @@ class OnnxSite:
 
     def replace(self, chain: Sequence[Layer]) -> None:
         """Put the chain in place of every node; its weights are stored once."""
-        first = self.nodes[0]
         names = [self.name] if len(chain) == 1 else [f"{self.name}.{i}" for i in range(len(chain))]
         stored = [
-            (self._store(f"{name}.weight", operators.stored(first, link)), self._bias(f"{name}.bias", link))
-            for name, link in zip(names, chain, strict=True)
+            self._stored(name, link, last=link is chain[-1]) for name, link in zip(names, chain, strict=True)
         ]
         for node in self.nodes:
             self._rewrite(node, chain, names, stored)
@@ -62,24 +60,30 @@ class OnnxSite:
         x = _data(node)
         new: list[ir.Node] = []
         for name, link, (weight, bias) in zip(names, chain, stored, strict=True):
-            for made in operators.write(node, link, x, weight, bias):
+            for made in operators.write(node, link, x, weight, bias, last=link is chain[-1]):
                 x = made.outputs[0]
                 made.name, x.name = free(name, self.taken), free(f"{name}.out", self.taken)
                 made.metadata_props.update(node.metadata_props)
                 new.append(made)
-        x.shape, x.type = node.outputs[0].shape, node.outputs[0].type
-        ir.convenience.replace_nodes_and_values(self.graph, node, [node], new, list(node.outputs), [x])
+        for value in new[-1].outputs[1:]:
+            value.name = free(f"{self.name}.out", self.taken)
+        old, now = list(node.outputs), list(new[-1].outputs)
+        ir.convenience.replace_nodes_and_values(self.graph, node, [node], new, old, now)
 
     def _store(self, name: str, array: Array) -> ir.Value:
         return store(self.graph, name, array, self.taken)
 
-    def _bias(self, name: str, link: Layer) -> ir.Value | None:
-        """The bias that the node already has, where it is that of the link."""
-        if link.bias is None:
-            return None
-        old = self.nodes[0].inputs[2] if len(self.nodes[0].inputs) > 2 else None
+    def _stored(self, name: str, link: Layer, *, last: bool) -> tuple[ir.Value, ir.Value | None]:
+        """Weight and bias of a link; where the bias is the one that the node already has, that one."""
+        node = self.nodes[0]
+        weight = self._store(f"{name}.weight", operators.stored(node, link, last=last))
+        bias = operators.stored_bias(node, link, last=last)
+        if bias is None:
+            return weight, None
+        old = node.inputs[2] if len(node.inputs) > 2 else None
         array = constant(old)
-        return old if array is not None and np.array_equal(array, link.bias) else self._store(name, link.bias)
+        same = array is not None and np.array_equal(array, bias)
+        return weight, old if same else self._store(f"{name}.bias", bias)
 
 
 def editable(model: ir.Model) -> ir.Model:
@@ -133,7 +137,7 @@ def _groups(model: ir.Model) -> list[list[ir.Node]]:
     """Linear nodes in file order; those that share a constant weight are together."""
     groups: dict[object, list[ir.Node]] = {}
     for node in nodes_of(model):
-        if node.op_type in LINEAR and not node.domain:
+        if holds_layer(node):
             groups.setdefault(root(node.inputs[weight_place(node)]) or node, []).append(node)
     return list(groups.values())
 
@@ -195,9 +199,9 @@ def _check_type(layer: Layer) -> None:
 
 def _use(node: ir.Node, layer: Layer) -> tuple[object, ...]:
     """What two nodes must have in common to be one layer, besides the stored weight."""
-    bias = _name(node.inputs[2]) if len(node.inputs) > 2 else None
+    bias = [_name(value) for value in node.inputs[2:4]]
     geometry = (layer.stride, layer.padding, layer.dilation, layer.groups, layer.output_padding)
-    return node.op_type, weight_place(node), bias, layer.weight.shape, layer.weight.strides, geometry
+    return node.op_type, weight_place(node), *bias, layer.weight.shape, layer.weight.strides, geometry
 
 
 def _sizes(model: ir.Model, *, defaults: bool = True) -> dict[str, Size]:
