@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Section(Protocol):
     """A further answer about a model, such as its memory: plain data that can show itself."""
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any] | list[dict[str, Any]]:
         """What stands in JSON under the section's key."""
 
     def tables(self) -> Sequence[Table]:
@@ -71,6 +71,10 @@ class Analysis:
     def grouped_by(self, key: str) -> Analysis:
         """One row for each op or module in place of one for each node, in order of first appearance."""
         return replace(self, layers=grouped(self.layers, key))
+
+    def with_section(self, key: str, section: Section) -> Analysis:
+        """With a further answer, under this key in JSON."""
+        return replace(self, sections={**self.sections, key: section})
 
     def tables(self) -> list[Table]:
         """Layers with totals, what stands out, what isn't counted, and the tables of each section."""

@@ -10,11 +10,12 @@ from math import isfinite
 from numbers import Integral, Real
 from typing import Any, Literal, SupportsFloat, TypeGuard
 
-Kind = Literal["text", "prose", "int", "count", "bytes", "percent", "bar", "float", "shape"]
+Kind = Literal["text", "prose", "int", "count", "bytes", "percent", "bar", "spark", "float", "shape"]
 
 COUNT_UNITS = ("", " k", " M", " G", " T", " P", " E")
 BYTE_UNITS = (" B", " kB", " MB", " GB", " TB", " PB", " EB")
 EIGHTHS = " ▏▎▍▌▋▊▉█"
+HEIGHTS = "▁▂▃▄▅▆▇█"
 
 
 def escape(text: str) -> str:
@@ -99,6 +100,16 @@ def bar(share: float, width: int, *, plain: bool = False) -> str:
     return "█" * full + (EIGHTHS[rest] if rest else "")
 
 
+def spark(shares: Sequence[float], *, plain: bool = False) -> str:
+    """Fractions of one as a line of small columns, or of digits from 0 to 9.
+
+    >>> spark([1, 0.5, 0.1, 0]), spark([1, 0.5, 0.1, 0], plain=True)
+    ('█▅▂▁', '9410')
+    """
+    signs = "0123456789" if plain else HEIGHTS
+    return "".join(signs[round(min(max(share, 0.0), 1.0) * (len(signs) - 1))] for share in shares)
+
+
 def is_number(value: object) -> TypeGuard[float]:
     """Whether the value is a real number; a truth value or a formula is not."""
     return isinstance(value, Real) and not isinstance(value, bool)
@@ -110,6 +121,8 @@ def show(value: object, kind: Kind) -> str:
         return ""
     if kind == "shape" and isinstance(value, (list, tuple)):
         return shape(value)
+    if kind == "spark" and isinstance(value, (list, tuple)):
+        return spark(value)
     if kind in ("text", "prose", "shape") or not is_number(value):
         return escape(str(value))
     if kind == "int" and float(value).is_integer():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from math import ceil
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 Shapes = Mapping[str, Sequence[int]]
 Dims = Mapping[str, int]
+Watch = Callable[[str, int, int], None]  # told what is done, how many are and how many there are
 
 EXPORTED = ".pt2"
 NOISE_SAMPLES = 8
@@ -103,17 +104,31 @@ def save(model: Model, path: str | Path, *, shapes: Shapes | None = None) -> Non
 
 
 def info(
-    model: Model, shapes: Shapes | None = None, dims: Dims | None = None, *, memory: bool = False
+    model: Model,
+    shapes: Shapes | None = None,
+    dims: Dims | None = None,
+    *,
+    memory: bool = False,
+    weights: bool = False,
+    watch: Watch | None = None,
 ) -> Analysis:
     """What the model is made of and what it costs, without running it.
 
     shapes: input name -> sizes. dims: symbol -> size. Symbols that stay open make formulas, with their value
-    at stated defaults beside them. memory: also tell which activations live when. Raises BadModel and
-    UnknownShape.
+    at stated defaults beside them. memory: also tell which activations live when. weights: read the weights,
+    too, one at a time, and tell their ranges, channels and spectra. watch: told how much is done of that.
+    Raises BadModel and UnknownShape.
     """
     from modelsurgeon.onnx.analysis import analyze
 
-    return analyze(graph(model, shapes=shapes), shapes=shapes, dims=dims, memory=memory)
+    opened = graph(model, shapes=shapes)
+    found = analyze(opened, shapes=shapes, dims=dims, memory=memory)
+    if weights:
+        from modelsurgeon.onnx.weighing import weigh_all
+
+        measured = weigh_all(opened, shapes=shapes, dims={**(dims or {}), **found.defaults}, watch=watch)
+        found = found.with_section("weights", measured)
+    return found
 
 
 def check(

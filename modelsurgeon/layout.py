@@ -11,7 +11,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from modelsurgeon.cells import bar, escape, is_number, show
+from modelsurgeon.cells import bar, escape, is_number, show, spark
 from modelsurgeon.table import BAR_WIDTH, Column, Row, Table
 
 GAP = "  "
@@ -99,9 +99,14 @@ def _span(table: Table, column: Column) -> Span:
     natural = _widest(_texts(table, column), title)
     if column.kind in NAMES:
         return Span(column=column, width=natural, least=min(natural, max(title, SHORTEST_NAME)))
-    numbers = (show(value, column.kind) for value in _values(table, column) if is_number(value))
+    numbers = (show(value, column.kind) for value in _values(table, column) if _is_plain(value))
     least = _widest(numbers, max(title, SHORTEST_FORMULA))
     return Span(column=column, width=natural, least=min(natural, least))
+
+
+def _is_plain(value: object) -> bool:
+    """Whether this is a number, or a shape of nothing else: what must never be cut."""
+    return is_number(value) or (isinstance(value, (list, tuple)) and all(map(is_number, value)))
 
 
 def _values(table: Table, column: Column) -> list[object]:
@@ -152,6 +157,8 @@ def _cell(value: object, span: Span, ascii_only: bool, total: bool) -> list[str]
     if span.column.kind == "bar" and is_number(value):
         # A total's bar would always be full; the share beside it says so already.
         return [""] if total else [bar(float(value), span.width, plain=ascii_only)]
+    if span.column.kind == "spark" and isinstance(value, (list, tuple)):
+        return [spark(value, plain=ascii_only)]
     shown = show(value, span.column.kind)
     if span.column.kind == "prose":
         return wrap(shown, span.width, break_on_hyphens=False) or [""]

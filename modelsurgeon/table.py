@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
-LEFT = ("text", "prose", "bar")
+LEFT = ("text", "prose", "bar", "spark")
 # A spreadsheet runs a cell that begins so; a layer's name must not become a formula.
 FORMULA_STARTS = ("=", "+", "-", "@")
 MARKDOWN = re.compile(r"[\\`*{}\[\]<>|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
@@ -33,7 +33,7 @@ class Column:
     """One column: the key of its values in a row, its title, and how values are written.
 
     kind: text (shortened in the middle where room is short), prose (wrapped), int, count (1.23 G),
-    bytes (1.23 MB), percent and bar (both of a fraction), float, shape.
+    bytes (1.23 MB), percent and bar (both of a fraction), spark (of several), float, shape.
     style: a rich style, used in terminals only. wide: in terminals, shown only where there is room.
     """
 

@@ -268,3 +268,24 @@ def test_a_table_without_rows_shows_its_header() -> None:
     assert empty.csv().count("\n") == 1
     assert empty.markdown().count("\n") == 2
     assert "<caption>" not in empty.html()
+
+
+def test_a_spark_is_a_line_of_columns_and_a_list_in_json() -> None:
+    table = Table(
+        title="",
+        columns=[Column(key="curve", title="Spectrum", kind="spark")],
+        rows=[{"curve": [1.0, 0.5, 0.0]}],
+    )
+    assert "█▅▁" in table.text(40)
+    assert "█▅▁" in table.html()
+    assert table.as_dict()["rows"] == [{"curve": [1.0, 0.5, 0.0]}]
+    console = Console(width=40, file=io.TextIOWrapper(io.BytesIO(), encoding="ascii"), force_terminal=False)
+    with console.capture() as capture:
+        console.print(table)
+    assert "940" in capture.get()
+
+
+def test_the_numbers_of_a_shape_are_never_cut() -> None:
+    columns = [Column(key="name", title="Layer"), Column(key="shape", title="Weight", kind="shape")]
+    table = Table(title="", columns=columns, rows=[{"name": "n" * 40, "shape": (1024, 512, 3, 3)}])
+    assert "1024×512×3×3" in table.text(30)

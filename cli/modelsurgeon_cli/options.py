@@ -153,13 +153,7 @@ shape_options = together(
     ),
 )
 
-source_options = together(
-    click.option(
-        "--weights",
-        type=click.Path(),
-        metavar="FILE",
-        help="Weights of a PyTorch source, .safetensors or .pth. Read as data, never run.",
-    ),
+export_options = together(
     click.option(
         "--example",
         type=click.Path(),
@@ -167,6 +161,15 @@ source_options = together(
         help="An .npz with inputs to export a PyTorch source with, instead of --shape.",
     ),
     click.option("--trust", is_flag=True, help="Load a .pt2 file, which may run code of whoever made it."),
+)
+source_options = together(
+    click.option(
+        "--weights",
+        type=click.Path(),
+        metavar="FILE",
+        help="Weights of a PyTorch source, .safetensors or .pth. Read as data, never run.",
+    ),
+    export_options,
 )
 
 provider_option = click.option(

@@ -140,16 +140,32 @@ class _OnlyTrying(Exception):
     """Ends the attempt to write, so that nothing is left of it."""
 
 
+Watch = Callable[[str, int, int], None]
+
+
 @contextmanager
-def progress(message: str, *, quiet: bool) -> Iterator[None]:
-    """A spinner on stderr while the block runs, on terminals only; where quiet, no warnings either."""
+def progress(message: str, *, quiet: bool) -> Iterator[Watch | None]:
+    """A spinner on stderr while the block runs, on terminals only; where quiet, no warnings either.
+
+    Gives what a library call may tell how much is done, for a bar beside the spinner; None off terminals.
+    """
     with ExitStack() as stack:
         if quiet:
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
-        elif sys.stderr.isatty():
-            from rich.console import Console
-            from rich.text import Text
+        shown = sys.stderr.isatty() and not quiet
+        yield stack.enter_context(_on_terminal(cells.escape(message))) if shown else None
 
-            stack.enter_context(Console(stderr=True).status(Text(cells.escape(message))))
-        yield
+
+@contextmanager
+def _on_terminal(message: str) -> Iterator[Watch]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+    told = TextColumn("{task.description}", markup=False)
+    columns = (SpinnerColumn(), told, BarColumn(bar_width=20), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(message, total=None)
+        yield lambda what, done, total: bar.update(
+            task, description=f"{message}: {what}", completed=done, total=total
+        )

@@ -82,7 +82,7 @@ def stored(node: ir.Node, layer: Layer, *, last: bool = True) -> Array:
     if node.op_type in RECURRENT and last:
         return recurrent.stored(node, layer)
     if layer.transposed:
-        return _swapped(layer.weight, layer.groups)
+        return swapped(layer.weight, layer.groups)
     return layer.weight if layer.kernel or weight_place(node) == 0 else layer.weight.T
 
 
@@ -117,7 +117,7 @@ def _read_conv(node: ir.Node, weight: Array, size: Size | None) -> Layer:
     if transposed and "output_shape" in node.attributes:
         raise UnsupportedLayer("its padding follows from output_shape and the input's size")
     return Layer(
-        weight=_swapped(weight, groups) if transposed else weight,
+        weight=swapped(weight, groups) if transposed else weight,
         bias=_constant_bias(node),
         stride=stride,
         padding=padding_of(node, kernel, stride, dilation, grown, size),
@@ -128,7 +128,7 @@ def _read_conv(node: ir.Node, weight: Array, size: Size | None) -> Layer:
     )
 
 
-def _swapped(weight: Array, groups: int) -> Array:
+def swapped(weight: Array, groups: int) -> Array:
     """(a, b / groups, *kernel) to (b, a / groups, *kernel): the two layouts of a transposed convolution."""
     a, b, *kernel = weight.shape
     blocks = weight.reshape(groups, a // groups, b, *kernel)

@@ -44,10 +44,14 @@ SCALES: dict[str, frozenset[int]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Param:
-    """One weight tensor. node: the first node that works with it at run time. statistic: of a batch norm."""
+    """One weight tensor. statistic: of a batch norm.
+
+    node, index: the first node that works with it at run time, and as which of its inputs.
+    """
 
     value: ir.Value
     node: ir.Node
+    index: int
     elements: int
     bytes: int
     statistic: bool
@@ -82,6 +86,7 @@ def _param(value: ir.Value, users: Sequence[Use]) -> Param | None:
     return Param(
         value=value,
         node=users[0][0],
+        index=users[0][1],
         elements=_elements(value, prod(shape)),
         bytes=size,
         statistic=any(node.op_type == "BatchNormalization" and index in (3, 4) for node, index in users),

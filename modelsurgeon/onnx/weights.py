@@ -6,12 +6,14 @@ when it loads the model, and so do we when we read it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnx_ir as ir
 
 from modelsurgeon.layer import Array
+
+Step = Callable[..., Array]
 
 
 def root(value: ir.Value | None) -> ir.Value | None:
@@ -41,10 +43,20 @@ def constant(value: ir.Value | None) -> Array | None:
         tensor = ir.convenience.get_const_tensor(value)
         return None if tensor is None else tensor.numpy()
     node = _step(value)
-    inputs = [] if node is None else [constant(v) for v in node.inputs if v is not None]
-    if node is None or not inputs or any(v is None for v in inputs):
+    return None if node is None else computed(node, constant, STEPS)
+
+
+def computed(
+    node: ir.Node, numbers: Callable[[ir.Value], Array | None], steps: Mapping[str, Step]
+) -> Array | None:
+    """What a node makes of constants, by the step of its name; None where one of its inputs is none."""
+    inputs = [None if value is None else numbers(value) for value in node.inputs]
+    missing = any(
+        array is None for array, value in zip(inputs, node.inputs, strict=True) if value is not None
+    )
+    if node.domain or node.op_type not in steps or not inputs or missing:
         return None
-    return _STEPS[node.op_type](node, *inputs)
+    return steps[node.op_type](node, *(array for array in inputs if array is not None))
 
 
 def _is_stored(value: ir.Value) -> bool:
@@ -56,7 +68,7 @@ def _is_stored(value: ir.Value) -> bool:
 
 def _step(value: ir.Value) -> ir.Node | None:
     node = value.producer()
-    return node if node is not None and not node.domain and node.op_type in _STEPS else None
+    return node if node is not None and not node.domain and node.op_type in STEPS else None
 
 
 def _of_shape(node: ir.Node, shape: Array) -> Array:
@@ -92,7 +104,7 @@ def _axes(node: ir.Node, given: Array | None) -> tuple[int, ...]:
     return tuple(node.attributes["axes"].as_ints()) if "axes" in node.attributes else ()
 
 
-_STEPS: dict[str, Callable[..., Array]] = {
+STEPS: Mapping[str, Step] = {
     "Cast": _cast,
     "ConstantOfShape": _of_shape,
     "Identity": lambda _, array: array,

@@ -80,6 +80,18 @@ def test_info(capfd: pytest.CaptureFixture[str]) -> None:
     assert found["model"]["inputs"] == [{"name": "image", "dtype": "float32", "shape": [2, 3, 16, 16]}]
 
 
+@pytest.mark.usefixtures("here")
+def test_info_takes_weights_from_a_file_and_shows_them(capfd: pytest.CaptureFixture[str]) -> None:
+    files = ("--weights", "weights.safetensors")
+    plain = json.loads(told(capfd, "info", "typed_case:Net", *files, *SHAPE, "--format", "json"))
+    assert "weights" not in plain
+    found = json.loads(told(capfd, "info", "--weights", "typed_case:Net", *files, *SHAPE, "--format", "json"))
+    stem = next(entry for entry in found["weights"] if entry["layer"] == "stem")
+    weight = torch.load("weights.pth")["state_dict"]["stem.weight"].numpy()
+    assert stem["abs_max"] == pytest.approx(float(np.abs(weight).max()), rel=1e-6)
+    assert stem["spectrum"]["norm"] == pytest.approx(np.linalg.norm(weight.reshape(16, -1), 2), rel=1e-5)
+
+
 def test_compress(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source = ("typed_case:Net", "--weights", "weights.safetensors", *SHAPE)
     budget = ("--params", "0.7", "--method", "svd", "--save-plan", "plan.json")

@@ -11,8 +11,10 @@ import modelsurgeon as ms
 from modelsurgeon.doors import weight_files
 from modelsurgeon.errors import SurgeryError
 from modelsurgeon.views import GROUPS, SORT_KEYS
+from modelsurgeon_cli import flag_or_file
 from modelsurgeon_cli.definitions import DEFINITIONS
-from modelsurgeon_cli.options import amount, result_options, shape_options, source_options, together
+from modelsurgeon_cli.flag_or_file import Asked
+from modelsurgeon_cli.options import amount, export_options, result_options, shape_options, together
 from modelsurgeon_cli.show import check_outputs, check_weights, emit, progress, show
 
 if TYPE_CHECKING:
@@ -60,12 +62,15 @@ gate_options = together(
 )
 
 
-@click.command(epilog="Example: modelsurgeon info model.onnx --sort macs --top 10")
+@click.command(
+    cls=flag_or_file.Command, epilog="Example: modelsurgeon info model.onnx --sort macs --top 10 --weights"
+)
 @click.argument("model")
 @view_options
+@flag_or_file.weights_option()
 @gate_options
 @shape_options
-@source_options
+@export_options
 @result_options
 def command(
     model: str,
@@ -76,7 +81,7 @@ def command(
     strict: bool,
     shapes: dict[str, tuple[int, ...]],
     dims: dict[str, int],
-    weights: str | None,
+    weights: Asked,
     example: str | None,
     trust: bool,
     format: str,
@@ -91,11 +96,18 @@ def command(
     that runs its code.
     """
     outputs = {"--output": output}
-    check_outputs(outputs, {"MODEL": model, "--weights": weights, "--example": example})
-    with progress(f"reading {model}", quiet=quiet):
-        graph = ms.load(model, weights=weights, shapes=shapes, example=example, trust=trust)
+    check_outputs(outputs, {"MODEL": model, "--weights": weights.file, "--example": example})
+    with progress(f"reading {model}", quiet=quiet) as watch:
+        graph = ms.load(model, weights=weights.file, shapes=shapes, example=example, trust=trust)
         check_weights(outputs, weight_files(graph))
-        analysis = ms.info(graph, shapes=shapes, dims=dims, memory=memory or format == "json")
+        analysis = ms.info(
+            graph,
+            shapes=shapes,
+            dims=dims,
+            memory=memory or format == "json",
+            weights=weights.inspect,
+            watch=watch,
+        )
     title = f"info {Path(model).name}"
     show(arranged(analysis, by, sort, top), title, format=format, output=output)
     if missed := [*over_limits(analysis, limits), *(not_counted(analysis) if strict else [])]:

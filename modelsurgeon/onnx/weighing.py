@@ -1,0 +1,78 @@
+"""The weights of a graph, one tensor at a time: read, measured, and let go before the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import onnx_ir as ir
+
+from modelsurgeon.onnx import dequantise, linear
+from modelsurgeon.onnx.ahead import tensor_of
+from modelsurgeon.onnx.flow import constant_values
+from modelsurgeon.onnx.frame import dtype_name
+from modelsurgeon.onnx.names import layer_names
+from modelsurgeon.onnx.params import Param, params
+from modelsurgeon.onnx.shapes import Dims, bound, sizes
+from modelsurgeon.statistics.report import Weights
+from modelsurgeon.statistics.weights import Held, Weight, weigh
+
+Watch = Callable[[str, int, int], None]
+
+
+def weigh_all(
+    model: ir.Model,
+    *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    dims: Dims | None = None,
+    watch: Watch | None = None,
+) -> Weights:
+    """What every weight tensor of a model looks like; each once, at the first node that works with it.
+
+    shapes, dims: sizes that the model leaves open: those of its maps are what convolutions are measured at.
+    watch: told the tensors that are done, and how many there are.
+    """
+    whole = bound(model, shapes, dims)
+    names, found = layer_names(whole), params(whole, constant_values(whole))
+    measured: list[Weight] = []
+    for number, param in enumerate(sorted(found, key=_place(whole))):
+        if watch:
+            watch("weights", number, len(found))
+        if (held := _held(param, names[param.node])) is not None:
+            measured.append(weigh(held))
+        _release(param.value)
+    return Weights(tensors=measured)
+
+
+def _place(model: ir.Model) -> Callable[[Param], tuple[int, int]]:
+    order = {node: number for number, node in enumerate(model.graph.all_nodes())}
+    return lambda param: (order[param.node], param.index)
+
+
+def _held(param: Param, name: str) -> Held | None:
+    """The tensor as its layer uses it; as it is stored, where the way between isn't followed."""
+    node = param.node
+    array = dequantise.weight(node, param.index)
+    layer = None if array is None else linear.as_layer(node, param.index, array)
+    if array is None and (array := dequantise.numbers(param.value)) is None:
+        return None
+    return Held(
+        layer=name,
+        op=node.op_type,
+        role=linear.role(node, param.index, layer),
+        dtype=dtype_name(param.value) or "",
+        array=array,
+        linear=layer,
+        size=_size(node) if layer is not None and layer.kernel else None,
+    )
+
+
+def _size(node: ir.Node) -> tuple[int, ...] | None:
+    """Of the map that a convolution reads."""
+    found = sizes(node.inputs[0])
+    return None if found is None else found[2:]
+
+
+def _release(value: ir.Value) -> None:
+    """Give mapped memory back."""
+    if isinstance(tensor := tensor_of(value), ir.ExternalTensor):
+        tensor.release()

@@ -1,0 +1,67 @@
+"""`info --weights`: a flag, unless a file of weights follows."""
+
+import json
+
+import pytest
+
+from modelsurgeon_cli.flag_or_file import FILES, tied
+from tests.cli.conftest import Command
+
+
+@pytest.mark.parametrize("words", [("--weights", "model.onnx"), ("model.onnx", "--weights")])
+def test_it_is_a_flag_on_either_side_of_the_model(run: Command, words: tuple[str, ...]) -> None:
+    done = run("info", *words)
+    assert (done.code, done.err) == (0, "")
+    assert "Spectrum" in done.out
+    assert "conv2" in done.out
+
+
+def test_json_has_an_entry_for_each_tensor(run: Command) -> None:
+    data = json.loads(run("info", "model.onnx", "--weights", "--format", "json").out)
+    assert [(entry["layer"], entry["role"]) for entry in data["weights"]] == [
+        ("conv1", "weight"),
+        ("conv1", "bias"),
+        ("conv2", "weight"),
+        ("fc", "weight"),
+    ]
+    first = data["weights"][0]
+    assert first["shape"] == [16, 4, 3, 3]
+    assert first["spectrum"]["full_rank"] == 16
+    assert first["operator"]["norm"] >= first["spectrum"]["norm"]
+    assert "weights" not in json.loads(run("info", "model.onnx", "--format", "json").out)
+
+
+def test_other_formats_hold_the_weights_too(run: Command) -> None:
+    assert "### Weights" in run("info", "model.onnx", "--weights", "--format", "markdown").out
+    assert "<caption>Weights</caption>" in run("info", "model.onnx", "--weights", "--format", "html").out
+
+
+def test_a_file_is_taken_for_weights_of_a_source(run: Command) -> None:
+    done = run("info", "model.onnx", "--weights", "net.safetensors")
+    assert done.code == 1
+    assert "leave its weights out" in done.err
+
+
+def test_two_files_are_one_too_many(run: Command) -> None:
+    done = run("info", "model.onnx", "--weights", "a.pth", "--weights", "b.pth")
+    assert done.code == 2
+    assert "one file of weights is needed" in done.err
+
+
+@pytest.mark.parametrize("suffix", FILES)
+def test_files_of_weights_are_tied_to_it(suffix: str) -> None:
+    assert tied(["a:b", "--weights", f"net{suffix}", "--weights"]) == [
+        "a:b",
+        f"--weights=net{suffix}",
+        "--weights=",
+    ]
+
+
+@pytest.mark.parametrize("word", ["net.onnx", "pkg.mod:make", "net.pt2", "--top", "folder"])
+def test_any_other_word_stays_what_it_was(word: str) -> None:
+    assert tied(["--weights", word]) == ["--weights=", word]
+
+
+def test_behind_two_dashes_nothing_is_an_option() -> None:
+    assert tied(["--", "--weights", "net.pth"]) == ["--", "--weights", "net.pth"]
+    assert tied(["--weights=net.npz"]) == ["--weights=net.npz"]
