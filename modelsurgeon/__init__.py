@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from modelsurgeon.errors import SurgeryError as SurgeryError
     from modelsurgeon.errors import ToleranceExceeded as ToleranceExceeded
     from modelsurgeon.errors import Unavailable as Unavailable
+    from modelsurgeon.errors import UnknownLayer as UnknownLayer
     from modelsurgeon.errors import UnknownShape as UnknownShape
     from modelsurgeon.errors import Unreachable as Unreachable
     from modelsurgeon.errors import UnsupportedLayer as UnsupportedLayer
@@ -67,6 +68,7 @@ _HOMES = {
     "SurgeryError": "errors",
     "ToleranceExceeded": "errors",
     "Unavailable": "errors",
+    "UnknownLayer": "errors",
     "UnknownShape": "errors",
     "Unreachable": "errors",
     "UnsupportedLayer": "errors",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from modelsurgeon.overview import tables
 from modelsurgeon.rows import Bottleneck, LayerRow, Totals, Uncounted
 from modelsurgeon.table import Table
-from modelsurgeon.views import grouped, in_order
+from modelsurgeon.views import grouped, in_order, matching, nested, share
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -32,6 +32,7 @@ class Analysis:
     formulas: totals as expressions in the open dimensions, where they could be derived; `totals` then holds
     their values at `defaults`, and `growth` the order in which they grow. notes: what had to be assumed.
     sections: what else was asked for, by JSON key.
+    by: what a row is, `node` or one of GROUPS. view: which of the rows are shown, in words.
     """
 
     model: Mapping[str, Any]
@@ -44,6 +45,8 @@ class Analysis:
     defaults: Mapping[str, int] = field(default_factory=dict)
     notes: Sequence[str] = ()
     sections: Mapping[str, Section] = field(default_factory=dict)
+    by: str = "node"
+    view: Sequence[str] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON of `modelsurgeon info`."""
@@ -53,7 +56,7 @@ class Analysis:
             "layers": [row.as_dict() for row in self.layers],
             "uncounted": [asdict(entry) for entry in self.uncounted],
             "bottlenecks": [asdict(entry) for entry in self.bottlenecks],
-            "notes": list(self.notes),
+            "notes": [*self.notes, *self.view],
         }
         if self.defaults:
             told = {"formulas": self.formulas, "growth": self.growth, "defaults": self.defaults}
@@ -65,12 +68,32 @@ class Analysis:
         return replace(self, layers=in_order(self.layers, key))
 
     def top(self, count: int) -> Analysis:
-        """The first `count` layers that do MACs or hold params; the totals stay those of the whole model."""
-        return replace(self, layers=[row for row in self.layers if row.matters][:count])
+        """The first `count` rows that do MACs or hold params; the totals stay those of the whole model."""
+        listed = [row for row in self.layers if row.matters]
+        told = f"the first {count} of {len(listed)} rows have {share(listed[:count], self.totals)}"
+        view = (*self.view, told) if count < len(listed) else self.view
+        return replace(self, layers=listed[:count], view=view)
+
+    def filtered(
+        self, *, only: Sequence[str] = (), skip: Sequence[str] = (), ops: Sequence[str] = ()
+    ) -> Analysis:
+        """The layers whose name or module fits `only` and not `skip`, of the operators `ops`; globs all.
+
+        The totals stay those of the whole model. Raises UnknownLayer for a glob that fits none.
+        """
+        if not (only or skip or ops):
+            return self
+        layers = matching(self.layers, only, skip, ops)
+        told = f"{len(layers)} of {len(self.layers)} nodes are chosen: {share(layers, self.totals)}"
+        return replace(self, layers=layers, view=(*self.view, told))
 
     def grouped_by(self, key: str) -> Analysis:
         """One row for each op or module in place of one for each node, in order of first appearance."""
-        return replace(self, layers=grouped(self.layers, key))
+        return replace(self, layers=grouped(self.layers, key), by=key)
+
+    def nested(self, depth: int) -> Analysis:
+        """The modules as a tree of at most `depth` levels, each row the sum of those right below it."""
+        return replace(self, layers=nested(self.layers, depth), by="module")
 
     def with_section(self, key: str, section: Section) -> Analysis:
         """With a further answer, under this key in JSON."""

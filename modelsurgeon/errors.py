@@ -4,6 +4,7 @@
     ├── BadModel           the file or graph is not a sound model
     ├── BadData            samples that the model can't be fed
     ├── BadPlan            a plan that names no layer, method or rank of ours
+    ├── UnknownLayer       a name or pattern that fits no layer of the model
     ├── UnsupportedLayer   this method has no form for this layer
     ├── UnknownShape       a size is needed that the model doesn't fix
     ├── Unreachable        no choice of ranks meets the budget
@@ -30,6 +31,10 @@ class BadData(SurgeryError):
 
 class BadPlan(SurgeryError):
     """A plan that names no layer, method or rank that exists."""
+
+
+class UnknownLayer(SurgeryError):
+    """A name or pattern that fits no layer of the model."""
 
 
 class UnsupportedLayer(SurgeryError):

@@ -11,7 +11,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from modelsurgeon.cells import bar, escape, is_number, show, spark
+from modelsurgeon.cells import bar, escape, is_number, spark
 from modelsurgeon.table import BAR_WIDTH, Column, Row, Table
 
 GAP = "  "
@@ -99,7 +99,7 @@ def _span(table: Table, column: Column) -> Span:
     natural = _widest(_texts(table, column), title)
     if column.kind in NAMES:
         return Span(column=column, width=natural, least=min(natural, max(title, SHORTEST_NAME)))
-    numbers = (show(value, column.kind) for value in _values(table, column) if _is_plain(value))
+    numbers = (column.text(row) for row in _lines(table) if _is_plain(row.get(column.key)))
     least = _widest(numbers, max(title, SHORTEST_FORMULA))
     return Span(column=column, width=natural, least=min(natural, least))
 
@@ -109,13 +109,16 @@ def _is_plain(value: object) -> bool:
     return is_number(value) or (isinstance(value, (list, tuple)) and all(map(is_number, value)))
 
 
-def _values(table: Table, column: Column) -> list[object]:
-    rows = [*table.rows, *([table.total] if table.total else [])]
-    return [row.get(column.key) for row in rows]
+def _lines(table: Table) -> list[Row]:
+    return [*table.rows, *([table.total] if table.total else [])]
 
 
 def _texts(table: Table, column: Column) -> list[str]:
-    return [show(value, column.kind) for value in _values(table, column)]
+    return [_text(row, column) for row in _lines(table)]
+
+
+def _text(row: Row, column: Column) -> str:
+    return "  " * column.depth(row) + column.text(row)
 
 
 def _widest(texts: Iterable[str], at_least: int) -> int:
@@ -146,20 +149,21 @@ def _shrink(spans: Sequence[Span], width: int) -> list[Span]:
 
 def _row(row: Row, spans: Sequence[Span], ascii_only: bool, *, total: bool = False) -> list[Text]:
     """A row takes one line, or as many as its longest prose does."""
-    wrapped = [_cell(row.get(span.column.key), span, ascii_only, total) for span in spans]
+    wrapped = [_cell(row, span, ascii_only, total) for span in spans]
     return [
         _join([(_align(part, span), _style(span, total)) for part, span in zip(parts, spans, strict=True)])
         for parts in zip_longest(*wrapped, fillvalue="")
     ]
 
 
-def _cell(value: object, span: Span, ascii_only: bool, total: bool) -> list[str]:
+def _cell(row: Row, span: Span, ascii_only: bool, total: bool) -> list[str]:
+    value = row.get(span.column.key)
     if span.column.kind == "bar" and is_number(value):
         # A total's bar would always be full; the share beside it says so already.
         return [""] if total else [bar(float(value), span.width, plain=ascii_only)]
     if span.column.kind == "spark" and isinstance(value, (list, tuple)):
         return [spark(value, plain=ascii_only)]
-    shown = show(value, span.column.kind)
+    shown = _text(row, span.column)
     if span.column.kind == "prose":
         return wrap(shown, span.width, break_on_hyphens=False) or [""]
     return [shorten(shown, span.width, span.head)]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LONG = 120  # a longer formula is left to JSON
 GROWING = {"macs": "MACs", "activation_bytes": "activations"}
 COLUMNS = (
-    Column(key="name", title="Layer"),
+    Column(key="name", title="Layer", level="level"),
     Column(key="op", title="Op"),
     Column(key="output", title="Output", kind="shape"),
     Column(key="macs", title="MACs", kind="count"),
@@ -29,6 +29,7 @@ COLUMNS = (
     Column(key="output_bytes", title="Activation", kind="bytes", wide=True),
     Column(key="intensity", title="FLOPs/B", kind="float", wide=True),
 )
+LEVEL = Column(key="level", title="Level", kind="int", wide=True)
 BOTTLENECK_COLUMNS = (
     Column(key="layer", title="Layer"),
     Column(key="rule", title="Rule"),
@@ -53,13 +54,13 @@ def tables(found: Analysis) -> list[Table]:
 
 def _layers(found: Analysis) -> Table:
     totals = asdict(found.totals)
-    notes = [memory_note(found.totals), *_open(found), *found.notes]
+    notes = [memory_note(found.totals), *_open(found), *found.notes, *found.view]
     return Table(
         title=PurePath(str(found.model.get("path") or "model")).name,
-        columns=COLUMNS,
+        columns=COLUMNS if all(row.level == 0 for row in found.layers) else (*COLUMNS, LEVEL),
         rows=[{**vars(row), "output": row.output} for row in found.layers if row.matters],
         total={"name": "total", **totals, "output_bytes": found.totals.activation_bytes},
-        notes=[*notes, *_hidden(found.layers)],
+        notes=[*notes, *_hidden(found.layers, found.by)],
     )
 
 
@@ -76,11 +77,13 @@ def memory_note(sums: Totals) -> str:
     )
 
 
-def _hidden(rows: Sequence[LayerRow]) -> list[str]:
+def _hidden(rows: Sequence[LayerRow], by: str) -> list[str]:
     """What the table leaves out."""
     rest = [row for row in rows if not row.matters]
     if not rest:
         return []
+    if by != "node":
+        return [f"{len(rest)} more rows have no MACs and no params"]
     flops = show(sum(row.flops or 0 for row in rest), "count")
     return [f"{len(rest)} more nodes have no MACs and no params ({flops} FLOPs)"]
 

@@ -16,6 +16,7 @@ class LayerRow:
     macs, flops, bias_adds, mac_share: None where they aren't known. runs: 0 in a branch that isn't counted.
     output_bytes: activations that one run produces. intensity: FLOPs for each byte read or written.
     formulas: macs, flops and bias_adds in the open dimensions, where they could be derived.
+    level: in a tree of modules, how many rows this one is part of; rows of level 0 add up to the totals.
     """
 
     name: str
@@ -43,6 +44,8 @@ class LayerRow:
         if not self.formulas:
             del found["formulas"]
         return found
+
+    level: int = 0
 
     @property
     def output(self) -> Shape | None:

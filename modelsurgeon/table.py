@@ -35,6 +35,7 @@ class Column:
     kind: text (shortened in the middle where room is short), prose (wrapped), int, count (1.23 G),
     bytes (1.23 MB), percent and bar (both of a fraction), spark (of several), float, shape.
     style: a rich style, used in terminals only. wide: in terminals, shown only where there is room.
+    level: the key of a row's level in a tree. People then see the last part of a dotted name, set in by it.
     """
 
     key: str
@@ -42,11 +43,23 @@ class Column:
     kind: Kind = "text"
     style: str | None = None
     wide: bool = False
+    level: str | None = None
 
     @property
     def left(self) -> bool:
         """Whether cells stand at the left; numbers stand at the right."""
         return self.kind in LEFT
+
+    def depth(self, row: Row) -> int:
+        """How far the cell is set in."""
+        return int(row.get(self.level) or 0) if self.level else 0
+
+    def text(self, row: Row) -> str:
+        """The cell as a person reads it; in a tree, without what the row above says already."""
+        value = row.get(self.key)
+        if self.depth(row) and isinstance(value, str):
+            value = value.rpartition(".")[2]
+        return cells.show(value, self.kind)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +174,7 @@ def _markdown_cell(row: Row, column: Column) -> str:
     value = row.get(column.key)
     if column.kind == "bar" and cells.is_number(value):
         return cells.bar(value, BAR_WIDTH)
-    return _markdown_escape(cells.show(value, column.kind))
+    return "· " * column.depth(row) + _markdown_escape(column.text(row))
 
 
 def _markdown_total(row: Row, column: Column) -> str:
@@ -190,5 +203,7 @@ def _html_cell(row: Row, column: Column) -> str:
         if not share:
             return ""
         return f'<span class="rail"><span style="width:{share:.1f}%"></span></span>'
-    shown = html.escape(cells.show(value, column.kind))
+    shown = html.escape(column.text(row))
+    if depth := column.depth(row):
+        return f'<span style="padding-left:{1.2 * depth:.1f}em">{shown}</span>'
     return BREAKS.sub(r"\g<0><wbr>", shown) if column.kind == "text" else shown

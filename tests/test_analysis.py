@@ -147,3 +147,28 @@ def test_a_section_stands_in_the_json_and_among_the_tables() -> None:
     whole = replace(FOUND, sections={"colour": Colour()})
     assert whole.as_dict() == {**FOUND.as_dict(), "colour": {"hue": 7}}
     assert [table.title for table in whole.top(1).tables()][-1] == "Colour"
+
+
+def test_a_choice_keeps_the_totals_and_tells_its_share() -> None:
+    chosen = FOUND.filtered(only=["net.*"], ops=["Conv"])
+    assert [row.name for row in chosen.layers] == ["stem"]
+    assert chosen.totals == FOUND.totals
+    told = "1 of 4 nodes are chosen: 30.0 % of the MACs, 50.0 % of the params"
+    assert told in chosen.tables()[0].notes
+    assert chosen.as_dict()["notes"] == ["a note", told]
+    assert FOUND.filtered() is FOUND
+    assert FOUND.top(9).view == ()
+    assert FOUND.top(1).view == ("the first 1 of 3 rows have 30.0 % of the MACs, 50.0 % of the params",)
+
+
+def test_a_tree_is_set_in_for_people_and_whole_for_programs() -> None:
+    tree = FOUND.nested(2)
+    [table, *_] = tree.tables()
+    lines = table.text(140).splitlines()
+    assert [line.split("  ")[0] for line in lines[3:5]] == ["net", ""]
+    assert lines[4].startswith("  stem ")
+    assert "· stem" in table.markdown()
+    assert '<span style="padding-left:1.2em">stem</span>' in table.html()
+    header, *rows = table.csv().splitlines()
+    assert header.endswith("level")
+    assert [(row.split(",")[0], row[-1]) for row in rows[:2]] == [("net", "0"), ("net.stem", "1")]

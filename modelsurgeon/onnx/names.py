@@ -32,6 +32,14 @@ def module_path(node: ir.Node) -> str | None:
     return path if isinstance(path, str) and path else None
 
 
+def scope(node: ir.Node) -> str | None:
+    """A node's module as a dotted path: that of torch, or else what a name such as /stem/conv/Conv says."""
+    if (told := module_path(node)) is not None:
+        return told
+    *parts, _ = (node.name or _first_output(node) or "").split("/")
+    return ".".join(filter(None, parts)) or None
+
+
 def layer_names(model: ir.Model) -> dict[ir.Node, str]:
     """A name for every node, unique over graph, subgraphs and functions.
 

@@ -13,7 +13,7 @@ from modelsurgeon.onnx import costs
 from modelsurgeon.onnx.flow import constant_values
 from modelsurgeon.onnx.frame import dtype_name
 from modelsurgeon.onnx.memory import Memory, bytes_of, memory
-from modelsurgeon.onnx.names import module_path
+from modelsurgeon.onnx.names import scope
 from modelsurgeon.onnx.params import Param, params
 from modelsurgeon.onnx.shapes import sizes
 from modelsurgeon.onnx.visits import Visit, Walk
@@ -72,7 +72,7 @@ def _row(
         name=walk.names[node],
         op=node.op_type,
         domain=node.domain,
-        module=module_path(node),
+        module=scope(node),
         input_shapes=tuple(map(sizes, inputs)),
         output_shapes=tuple(map(sizes, outputs)),
         dtype=dtype_name(outputs[0]) if outputs else None,

@@ -164,3 +164,18 @@ def test_memory_is_shown_where_it_is_asked_for(run: Command) -> None:
     assert memory["peak"]["bytes"] == data["totals"]["peak_activation_bytes"]
     assert memory["peak"]["bytes"] == max(step["bytes"] for step in memory["timeline"])
     assert sum(one["bytes"] for one in memory["peak"]["tensors"]) == memory["peak"]["bytes"]
+
+
+def test_rows_are_chosen(run: Command) -> None:
+    assert names(run, "--op", "Conv") == ["conv1", "conv2"]
+    assert names(run, "--only", "conv*", "--skip", "conv1") == ["conv2"]
+    assert "2 of 6 nodes are chosen" in run("info", "model.onnx", "--op", "Conv").out
+    assert run("info", "model.onnx", "--only", "tail").err.startswith("error: no layer or module is called")
+
+
+def test_a_tree_is_one_of_modules(run: Command) -> None:
+    done = run("info", "model.onnx", "--depth", "2")
+    assert (done.code, "add --by module" in done.err) == (2, True)
+    rows = json.loads(run("info", "model.onnx", "--by", "module", "--depth", "2", "--format", "json").out)
+    tops = [row for row in rows["layers"] if not row["level"]]
+    assert sum(row["macs"] for row in tops) == rows["totals"]["macs"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 import pytest
 
-from modelsurgeon.onnx.names import SCOPES, layer_names, module_path, nodes_of
+from modelsurgeon.onnx.names import SCOPES, layer_names, module_path, nodes_of, scope
 from tests import zoo
 
 
@@ -64,3 +64,18 @@ def test_export_metadata_that_tells_no_module(scopes: str) -> None:
     built = named(a=scopes)
     assert module_path(next(iter(built.graph))) is None
     assert names(built) == ["a", "r", "y"]
+
+
+@pytest.mark.parametrize(
+    ("name", "output", "path"),
+    [
+        ("/encoder/layer.0/query/MatMul", "o", "encoder.layer.0.query"),
+        ("model/conv1/Conv2D", "o", "model.conv1"),
+        ("/Add_1", "o", None),
+        ("conv1.x", "o", None),
+        ("", "/head/fc/Gemm_output_0", "head.fc"),
+    ],
+)
+def test_a_name_that_is_a_path_tells_the_module(name: str, output: str, path: str | None) -> None:
+    node = ir.node("Relu", [], name=name or None, outputs=[ir.Value(name=output)])
+    assert scope(node) == path

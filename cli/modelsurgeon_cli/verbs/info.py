@@ -38,6 +38,15 @@ view_options = together(
     click.option("--by", type=click.Choice(["node", *GROUPS]), default="node", help="What a row is."),
     click.option("--sort", type=click.Choice(SORT_KEYS), help="Sort the rows by this number or name."),
     click.option("--top", type=click.IntRange(min=1), help="Only so many rows."),
+    click.option("--depth", type=click.IntRange(min=1), help="With --by module: a tree of so many levels."),
+    *(
+        click.option(f"--{name}", metavar=word, multiple=True, help=told)
+        for name, word, told in (
+            ("only", "GLOB", "Only layers and modules whose name matches. Repeatable."),
+            ("skip", "GLOB", "No layers and modules whose name matches. Repeatable."),
+            ("op", "OP", "Only nodes of this operator. Repeatable."),
+        )
+    ),
     click.option("--memory", is_flag=True, help="Show which activations live when, and those of the peak."),
     click.option(
         "--definitions",
@@ -77,6 +86,10 @@ def command(
     by: str,
     sort: str | None,
     top: int | None,
+    depth: int | None,
+    only: tuple[str, ...],
+    skip: tuple[str, ...],
+    op: tuple[str, ...],
     memory: bool,
     strict: bool,
     shapes: dict[str, tuple[int, ...]],
@@ -95,6 +108,8 @@ def command(
     MODEL is an .onnx file, or a PyTorch source package.module:factory, which is imported and called:
     that runs its code.
     """
+    if depth is not None and by != "module":
+        raise click.UsageError("--depth is of a tree of modules: add --by module.")
     outputs = {"--output": output}
     check_outputs(outputs, {"MODEL": model, "--weights": weights.file, "--example": example})
     with progress(f"reading {model}", quiet=quiet) as watch:
@@ -109,14 +124,17 @@ def command(
             watch=watch,
         )
     title = f"info {Path(model).name}"
-    show(arranged(analysis, by, sort, top), title, format=format, output=output)
+    shown = analysis.filtered(only=only, skip=skip, ops=op)
+    show(arranged(shown, by, depth, sort, top), title, format=format, output=output)
     if missed := [*over_limits(analysis, limits), *(not_counted(analysis) if strict else [])]:
         raise GateMissed(f"{model}: {'; '.join(missed)}")
 
 
-def arranged(analysis: Analysis, by: str, sort: str | None, top: int | None) -> Analysis:
+def arranged(analysis: Analysis, by: str, depth: int | None, sort: str | None, top: int | None) -> Analysis:
     """The rows that were asked for, in the order that was asked for."""
-    if by != "node":
+    if depth is not None:
+        analysis = analysis.nested(depth)
+    elif by != "node":
         analysis = analysis.grouped_by(by)
     if sort is not None:
         analysis = analysis.sorted_by(sort)
