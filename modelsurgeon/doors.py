@@ -109,20 +109,21 @@ def info(
     dims: Dims | None = None,
     *,
     memory: bool = False,
+    training: bool = False,
     weights: bool = False,
     watch: Watch | None = None,
 ) -> Analysis:
     """What the model is made of and what it costs, without running it.
 
     shapes: input name -> sizes. dims: symbol -> size. Symbols that stay open make formulas, with their value
-    at stated defaults beside them. memory: also tell which activations live when. weights: read the weights,
-    too, one at a time, and tell their ranges, channels and spectra. watch: told how much is done of that.
-    Raises BadModel and UnknownShape.
+    at stated defaults beside them. memory: also tell which activations live when. training: also
+    what it takes to train it. weights: read the weights, too, one at a time, and tell their ranges, channels
+    and spectra. watch: told how much is done of that. Raises BadModel and UnknownShape.
     """
     from modelsurgeon.onnx.analysis import analyze
 
     opened = graph(model, shapes=shapes)
-    found = analyze(opened, shapes=shapes, dims=dims, memory=memory)
+    found = analyze(opened, shapes=shapes, dims=dims, memory=memory, training=training)
     if weights:
         from modelsurgeon.onnx.weighing import weigh_all
 

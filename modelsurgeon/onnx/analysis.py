@@ -22,12 +22,13 @@ def analyze(
     shapes: Mapping[str, Sequence[int]] | None = None,
     dims: Dims | None = None,
     memory: bool = False,
+    training: bool = False,
 ) -> Analysis:
     """Every node's cost, params and memory, their sums, and what stands out.
 
     shapes: input name -> sizes. dims: symbol -> size. Dimensions that stay open get stated defaults, and the
-    totals formulas beside them. memory: also what lives when, as a section of that name. Raises UnknownShape
-    for bindings that don't fit the model.
+    totals formulas beside them. memory, training: also what lives when, and what it takes to train, as
+    sections of these names. Raises UnknownShape for bindings that don't fit the model.
     """
     found = Measured.of(model, shapes, dims)
     sums, defaults = totals(found.visits, found.held), found.defaults
@@ -37,6 +38,10 @@ def analyze(
         sections["memory"] = footprint(
             found.whole, held.fixed, found.walk.names, found.visits, held.memory.peak
         )
+    if training:
+        from modelsurgeon.onnx import training as backward
+
+        sections["training"] = backward.training(found)
     told = (
         formulas(found.opened, found.whole, found.walk, found.visits, sums, defaults)
         if defaults

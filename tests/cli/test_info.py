@@ -179,3 +179,14 @@ def test_a_tree_is_one_of_modules(run: Command) -> None:
     rows = json.loads(run("info", "model.onnx", "--by", "module", "--depth", "2", "--format", "json").out)
     tops = [row for row in rows["layers"] if not row["level"]]
     assert sum(row["macs"] for row in tops) == rows["totals"]["macs"]
+
+
+def test_training_is_shown_where_it_is_asked_for(run: Command) -> None:
+    assert "Memory to train" not in run("info", "model.onnx").out
+    done = run("info", "model.onnx", "--training", "--dim", "N=8")
+    assert all(word in done.out for word in ("Memory to train", "Adam", "optimizer state", "Kept for"))
+    data = json.loads(run("info", "model.onnx", "--training", "--dim", "N=8", "--format", "json").out)
+    train = data["training"]
+    assert train["optimizers"]["adam"]["total"] == (
+        train["weights"] + train["gradients"] + 8 * train["trained_params"] + train["activations"]
+    )

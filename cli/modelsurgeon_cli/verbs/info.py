@@ -48,6 +48,7 @@ view_options = together(
         )
     ),
     click.option("--memory", is_flag=True, help="Show which activations live when, and those of the peak."),
+    click.option("--training", is_flag=True, help="Show what it takes to train, also with recomputation."),
     click.option(
         "--definitions",
         is_flag=True,
@@ -91,6 +92,7 @@ def command(
     skip: tuple[str, ...],
     op: tuple[str, ...],
     memory: bool,
+    training: bool,
     strict: bool,
     shapes: dict[str, tuple[int, ...]],
     dims: dict[str, int],
@@ -120,6 +122,7 @@ def command(
             shapes=shapes,
             dims=dims,
             memory=memory or format == "json",
+            training=training,
             weights=weights.inspect,
             watch=watch,
         )
