@@ -15,9 +15,10 @@ import numpy as np
 
 from modelsurgeon.errors import Unreachable, UnsupportedLayer
 from modelsurgeon.factorize import METHODS, Method, suited
+from modelsurgeon.goal import SPECTRUM, share
 from modelsurgeon.layer import Layer, chain_params
 from modelsurgeon.plan import Plan, Step
-from modelsurgeon.rank import Price, break_even, for_energy, ladder
+from modelsurgeon.rank import Price, break_even, for_energy, for_share, for_spectrum, ladder
 from modelsurgeon.select import Candidate, Cost, select
 from modelsurgeon.surgery import Edit, Site, macs, told
 
@@ -35,9 +36,16 @@ class Decision:
     kept: Sequence[Edit] = field(default=())
 
 
-def by_rank(sites: Iterable[Site], rank: int, methods: Sequence[str]) -> Decision:
-    """That rank wherever it pays: the first of `methods` whose chain costs less than the layer."""
-    return _each(sites, lambda site: _at_rank(site, rank, methods))
+def by_rank(sites: Iterable[Site], rank: int | str, methods: Sequence[str]) -> Decision:
+    """That rank wherever it pays: the first of `methods` whose chain costs less than the layer.
+
+    rank: a number, or how each layer finds its own; see `Goal`.
+    """
+    if isinstance(rank, int):
+        return _each(sites, lambda site: _at_rank(site, rank, methods))
+    if rank == SPECTRUM:
+        return _each(sites, lambda site: _at_spectrum(site, methods))
+    return _each(sites, lambda site: _at_share(site, share(rank), methods))
 
 
 def by_energy(sites: Iterable[Site], energy: float, methods: Sequence[str]) -> Decision:
@@ -170,6 +178,27 @@ def _at_energy(site: Site, energy: float, methods: Sequence[str]) -> Step:
     if best is None:
         raise UnsupportedLayer(f"no rank that keeps {energy:.1%} of its energy costs less than the layer")
     return best[1]
+
+
+def _at_spectrum(site: Site, methods: Sequence[str]) -> Step:
+    layer, price = site.layer, _price(site, "macs")
+    whole = price([layer])
+    for name in suited(layer, methods):
+        method = METHODS[name]
+        rank = for_spectrum(method, layer) if method.one_pass else None
+        if rank is not None and price(method.sketch(layer, rank)) < whole:
+            return Step(method=name, rank=rank)
+    raise UnsupportedLayer("no rank that its spectrum suggests (evbmf) costs less than the layer")
+
+
+def _at_share(site: Site, most: float, methods: Sequence[str]) -> Step:
+    layer, price = site.layer, _price(site, "macs")
+    ranks = {name: for_share(METHODS[name], layer, most, price) for name in suited(layer, methods)}
+    errors = {name: METHODS[name].error(layer, [rank])[0] for name, rank in ranks.items() if rank}
+    if not errors:
+        raise UnsupportedLayer(f"no rank leaves {most:.1%} of the layer's MACs or fewer")
+    best = min(errors, key=lambda name: errors[name])
+    return Step(method=best, rank=METHODS[best].clip(layer, ranks[best] or 1))
 
 
 def _price(site: Site, resource: Resource) -> Price:

@@ -31,7 +31,7 @@ STEPS = 7  # of a bisection on the measured whole model: the fraction is found t
 def compress(
     model: Any,  # noqa: ANN401 - a path, an ir.Model, an onnx.ModelProto or an nn.Module
     *,
-    rank: int | None = None,
+    rank: int | str | None = None,
     energy: float | None = None,
     macs: float | None = None,
     params: float | None = None,

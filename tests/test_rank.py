@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from modelsurgeon.factorize import METHODS, Method, relative_error
 from modelsurgeon.layer import Layer, chain_macs, chain_params
-from modelsurgeon.rank import BLOCK, break_even, for_energy, ladder
+from modelsurgeon.rank import BLOCK, Towards, aligned, break_even, for_energy, for_share, for_spectrum, ladder
 from tests.strategies import layers
 
 every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
@@ -57,3 +57,58 @@ def test_no_rank_keeps_more_than_the_last_does(method: Method) -> None:
     layer = Layer(weight=np.random.default_rng(0).normal(size=(16, 16, 3, 3)))
     assert for_energy(method, layer, 0.999, [1, 2]) is None
     assert for_energy(method, layer, 0.5, []) is None
+
+
+@pytest.mark.parametrize(
+    ("rank", "towards", "block", "found"),
+    [
+        (40, "up", 16, 48),
+        (40, "down", 16, 32),
+        (41, "nearest", 16, 48),
+        (39, "nearest", 16, 32),
+        (3, "nearest", 16, 16),
+        (97, "up", 16, 100),
+        (13, "up", 8, 16),
+        (13, "nearest", 1, 13),
+    ],
+)
+def test_ranks_fall_on_blocks(rank: int, towards: Towards, block: int, found: int) -> None:
+    assert aligned(rank, 100, block=block, towards=towards) == found
+    assert aligned(rank, 7, block=block, towards=towards) == min(rank, 7)
+
+
+@every_method
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
+def test_the_rank_for_a_share_is_the_largest_that_costs_no_more(method: Method, share: float) -> None:
+    layer = Layer(weight=np.random.default_rng(0).normal(size=(128, 96, 3, 3)))
+    rank = for_share(method, layer, share, chain_params)
+    assert rank is not None
+    assert chain_params(method.sketch(layer, rank)) <= share * layer.params
+    assert chain_params(method.sketch(layer, rank + BLOCK)) > share * layer.params
+    assert for_share(method, layer, 1e-4, chain_params) is None
+
+
+def under_noise(rank: int, shape: tuple[int, int], seed: int = 0) -> np.ndarray:
+    """A signal of that rank, each of its terms twice as strong as the strongest of the noise."""
+    rng = np.random.default_rng(seed)
+    left, right = (np.linalg.qr(rng.normal(size=(side, rank)))[0] for side in shape)
+    return rng.normal(size=shape) + 2 * sum(np.sqrt(shape)) * left @ right.T
+
+
+@pytest.mark.parametrize("name", ["svd", "spatial-svd"])
+@pytest.mark.parametrize("rank", [3, 20])
+def test_the_rank_for_a_spectrum_is_that_of_the_signal(name: str, rank: int) -> None:
+    layer = Layer(weight=under_noise(rank, (64, 90)))
+    assert for_spectrum(METHODS[name], layer, block=1) == rank
+    assert for_spectrum(METHODS[name], layer) == 16
+    noise = Layer(weight=np.random.default_rng(0).normal(size=(64, 90)))
+    assert for_spectrum(METHODS[name], noise) is None
+
+
+def test_both_ranks_of_tucker2_come_from_their_own_side() -> None:
+    rng = np.random.default_rng(0)
+    core = rng.normal(size=(6, 11, 9))
+    left, right = (np.linalg.qr(rng.normal(size=s))[0] for s in ((40, 6), (50, 11)))
+    weight = np.einsum("pqk,op,iq->oik", 9 * core, left, right) + 0.1 * rng.normal(size=(40, 50, 9))
+    layer = Layer(weight=weight.reshape(40, 50, 3, 3), padding=((1, 1), (1, 1)))
+    assert for_spectrum(METHODS["tucker2"], layer, block=1) == (6, 11)

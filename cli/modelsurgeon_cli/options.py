@@ -18,8 +18,9 @@ Decorator = Callable[[F], F]
 
 if TYPE_CHECKING:
     Words = click.ParamType[str]
+    Wishes = click.ParamType[int | str]
 else:  # older clicks have no such generic
-    Words = click.ParamType
+    Words = Wishes = click.ParamType
 
 
 class Choices(Words):
@@ -41,6 +42,27 @@ class Choices(Words):
         if value not in names:
             self.fail(f"{value!r} is not one of {', '.join(names)}.", param, ctx)
         return str(value)
+
+
+class AnyRank(Wishes):
+    """A whole number, `evbmf`, or a share such as `50%`."""
+
+    name = "rank"
+
+    def get_metavar(self, *_: object, **__: object) -> str:
+        """What there is to write."""
+        return "N|evbmf|P%"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """The number as one, the others as they are."""
+        from modelsurgeon.goal import check_rank  # loads the methods: only when there is a rank to check
+
+        rank = int(text) if (text := str(value)).isdecimal() else text
+        try:
+            check_rank(rank)
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
+        return rank
 
 
 class Real(click.FloatRange):

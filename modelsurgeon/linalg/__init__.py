@@ -5,6 +5,7 @@
 
 from modelsurgeon.linalg.arrays import calm, finite
 from modelsurgeon.linalg.backend import Backend, on
+from modelsurgeon.linalg.bayes import evbmf
 from modelsurgeon.linalg.truncation import (
     ACCURACY,
     Truncation,
@@ -22,6 +23,7 @@ __all__ = [
     "Truncation",
     "calm",
     "directions",
+    "evbmf",
     "finite",
     "leading",
     "on",

@@ -25,6 +25,23 @@ def result(run: Command, *arguments: str) -> dict[str, Any]:
     return data
 
 
+@pytest.mark.parametrize("rank", ["evbmf", "50%"])
+def test_each_layer_finds_its_own_rank(run: Command, rank: str) -> None:
+    data = result(run, *QUICK, "--rank", rank, "--dry-run", "--method", "svd")
+    edits = [e for e in data["edits"] if e["skipped"] is None]
+    assert all(e["macs_after"] < e["macs_before"] for e in edits)
+    reasons = {e["skipped"] for e in data["edits"]}
+    assert edits or any("evbmf" in str(reason) for reason in reasons)
+    if rank == "50%":
+        assert edits and all(2 * e["macs_after"] <= e["macs_before"] for e in edits)
+
+
+@pytest.mark.parametrize("rank", ["0", "abc", "0%", "100%", "-3", "2.5"])
+def test_what_is_no_rank_is_wrong_usage(run: Command, rank: str) -> None:
+    done = run(*QUICK, f"--rank={rank}")
+    assert done.code == 2 and "rank" in done.err
+
+
 def test_a_rank_makes_a_smaller_model_that_runs(run: Command, here: Path) -> None:
     data = result(run, *COMPRESS, "--rank", "4", "--data", "calibration.npz")
     assert data["after"]["macs"] < data["before"]["macs"]

@@ -12,6 +12,7 @@ import modelsurgeon as ms
 from modelsurgeon.doors import weight_files
 from modelsurgeon_cli.operation import check_options, name_options
 from modelsurgeon_cli.options import (
+    AnyRank,
     Choices,
     Real,
     data_option,
@@ -34,7 +35,11 @@ def methods() -> list[str]:
 
 
 budget_options = together(
-    click.option("--rank", type=click.IntRange(min=1), help="This rank wherever it pays."),
+    click.option(
+        "--rank",
+        type=AnyRank(),
+        help="This rank wherever it pays; evbmf: what each spectrum suggests; 50%: of each layer's MACs.",
+    ),
     click.option("--energy", type=SHARE, help="Share of each layer's energy that is kept, as 0.95."),
     click.option("--macs", type=SHARE, help="Share of the model's MACs that is kept, as 0.5."),
     click.option("--params", type=SHARE, help="Share of the model's params that is kept, as 0.5."),
