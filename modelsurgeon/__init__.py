@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from modelsurgeon.compress import compress as compress
     from modelsurgeon.doors import check as check
     from modelsurgeon.doors import compare as compare
+    from modelsurgeon.doors import diff as diff
     from modelsurgeon.doors import info as info
     from modelsurgeon.doors import load as load
     from modelsurgeon.doors import save as save
@@ -49,6 +50,7 @@ _HOMES = {
     "compare": "doors",
     "compress": "compress",
     "conv_matrix": "unfold",
+    "diff": "doors",
     "extract": "verbs",
     "factorize": None,
     "fc2conv": "verbs",

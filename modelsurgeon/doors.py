@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from modelsurgeon.analysis import Analysis
     from modelsurgeon.compare import Comparison
     from modelsurgeon.data import Array, Batches, Input
+    from modelsurgeon.difference import Difference
     from modelsurgeon.findings import Report
 
     Model = str | Path | ir.Model | onnx.ModelProto | nn.Module
@@ -160,6 +161,21 @@ def check(
         ignore=ignore,
         weights=weights,
         balance=BALANCE if balance is None else balance,
+    )
+
+
+def diff(
+    a: Model, b: Model, *, shapes: Shapes | None = None, dims: Dims | None = None, weights: bool = True
+) -> Difference:
+    """What differs between two models, layer by layer, without running them.
+
+    Layers are matched by name, then by what they are and where they stand. shapes, dims: as `info` takes
+    them. weights: read them, to tell which are equal. Raises BadModel and UnknownShape.
+    """
+    from modelsurgeon.onnx.diff import diff as compare_graphs
+
+    return compare_graphs(
+        graph(a, shapes=shapes), graph(b, shapes=shapes), shapes=shapes, dims=dims, weights=weights
     )
 
 

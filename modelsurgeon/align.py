@@ -1,0 +1,153 @@
+"""Which layers of two nets are the same ones: by name, then by what they are and where they stand.
+
+Equal names pair first, and a layer `name` with the chain `name.0`, `name.1`, ... that stands in for it. These
+pairs, as far as they come in the same order in both nets, cut both into gaps. Within a gap the rest is
+aligned as sequences are (Needleman and Wunsch 1970): the pairs of equal operators, in order, that have most
+in common. A name that an exporter made by counting, such as `relu_3`, shifts with every layer that is put in
+before it, so it only helps to decide.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+COUNTED = re.compile(r"(?:[^./]*_)?\d+")  # a number, or a word and a number
+LARGE = 40_000  # comparisons in a gap; beyond that, runs of equal layers are taken out first
+NAMED, ALIKE = 2, 3  # what an equal name and an equal operator are worth; each equal trait is worth 1
+
+Pair = tuple[list[int], list[int]]  # indices into the two nets; one of them may be empty
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """A layer as far as it takes to find it again. traits: what is likely to stay, such as shapes."""
+
+    name: str
+    op: str
+    traits: tuple[Hashable, ...] = ()
+
+
+def align(a: Sequence[Item], b: Sequence[Item]) -> list[Pair]:
+    """Every layer of both nets once, paired or alone, in the order of `b`; what only `a` has between."""
+    named = _by_name(a, b)
+    anchors = _in_order(named)
+    pairs = list(named)
+    taken_a, taken_b = ({i for pair in pairs for i in pair[side]} for side in (0, 1))
+    ends = [(-1, -1), *((left[-1], max(right)) for left, right in anchors), (len(a), len(b))]
+    starts = [(left[0], min(right)) for left, right in anchors]
+    for (i, j), (k, m) in zip(ends, [*starts, (len(a), len(b))], strict=False):
+        free_a = [at for at in range(i + 1, k) if at not in taken_a]
+        free_b = [at for at in range(j + 1, m) if at not in taken_b]
+        pairs += _gap(a, b, free_a, free_b)
+        taken_a.update(free_a)
+        taken_b.update(free_b)
+    pairs += [([i], []) for i in range(len(a)) if i not in taken_a]
+    pairs += [([], [j]) for j in range(len(b)) if j not in taken_b]
+    return _sorted(pairs)
+
+
+def _by_name(a: Sequence[Item], b: Sequence[Item]) -> list[Pair]:
+    """Pairs of one name that is no counted one, and layers with their chains."""
+    places = {item.name: place for place, item in enumerate(b)}
+    old = {item.name for item in a}
+    new = {name: place for name, place in places.items() if name not in old}
+    found: list[Pair] = []
+    for i, item in enumerate(a):
+        if item.name in places:
+            j = places[item.name]
+            if not COUNTED.fullmatch(item.name) or _common(item, b[j]) >= NAMED + ALIKE + len(item.traits):
+                found.append(([i], [j]))
+        elif chain := list(_chain(item.name, new)):
+            found.append(([i], chain))
+    return found
+
+
+def _chain(name: str, places: dict[str, int]) -> Iterator[int]:
+    number = 0
+    while (place := places.get(f"{name}.{number}")) is not None:
+        yield place
+        number += 1
+
+
+def _in_order(pairs: Sequence[Pair]) -> list[Pair]:
+    """The longest series of pairs that come in the same order in both; chains must not overlap."""
+    ends: list[int] = []
+    links: list[tuple[int, int | None]] = []
+    tops: list[int] = []
+    for at, (_, right) in enumerate(pairs):
+        place = bisect_left(ends, min(right))
+        ends[place:] = [max(right)]
+        links.append((at, tops[place - 1] if place else None))
+        tops[place:] = [at]
+    found: list[Pair] = []
+    at_link = tops[-1] if tops else None
+    while at_link is not None:
+        found.append(pairs[at_link])
+        at_link = links[at_link][1]
+    return found[::-1]
+
+
+def _gap(a: Sequence[Item], b: Sequence[Item], left: list[int], right: list[int]) -> list[Pair]:
+    """Pairs within a gap."""
+    if len(left) * len(right) <= LARGE:
+        return _aligned(a, b, left, right)
+    ours, theirs = ([(net[i].op, net[i].traits) for i in side] for net, side in ((a, left), (b, right)))
+    blocks = SequenceMatcher(None, ours, theirs, autojunk=False).get_matching_blocks()
+    found: list[Pair] = []
+    i = j = 0
+    for block in blocks:
+        small = (block.a - i) * (block.b - j) <= LARGE
+        found += _aligned(a, b, left[i : block.a], right[j : block.b]) if small else []
+        i, j = block.a + block.size, block.b + block.size
+        found += [([left[block.a + n]], [right[block.b + n]]) for n in range(block.size)]
+    paired = [{at for pair in found for at in pair[side]} for side in (0, 1)]
+    alone: list[Pair] = [([at], []) for at in left if at not in paired[0]]
+    return [*found, *alone, *(([], [at]) for at in right if at not in paired[1])]
+
+
+def _aligned(a: Sequence[Item], b: Sequence[Item], left: list[int], right: list[int]) -> list[Pair]:
+    """The alignment of two sequences that has most in common; nothing is lost by leaving a layer alone."""
+    best = [[0] * (len(right) + 1) for _ in range(len(left) + 1)]
+    for i, x in enumerate(left, 1):
+        for j, y in enumerate(right, 1):
+            best[i][j] = max(best[i - 1][j], best[i][j - 1], best[i - 1][j - 1] + _common(a[x], b[y]))
+    found: list[Pair] = []
+    i, j = len(left), len(right)
+    while i or j:
+        if i and best[i][j] == best[i - 1][j]:
+            i -= 1
+            found.append(([left[i]], []))
+        elif j and best[i][j] == best[i][j - 1]:
+            j -= 1
+            found.append(([], [right[j]]))
+        else:
+            i, j = i - 1, j - 1
+            found.append(([left[i]], [right[j]]))
+    return found
+
+
+def _common(a: Item, b: Item) -> int:
+    """How much two layers have in common; nothing where their operators differ."""
+    if a.op != b.op:
+        return 0
+    alike = sum(x == y for x, y in zip(a.traits, b.traits, strict=True))
+    return ALIKE + NAMED * (a.name == b.name) + alike
+
+
+def _sorted(pairs: Sequence[Pair]) -> list[Pair]:
+    """In the order of `b`; what only `a` has stands behind the layer that it stands behind there."""
+    where = {i: min(right) for left, right in pairs for i in left if right}
+    known = sorted(where)
+
+    def key(pair: Pair) -> tuple[float, int]:
+        left, right = pair
+        if right:
+            return min(right), -1
+        before = bisect_left(known, left[0])
+        return (where[known[before - 1]] + 0.5 if before else -1), left[0]
+
+    return sorted(pairs, key=key)
