@@ -39,7 +39,22 @@ ALIKE = {
     "DynamicQuantizeMatMul": "MatMul",
     "QuantizeLinear": "QuantizeLinear",
     "DequantizeLinear": "DequantizeLinear",
+    "FusedMatMulActivation": "FusedMatMul",
+    "GatherND": "GatherND",
+    "GridSample": "GridSample",
+    "MatMulInteger16": "MatMulInteger",
+    "Pad": "Pad",
+    "Range": "Range",
+    "SparseToDenseMatMul": "MatMul",
+    "Trilu": "Trilu",
 }
+# Contrib operators whose output looks like their input.
+SAME = (
+    *("BiasDropout", "BiasSoftmax", "BitmaskBiasDropout", "BitmaskDropout", "ComplexMul", "ComplexMulConj"),
+    *("Inverse", "MulInteger"),
+)
+# Contrib operators whose last axis has the size of an attribute, by output.
+WIDTHS = {"MatMulBnb4": ("N",), "MatMulNBitsMlp": ("N",), "MatMulNBitsQkv": ("Nq", "Nkv", "Nkv")}
 
 
 @cache
@@ -53,7 +68,13 @@ def register() -> None:
     for op, own in (("Concat", _concat), ("Reshape", _reshape), ("Slice", _slice), ("TopK", _top_k)):
         _add("", op, own)
     for op, standard in ALIKE.items():
-        _add(MICROSOFT, op, _newest(standard))
+        _add(MICROSOFT, op, registry.get(MICROSOFT, standard, version=1) or _newest(standard))
+    for op in SAME:
+        _add(MICROSOFT, op, _like_first)
+    for op in WIDTHS:
+        _add(MICROSOFT, op, _wide)
+    for op in ("NhwcConv", "NhwcFusedConv"):
+        _add(MICROSOFT, op, _channels_last)
     _add(MICROSOFT, "MatMulIntegerToFloat", _integer_to_float)
     _add(MICROSOFT, "DynamicQuantizeLSTM", _quantized_lstm)
     for op in BROADCAST:
@@ -183,6 +204,36 @@ def _like_first(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     if first is not None:
         dtype = ir.DataType.BOOL if node.op_type in BOOLEAN else first.dtype
         ctx.set_shape_and_dtype(node.outputs[0], first.shape, dtype)
+
+
+def _wide(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """(..., k) -> (..., size of an attribute), for each output that has one."""
+    data = node.inputs[0]
+    if data is None or data.shape is None:
+        return
+    for output, name in zip(node.outputs, WIDTHS[node.op_type], strict=False):
+        dims = [*data.shape.dims[:-1], node.attributes.get_int(name, 0)]
+        ctx.set_shape_and_dtype(output, ir.Shape(dims), data.dtype or ir.DataType.FLOAT)
+
+
+def _channels_last(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """X (batch, *spatial, channels) and a weight (out, in / groups, *kernel), as in Conv."""
+    data, weight = node.inputs[:2]
+    if data is None or data.shape is None or weight is None or weight.shape is None:
+        return
+    batch, *spatial, _ = data.shape
+    many = len(spatial)
+    strides, dilations = (_ints(node, name) or [1] * many for name in ("strides", "dilations"))
+    pads = _ints(node, "pads") or [0] * 2 * many
+    kernel = _ints(node, "kernel_shape") or list(weight.shape)[2:]
+    same = node.attributes.get_string("auto_pad", "NOTSET").startswith("SAME")
+    sizes = [
+        -(-size // stride) if same else (size + begin + end - dilation * (taps - 1) - 1) // stride + 1
+        for size, stride, dilation, taps, begin, end in zip(
+            spatial, strides, dilations, kernel, pads[:many], pads[many:], strict=True
+        )
+    ]
+    ctx.set_shape_and_dtype(node.outputs[0], ir.Shape([batch, *sizes, weight.shape[0]]), data.dtype)
 
 
 def _ints(node: ir.Node, name: str) -> list[int]:

@@ -8,7 +8,7 @@ One MAC is one multiply and one add of a linear or attention operator; everythin
 each element and step. Importing this package registers all cost functions.
 """
 
-from modelsurgeon.onnx.costs import attention, elementwise, linear, norm, pool, recurrent
+from modelsurgeon.onnx.costs import attention, classic, elementwise, linear, norm, pool, recurrent, spectral
 from modelsurgeon.onnx.costs.registry import Operation, Shape, Uncounted, cost_of, counts, is_free, moves
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Shape",
     "Uncounted",
     "attention",
+    "classic",
     "cost_of",
     "counts",
     "elementwise",
@@ -25,4 +26,5 @@ __all__ = [
     "norm",
     "pool",
     "recurrent",
+    "spectral",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from modelsurgeon.cost import Cost, Number
-from modelsurgeon.onnx.costs.registry import MICROSOFT, Operation, Shape, counts
+from modelsurgeon.onnx.costs.registry import MICROSOFT, Operation, Shape, Uncounted, counts
 
 SOFTMAX = 6  # scale, maximum, difference, exponential, sum, quotient: for each pair of query and key
 
@@ -57,22 +57,99 @@ def _projected(op: Operation, *, past: int) -> Cost:
     return scores + Cost(macs=batch * length * width * columns, bias_adds=bias)
 
 
-@counts("MultiHeadAttention", domain=MICROSOFT)
+@counts("PackedAttention", domain=MICROSOFT)
+def packed(op: Operation) -> Cost:
+    """Input (tokens, width) of sequences without padding; their lengths are the rows of input 3."""
+    tokens, width = op.shape()
+    columns = op.shape(1)[1]
+    query = (op.integers("qkv_hidden_sizes") or (columns // 3,))[0]
+    scores = _packed(op, tokens * query)
+    return scores + Cost(macs=tokens * width * columns, bias_adds=tokens * columns if op.has(2) else 0)
+
+
+@counts("PackedMultiHeadAttention", domain=MICROSOFT)
+def packed_multi_head(op: Operation) -> Cost:
+    """Query (tokens, width), or (tokens, heads, 3, size) with keys and values in it."""
+    bias = op.elements + 2 * op.elements if op.has(3) else 0
+    return _packed(op, op.elements) + Cost(bias_adds=bias)
+
+
+def _packed(op: Operation, query: Number) -> Cost:
+    """Every sequence at full length: that is the width of the table of token offsets."""
+    batch, length = op.shape(4 - (op.node.op_type == "PackedAttention"))
+    pairs = batch * op.integer("num_heads") * length * length
+    return _attend(query, op.elements, length, pairs)
+
+
+@counts("MultiHeadAttention", "DecoderMaskedMultiHeadAttention", domain=MICROSOFT)
 def multi_head(op: Operation) -> Cost:
-    """Query (batch, length, width), keys and values alike or (batch, heads, keys, size)."""
-    query = op.shape()
-    keys = _length(op.shape(1)) + (op.shape(6)[2] if op.has(6) else 0)
-    bias = sum(prod(op.shape(index)) for index in range(3) if op.has(index)) if op.has(3) else 0
-    scores = _attend(
-        prod(query), op.elements, keys, query[0] * op.integer("num_heads") * _length(query) * keys
-    )
-    return scores + Cost(bias_adds=bias)
+    """Query (batch, length, width); keys and values alike, or (batch, heads, keys, size), or packed with it.
+
+    Packed are query, keys and values as (batch, length, heads, 3, size), or keys and values as
+    (batch, keys, heads, 2, size). Past keys are (batch, heads, past, size).
+    """
+    decodes = op.node.op_type.startswith("Decoder")
+    past, bias = (5, 10) if decodes else (6, 3)
+    batch, length = op.shape()[:2]
+    query = prod(op.shape()) // 3 if len(op.shape()) == 5 else prod(op.shape())
+    keys = (op.shape(1)[1] if len(op.shape(1)) != 4 else op.shape(1)[2]) if op.has(1) else length
+    if op.has(past) and not (decodes and op.integer("past_present_share_buffer")):
+        keys += op.shape(past)[2]
+    elif op.has(past):
+        keys = op.shape(past)[2]
+    scores = _attend(query, op.elements, keys, batch * op.integer("num_heads") * length * keys)
+    return scores + Cost(bias_adds=_biased(op, query) if op.has(bias) else 0)
 
 
-@counts("GroupQueryAttention", domain=MICROSOFT)
+def _biased(op: Operation, query: Number) -> Number:
+    """Elements that a bias of (query + keys + values) is added to; keys as heads are biased before."""
+    if len(op.shape()) == 5:
+        return 3 * query
+    flat = (prod(op.shape(place)) for place in (1, 2) if op.has(place) and len(op.shape(place)) != 4)
+    return query + sum(flat)
+
+
+@counts("GroupQueryAttention", "SparseAttention", domain=MICROSOFT)
 def group_query(op: Operation) -> Cost:
-    """Query (batch, length, heads * size), packed or not, and all keys of the present cache (output 1)."""
+    """Query (batch, length, heads * size), packed with keys and values or not, and a cache of keys.
+
+    All keys of the present cache (output 1) meet every query, also for those that a block mask leaves out;
+    where that isn't told, the new ones and all of the past.
+    """
     out = op.out()
-    keys = op.out(1)[2]
+    keys = op.out(1)[2] if op.knows_out(1) else op.shape()[1] + (op.shape(3)[2] if op.has(3) else 0)
     pairs = out[0] * op.integer("num_heads") * out[1] * keys
     return _attend(prod(out), prod(out), keys, pairs)
+
+
+@counts("FlexAttention", domain="ai.onnx.preview")
+def flex(op: Operation) -> Cost:
+    """Q, K, V of (batch, heads, length, size); what a graph does to the scores is not in it."""
+    query, keys = op.shape(), op.shape(1)[2]
+    return _attend(prod(query), op.elements, keys, prod(query[:3]) * keys)
+
+
+# Products for each element of the state, for each token: update and answer; delta rules also recall.
+RECALLS = {"linear": 2, "gated": 2, "delta": 3, "gated_delta": 3}
+
+
+@counts("LinearAttention")
+@counts("LinearAttention", domain=MICROSOFT)
+def linear_attention(op: Operation) -> Cost | Uncounted:
+    """Every token updates a state of (key size, value size) a head, and asks it.
+
+    Packed: query (batch, length, heads * size). The decay is one operation an element of the state.
+    """
+    rule = op.text("update_rule", "gated_delta")
+    if rule not in RECALLS:
+        return Uncounted(reason=f"the update rule {rule!r} is not understood")
+    batch, length = op.shape()[:2]
+    state = op.integer("kv_num_heads") * _size(op, 1) * _size(op, 2)
+    asked = op.integer("q_num_heads") * _size(op, 1) * _size(op, 2)
+    macs = batch * length * ((RECALLS[rule] - 1) * state + asked)
+    return Cost(macs=macs, other=batch * length * state if rule.startswith("gated") else 0)
+
+
+def _size(op: Operation, index: int) -> Number:
+    """Numbers a head of packed keys or values."""
+    return op.shape(index)[-1] // op.integer("kv_num_heads")

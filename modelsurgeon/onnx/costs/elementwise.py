@@ -16,6 +16,7 @@ from modelsurgeon.onnx.costs.registry import MICROSOFT, Operation, counts, moves
 @counts("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Mod", "Mul", "Or", "Pow", "Sub", "Where", "Xor")
 @counts("Bernoulli", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial")
 @counts("Gelu", "FastGelu", "QuickGelu", "ScaledSiLU", "BiasAdd", "Inverse", domain=MICROSOFT)
+@counts("BiasDropout", "BitmaskBiasDropout", "MulInteger", "IsAllFinite", "QOrderedGelu", domain=MICROSOFT)
 @counts("QLinearAdd", "QLinearMul", "QLinearSigmoid", "QLinearLeakyRelu", "QLinearWhere", domain=MICROSOFT)
 def each(op: Operation) -> Cost:
     """One operation for each output element."""
@@ -29,6 +30,13 @@ def two(op: Operation) -> Cost:
     return Cost(other=2 * op.elements)
 
 
+@counts("GatherBlockQuantized", "QuantizeWithOrder", "DequantizeWithOrder", domain=MICROSOFT)
+def scaled(op: Operation) -> Cost:
+    """A scale and a zero point for each output element."""
+    return Cost(other=2 * op.elements)
+
+
+@counts("ComplexMul", "ComplexMulConj", domain=MICROSOFT)
 @counts("RotaryEmbedding")
 @counts("RotaryEmbedding", domain=MICROSOFT)
 def rotary(op: Operation) -> Cost:
@@ -80,4 +88,8 @@ counts(
         "SequenceLength",
     ),
 )(moves)
-counts("QLinearConcat", "RemovePadding", "RestorePadding", domain=MICROSOFT)(moves)
+counts(
+    *("QLinearConcat", "RemovePadding", "RestorePadding", "ExpandDims", "GatherND", "Pad", "Range", "Trilu"),
+    *("BitmaskDropout", "TorchEmbedding", "UnfoldTensor"),
+    domain=MICROSOFT,
+)(moves)

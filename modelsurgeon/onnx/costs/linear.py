@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from modelsurgeon.cost import Cost, Number
-from modelsurgeon.onnx.costs.registry import MICROSOFT, Operation, Shape, Uncounted, counts
+from modelsurgeon.onnx.costs.registry import MICROSOFT, Operation, Shape, counts
 
 
 def _dot(op: Operation, length: Number, *, bias: int | None = None, other: Number = 0) -> Cost:
@@ -20,7 +20,13 @@ def conv(op: Operation) -> Cost:
     return _dot(op, prod(op.shape(1)[1:]), bias=2)
 
 
-@counts("FusedConv", domain=MICROSOFT)
+@counts("NhwcConv", domain=MICROSOFT)
+def nhwc_conv(op: Operation) -> Cost:
+    """Conv with the channels last; the weight is (out, *kernel, in / groups)."""
+    return _dot(op, prod(op.shape(1)[1:]), bias=2)
+
+
+@counts("FusedConv", "NhwcFusedConv", domain=MICROSOFT)
 def fused_conv(op: Operation) -> Cost:
     """A convolution, an optional tensor that is added (input 3), and a non-linearity."""
     steps = op.has(3) + bool(op.text("activation"))
@@ -55,6 +61,22 @@ def conv_transpose(op: Operation) -> Cost:
     return Cost(macs=op.elements_in * prod(op.shape(1)[1:]), bias_adds=bias)
 
 
+@counts("ConvTransposeWithDynamicPads", domain=MICROSOFT)
+def conv_transpose_dynamic(op: Operation) -> Cost:
+    """ConvTranspose whose padding is an input."""
+    return Cost(macs=op.elements_in * prod(op.shape(1)[1:]), bias_adds=op.elements if op.has(3) else 0)
+
+
+@counts("CausalConvWithState")
+@counts("CausalConvWithState", domain=MICROSOFT)
+def causal_conv(op: Operation) -> Cost:
+    """A convolution of each channel with the kernel (channels, 1, taps) over the past and the present."""
+    return _dot(
+        op, op.shape(1)[-1], bias=2, other=op.elements if op.text("activation", "none") != "none" else 0
+    )
+
+
+@counts("MatMulInteger16", "SparseToDenseMatMul", domain=MICROSOFT)
 @counts("MatMul", "MatMulInteger")
 def matmul(op: Operation) -> Cost:
     """(..., m, k) times (..., k, n)."""
@@ -85,13 +107,64 @@ def matmul_n_bits(op: Operation) -> Cost:
     return _dot(op, op.integer("K"), bias=5)
 
 
-@counts("FusedMatMul", "TransposeMatMul", domain=MICROSOFT)
-def fused_matmul(op: Operation) -> Cost | Uncounted:
-    """MatMul that may transpose an operand first."""
-    if op.integer("transBatchA") or op.integer("transBatchB"):
-        return Uncounted(reason="transposed batch axes are not understood")
+@counts("MatMulBnb4", domain=MICROSOFT)
+def matmul_bnb4(op: Operation) -> Cost:
+    """MatMul with a weight of 4-bit numbers in blocks."""
+    return _dot(op, op.integer("K"))
+
+
+@counts("MatMulFpQ4", domain=MICROSOFT)
+def matmul_fpq4(op: Operation) -> Cost:
+    """MatMul with a packed weight."""
+    return _dot(op, op.shape()[-1])
+
+
+@counts("MatMulNBitsMlp", domain=MICROSOFT)
+def matmul_n_bits_mlp(op: Operation) -> Cost:
+    """Two products of the same input, normalised before where a scale is given; one gates the other."""
+    biases = op.has(5) + op.has(8)
+    steps = 2 * op.elements + op.elements_in * (4 * op.has(2) + op.has(1))
+    return Cost(macs=2 * op.elements * op.integer("K"), bias_adds=biases * op.elements, other=steps)
+
+
+@counts("MatMulNBitsQkv", domain=MICROSOFT)
+def matmul_n_bits_qkv(op: Operation) -> Cost:
+    """Three products of the same normalised input."""
+    rows = prod(op.shape()[:-1])
+    query, keys = op.integer("Nq"), op.integer("Nkv")
+    biases = query * op.has(5) + keys * op.has(8) + keys * op.has(11)
+    macs = rows * op.integer("K") * (query + 2 * keys)
+    return Cost(macs=macs, bias_adds=rows * biases, other=op.elements_in * (4 + op.has(1)))
+
+
+@counts("FusedMatMul", "TransposeMatMul", "FusedMatMulActivation", domain=MICROSOFT)
+def fused_matmul(op: Operation) -> Cost:
+    """MatMul that may transpose an operand first; with transBatchA the first axis stands before the last."""
     first = op.shape()
-    return _dot(op, first[-2] if op.integer("transA") and len(first) > 1 else first[-1])
+    if op.integer("transA") and len(first) > 1:
+        length = first[0] if op.integer("transBatchA") else first[-2]
+    else:
+        length = first[-1]
+    return _dot(op, length, other=op.elements if op.text("activation") else 0)
+
+
+@counts("MoE", domain=MICROSOFT)
+def experts(op: Operation) -> Cost:
+    """Each token goes through `k` experts of two or three products: weights (experts, in, out)."""
+    return _experts(op, (2, 4, 6), 1)
+
+
+@counts("QMoE", domain=MICROSOFT)
+def packed_experts(op: Operation) -> Cost:
+    """As MoE, with several weights in each byte."""
+    return _experts(op, (2, 5, 8), 8 // (op.integer("expert_weight_bits") or 4))
+
+
+def _experts(op: Operation, places: tuple[int, ...], packed: int) -> Cost:
+    chosen = prod(op.shape()[:-1]) * (op.integer("k") or 1)
+    weights = [place for place in places if op.has(place)]
+    steps = chosen * op.shape(weights[0])[1]
+    return Cost(macs=chosen * packed * sum(prod(op.shape(place)[1:]) for place in weights), other=steps)
 
 
 @counts("Gemm")
@@ -104,6 +177,24 @@ def gemm(op: Operation) -> Cost:
 def fused_gemm(op: Operation) -> Cost:
     """Gemm and a non-linearity."""
     return _dot(op, _depth(op), bias=2, other=op.elements)
+
+
+@counts("GemmFastGelu", domain=MICROSOFT)
+def gemm_gelu(op: Operation) -> Cost:
+    """(..., m, k) times (k, n), a bias and a non-linearity."""
+    return _dot(op, op.shape()[-1], bias=2, other=op.elements)
+
+
+@counts("GemmFloat8", domain=MICROSOFT)
+def gemm_float8(op: Operation) -> Cost:
+    """Gemm of 8-bit floats with a scale each."""
+    return _dot(op, _depth(op), bias=2, other=op.elements)
+
+
+@counts("QOrderedMatMul", domain=MICROSOFT)
+def ordered_matmul(op: Operation) -> Cost:
+    """MatMul of quantised tensors in a layout of their own."""
+    return _dot(op, op.shape()[-1], bias=5, other=2 * op.elements)
 
 
 @counts("QGemm", domain=MICROSOFT)

@@ -32,10 +32,18 @@ def lrn(op: Operation) -> Cost:
 
 norm = _steps(LAYER_NORM)
 counts("InstanceNormalization", "LayerNormalization", "GroupNormalization")(norm)
-counts("LayerNormalization", "GroupNorm", "EmbedLayerNormalization", domain=MICROSOFT)(norm)
+counts("LayerNormalization", "GroupNorm", domain=MICROSOFT)(norm)
 # a residual is added first
 counts("SkipLayerNormalization", "SkipGroupNorm", domain=MICROSOFT)(_steps(LAYER_NORM + 1))
 
+
+@counts("EmbedLayerNormalization", "QEmbedLayerNormalization", domain=MICROSOFT)
+def embed_norm(op: Operation) -> Cost:
+    """Two or three embeddings are added and normalised; the input is indices, the output is wider."""
+    return Cost(other=(LAYER_NORM + 1 + op.has(1)) * op.elements)
+
+
+counts("BiasSoftmax", domain=MICROSOFT)(_steps(6))
 counts("MeanVarianceNormalization")(_steps(LAYER_NORM - 2))
 # square, its mean, quotient, scale
 rms_norm = _steps(4)

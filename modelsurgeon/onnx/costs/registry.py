@@ -69,6 +69,13 @@ class Operation:
         outputs = self.node.outputs
         return self._known(outputs[index] if index < len(outputs) else None, f"output {index}")
 
+    def knows_out(self, index: int) -> bool:
+        """Whether an output is asked for and its shape is known."""
+        outputs = self.node.outputs
+        return (
+            index < len(outputs) and bool(outputs[index].name) and self.shape_of(outputs[index]) is not None
+        )
+
     @property
     def elements(self) -> Number:
         """Elements of the first output; raises UnknownShape."""
@@ -86,6 +93,11 @@ class Operation:
     def integers(self, name: str) -> tuple[int, ...]:
         """An attribute that is a list of integers; `()` where it is left out."""
         return tuple(self._attribute(name, ir.AttributeType.INTS, ()))
+
+    def length(self, name: str) -> int:
+        """Number of elements of an attribute that is a list; 0 where it is left out."""
+        attr = self.node.attributes.get(name)
+        return 0 if attr is None or attr.is_ref() else len(attr.value)
 
     def text(self, name: str, default: str = "") -> str:
         """A text attribute."""
