@@ -113,8 +113,11 @@ def _is_expression(text: str) -> bool:
         return False
 
 
-def bind(model: ir.Model, shapes: Mapping[str, Sequence[int]], dims: Dims) -> None:
-    """Give the inputs of a model these sizes, in place. Raises UnknownShape for what doesn't fit."""
+def bind(model: ir.Model, shapes: Mapping[str, Sequence[int]], dims: Dims) -> Dims:
+    """Give the inputs of a model these sizes, in place; what all symbols are then bound to.
+
+    Raises UnknownShape for what doesn't fit.
+    """
     inputs = {str(value.name): value for value in data_inputs(model)}
     if odd := sorted(set(dims) - set(symbols(model))):
         known = ", ".join(symbols(model)) or "none"
@@ -132,6 +135,7 @@ def bind(model: ir.Model, shapes: Mapping[str, Sequence[int]], dims: Dims) -> No
     for name, value in inputs.items():
         if value.shape is not None and name not in shapes:
             value.shape = value.shape.evaluate(wanted)
+    return wanted
 
 
 def _bind_input(value: ir.Value, shape: tuple[int, ...], wanted: dict[str, int]) -> None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto
 
 from modelsurgeon.cells import escape
 from modelsurgeon.errors import BadModel
 from modelsurgeon.files import replacing, same_file
-from modelsurgeon.onnx import tensors, validate, wire
+from modelsurgeon.onnx import sparse, tensors, validate, wire
 from modelsurgeon.onnx.external import Files
 from modelsurgeon.onnx.pack import pack
 from modelsurgeon.onnx.stored import DataFile, StoredTensor
@@ -62,11 +62,26 @@ def _parsed(file: DataFile, files: Files) -> ir.Model:
 
 
 def _built(proto: ModelProto, files: Files | None) -> ir.Model:
-    ordered = validate.check(proto, lambda tensor: tensors.check(tensor, files))
+    def check(tensor: TensorProto) -> None:
+        tensors.check(tensor, files)
+
+    taken: dict[str, int] = {}
+    if sparse.within(proto):
+        proto, taken = sparse.densify(proto, check)
+    ordered = validate.check(proto, check)
     model = ir.serde.deserialize_model(proto)
+    if taken:
+        exchange(model, lambda tensor: _noted(tensor, taken))
     if not ordered:
         _sort(model)
     return model
+
+
+def _noted(tensor: ir.TensorProtocol, taken: Mapping[str, int]) -> ir.TensorProtocol:
+    """The tensor, with the bytes that it took as a sparse one."""
+    if (size := taken.get(str(tensor.name))) is not None:
+        tensor.meta[sparse.STORED] = size
+    return tensor
 
 
 @contextmanager

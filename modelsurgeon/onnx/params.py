@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from modelsurgeon.cost import Number
 from modelsurgeon.onnx.shapes import ORIGIN, sizes
+from modelsurgeon.onnx.sparse import STORED
 
 Use = tuple[ir.Node, int]  # a node, and which of its inputs
 
@@ -32,7 +33,21 @@ SCALES: dict[str, frozenset[int]] = {
         "DynamicQuantizeMatMul": {2, 3},
         "MatMulInteger": {2, 3},
         "MatMulIntegerToFloat": {2, 3, 4, 5},
+        "GatherBlockQuantized": {2, 3},
+        "MatMulBnb4": {2},
         "MatMulNBits": {2, 3, 4},
+        "MatMulNBitsMlp": {4, 7},
+        "MatMulNBitsQkv": {4, 7, 10},
+        "NonMaxSuppression": {2, 3, 4},
+        "QMoE": {3, 6, 9, 11, 12, 13, 15, 16, 17, 18, 19, 20},
+        "QLinearAdd": {1, 2, 4, 5, 6, 7},
+        "QLinearAveragePool": {1, 2, 3, 4},
+        "QLinearGlobalAveragePool": {1, 2, 3, 4},
+        "QLinearLeakyRelu": {1, 2, 3, 4},
+        "QLinearMul": {1, 2, 4, 5, 6, 7},
+        "QLinearReduceMean": {2, 3, 4, 5},
+        "QLinearSigmoid": {1, 2, 3, 4},
+        "QLinearSoftmax": {1, 2, 3, 4},
         "QAttention": {3, 4, 6, 7},
         "QGemm": {1, 2, 4, 5, 7, 8},
         "QLinearConv": {1, 2, 4, 5, 6, 7},
@@ -40,6 +55,18 @@ SCALES: dict[str, frozenset[int]] = {
         "QuantizeLinear": {1, 2},
     }.items()
 }
+# Weights of several numbers a byte: the attributes whose product is how many there are.
+PACKED: dict[tuple[str, int], tuple[str, ...]] = {
+    ("MatMulBnb4", 1): ("K", "N"),
+    ("MatMulNBits", 1): ("K", "N"),
+    ("MatMulNBitsMlp", 3): ("K", "N"),
+    ("MatMulNBitsMlp", 6): ("K", "N"),
+    ("MatMulNBitsQkv", 3): ("K", "Nq"),
+    ("MatMulNBitsQkv", 6): ("K", "Nkv"),
+    ("MatMulNBitsQkv", 9): ("K", "Nkv"),
+}
+# Weights with an attribute for the bits of each number, by input.
+BITS = {"GatherBlockQuantized": frozenset({0}), "QMoE": frozenset({2, 5, 8})}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,9 +115,15 @@ def _param(value: ir.Value, users: Sequence[Use]) -> Param | None:
         node=users[0][0],
         index=users[0][1],
         elements=_elements(value, prod(shape)),
-        bytes=size,
+        bytes=_stored_bytes(value, size),
         statistic=any(node.op_type == "BatchNormalization" and index in (3, 4) for node, index in users),
     )
+
+
+def _stored_bytes(value: ir.Value, dense: int) -> int:
+    """Bytes in the file: of a sparse weight its values and indices."""
+    meta = getattr(value.const_value, "meta", {})
+    return int(meta.get(STORED, dense))
 
 
 def _stored(model: ir.Model, fixed: set[ir.Value]) -> Iterator[tuple[ir.Value, Hashable]]:
@@ -133,6 +166,9 @@ def _users(value: ir.Value, fixed: set[ir.Value]) -> list[Use]:
 def _elements(value: ir.Value, stored: int) -> int:
     """Elements of a weight; where several are packed into a byte, the operator tells how many."""
     for node, index in value.uses():
-        if node.op_type == "MatMulNBits" and index == 1:
-            return node.attributes.get_int("K", 0) * node.attributes.get_int("N", 0) or stored
+        if (names := PACKED.get((node.op_type, index))) is not None:
+            return prod(node.attributes.get_int(name, 0) for name in names) or stored
+        if node.op_type in BITS and index in BITS[node.op_type] and value.dtype == ir.DataType.UINT8:
+            bits = node.attributes.get_int("bits", node.attributes.get_int("expert_weight_bits", 4))
+            return stored * (8 // bits)
     return stored

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
+import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 from onnx_shape_inference import OpUsageError, ShapeInferenceError, infer_symbolic_shapes, registry
@@ -45,6 +46,7 @@ UNKNOWN = "modelsurgeon.unknown"  # node.meta: why inference could not do this n
 RENAMED = "modelsurgeon.renamed"  # model.meta: symbols by the malformed names that they replace
 ORIGIN = "modelsurgeon.origin"  # node.meta: the same in every inlined copy of one node of a function
 LEARNT = "pkg.onnx_shape_inference.sym_data"  # value.metadata_props: what inference knows of its content
+BELIEVED = "modelsurgeon.believed"  # value.meta: its shape in the file, where inference has no rule
 ROUNDS = 32
 ASIDE = "modelsurgeon.aside"  # a domain of which inference knows nothing
 
@@ -66,8 +68,9 @@ def bound(
     clone = inlined(model)
     _know_constants(clone)
     renamed = clone.meta[RENAMED] = name_open_dims(data_inputs(clone))
-    bind(clone, shapes or {}, {renamed.get(name, name): size for name, size in (dims or {}).items()})
-    _forget(clone)
+    _believe(clone, renamed)
+    wanted = bind(clone, shapes or {}, {renamed.get(name, name): size for name, size in (dims or {}).items()})
+    _forget(clone, wanted)
     _forget_loops(clone)
     _settle(clone)
     return clone
@@ -87,8 +90,7 @@ def settled(
         value.meta[OPEN] = value.shape
         value.metadata_props.pop(LEARNT, None)
     left = set(symbols(opened))
-    bind(opened, {}, {name: size for name, size in dims.items() if name in left})
-    _forget(opened)
+    _forget(opened, bind(opened, {}, {name: size for name, size in dims.items() if name in left}))
     _settle(opened)
     return opened
 
@@ -135,6 +137,7 @@ def inlined(model: ir.Model) -> ir.Model:
     if not clone.functions:
         return clone
     for function in clone.functions.values():
+        _adopt_opsets(function, clone.opset_imports)
         for number, node in enumerate(function.all_nodes()):
             node.meta[ORIGIN] = (function.identifier(), number)
     try:
@@ -142,6 +145,26 @@ def inlined(model: ir.Model) -> ir.Model:
     except ValueError:  # a function of another opset: its calls stay, and are reported as they are
         return _clone(model)
     return clone
+
+
+def _adopt_opsets(function: ir.Function, wanted: dict[str, int]) -> None:
+    """Let a function import what the model imports, where all its operators are the same in both versions."""
+    domains = [
+        domain for domain, version in function.opset_imports.items() if version != wanted.get(domain, version)
+    ]
+    for domain in domains:
+        used = {node.op_type for node in function.all_nodes() if node.domain == domain}
+        versions = function.opset_imports[domain], wanted[domain]
+        if all(len({_since(op, version, domain) for version in versions}) == 1 for op in used):
+            function.opset_imports[domain] = wanted[domain]
+
+
+def _since(op: str, version: int, domain: str) -> int | None:
+    """The version in which an operator became what it is in this version; None where it isn't known."""
+    try:
+        return int(onnx.defs.get_schema(op, version, domain).since_version)
+    except onnx.defs.SchemaError:
+        return None
 
 
 def _clone(model: ir.Model) -> ir.Model:
@@ -166,11 +189,30 @@ def _know_constants(model: ir.Model) -> None:
             node.outputs[0].const_value = node.attributes.get_tensor("value", None)
 
 
-def _forget(model: ir.Model) -> None:
+def _believe(model: ir.Model, renamed: Mapping[str, str]) -> None:
+    """Note what the file says of the results of operators that nobody knows: there is nothing else."""
+    given = set(symbols(model))
+    for node in model.graph.all_nodes():
+        if node.domain and registry.get(node.domain, node.op_type, version=1) is None:
+            for value in node.outputs:
+                dims = [
+                    renamed.get(str(dim), dim) if isinstance(dim, ir.SymbolicDim) else dim
+                    for dim in value.shape or ()
+                ]
+                if value.shape is not None and all(_is_told(dim, given) for dim in dims):
+                    value.meta[BELIEVED] = ir.Shape(dims)
+
+
+def _is_told(dim: int | str | ir.SymbolicDim, given: set[str]) -> bool:
+    return dim >= 0 if isinstance(dim, int) else str(dim) in given
+
+
+def _forget(model: ir.Model, dims: Dims) -> None:
     """Drop the shapes that the file claims for computed values; inference would keep them otherwise."""
     for node in model.graph.all_nodes():
         for value in node.outputs:
-            value.shape = None
+            believed = value.meta.get(BELIEVED)
+            value.shape = None if believed is None else believed.evaluate(dims)
             if node.op_type != "Constant":
                 value.const_value = None
 
@@ -216,7 +258,7 @@ def _settle(model: ir.Model) -> None:
     for _ in range(ROUNDS):
         _infer(model)
         if _open_what_grows(model, grown):
-            _forget(model)
+            _forget(model, {})
         elif settle(model, _unknown(model)):
             for value in _unknown(model):
                 value.shape = None  # inference would keep a symbol that it made up

@@ -330,3 +330,12 @@ def test_a_quantised_lstm() -> None:
         """
     )
     assert [sizes(value) for value in bound(built).graph.outputs] == [(7, 2, 2, 3), (2, 2, 3), (2, 2, 3)]
+
+
+def test_what_the_file_says_of_an_unknown_operator_is_believed() -> None:
+    text = "g (float[N, 4] x) => (float y) <float[N, 6] h, float[M, 6] odd> { %s y = MatMul (h, w) }"
+    known = zoo.model(text % "h = somewhere.Magic (x)", w=zoo.ones(6, 3))
+    assert sizes(bound(known, dims={"N": 5}).graph.outputs[0]) == (5, 3)
+    assert sizes(bound(known).graph.outputs[0], {"N": 5}) == (5, 3)
+    other = zoo.model(text % "odd = somewhere.Magic (x) h = Relu (odd)", w=zoo.ones(6, 3))
+    assert sizes(bound(other, dims={"N": 5}).graph.outputs[0]) is None

@@ -104,11 +104,23 @@ def test_loops_in_loops_multiply() -> None:
     assert visits["c"].runs == 21
 
 
+def test_a_function_of_another_opset_counts_where_its_operators_are_the_same() -> None:
+    built = zoo.model(
+        """
+        g (float[2, 4] x) => (float y) { y = local.f (x) }
+        <domain: "local", opset_import: ["" : 14]>
+        f (a) => (c) { w = Constant <value = float[4, 1] {1, 2, 3, 4}> () b = MatMul (a, w) c = Relu (b) }
+        """
+    )
+    visits, _ = walked(built)
+    assert macs(visits) == 2 * 4
+
+
 def test_a_function_that_cannot_be_inlined_is_uncounted() -> None:
     built = zoo.model(
         """
         g (float[2] x) => (float y) { y = local.f (x) }
-        <domain: "local", opset_import: ["" : 12]> f (a) => (b) { b = Relu (a) }
+        <domain: "local", opset_import: ["" : 12]> f (a) => (b) { b = Softmax (a) }
         """
     )
     visits, _ = walked(built)
