@@ -112,14 +112,20 @@ def info(
     memory: bool = False,
     training: bool = False,
     weights: bool = False,
+    data: Any = None,  # noqa: ANN401 - see data.batches
+    samples: int | None = None,
+    batch: int | None = None,
+    provider: str = "cpu",
     watch: Watch | None = None,
 ) -> Analysis:
-    """What the model is made of and what it costs, without running it.
+    """What the model is made of and what it costs; it is run only where there is data.
 
     shapes: input name -> sizes. dims: symbol -> size. Symbols that stay open make formulas, with their value
-    at stated defaults beside them. memory: also tell which activations live when. training: also
-    what it takes to train it. weights: read the weights, too, one at a time, and tell their ranges, channels
-    and spectra. watch: told how much is done of that. Raises BadModel and UnknownShape.
+    at stated defaults beside them. memory: also tell which activations live when. training: also what it
+    takes to train it. weights: read the weights, too, one at a time, and tell their ranges, channels and
+    spectra. data: whatever `data.batches` takes; run the model on it, on at most so many samples, and tell
+    the ranges of its activations. batch: samples a feed, where the model leaves that open. watch: told how
+    much is done. Raises BadModel, UnknownShape, BadData and Unavailable.
     """
     from modelsurgeon.onnx.analysis import analyze
 
@@ -130,6 +136,11 @@ def info(
 
         measured = weigh_all(opened, shapes=shapes, dims={**(dims or {}), **found.defaults}, watch=watch)
         found = found.with_section("weights", measured)
+    if data is not None:
+        from modelsurgeon.onnx.watching import watch_all
+
+        given, _ = feeds(opened, data, samples=samples, batch=batch)
+        found = found.with_section("activations", watch_all(opened, given, provider=provider, watch=watch))
     return found
 
 

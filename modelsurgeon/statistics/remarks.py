@@ -61,7 +61,7 @@ def nan_or_inf(weight: Weight) -> Iterator[str]:
         yield f"{kinds} in {seen.nan + seen.inf} of {seen.count} values"
         return
     broken = weight.channels.broken
-    where = f"{len(broken)} of {weight.channels.outputs} output channels ({_listed(broken)})"
+    where = f"{len(broken)} of {weight.channels.outputs} output channels ({listed(broken)})"
     yield f"{kinds} in {where}, {seen.nan + seen.inf} values in all"
 
 
@@ -78,7 +78,7 @@ def dead_outputs(weight: Weight) -> Iterator[str]:
     """Output channels that give their bias, whatever comes in."""
     if weight.channels is not None and weight.channels.dead and not _constant(weight):
         dead = weight.channels.dead
-        yield f"{len(dead)} of {weight.channels.outputs} output channels are zero: {_listed(dead)}"
+        yield f"{len(dead)} of {weight.channels.outputs} output channels are zero: {listed(dead)}"
 
 
 @rule("dead-inputs")
@@ -87,7 +87,7 @@ def dead_inputs(weight: Weight) -> Iterator[str]:
     if weight.channels is not None and weight.channels.dead_inputs and not _constant(weight):
         dead = weight.channels.dead_inputs
         what = "rows" if weight.role == "table" else "input channels"
-        yield f"{len(dead)} of {weight.channels.inputs} {what} are zero: {_listed(dead)}"
+        yield f"{len(dead)} of {weight.channels.inputs} {what} are zero: {listed(dead)}"
 
 
 @rule("duplicate-outputs")
@@ -180,7 +180,8 @@ def _constant(weight: Weight) -> bool:
     return weight.spread.low == weight.spread.high and weight.spread.count > 1
 
 
-def _listed(numbers: Sequence[int]) -> str:
+def listed(numbers: Sequence[int]) -> str:
+    """The first few of many numbers, and how many more there are."""
     shown = ", ".join(map(str, numbers[:NAMED]))
     return f"{shown} and {len(numbers) - NAMED} more" if len(numbers) > NAMED else shown
 

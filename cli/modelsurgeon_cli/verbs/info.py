@@ -14,7 +14,16 @@ from modelsurgeon.views import GROUPS, SORT_KEYS
 from modelsurgeon_cli import flag_or_file
 from modelsurgeon_cli.definitions import DEFINITIONS
 from modelsurgeon_cli.flag_or_file import Asked
-from modelsurgeon_cli.options import amount, export_options, result_options, shape_options, together
+from modelsurgeon_cli.options import (
+    amount,
+    batch_option,
+    data_option,
+    export_options,
+    provider_option,
+    result_options,
+    shape_options,
+    together,
+)
 from modelsurgeon_cli.show import check_outputs, check_weights, emit, progress, show
 
 if TYPE_CHECKING:
@@ -58,6 +67,12 @@ view_options = together(
         help="Say what each number means, and exit.",
     ),
 )
+run_options = together(
+    data_option,
+    click.option("--samples", type=click.IntRange(min=1), help="With --data: at most so many samples."),
+    batch_option,
+    provider_option,
+)
 gate_options = together(
     *(
         click.option(
@@ -78,6 +93,7 @@ gate_options = together(
 @click.argument("model")
 @view_options
 @flag_or_file.weights_option()
+@run_options
 @gate_options
 @shape_options
 @export_options
@@ -97,6 +113,10 @@ def command(
     shapes: dict[str, tuple[int, ...]],
     dims: dict[str, int],
     weights: Asked,
+    data: str | None,
+    samples: int | None,
+    batch: int | None,
+    provider: str,
     example: str | None,
     trust: bool,
     format: str,
@@ -106,14 +126,17 @@ def command(
 ) -> None:
     """Show what MODEL is made of and what it costs.
 
-    Every layer with its MACs, params, bytes and shapes; nothing is run.
+    Every layer with its MACs, params, bytes and shapes. With --data the model is run, and the ranges of its
+    activations are shown; otherwise nothing is.
     MODEL is an .onnx file, or a PyTorch source package.module:factory, which is imported and called:
     that runs its code.
     """
     if depth is not None and by != "module":
         raise click.UsageError("--depth is of a tree of modules: add --by module.")
+    if data is None and (samples or batch):
+        raise click.UsageError("--samples and --batch say how --data is run: give it, or leave them out.")
     outputs = {"--output": output}
-    check_outputs(outputs, {"MODEL": model, "--weights": weights.file, "--example": example})
+    check_outputs(outputs, {"MODEL": model, "--weights": weights.file, "--data": data, "--example": example})
     with progress(f"reading {model}", quiet=quiet) as watch:
         graph = ms.load(model, weights=weights.file, shapes=shapes, example=example, trust=trust)
         check_weights(outputs, weight_files(graph))
@@ -124,6 +147,10 @@ def command(
             memory=memory or format == "json",
             training=training,
             weights=weights.inspect,
+            data=data,
+            samples=samples,
+            batch=batch,
+            provider=provider,
             watch=watch,
         )
     title = f"info {Path(model).name}"

@@ -1,4 +1,4 @@
-"""`info --weights`: a flag, unless a file of weights follows."""
+"""`info --weights`, a flag unless a file of weights follows, and `info --data`."""
 
 import json
 
@@ -65,3 +65,18 @@ def test_any_other_word_stays_what_it_was(word: str) -> None:
 def test_behind_two_dashes_nothing_is_an_option() -> None:
     assert tied(["--", "--weights", "net.pth"]) == ["--", "--weights", "net.pth"]
     assert tied(["--weights=net.npz"]) == ["--weights=net.npz"]
+
+
+def test_data_show_activations(run: Command) -> None:
+    done = run("info", "model.onnx", "--data", "calibration.npz", "--samples", "8", "--batch", "4")
+    assert (done.code, done.err) == (0, "")
+    assert "Activations" in done.out
+    assert "8 samples of data" in done.out
+    data = json.loads(run("info", "model.onnx", "--data", "calibration.npz", "--format", "json").out)
+    assert [entry["layer"] for entry in data["activations"]] == ["conv1", "relu1", "conv2", "relu2", "fc"]
+
+
+def test_samples_need_data(run: Command) -> None:
+    done = run("info", "model.onnx", "--samples", "8")
+    assert done.code == 2
+    assert "--data" in done.err
