@@ -10,13 +10,13 @@ from modelsurgeon.factorize.compose import compose, norm_ratio, relative_error
 from modelsurgeon.factorize.cp import CP, CP_SEPARABLE
 from modelsurgeon.factorize.method import Method, Rank, split_groups
 from modelsurgeon.factorize.spatial import SPATIAL_SVD
-from modelsurgeon.factorize.svd import SVD
+from modelsurgeon.factorize.svd import INPUT_SVD, SVD
 from modelsurgeon.factorize.tucker import TUCKER2
 from modelsurgeon.layer import Layer
 
 # In the order of their accuracy at equal rank, which is also the order of their cost.
 METHODS: dict[str, Method[Any]] = {
-    method.name: method for method in (SVD, SPATIAL_SVD, TUCKER2, CP, CP_SEPARABLE)
+    method.name: method for method in (SVD, INPUT_SVD, SPATIAL_SVD, TUCKER2, CP, CP_SEPARABLE)
 }
 
 

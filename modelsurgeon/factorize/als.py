@@ -29,7 +29,7 @@ RIDGE = 2e-2  # of every term's squared norm
 SLOW = 5e-4  # a sweep that betters the objective by less is the last, or the momentum's end
 CANCELLING = 2.0  # norm ratio from which on the terms are corrected
 CORRECTIONS = 8
-RESTARTS = 3  # from random factors, where they cost nothing to speak of
+RESTARTS = 2  # from random factors, where they cost nothing to speak of
 QUICK = 2**18  # elements times rank
 
 Modes = tuple[Array, ...]
@@ -54,15 +54,20 @@ def enough(shape: Sequence[int]) -> int:
     return prod(shape) // max(1, *shape)
 
 
-def decompose(tensor: Array, rank: int, *, sweeps: int = SWEEPS, seed: int = 0) -> Modes:
-    """Balanced factors of a tensor with at least three modes, the first two being (out, in); see `expand`."""
+def decompose(
+    tensor: Array, rank: int, *, sweeps: int = SWEEPS, restarts: int = RESTARTS, seed: int = 0
+) -> Modes:
+    """Balanced factors of a tensor with at least three modes, the first two being (out, in); see `expand`.
+
+    restarts: from random factors besides, the best fit is kept; only where the tensor is small.
+    """
     if rank >= enough(tensor.shape):
         return _terms(tensor, rank, [np.eye(n) for n in tensor.shape], truncated)
     scale = float(np.abs(tensor).max()) or 1.0
     tensor = (tensor / tensor.dtype.type(scale)).astype(tensor.dtype)
     with calm(max(rank, *tensor.shape)):
         best = _descend(tensor, _principal_terms(tensor, rank), sweeps)
-        for start in _draws(tensor, rank, seed):
+        for start in _draws(tensor, rank, restarts, seed):
             best = min(best, _descend(tensor, start, sweeps), key=lambda fit: fit.loss)
         modes = (
             corrected(tensor, best.modes, CORRECTIONS) if norm_ratio(best.modes) > CANCELLING else best.modes
@@ -237,10 +242,10 @@ def _slices(tensor: Array, bases: Sequence[Array]) -> tuple[Array, list[int]]:
     return first.reshape(-1, *first.shape[-2:]), small
 
 
-def _draws(tensor: Array, rank: int, seed: int) -> list[Modes]:
+def _draws(tensor: Array, rank: int, restarts: int, seed: int) -> list[Modes]:
     """Random starts, where the tensor is small enough for more than one."""
     draw = np.random.default_rng(seed)
-    count = RESTARTS if tensor.size * rank <= QUICK else 0
+    count = restarts if tensor.size * rank <= QUICK else 0
     size = [[draw.standard_normal((n, rank)) for n in tensor.shape] for _ in range(count)]
     return [tuple(mode.astype(tensor.dtype) for mode in modes) for modes in size]
 

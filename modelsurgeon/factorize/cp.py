@@ -124,7 +124,8 @@ def _carried(ranks: Sequence[int], knots: Sequence[int], values: Sequence[float]
 
 def _error(whole: Array, rank: int) -> float:
     scale = np.linalg.norm(whole) or 1.0
-    return float(np.linalg.norm(whole - als.expand(als.decompose(whole, rank, sweeps=ESTIMATE))) / scale)
+    modes = als.decompose(whole, rank, sweeps=ESTIMATE, restarts=0)
+    return float(np.linalg.norm(whole - als.expand(modes)) / scale)
 
 
 def saves(layer: Layer) -> bool:
