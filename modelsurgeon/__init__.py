@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from modelsurgeon.errors import BadData as BadData
     from modelsurgeon.errors import BadModel as BadModel
     from modelsurgeon.errors import BadPlan as BadPlan
+    from modelsurgeon.errors import GateMissed as GateMissed
     from modelsurgeon.errors import SurgeryError as SurgeryError
     from modelsurgeon.errors import ToleranceExceeded as ToleranceExceeded
     from modelsurgeon.errors import Unavailable as Unavailable
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from modelsurgeon.layer import Layer as Layer
     from modelsurgeon.operate import Operation as Operation
     from modelsurgeon.outcome import Result as Result
+    from modelsurgeon.pipeline import pipeline as pipeline
     from modelsurgeon.plan import Plan as Plan
     from modelsurgeon.unfold import conv_matrix as conv_matrix
     from modelsurgeon.unfold import im2col as im2col
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from modelsurgeon.verbs import pool2conv as pool2conv
 
 _HOMES = {
+    "pipeline": "pipeline",
     "bn": None,
     "check": "doors",
     "compare": "doors",
@@ -67,6 +70,7 @@ _HOMES = {
     "Operation": "operate",
     "Plan": "plan",
     "Result": "outcome",
+    "GateMissed": "errors",
     "SurgeryError": "errors",
     "ToleranceExceeded": "errors",
     "Unavailable": "errors",

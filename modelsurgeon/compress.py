@@ -17,6 +17,7 @@ from modelsurgeon.compare import compare as compare_runs
 from modelsurgeon.errors import BadPlan, ToleranceExceeded, Unreachable
 from modelsurgeon.factorize import METHODS
 from modelsurgeon.goal import Goal
+from modelsurgeon.operate import record, source
 from modelsurgeon.outcome import Result
 from modelsurgeon.plan import Plan
 from modelsurgeon.surgery import Edit, Patient, Site, apply
@@ -85,6 +86,8 @@ def compress(
             comparison = _compared(twin, patient, batches, tolerance) if batches is not None else None
             changed = any(edit.skipped is None for edit in edits)
             latency = twin.latency(patient, batches) if batches is not None and changed else None
+        if not doors.is_module(model):
+            record(finished, "compress", _told(goal, method, only, skip), source(model), comparison)
     return Result(
         model=finished,
         before=before,
@@ -95,6 +98,13 @@ def compress(
         plan=decision.plan,
         notes=[*patient.notes, *_notes(batches, comparison, latency)],
     )
+
+
+def _told(goal: Goal, method: str, only: Sequence[str], skip: Sequence[str]) -> dict[str, Any]:
+    """What a history tells of a compression: what was asked for, never where it lies."""
+    chosen = {"method": method if method != AUTO else None, "only": list(only), "skip": list(skip)}
+    asked = {**vars(goal), "plan": goal.plan.as_dict() if goal.plan else None, **chosen}
+    return {name: value for name, value in asked.items() if value}
 
 
 @contextmanager

@@ -10,6 +10,7 @@
     ├── Unreachable        no choice of ranks meets the budget
     ├── Unavailable        a provider or an optional package is missing here
     ├── Unwritable         an output that can't be written where it was asked for
+    ├── GateMissed         a model costs more than was allowed
     └── ToleranceExceeded  the outputs differ by more than was allowed
 
 Every message says what was found, what was needed, and what to do.
@@ -59,3 +60,7 @@ class Unwritable(SurgeryError):
 
 class ToleranceExceeded(SurgeryError):
     """The outputs differ by more than was allowed."""
+
+
+class GateMissed(SurgeryError):
+    """A model costs more than was allowed."""

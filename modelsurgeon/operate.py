@@ -91,9 +91,8 @@ def operate(
     """
     from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-    from modelsurgeon.onnx import history
-
     original = doors.graph(model, shapes=how.get("shapes"))
+    given = model if isinstance(model, str | Path) else original
     compares = how.get("compare", True)
     feeds, notes = _feeds(original, how) if learns or compares else (None, ["not compared"])
     learned, judged = split(feeds) if learns and feeds is not None else (None, feeds)
@@ -107,17 +106,30 @@ def operate(
         told = [*meant, *notes]
         comparison = _compared(original, subject.model, judged, how, told, vectors=vectors)
         _gate(verb, comparison, exact=exact, tolerance=how.get("tolerance"))
+    record(subject.model, verb, _told(how) | dict(arguments or {}), source(given), comparison)
+    told = [] if comparison else ["not compared"]
+    return Operation(verb=verb, model=subject.model, edits=edits, comparison=comparison, notes=told)
+
+
+def record(
+    edited: ir.Model,
+    verb: str,
+    arguments: Mapping[str, Any],
+    source: str | Path | ir.Model,
+    comparison: Comparison | None,
+) -> None:
+    """Write a line of history into a model. source: the file or the graph that it was made from."""
+    from modelsurgeon.onnx import history
+
     history.add(
-        subject.model,
+        edited,
         history.Record(
             verb=verb,
-            arguments=_told(how) | dict(arguments or {}),
-            input_sha256=history.digest(_source(model, original)),
+            arguments=arguments,
+            input_sha256=history.digest(source),
             verdict=comparison.verdict if comparison else history.NOT_COMPARED,
         ),
     )
-    told = [] if comparison else ["not compared"]
-    return Operation(verb=verb, model=subject.model, edits=edits, comparison=comparison, notes=told)
 
 
 def on_the_table(original: ir.Model, how: How, batches: Batches | None) -> Subject:
@@ -202,9 +214,11 @@ def _gate(verb: str, comparison: Comparison, *, exact: bool, tolerance: float | 
         )
 
 
-def _source(model: doors.Model, original: ir.Model) -> str | Path | ir.Model:
-    """What the digest in the history is of: the file, or the graph where there is none."""
-    return model if isinstance(model, str | Path) and not doors.is_source(model) else original
+def source(model: doors.Model) -> str | Path | ir.Model:
+    """What the digest in a history is of: the file, or the graph where there is none."""
+    if isinstance(model, str | Path) and not doors.is_source(model):
+        return model
+    return doors.graph(model)
 
 
 def _told(how: How) -> dict[str, Any]:

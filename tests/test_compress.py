@@ -84,6 +84,8 @@ def test_a_plan_replays_what_was_done(net: ir.Model) -> None:
     first = ms.compress(net, macs=0.5, compare=False)
     again = ms.compress(net, plan=first.plan.as_dict(), compare=False)
     assert edited(again) == edited(first)
+    for result in (first, again):  # their histories tell what each was asked for
+        result.model.metadata_props.clear()
     assert ir.to_proto(again.model).SerializeToString() == ir.to_proto(first.model).SerializeToString()
 
 
@@ -176,3 +178,12 @@ def test_a_net_with_nothing_to_replace_comes_out_as_it_was() -> None:
     result = ms.compress(model("g (float[2, 8] x) => (float[2, 8] y) { y = Relu (x) }"), rank=4)
     assert result.comparison is not None and result.comparison.verdict == "identical"
     assert result.latency is None
+
+
+def test_it_leaves_its_line_of_history(net: ir.Model) -> None:
+    done = ms.compress(net, rank=2, method="svd", skip=["head*"])
+    (line,) = ms.history(done.model).as_dict()
+    assert line["verb"] == "compress"
+    assert line["arguments"] == {"rank": 2, "method": "svd", "skip": ["head*"]}
+    assert done.comparison is not None
+    assert line["verdict"] == done.comparison.verdict

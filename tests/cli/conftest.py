@@ -40,11 +40,12 @@ def run(capfd: pytest.CaptureFixture[str], here: Path) -> Command:  # noqa: ARG0
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder that is the working directory, with a small net in `model.onnx` and its samples."""
+    """An empty folder to work in, with a small net in `model.onnx`, its samples, and `steps.toml`."""
     monkeypatch.chdir(tmp_path)
     onnx.save(small_net(), tmp_path / "model.onnx")
     samples = np.random.default_rng(1).normal(size=(12, 4, 12, 12)).astype(np.float32)
     np.savez(tmp_path / "calibration.npz", x=samples)
+    (tmp_path / "steps.toml").write_text('model = "model.onnx"\n[[step]]\nverb = "bn fold"\n')
     return tmp_path
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 import modelsurgeon as ms
-from modelsurgeon.doors import weight_files
+from modelsurgeon.doors import is_source, weight_files
 from modelsurgeon_cli.operation import check_options, name_options
 from modelsurgeon_cli.options import (
     AnyRank,
@@ -133,7 +133,7 @@ def command(
     with progress(f"compressing {model}", quiet=quiet):
         graph = ms.load(model, weights=weights, shapes=asked["shapes"], example=example, trust=trust)
         check_weights({**outputs, "the data of -o": out and f"{out}.data"}, weight_files(graph))
-        result = ms.compress(graph, **asked)
+        result = ms.compress(graph if is_source(model) else model, **asked)
         if out is not None:
             ms.save(result.model, out)
     if save_plan is not None:

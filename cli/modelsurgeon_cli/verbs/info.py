@@ -9,7 +9,7 @@ import click
 
 import modelsurgeon as ms
 from modelsurgeon.doors import weight_files
-from modelsurgeon.errors import SurgeryError
+from modelsurgeon.errors import GateMissed
 from modelsurgeon.views import GROUPS, SORT_KEYS
 from modelsurgeon_cli import flag_or_file
 from modelsurgeon_cli.definitions import DEFINITIONS
@@ -30,10 +30,6 @@ if TYPE_CHECKING:
     from modelsurgeon.analysis import Analysis
 
 GATES = {"macs": "5G", "params": "10M", "param_bytes": "20MB", "activation_bytes": "20MB"}  # with examples
-
-
-class GateMissed(SurgeryError):
-    """The model costs more than was allowed."""
 
 
 def define(ctx: click.Context, _: click.Parameter, asked: bool) -> None:

@@ -39,6 +39,8 @@ def whole(model: ir.Model, **how: object) -> ms.Operation:
 def halved(model: ir.Model, **how: object) -> ms.Operation:
     """Extraction of a tensor in the middle."""
     nodes = [node for node in model.graph if node.op_type != "Constant"]
+    if not nodes:
+        return whole(model, **how)
     return ms.extract(model, [str(nodes[len(nodes) // 2].outputs[0].name)], **how)  # type: ignore[arg-type]
 
 
@@ -48,6 +50,8 @@ VERBS: dict[str, Verb] = {
     "bn freeze": ms.bn.freeze,
     "extract all": whole,
     "extract half": halved,
+    "fc2conv": ms.fc2conv,
+    "pool2conv": ms.pool2conv,
 }
 
 pytestmark = [

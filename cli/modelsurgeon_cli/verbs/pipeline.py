@@ -1,0 +1,43 @@
+"""`modelsurgeon pipeline`: several verbs in order, with gates between them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+import modelsurgeon as ms
+from modelsurgeon.doors import weight_files
+from modelsurgeon.pipeline import read
+from modelsurgeon_cli.operation import show_result
+from modelsurgeon_cli.options import result_options
+from modelsurgeon_cli.show import check_outputs, check_weights, progress
+
+
+@click.command(epilog="Example: modelsurgeon pipeline steps.toml -o small.onnx")
+@click.argument("file", metavar="FILE.toml")
+@click.option("--model", metavar="MODEL", help="The model to start from, in place of the file's own.")
+@click.option("-o", "out", type=click.Path(), metavar="OUT", help="The model to write, in place of its own.")
+@result_options
+def command(
+    file: str, model: str | None, out: str | None, format: str, output: str | None, quiet: bool
+) -> None:
+    """Run the verbs that FILE.toml lists, each on what the one before it gave.
+
+    The file names a model, an out, and a [[step]] with a verb and its arguments for every operation.
+    A step may have a tolerance and gates such as max_macs; nothing is written unless all of them hold.
+    """
+    recipe = read(file)
+    recipe = replace(recipe, model=Path(model) if model else recipe.model)
+    target = out or (str(recipe.out) if recipe.out else None)
+    if target is None:
+        raise click.UsageError("-o OUT is missing, the model to write: give it, or out = ... in the file.")
+    outputs = {"-o": target, "--output": output}
+    check_outputs(outputs, {"FILE.toml": file, "the model": str(recipe.model)})
+    with progress(f"running {file}", quiet=quiet):
+        graph = ms.load(str(recipe.model), shapes=recipe.shared.get("shapes"))
+        check_weights({**outputs, "the data of -o": f"{target}.data"}, weight_files(graph))
+        run = ms.pipeline(recipe)
+        ms.save(run.model, target)
+    show_result(run, "pipeline", file, format=format, output=output)

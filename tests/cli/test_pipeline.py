@@ -1,0 +1,52 @@
+"""`pipeline` on the command line: one file of steps, one model or none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Command
+
+STEPS = 'model = "model.onnx"\nout = "small.onnx"\n[[step]]\nverb = "extract"\noutputs = ["r2"]\n'
+COMPRESS = '[[step]]\nverb = "compress"\nrank = 2\n'
+
+
+def test_it_writes_the_last_model_and_tells_every_step(run: Command, here: Path) -> None:
+    (here / "mine.toml").write_text(STEPS + COMPRESS)
+    done = run("pipeline", "mine.toml", "--format", "json")
+    assert (done.code, done.err) == (0, "")
+    assert [step["verb"] for step in json.loads(done.out)["steps"]] == ["extract", "compress"]
+    told = json.loads(run("history", "small.onnx", "--format", "json").out)
+    assert [line["verb"] for line in told] == ["extract", "compress"]
+
+
+def test_options_take_the_place_of_what_the_file_names(run: Command, here: Path) -> None:
+    (here / "mine.toml").write_text(STEPS.replace("model.onnx", "nowhere.onnx"))
+    assert run("pipeline", "mine.toml", "--model", "model.onnx", "-o", "other.onnx").code == 0
+    assert (here / "other.onnx").exists()
+    assert not (here / "small.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "told"),
+    [
+        (STEPS + COMPRESS + "max_macs = 10\n", 1, "step 2, compress: macs is"),
+        (STEPS + COMPRESS + "tolerance = 1e-9\n", 1, "relative L2"),
+        (STEPS.replace("small.onnx", "model.onnx"), 2, "the model too"),
+        (STEPS.replace('out = "small.onnx"\n', ""), 2, "-o OUT is missing"),
+        (STEPS.replace("extract", "extrakt"), 1, "there are bn fold"),
+    ],
+)
+def test_nothing_is_written_unless_all_holds(
+    run: Command, here: Path, text: str, code: int, told: str
+) -> None:
+    (here / "mine.toml").write_text(text)
+    before = (here / "model.onnx").read_bytes()
+    done = run("pipeline", "mine.toml")
+    assert (done.code, done.out) == (code, "")
+    assert done.err.count("\n") == 1
+    assert told in done.err
+    assert not (here / "small.onnx").exists()
+    assert (here / "model.onnx").read_bytes() == before
