@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import onnx
@@ -119,6 +120,20 @@ def test_the_rules_need_no_model(run: Command) -> None:
     done = run("check", "--rules")
     assert (done.code, done.err) == (0, "")
     assert all(f"\n{rule} " in done.out for rule in RULES)
+
+
+COMMANDS = [
+    command for rule in RULES.values() for command in re.findall(r"`modelsurgeon (.*?)`", rule.advice)
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_commands_in_the_advice_are_commands(run: Command, command: str) -> None:
+    """They get as far as a model that isn't there."""
+    words = re.sub(r"\{\w*rank\w*\}", "4", command).replace("{method}", "svd").split()
+    done = run(*words)
+    assert done.code == 1
+    assert "MODEL" in done.err
 
 
 def test_the_page_of_rules_is_up_to_date() -> None:

@@ -11,8 +11,10 @@ import pytest
 from modelsurgeon.errors import UnknownShape
 from modelsurgeon.findings import SEVERITIES
 from modelsurgeon.onnx.analysis import analyze
-from modelsurgeon.onnx.check import FEW, check
+from modelsurgeon.onnx.check import FEW, _net, check
 from modelsurgeon.onnx.lint import RULES
+from modelsurgeon.onnx.lint.net import NEAR
+from modelsurgeon.onnx.measured import Measured
 from tests import zoo
 from tests.onnx.lint.nets import chain, one
 from tests.truth import LIGHT
@@ -74,6 +76,16 @@ def test_info_tells_the_bottlenecks_of_each_rule_the_worst_few() -> None:
     told = [entry for entry in analyze(built).bottlenecks if entry.rule == "narrow"]
     assert len(told) == FEW < len(check(built, select=["narrow"]).findings)
     assert all(RULES[entry.rule].bottleneck for entry in analyze(built).bottlenecks)
+
+
+def test_a_residual_stream_holds_the_nearest_layers() -> None:
+    """All that came before would be a square of nodes, and a cube of pairs."""
+    depth = 3 * NEAR
+    adds = " ".join(f"c{i} = MatMul (x{i}, w) x{i + 1} = Add (x{i}, c{i})" for i in range(depth))
+    built = zoo.model(f"g (float[2, 4] x0) => (float x{depth}) {{ {adds} }}", w=zoo.ones(4, 4))
+    places = _net(Measured.of(built, None, None)).places
+    assert [place.row.name for place in places[-1].before] == [f"c{i}" for i in range(depth - 9, depth - 1)]
+    assert max(len(place.before) for place in places) == NEAR
 
 
 def test_a_model_without_layers_has_none() -> None:

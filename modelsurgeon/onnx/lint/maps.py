@@ -32,7 +32,8 @@ GLOBAL_POOLS = ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
 def narrow(net: Net) -> Iterator[Hit]:
     """Channels fall to an eighth or less and rise again, over a whole feature map: information is lost.
 
-    Where no non-linearity stands behind the narrow layer it is a factor of the next one, and meant.
+    Where no non-linearity stands behind the narrow layer it is a factor of the next one, and meant; where
+    others read what it reads, be it around it, nothing is lost.
     """
     for place in net.places:
         for earlier in place.before:
@@ -40,7 +41,7 @@ def narrow(net: Net) -> Iterator[Hit]:
                 continue
             for start in earlier.before:
                 wide = min(place.channels, start.channels)
-                if 0 < SQUEEZE * earlier.channels <= wide:
+                if 0 < SQUEEZE * earlier.channels <= wide and _read_by(net, start) * SQUEEZE <= wide:
                     width = f"{start.channels} channels into {earlier.channels}"
                     yield Hit(
                         layer=earlier.row.name,
@@ -165,6 +166,11 @@ def _positions(row: LayerRow) -> int:
 def _has_kernel(place: Place) -> bool:
     weight = place.row.input_shapes[1] if len(place.row.input_shapes) > 1 else None
     return weight is not None and prod(weight[2:]) > 1
+
+
+def _read_by(net: Net, place: Place) -> int:
+    """Channels of all layers that read what a layer gives."""
+    return sum(reader.channels for reader in net.followers[place])
 
 
 def _feeds(earlier: Place, place: Place) -> bool:

@@ -65,7 +65,7 @@ def batchnorm_training(net: Net) -> Iterator[Hit]:
     training_mode is 1, or outputs are used that only training has, or before opset 7 is_test isn't 1.
     """
     for node, row in net.nodes("BatchNormalization"):
-        if _trains(node, _opset(net)):
+        if _trains(net, node):
             yield Hit(layer=row.name, message="normalises by the mean and variance of the batch it is given")
 
 
@@ -82,9 +82,7 @@ def bn_not_folded(net: Net) -> Iterator[Hit]:
     bias. onnxruntime does so when it loads a model; other runtimes, and whoever quantises the weights, don't.
     """
     for node, row in net.nodes("BatchNormalization"):
-        if _trains(node, _opset(net)) or not all(_is_constant(net, node, place) for place in STATISTICS):
-            continue
-        where = _foldable(net, node)
+        where = _foldable(net, node) if _is_fixed(net, node) else None
         if where is not None:
             yield Hit(
                 layer=row.name,
@@ -94,9 +92,16 @@ def bn_not_folded(net: Net) -> Iterator[Hit]:
             )
 
 
+def _is_fixed(net: Net, node: ir.Node) -> bool:
+    """Whether a batch norm is the same for every input, and stands where a verb can reach it."""
+    if node.graph is not net.model.graph or _trains(net, node):
+        return False
+    return all(_is_constant(net, node, place) for place in STATISTICS)
+
+
 def _foldable(net: Net, node: ir.Node) -> str | None:
     """Into which neighbour a batch norm can be folded exactly, in words."""
-    data, result = node.inputs[0], node.outputs[0]
+    data, result = _past_bias(net, node.inputs[0]), node.outputs[0]
     before = data.producer() if data is not None and _only_use(net, data) else None
     if before is not None and _absorbs(net, before, node) and _channels_second(net, before):
         return f"folds into {net.row_of[before].name!r} before it, exactly"
@@ -104,6 +109,14 @@ def _foldable(net: Net, node: ir.Node) -> str | None:
     if after is not None and _absorbs(net, after, node) and _unpadded(net, after):
         return f"folds into {net.row_of[after].name!r} behind it, exactly"
     return None
+
+
+def _past_bias(net: Net, value: ir.Value | None) -> ir.Value | None:
+    """What a constant is added to, where that sum is used once; else the value itself."""
+    maker = value.producer() if value is not None and _only_use(net, value) else None
+    if maker is None or maker.op_type != "Add" or net.fixed.isdisjoint(maker.inputs):
+        return value
+    return next((operand for operand in maker.inputs if operand not in net.fixed), None)
 
 
 def _absorbs(net: Net, layer: ir.Node, norm: ir.Node) -> bool:
@@ -163,9 +176,7 @@ def _ratio(node: ir.Node) -> float | None:
     return None if ratio is None else float(ratio)
 
 
-def _trains(node: ir.Node, opset: int) -> bool:
-    if opset < 7:
-        return not node.attributes.get_int("is_test", 0)
-    if opset < 14:
-        return any(value.name and list(value.uses()) for value in node.outputs[1:])
-    return bool(node.attributes.get_int("training_mode", 0))
+def _trains(net: Net, node: ir.Node) -> bool:
+    from modelsurgeon.onnx.passes.batchnorm import is_training  # loads scipy, which info has no need of
+
+    return is_training(net.model, node)

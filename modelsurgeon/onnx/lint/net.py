@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 
@@ -20,6 +20,7 @@ DENSE = frozenset({"Gemm", "MatMul", "FusedGemm", "FusedMatMul"})
 # FLOPs for each byte from memory: about what processors do in float32, on a CPU as on a GPU (19.5 TFLOP/s
 # over 1.6 TB/s are 12, 100 GFLOP/s over 10 GB/s are 10).
 BALANCE = 10.0
+NEAR = 8  # layers before a layer; the sum that runs through a residual net holds all there are
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,14 +88,25 @@ class Net:
     def places(self) -> list[Place]:
         """The layers with MACs; inside branches and loops it isn't followed who feeds whom."""
         places = {node: Place(row=row, node=node, before=()) for node, row in self.row_of.items() if row.macs}
-        reach: dict[ir.Value, tuple[Place, ...]] = {}
+        reach: dict[ir.Value, list[ir.Node]] = {}
+        order = {node: number for number, node in enumerate(places)}
         for node in self.model.graph:
-            before = tuple(dict.fromkeys(place for value in needs(node) for place in reach.get(value, ())))
+            makers = {maker for value in needs(node) for maker in reach.get(value, ())}
+            before = sorted(makers, key=order.__getitem__)[-NEAR:]
             if node in places:
-                places[node] = Place(row=places[node].row, node=node, before=before)
-                before = (places[node],)
+                places[node] = replace(places[node], before=tuple(places[maker] for maker in before))
+                before = [node]
             reach.update(dict.fromkeys(node.outputs, before))
         return list(places.values())
+
+    @cached_property
+    def followers(self) -> dict[Place, list[Place]]:
+        """The layers that each layer's results reach with no other such layer between."""
+        found: dict[Place, list[Place]] = {}
+        for place in self.places:
+            for earlier in place.before:
+                found.setdefault(earlier, []).append(place)
+        return found
 
     @cached_property
     def graphs(self) -> list[ir.Graph]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from math import prod
 
@@ -91,12 +90,11 @@ def uneven(net: Net) -> Iterator[Hit]:
 
     Depthwise layers are meant to be cheap and don't count, nor do the branches of a layer with several.
     """
-    followers = Counter(earlier for place in net.places for earlier in place.before)
     for place in net.places:
         for earlier in place.before if len(place.before) == 1 else ():
             small, large = sorted((place, earlier), key=lambda one: one.macs)
             ratio = large.macs / (small.macs or 1)
-            far = ratio >= FAR_APART and large.mac_share >= NOTABLE_SHARE and followers[earlier] == 1
+            far = ratio >= FAR_APART and large.mac_share >= NOTABLE_SHARE and len(net.followers[earlier]) == 1
             if far and small.area > 1 and not small.depthwise:
                 near = "before" if small is earlier else "after"
                 yield Hit(

@@ -28,6 +28,13 @@ def test_a_factor_is_meant_to_be_narrow() -> None:
     assert not found(built, "narrow")
 
 
+def test_what_goes_around_is_not_lost() -> None:
+    body = "a = Conv (x, w1) b = Conv (a, w2) c = Relu (b) d = Conv (c, w3) {} y = Conv (e, w1)"
+    weights = {"w1": zoo.ones(64, 64, 1, 1), "w2": zoo.ones(4, 64, 1, 1), "w3": zoo.ones(64, 4, 1, 1)}
+    assert found(one(body.format("e = Relu (d)"), "1, 64, 8, 8", **weights), "narrow")
+    assert not found(one(body.format("e = Add (a, d)"), "1, 64, 8, 8", **weights), "narrow")
+
+
 def enlarged(first: str, second: str) -> ir.Model:
     """A Resize by 2 and two convolutions, in one order or the other."""
     return zoo.model(

@@ -6,6 +6,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from modelsurgeon.onnx.passes.batchnorm_fold import fold
+from modelsurgeon.operate import on_the_table
 from tests import zoo
 from tests.onnx.lint.nets import found, one
 
@@ -58,7 +60,7 @@ def test_batch_norm_of_the_batch(opset: int, made: str, count: int) -> None:
     assert [entry.severity for entry in entries] == ["error"] * count
 
 
-WEIGHT = {"w": zoo.ones(8, 8, 3, 3)}
+WEIGHT = {"w": zoo.ones(8, 8, 3, 3), "bias": zoo.ones(8, 1, 1)}
 
 
 @pytest.mark.parametrize(
@@ -66,6 +68,7 @@ WEIGHT = {"w": zoo.ones(8, 8, 3, 3)}
     [
         f"c = Conv (x, w) y = {NORM.format('c')}",
         f"c = ConvTranspose (x, w) y = {NORM.format('c')}",
+        f"c = Conv (x, w) d = Add (c, bias) y = {NORM.format('d')}",
         f"n = {NORM.format('x')} y = Conv (n, w)",  # no padding comes between
     ],
 )
@@ -85,6 +88,7 @@ def test_batch_norm_that_a_neighbour_could_absorb(body: str) -> None:
         f"n = {NORM.format('x')} r = Relu (n) y = Conv (r, w)",
         f"c = Conv (x, w) d = Conv (x, w) n = {NORM.format('c')} y = Add (n, d)",  # a shared weight
         f"c = Conv (x, v) y = {NORM.format('c')}",  # a weight that is computed
+        f"c = Conv (x, w) d = Add (c, x) y = {NORM.format('d')}",
     ],
 )
 def test_batch_norm_that_has_to_stay(body: str) -> None:
@@ -112,3 +116,11 @@ def test_a_quantised_weight_absorbs_nothing_exactly() -> None:
 def test_a_product_absorbs_it_where_channels_come_second(shape: str, count: int) -> None:
     built = one(f"c = MatMul (x, w) y = {NORM.format('c')}", shape, w=zoo.ones(4, 8), **STATISTICS)
     assert len(found(built, "bn-not-folded")) == count
+
+
+@pytest.mark.parametrize("name", ["resnet50", "shufflenet"])
+def test_what_the_rule_finds_is_what_the_verb_folds(name: str) -> None:
+    model = ir.load(zoo.light(name))
+    edits = fold(on_the_table(model, {}, None))
+    folded = {edit.layer for edit in edits if edit.skipped is None}
+    assert {entry.layer for entry in found(model, "bn-not-folded")} == folded
