@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from modelsurgeon.plan import Plan as Plan
     from modelsurgeon.unfold import conv_matrix as conv_matrix
     from modelsurgeon.unfold import im2col as im2col
+    from modelsurgeon.verbs import equalize as equalize
     from modelsurgeon.verbs import extract as extract
     from modelsurgeon.verbs import fc2conv as fc2conv
     from modelsurgeon.verbs import history as history
@@ -54,6 +55,7 @@ _HOMES = {
     "compress": "compress",
     "conv_matrix": "unfold",
     "diff": "doors",
+    "equalize": "verbs",
     "extract": "verbs",
     "factorize": None,
     "fc2conv": "verbs",

@@ -36,6 +36,16 @@ def extract(
     )
 
 
+def equalize(model: doors.Model, **how: Unpack[How]) -> Operation:
+    """Scale channels between layers so that ranges are alike, for float16 and 8-bit integers.
+
+    The answers stay the same up to rounding. Raises ToleranceExceeded where they don't.
+    """
+    from modelsurgeon.onnx.passes.equalize import equalize as work
+
+    return operate(model, "equalize", work, how, exact=True)
+
+
 def fc2conv(model: doors.Model, *, reverse: bool = False, **how: Unpack[How]) -> Operation:
     """Turn fully connected layers into convolutions, so that a classifier takes larger inputs.
 

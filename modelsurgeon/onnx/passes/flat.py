@@ -30,7 +30,15 @@ def opset(subject: Subject) -> int:
 def dims(subject: Subject, value: ir.Value | None) -> list[int | None] | None:
     """Sizes of a value as inferred, None for open ones; None in all where not even their number is known."""
     shape = None if value is None else subject.inferred(value).shape
-    return None if shape is None else [n if isinstance(n, int) and n >= 0 else None for n in shape]
+    return None if shape is None else [_fixed(dim) for dim in shape]
+
+
+def _fixed(dim: int | ir.SymbolicDim) -> int | None:
+    """A size as a number; inference may also give one as an expression without symbols."""
+    if isinstance(dim, int):
+        return dim if dim >= 0 else None
+    size = dim.evaluate({}) if dim.value is not None and not dim.free_symbols() else None
+    return size if isinstance(size, int) else None
 
 
 def flattens(subject: Subject, node: ir.Node) -> bool:

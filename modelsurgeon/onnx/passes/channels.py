@@ -1,0 +1,257 @@
+"""Which channels of a graph can only be scaled together, and which not at all.
+
+A function with f(k x) = k f(x) for every k > 0 is positively homogeneous: ReLU and its kind, pooling, means,
+sums, maxima (MaxOut among them). If all values between two layers come from such functions, a channel that
+is divided by k behind the first layer may be multiplied by k in the second.
+
+Every channel of every value is an element. A homogeneous function hands its elements on, or joins those that
+meet in one output channel; what is joined, directly or around corners, is one component and has one factor.
+So branches, residual sums, concatenations, MaxOut and Flatten need no cases of their own. An element that a
+function of another kind takes or gives, or that the outside sees, pins its component: its factor is 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import lcm, prod
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from modelsurgeon.onnx.flow import constant_values, needs
+from modelsurgeon.onnx.passes.flat import dims
+from modelsurgeon.onnx.passes.subject import Subject
+from modelsurgeon.onnx.sites import OnnxSite
+from modelsurgeon.onnx.weights import constant
+
+Index = NDArray[np.intp]
+
+KEEPING = frozenset(
+    {"Abs", "AveragePool", "Dropout", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "Identity"}
+    | {"LeakyRelu", "LpPool", "MaxPool", "Neg", "Relu"}
+)
+JOINING = frozenset({"Add", "Max", "Mean", "Min", "Sub", "Sum"})
+RESHAPING = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze"})
+REDUCING = frozenset({"ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"})
+FACTORS = frozenset({"Div", "Mul", "PRelu"})
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Link:
+    """A layer between components. x, y: the component of every input and output channel, per use of it."""
+
+    site: OnnxSite
+    x: Index
+    y: Index
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Shift:
+    """A constant that is added to channels, and changes with their factors. place: of it among the inputs."""
+
+    node: ir.Node
+    place: int
+    ndim: int
+    at: Index
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Channels:
+    """The components of a graph. pinned: why a component has the factor 1, by its number."""
+
+    count: int
+    links: Sequence[Link]
+    shifts: Sequence[Shift]
+    pinned: Mapping[int, str]
+
+    def is_free(self) -> NDArray[np.bool_]:
+        """Of every component, whether it may have a factor."""
+        free = np.ones(self.count, bool)
+        free[list(self.pinned)] = False
+        return free
+
+
+def channels(
+    subject: Subject, sites: Sequence[OnnxSite], tied: Callable[[OnnxSite], bool] | None = None
+) -> Channels:
+    """The components of a model and its layers between them.
+
+    sites: the layers that may change. tied: the layers whose output channels stay with their inputs.
+    """
+    made = _Elements(subject=subject, layers={node: site for site in sites for node in site.nodes})
+    for value in subject.graph.inputs:
+        made.pin(value, "it comes from an input of the model")
+    for node in subject.graph:
+        made.add(node)
+    for value in subject.graph.outputs:
+        made.pin(value, "it is an output of the model")
+    for site in sites:
+        made.join_uses(site, tied is not None and tied(site))
+    return made.components(sites)
+
+
+@dataclass(kw_only=True, eq=False)
+class _Elements:
+    """Elements as they are found, node by node."""
+
+    subject: Subject
+    layers: Mapping[ir.Node, OnnxSite]
+    at: dict[ir.Value, Index] = field(default_factory=dict)
+    count: int = 0
+    edges: list[tuple[Index, Index]] = field(default_factory=list)
+    pins: list[tuple[Index, str]] = field(default_factory=list)
+    shifts: list[Shift] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.constants = constant_values(self.subject.model)
+
+    def of(self, value: ir.Value | None) -> Index | None:
+        """The elements of a value along its second axis, made at the first call; None where it has none."""
+        if value is None or value in self.constants:
+            return None
+        sizes = dims(self.subject, value)
+        if value not in self.at and sizes is not None and len(sizes) > 1 and sizes[1] is not None:
+            self.at[value] = np.arange(self.count, self.count + sizes[1])
+            self.count += sizes[1]
+        return self.at.get(value)
+
+    def pin(self, value: ir.Value | None, reason: str) -> None:
+        """Give the channels of a value the factor 1."""
+        if (elements := self.of(value)) is not None:
+            self.pins.append((elements, reason))
+
+    def add(self, node: ir.Node) -> None:
+        """What a node does to channels."""
+        if all(value in self.constants for value in node.outputs):
+            return
+        if not (node in self.layers and self._is_layer(node)) and not self._hands_on(node):
+            reason = f"{node.op_type} {node.name or ''}".rstrip() + " isn't known to scale with its input"
+            if node.op_type == "BatchNormalization":
+                reason = "BatchNormalization stands between: fold it first (bn fold)"
+            for value in (*needs(node), *node.outputs):
+                self.pin(value, reason)
+
+    def _is_layer(self, node: ir.Node) -> bool:
+        """Layers whose channels are on the second axis are free on both sides."""
+        x, y = self.of(_data(node)), self.of(node.outputs[0])
+        if x is None or y is None:
+            return False
+        layer = self.layers[node].layer
+        fits = len(x) == layer.in_channels and len(y) == layer.out_channels
+        return fits and (bool(layer.kernel) or len(dims(self.subject, node.outputs[0]) or ()) == 2)
+
+    def _hands_on(self, node: ir.Node) -> bool:
+        """Whether the node is homogeneous, and its output's elements are known now."""
+        if node.domain or not node.inputs or not node.outputs:
+            return False
+        data = [value for value in node.inputs if value is not None and value not in self.constants]
+        elements = [self.of(value) for value in data]
+        if not data or any(each is None for each in elements):
+            return False
+        found = self._found(node, data, [each for each in elements if each is not None])
+        if found is None:
+            return False
+        size = (dims(self.subject, node.outputs[0]) or [None, None])[1:2]
+        if size != [len(found)]:
+            return False
+        self.at[node.outputs[0]] = found
+        return True
+
+    def _found(self, node: ir.Node, data: Sequence[ir.Value], at: Sequence[Index]) -> Index | None:
+        """The elements of the output; None where the node isn't homogeneous."""
+        op = node.op_type
+        scaled = op in FACTORS and len(data) == 1 and (op == "Mul" or data == [node.inputs[0]])
+        spared = op in REDUCING and _spares_channels(node, len(dims(self.subject, data[0]) or ()))
+        if op in KEEPING or spared or (scaled and self._same_size(node, data[0])):
+            return at[0]
+        if op in JOINING:
+            return self._joined(node, data, at)
+        if op in RESHAPING:
+            return self._reshaped(node, data[0], at[0])
+        behind = op == "Concat" and node.attributes.get_int("axis", 1) == 1 and len(data) == len(node.inputs)
+        return np.concatenate(at) if behind else None
+
+    def _joined(self, node: ir.Node, data: Sequence[ir.Value], at: Sequence[Index]) -> Index | None:
+        """Values of one shape have one factor; a constant is a shift, if it is added."""
+        if not all(self._same_size(node, value) for value in data):
+            return None
+        shifts = [place for place, value in enumerate(node.inputs) if value not in data]
+        if shifts and (node.op_type not in ("Add", "Sub") or "broadcast" in node.attributes):
+            return None
+        ndim = len(dims(self.subject, data[0]) or ())
+        self.shifts += [Shift(node=node, place=place, ndim=ndim, at=at[0]) for place in shifts]
+        self.edges += [(at[0], other) for other in at[1:]]
+        return at[0]
+
+    def _same_size(self, node: ir.Node, value: ir.Value) -> bool:
+        """Whether nothing is broadcast over a value on the way to the node's output."""
+        return dims(self.subject, value) == dims(self.subject, node.outputs[0])
+
+    def _reshaped(self, node: ir.Node, value: ir.Value, at: Index) -> Index | None:
+        """Channels of both shapes that share a feature are joined; samples must stay samples."""
+        before, after = (dims(self.subject, each) for each in (value, node.outputs[0]))
+        if before is None or after is None or None in (*before[1:], *after[1:]) or len(after) < 2:
+            return None
+        rest = [prod(n for n in sizes[2:] if n is not None) for sizes in (before, after)]
+        features = prod(n for n in before[1:] if n is not None)
+        if features != prod(n for n in after[1:] if n is not None) or not features:
+            return None
+        made = self.of(node.outputs[0])
+        if made is None:
+            return None
+        # Both block lengths divide that of their common multiple, so its starts and ends show every meeting.
+        feature = np.arange(features) if lcm(*rest) > max(rest) else np.arange(0, features, min(rest))
+        self.edges.append((at[feature // rest[0]], made[feature // rest[1]]))
+        return made
+
+    def join_uses(self, site: OnnxSite, tied: bool) -> None:
+        """One layer that is used several times has the same factors in all of them."""
+        pairs = [(self.of(_data(node)), self.of(node.outputs[0])) for node in site.nodes]
+        first = pairs[0]
+        for other in pairs[1:]:
+            for a, b in zip(first, other, strict=True):
+                if a is not None and b is not None and len(a) == len(b):
+                    self.edges.append((a, b))
+        if tied and first[0] is not None and first[1] is not None and len(first[0]) == len(first[1]):
+            self.edges.append((first[0], first[1]))
+
+    def components(self, sites: Sequence[OnnxSite]) -> Channels:
+        """What hangs together."""
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        a, b = (np.concatenate([np.zeros(0, np.intp), *(edge[i] for edge in self.edges)]) for i in (0, 1))
+        graph: Any = coo_array((np.ones(len(a), np.int8), (a, b)), shape=(self.count, self.count))
+        count, labels = (
+            connected_components(graph, directed=False) if self.count else (0, np.zeros(0, np.intp))
+        )
+        labels = np.asarray(labels, np.intp)
+        pinned: dict[int, str] = {}
+        for elements, reason in self.pins:
+            for component in np.unique(labels[elements]):
+                pinned.setdefault(int(component), reason)
+        links = []
+        for site in sites:
+            x, y = self.of(_data(site.nodes[0])), self.of(site.nodes[0].outputs[0])
+            if x is not None and y is not None and self._is_layer(site.nodes[0]):
+                links.append(Link(site=site, x=labels[x], y=labels[y]))
+        shifts = [
+            Shift(node=each.node, place=each.place, ndim=each.ndim, at=labels[each.at])
+            for each in self.shifts
+        ]
+        return Channels(count=count, links=links, shifts=shifts, pinned=pinned)
+
+
+def _data(node: ir.Node) -> ir.Value | None:
+    """The data input of a layer whose weight is on the right; a weight on the left has channels elsewhere."""
+    return node.inputs[0]
+
+
+def _spares_channels(node: ir.Node, ndim: int) -> bool:
+    """Whether a reduction runs over axes behind the channels alone."""
+    given = constant(node.inputs[1]) if len(node.inputs) > 1 else None
+    axes = given.tolist() if given is not None else list(node.attributes.get_ints("axes", ()))
+    return bool(axes) and all(axis % ndim > 1 for axis in axes)

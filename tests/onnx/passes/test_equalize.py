@@ -1,0 +1,169 @@
+"""Equalisation: the answers stay, ranges meet, and what can't be scaled says why."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+import modelsurgeon as ms
+from modelsurgeon.onnx import run
+from tests import zoo
+
+RNG = np.random.default_rng(11)
+
+
+def uneven(*shape: int) -> np.ndarray:
+    """Normal weights whose outputs and inputs have ranges over four orders of magnitude."""
+    scale = 10 ** RNG.uniform(-2, 2, (shape[0], 1)) * 10 ** RNG.uniform(-2, 2, (1, shape[1]))
+    return (RNG.normal(size=shape) * scale.reshape(shape[0], -1, *(1,) * (len(shape) - 2))).astype(np.float32)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+def net(nodes: str, **weights: np.ndarray) -> ir.Model:
+    return zoo.model(f"g (float[N, 3, 8, 8] x) => (float y) {{ {nodes} }}", **weights)
+
+
+def error(model: ir.Model, done: ms.Operation) -> float:
+    x = normal(2, 3, 8, 8)
+    a, b = (run.runner(m, optimize=False)({"x": x})["y"] for m in (model, done.model))
+    return float(np.linalg.norm(a - b) / np.linalg.norm(a))
+
+
+def weight(done: ms.Operation, name: str) -> np.ndarray:
+    return done.model.graph.initializers[f"{name}.weight"].const_value.numpy()  # type: ignore[union-attr]
+
+
+def reasons(done: ms.Operation) -> dict[str, str]:
+    return {edit.layer: edit.skipped for edit in done.edits if edit.skipped is not None}
+
+
+CONVS = {"w": uneven(6, 3, 3, 3), "b": normal(6), "v": uneven(5, 6, 3, 3)}
+THROUGH = {
+    "relu": ("r = Relu (a) y = Conv (r, v)", {}),
+    "leaky": ("r = LeakyRelu <alpha = 0.2> (a) y = Conv (r, v)", {}),
+    "slopes per channel": ("r = PRelu (a, s) y = Conv (r, v)", {"s": normal(6, 1, 1)}),
+    "pooling": (
+        "r = MaxPool <kernel_shape = [2, 2]> (a) p = AveragePool <kernel_shape = [2, 2]> (r) y = Conv (p, v)",
+        {},
+    ),
+    "dropout": ("r = Dropout (a) i = Identity (r) y = Conv (i, v)", {}),
+    "a shift": ("s = Add (a, t) r = Relu (s) y = Conv (r, v)", {"t": normal(6, 1, 1)}),
+    "one shift for all": ("s = Sub (t, a) r = Relu (s) y = Conv (r, v)", {"t": np.float32(0.5)}),
+    "a factor": ("m = Mul (a, t) d = Div (m, t) y = Conv (d, v)", {"t": np.float32(0.5)}),
+    "depthwise": (
+        "r = Relu (a) d = Conv <group = 6> (r, g, b) q = Relu (d) y = Conv (q, v)",
+        {"g": uneven(6, 1, 3, 3)},
+    ),
+    "groups": (
+        "r = Relu (a) d = Conv <group = 2> (r, g, b) q = Relu (d) y = Conv (q, v)",
+        {"g": uneven(6, 3, 1, 1)},
+    ),
+    "transposed": (
+        "r = Relu (a) d = ConvTranspose (r, g) q = Relu (d) y = Conv (q, v)",
+        {"g": uneven(6, 6, 2, 2)},
+    ),
+    "flatten": ("r = Relu (a) f = Flatten (r) y = Gemm (f, z)", {"z": uneven(216, 4)}),
+    "reshape": (
+        "r = Relu (a) f = Reshape (r, t) y = MatMul (f, z)",
+        {"z": uneven(216, 4), "t": np.array([0, -1])},
+    ),
+    "maxout": (
+        "k = Reshape (a, t) m = ReduceMax <axes = [2], keepdims = 0> (k) y = Conv (m, z)",
+        {"t": np.array([0, 3, 2, 6, 6]), "z": uneven(4, 3, 3, 3)},
+    ),
+    "maxout of two layers": ("c = Conv (x, u) m = Max (a, c) y = Conv (m, v)", {"u": uneven(6, 3, 3, 3)}),
+    "a residual sum": (
+        "r = Relu (a) c = Conv (r, u) s = Add (r, c) q = Relu (s) y = Conv (q, v)",
+        {"u": uneven(6, 6, 1, 1)},
+    ),
+    "two takers": (
+        "r = Relu (a) c = Conv (r, v) d = Conv (r, u) y = Sigmoid (c) z = Relu (d)",
+        {"u": uneven(2, 6, 1, 1)},
+    ),
+    "concatenation": (
+        "c = Conv (x, u) k = Concat <axis = 1> (a, c) y = Conv (k, z)",
+        {"u": uneven(2, 3, 3, 3), "z": uneven(4, 8, 1, 1)},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", THROUGH)
+def test_answers_stay(name: str) -> None:
+    nodes, more = THROUGH[name]
+    model = net(f"a = Conv (x, w, b) {nodes}", **(CONVS | more))
+    done = ms.equalize(model)
+    assert "a" not in reasons(done)
+    assert error(model, done) < 1e-5
+    assert len([edit for edit in done.edits if edit.skipped is None]) > 1
+
+
+def test_both_sides_of_a_channel_get_the_same_range() -> None:
+    model = net("a = Conv (x, w, b) r = Relu (a) y = Conv (r, v)", **CONVS)
+    done = ms.equalize(model)
+    made = np.abs(weight(done, "a")).max(axis=(1, 2, 3))
+    taken = np.abs(weight(done, "y")).max(axis=(0, 2, 3))
+    before = np.sqrt(np.abs(CONVS["w"]).max(axis=(1, 2, 3)) * np.abs(CONVS["v"]).max(axis=(0, 2, 3)))
+    assert np.allclose(made, taken, rtol=1e-5)
+    assert np.allclose(made, before, rtol=1e-5)
+    details = done.edits[0].details
+    assert details["int8_db_after"] > details["int8_db_before"]
+    assert details["spread_after"] == pytest.approx(made.max() / made.min(), rel=1e-4)
+
+
+def test_a_shared_layer_has_one_factor() -> None:
+    model = net("a = Conv (x, w) r = Relu (a) c = Conv (r, u) q = Relu (c) d = Conv (q, u) y = Conv (d, v)",
+                w=CONVS["w"], v=CONVS["v"], u=uneven(6, 6, 1, 1))  # fmt: skip
+    done = ms.equalize(model)
+    assert error(model, done) < 1e-5
+    assert [node.op_type for node in done.model.graph].count("Conv") == 4
+    assert len(done.model.graph.initializers) == 3
+
+
+BEHIND = {
+    "behind it: BatchNormalization stands between: fold it first (bn fold)": (
+        "r = BatchNormalization (a, s, s, s, s) y = Conv (r, v)"
+    ),
+    "behind it: Sigmoid isn't known to scale with its input": "r = Sigmoid (a) y = Conv (r, v)",
+    "behind it: Clip isn't known to scale with its input": "r = Clip (a, lo, hi) y = Conv (r, v)",
+    "behind it: it is an output of the model": "y = Relu (a)",
+    "behind it: Exp isn't known to scale with its input": (
+        "r = Relu (a) e = Exp (a) c = Conv (r, v) y = Add (c, h) h2 = Relu (e)"
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", BEHIND)
+def test_what_stays_has_its_reason(reason: str) -> None:
+    nodes = BEHIND[reason]
+    outputs = "float y, float h2" if "h2" in nodes else "float y"
+    model = zoo.model(
+        f"g (float[N, 3, 8, 8] x) => ({outputs}) {{ a = Conv (x, w, b) {nodes} }}",
+        **(CONVS | {"s": np.abs(normal(6)), "lo": np.float32(0), "hi": np.float32(6), "h": np.float32(1)}),
+    )
+    assert reasons(ms.equalize(model))["a"] == reason
+
+
+def test_tokens_stay() -> None:
+    nodes = "a = MatMul (x, w) r = Relu (a) y = MatMul (r, v)"
+    model = zoo.model(f"g (float[2, 5, 3] x) => (float y) {{ {nodes} }}", w=normal(3, 5), v=normal(5, 2))
+    assert "its channels aren't on the second axis" in reasons(ms.equalize(model))["a"]
+
+
+def test_left_out_as_asked() -> None:
+    model = net("a = Conv (x, w, b) r = Relu (a) y = Conv (r, v)", **CONVS)
+    done = ms.equalize(model, skip=["y"])
+    assert reasons(done)["y"] == "left out as asked (--skip)"
+    assert reasons(done)["a"] == "behind it: Conv isn't known to scale with its input"
+
+
+def test_a_dead_channel_moves_nothing() -> None:
+    dead = CONVS["w"].copy()
+    dead[2] = 0
+    model = net("a = Conv (x, w, b) r = Relu (a) y = Conv (r, v)", **(CONVS | {"w": dead}))
+    done = ms.equalize(model)
+    assert np.isfinite(weight(done, "y")).all()
+    assert error(model, done) < 1e-5
