@@ -1,11 +1,21 @@
-"""One Hypothesis strategy for a layer, shared by every feature: all geometry, groups and ndim."""
+"""One Hypothesis strategy for a layer, shared by every feature: all geometry, groups, ndim and dtypes."""
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 from hypothesis import strategies as st
 
 from modelsurgeon.layer import Layer
+
+# The dtypes that weights come in, and the error of one rounding.
+ROUNDING = {
+    np.dtype(np.float64): 2.0**-53,
+    np.dtype(np.float32): 2.0**-24,
+    np.dtype(np.float16): 2.0**-11,
+    np.dtype(ml_dtypes.bfloat16): 2.0**-8,
+}
+dtypes = st.sampled_from(list(ROUNDING))
 
 
 @st.composite

@@ -115,7 +115,8 @@ def session(text: str, names: dict[str, object], page: str) -> Iterator[tuple[st
 
 
 @pytest.mark.parametrize(
-    "page", [*PAGES, "CONTRIBUTING.md", "docs/rules.md", "docs/design.md", "docs/vocabulary.md"]
+    "page",
+    [*PAGES, "CONTRIBUTING.md", "docs/rules.md", "docs/design.md", "docs/methods.md", "docs/vocabulary.md"],
 )
 def test_links_lead_somewhere(page: str) -> None:
     file = ROOT / page

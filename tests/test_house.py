@@ -72,6 +72,13 @@ def test_every_method_is_documented(method: str, page: str) -> None:
     assert f"`{method}`" in (ROOT / page).read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_its_chapter_and_its_cost(method: str) -> None:
+    text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    assert f"\n## `{method}`\n" in text
+    assert f"\n| `{method}` |" in text
+
+
 @pytest.mark.parametrize("name", sorted(set(ms.__all__) - {"__version__"}))
 def test_every_public_name_says_what_it_is(name: str) -> None:
     assert (getattr(ms, name).__doc__ or "").strip()

@@ -95,7 +95,7 @@ def tail(tensor: Array, ranks: Sequence[int]) -> Array:
     slices, _ = _slices(tensor, _bases(tensor))
     squares = np.sort(np.concatenate([singular_values(s) for s in slices]).astype(np.float64) ** 2)
     left = np.concatenate([[0.0], np.cumsum(squares)])
-    places = np.maximum(len(squares) - np.asarray(ranks), 0)
+    places = np.maximum(len(squares) - np.asarray(ranks, int), 0)
     return np.asarray(np.sqrt(left[places] / (left[-1] or 1.0)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from modelsurgeon.factorize import METHODS, Method, compose, relative_error
 from modelsurgeon.layer import Layer, chain_macs, chain_params
 from tests.conv import run, sizes
-from tests.strategies import layers
+from tests.strategies import ROUNDING, dtypes, layers
 
 every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 
@@ -163,11 +164,18 @@ def test_macs_of_a_strided_layer_count_each_factor_at_its_own_resolution() -> No
 
 
 @every_method
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_dtype_is_kept(method: Method, dtype: type) -> None:
-    rng = np.random.default_rng(0)
-    layer = Layer(weight=rng.normal(size=(6, 5, 3, 3)).astype(dtype))
-    assert {link.weight.dtype for link in method(layer, 2)} == {np.dtype(dtype)}
+@settings(max_examples=40)
+@given(layer=layers(), dtype=dtypes, rank=st.sampled_from([1, 2, 1000]))
+def test_dtype_is_kept_and_costs_no_more_than_its_rounding(
+    method: Method, layer: Layer, dtype: np.dtype, rank: int
+) -> None:
+    narrow = replace(layer, weight=layer.weight.astype(dtype), bias=None)
+    chain = method(narrow, rank)
+    assert {link.weight.dtype for link in chain} == {dtype}
+    wide = replace(narrow, weight=narrow.weight.astype(np.float64))
+    exact = relative_error(wide, [replace(link, weight=link.weight.astype(np.float64)) for link in chain])
+    [promised] = method.error(narrow, [rank])
+    assert exact <= promised + PROMISES[method.name][1] + 20 * ROUNDING[dtype] + 1e-6
 
 
 @every_method
