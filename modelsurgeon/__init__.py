@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from modelsurgeon import bn as bn
     from modelsurgeon import factorize as factorize
     from modelsurgeon.compress import compress as compress
+    from modelsurgeon.devices import device as device
     from modelsurgeon.doors import check as check
     from modelsurgeon.doors import compare as compare
     from modelsurgeon.doors import diff as diff
@@ -54,6 +55,7 @@ _HOMES = {
     "compare": "doors",
     "compress": "compress",
     "conv_matrix": "unfold",
+    "device": "devices",
     "diff": "doors",
     "equalize": "verbs",
     "extract": "verbs",

@@ -14,6 +14,7 @@ from modelsurgeon import doors
 from modelsurgeon.candidates import Decision, Resource
 from modelsurgeon.compare import Comparison
 from modelsurgeon.compare import compare as compare_runs
+from modelsurgeon.devices import on_device
 from modelsurgeon.errors import BadPlan, ToleranceExceeded, Unreachable
 from modelsurgeon.factorize import METHODS
 from modelsurgeon.goal import Goal
@@ -29,6 +30,7 @@ AUTO = "auto"
 STEPS = 7  # of a bisection on the measured whole model: the fraction is found to about 1 %
 
 
+@on_device
 def compress(
     model: Any,  # noqa: ANN401 - a path, an ir.Model, an onnx.ModelProto or an nn.Module
     *,
@@ -50,6 +52,7 @@ def compress(
     compare: bool = True,
     dry_run: bool = False,
     provider: str = "cpu",
+    device: str = "cpu",  # noqa: ARG001 - `on_device` reads it
 ) -> Result:
     """Replace layers by cheaper chains, then compare the outcome with the original.
 
@@ -57,7 +60,7 @@ def compress(
     Exactly one of the first seven arguments is given, see `Goal`. only, skip: globs on layer names.
     data: samples to compare on (`data.batches`); without them seeded noise is used, and the result says so.
     tolerance: raise ToleranceExceeded where relative L2 at an output is larger. compare: run and time the
-    models; speedup and max_error need that.
+    models; speedup and max_error need that. device: where large weights are factorized, see `ms.device`.
     """
     goal = Goal(
         rank=rank,

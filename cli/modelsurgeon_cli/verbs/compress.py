@@ -71,6 +71,13 @@ how_options = together(
         help="Leave the factors as the decomposition gives them, as is always done today.",
     ),
     name_options,
+    click.option(
+        "--device",
+        type=click.Choice(["cpu", "cuda"]),
+        default="cpu",
+        show_default=True,
+        help="Where large weights are factorized; cuda needs torch.",
+    ),
     click.option("--dry-run", is_flag=True, help="Say what would be done; write no model."),
 )
 
