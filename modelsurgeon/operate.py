@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from modelsurgeon.table import Table
 
 
+HALF = {"FLOAT16": 1e-2, "BFLOAT16": 8e-2}  # ten steps of the type: exact surgery rounds its weights anew
+
+
 class How(TypedDict, total=False):
     """What every verb takes. data: samples (`data.batches`); without them, seeded noise is compared on.
 
@@ -189,7 +192,7 @@ def _compared(
         _as_vectors(theirs, original) if vectors else theirs,
         feeds,
         rerun_a=answers(optimize=True),
-        tolerance=how.get("tolerance"),
+        tolerance=_tolerance(original, how),
         providers=(provider, provider),
         notes=notes,
     )
@@ -204,6 +207,14 @@ def _as_vectors(run: Run, original: ir.Model) -> Run:
         return value.reshape(value.shape[:2]) if point else value
 
     return lambda feed: {name: vector(name, value) for name, value in run(feed).items()}
+
+
+def _tolerance(model: ir.Model, how: How) -> float | None:
+    """The one that was given, or what rounding weights to half precision makes necessary, else None."""
+    if (given := how.get("tolerance")) is not None:
+        return given
+    found = {str(value.dtype) for value in model.graph.initializers.values()}
+    return max((HALF[name] for name in found & HALF.keys()), default=None)
 
 
 def _gate(verb: str, comparison: Comparison, *, exact: bool, tolerance: float | None) -> None:

@@ -43,6 +43,7 @@ VERBS = {
     "bn recalibrate": "bn.recalibrate",
     "bn sanitize": "bn.sanitize",
     "compress": "compress.compress",
+    "equalize": "verbs.equalize",
     "extract": "verbs.extract",
     "fc2conv": "verbs.fc2conv",
     "pool2conv": "verbs.pool2conv",

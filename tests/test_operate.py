@@ -91,3 +91,19 @@ def test_layers_left_alone_are_counted_by_reason() -> None:
     assert [column.kind for column in edited.columns] == ["text", "text", "text", "float", "shape"]
     assert left.rows == [{"count": 2, "reason": "shared", "such": "b"}]
     assert "none" in tables([])[0].text(80)
+
+
+@pytest.mark.parametrize(("factor", "holds"), [(1.001, True), (1.1, False)])
+def test_half_precision_is_held_to_its_own_rounding(factor: float, holds: bool) -> None:
+    model = zoo.model(
+        "g (float16[2, 4] x) => (float16[2, 3] y) { h = MatMul (x, w) y = Mul (h, k) }",
+        w=np.ones((4, 3), np.float16),
+        k=np.float16(factor),
+    )
+    if holds:
+        done = operate(model, "halve", halved, How(), exact=True)
+        assert done.comparison is not None
+        assert done.comparison.tolerance == 1e-2
+    else:
+        with pytest.raises(ms.ToleranceExceeded, match=r"at most 0\.01 was allowed"):
+            operate(model, "halve", halved, How(), exact=True)

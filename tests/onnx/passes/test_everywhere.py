@@ -50,6 +50,7 @@ VERBS: dict[str, Verb] = {
     "bn freeze": ms.bn.freeze,
     "extract all": whole,
     "extract half": halved,
+    "equalize": ms.equalize,
     "fc2conv": ms.fc2conv,
     "pool2conv": ms.pool2conv,
 }
