@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
+from onnx.reference import ReferenceEvaluator
 
 from modelsurgeon.layer import Array
-from modelsurgeon.onnx.ahead import tensor_of
+from modelsurgeon.onnx.ahead import ARITHMETIC, FAILURES, tensor_of
 from modelsurgeon.onnx.weights import STEPS, Step, computed
 
 
@@ -28,6 +29,8 @@ class Coded:
     axis: int = -1
 
 
+FOLDED = ARITHMETIC | {"Expand", "Pad", "Reciprocal", "ReduceL1", "ReduceL2", "ReduceMean", "Tile"}
+CODES = frozenset(("ConvInteger", "MatMulInteger"))  # whose results are scaled by another node
 CODED = {
     ("ConvInteger", 1): Coded(scale=None, zero=3, axis=0),
     ("DynamicQuantizeLSTM", 1): Coded(scale=8, zero=9),
@@ -53,7 +56,23 @@ def numbers(value: ir.Value | None) -> Array | None:
     if tensor is not None:
         return None if tensor.dtype == ir.DataType.STRING else tensor.numpy()
     node = value.producer()
-    return None if node is None else computed(node, numbers, _DECODING)
+    if node is None or node.domain:
+        return None
+    return computed(node, numbers, _DECODING) if node.op_type in _DECODING else _folded(node, value)
+
+
+def _folded(node: ir.Node, value: ir.Value) -> Array | None:
+    """What a runtime folds when it loads the model, such as gates of an LSTM that are put together."""
+    given = {str(each.name): numbers(each) for each in node.inputs if each is not None}
+    if node.op_type not in FOLDED or not given or any(array is None for array in given.values()):
+        return None
+    opsets = dict(node.graph.opset_imports) if node.graph is not None else {}
+    try:
+        with np.errstate(all="ignore"):
+            results = ReferenceEvaluator(ir.to_proto(node), opsets=opsets or None).run(None, given)
+    except FAILURES:
+        return None
+    return np.asarray(list(results)[list(node.outputs).index(value)])
 
 
 def weight(node: ir.Node, index: int) -> Array | None:

@@ -28,17 +28,22 @@ def weigh_all(
 ) -> Weights:
     """What every weight tensor of a model looks like; each once, at the first node that works with it.
 
+    Tensors that are put together to one weight, such as the gates of an LSTM, are that weight.
     shapes, dims: sizes that the model leaves open: those of its maps are what convolutions are measured at.
     watch: told the tensors that are done, and how many there are.
     """
     whole = bound(model, shapes, dims)
     names, found = layer_names(whole), params(whole, constant_values(whole))
     measured: list[Weight] = []
+    seen: set[tuple[ir.Node, int]] = set()
     for number, param in enumerate(sorted(found, key=_place(whole))):
         if watch:
             watch("weights", number, len(found))
-        if (held := _held(param, names[param.node])) is not None:
+        held = None if (param.node, param.index) in seen else _held(param, names[param.node])
+        if held is not None:
             measured.append(weigh(held))
+        if held is not None and held.linear is not None:
+            seen.add((param.node, param.index))  # tensors that are put together are one weight
         _release(param.value)
     return Weights(tensors=measured)
 
@@ -63,6 +68,7 @@ def _held(param: Param, name: str) -> Held | None:
         array=array,
         linear=layer,
         size=_size(node) if layer is not None and layer.kernel else None,
+        scaled=node.op_type not in dequantise.CODES,
     )
 
 

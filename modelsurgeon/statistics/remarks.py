@@ -146,11 +146,12 @@ def clipped(weight: Weight) -> Iterator[str]:
 
 @rule("rank-deficient")
 def rank_deficient(weight: Weight) -> Iterator[str]:
-    """Fewer independent channels than there are: the rest of the matrix is rounding."""
-    found = weight.spectrum
-    if found is None or found.rank is None or _constant(weight) or found.rank == found.full or not found.norm:
+    """Fewer independent channels than there are, more of them than are zero: the rest is rounding."""
+    found, seen = weight.spectrum, weight.channels
+    if found is None or found.rank is None or seen is None or _constant(weight) or not found.norm:
         return
-    yield f"rank {found.rank} of {found.full}: the other singular values are below float32 rounding"
+    if found.full - found.rank > len(seen.dead) + len(seen.dead_inputs):
+        yield f"rank {found.rank} of {found.full}: the other singular values are below float32 rounding"
 
 
 @rule("half-overflow")

@@ -22,7 +22,7 @@ COLUMNS = (
     Column(key="he", title="× He", kind="float"),
     Column(key="sparsity", title="Zeros", kind="percent", wide=True),
     Column(key="norm", title="Norm", kind="float"),
-    Column(key="operator", title="as conv", kind="float"),
+    Column(key="operator", title="as conv", kind="float", wide=True),
     Column(key="condition", title="Cond.", kind="float", wide=True),
     Column(key="stable_rank", title="Stable", kind="float", wide=True),
     Column(key="r0.9", title="90 %", kind="int", wide=True),
@@ -103,7 +103,7 @@ def _notes(weights: Weights) -> list[str]:
         *_cut(shown),
     ]
     return (
-        [*notes, f"{rest} vectors (biases, scales, statistics) aren't shown; JSON has them"]
+        [*notes, f"{rest} more tensors (biases, scales, statistics) aren't shown; JSON has them"]
         if rest
         else notes
     )

@@ -22,7 +22,8 @@ class Held:
 
     role: what it is to the layer: "weight", "bias", "scale", "variance", and so on. dtype: in which it is
     stored. linear: the layer that it makes, None for what is no matrix. size: of the map that a convolution
-    reads, None where the model leaves it open.
+    reads, None where the model leaves it open. scaled: whether the numbers are those that are meant, not
+    whole ones whose scale is applied later.
     """
 
     layer: str
@@ -32,11 +33,14 @@ class Held:
     array: Array
     linear: Layer | None = None
     size: Sequence[int] | None = None
+    scaled: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Weight:
-    """What was measured of one tensor. fan: inputs and outputs that one number of it connects.
+    """What was measured of one tensor.
+
+    fan: inputs and outputs that one number of it connects; None where its scale isn't known.
 
     at_bounds: the share of numbers that equal the smallest or the largest. channels: of linear layers;
     spectrum: of those without NaN and Inf; operator: of those that are convolutions of more than one tap.
@@ -98,7 +102,7 @@ def weigh(held: Held) -> Weight:
         shape=held.array.shape,
         spread=found,
         at_bounds=_at_bounds(held.array, found),
-        fan=_fan(layer) if layer is not None and layer.weight.size else None,
+        fan=_fan(layer) if layer is not None and layer.weight.size and held.scaled else None,
         channels=channels(layer) if layer is not None else None,
         spectrum=spectrum(layer) if layer is not None and sound else None,
         operator=_operator(layer, held.size) if layer is not None and sound else None,

@@ -64,16 +64,56 @@ def test_every_floating_type_is_weighed(dtype: type) -> None:
     assert found.dtype == weight.dtype.name
 
 
+def test_what_a_runtime_folds_is_one_weight() -> None:
+    gates = {
+        name: np.random.default_rng(i).normal(size=(1, 3, 4)).astype(np.float32)
+        for i, name in enumerate("ab")
+    }
+    model = zoo.model(
+        """
+        g (float[2, 1, 4] x) => (float y) {
+            ab = Concat <axis = 1> (a, b) w = Concat <axis = 1> (ab, ab) y = LSTM <hidden_size = 3> (x, w, r)
+        }
+        """,
+        **gates,
+        r=zoo.ones(1, 12, 3),
+    )
+    found = weighed(model)
+    assert {key: weight.shape for key, weight in found.items()} == {
+        ("y", "W"): (1, 12, 4),
+        ("y", "R"): (1, 12, 3),
+    }
+    spectrum = found["y", "W"].spectrum
+    assert spectrum is not None
+    whole = np.concatenate([gates["a"], gates["b"]] * 2, axis=1)[0]
+    assert spectrum.norm == pytest.approx(np.linalg.norm(whole, 2), rel=1e-5)
+
+
+def test_a_branch_folds_too() -> None:
+    model = zoo.branches()
+    (choice,) = (node for node in model.graph if node.op_type == "If")
+    body = choice.attributes["then_branch"].as_graph()
+    (product,) = (node for node in body if node.op_type == "MatMul")
+    scaled = ir.node("Mul", [product.inputs[1], product.inputs[1]])
+    body.insert_before(product, scaled)
+    product.replace_input_with(1, scaled.outputs[0])
+    assert weighed(model)["a", "weight"].channels is not None
+
+
 def test_what_is_done_on_the_way_unseen_leaves_the_tensor_as_stored() -> None:
     model = zoo.model(
-        "g (float[2, 4] x) => (float[2, 3] y) { v = Mul (w, s) y = MatMul (x, v) }",
-        w=zoo.ones(4, 3),
-        s=zoo.ones(1, 3),
+        "g (float[2, 4] x) => (float[2, 3] y) { v = local.odd (w) y = MatMul (x, v) }", w=zoo.ones(4, 3)
     )
-    assert {weight.shape: weight.channels for weight in weigh_all(model).tensors} == {
-        (4, 3): None,
-        (1, 3): None,
-    }
+    assert [weight.channels for weight in weigh_all(model).tensors] == [None]
+
+
+def test_codes_have_no_scale_to_judge() -> None:
+    model = zoo.model(
+        "g (uint8[2, 4] x) => (int32[2, 3] y) { y = MatMulInteger (x, w) }", w=np.ones((4, 3), np.int8)
+    )
+    (found,) = weigh_all(model).tensors
+    assert (found.fan, found.he) == (None, None)
+    assert found.spectrum is not None
 
 
 def test_an_initializer_that_may_be_overridden_is_a_weight() -> None:

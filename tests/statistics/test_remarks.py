@@ -107,7 +107,7 @@ def test_the_table_shows_matrices_and_the_findings_all() -> None:
     weights, findings = report.tables()
     assert [row["name"] for row in weights.rows] == ["fc"]
     assert [row["message"] for row in findings.rows] == ["bias: NaN in 1 of 8 values"]
-    assert "1 vectors" in weights.notes[-1]
+    assert "1 more tensors" in weights.notes[-1]
     assert [len(entry["findings"]) for entry in report.as_dict()] == [0, 1]
 
 
