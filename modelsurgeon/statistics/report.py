@@ -14,13 +14,8 @@ from modelsurgeon.table import Column, Table
 COLUMNS = (
     Column(key="name", title="Layer"),
     Column(key="shape", title="Weight", kind="shape"),
-    Column(key="dtype", title="Type", wide=True),
     Column(key="abs_max", title="|Max|", kind="float"),
-    Column(key="min", title="Min", kind="float", wide=True),
-    Column(key="max", title="Max", kind="float", wide=True),
-    Column(key="std", title="Std", kind="float", wide=True),
     Column(key="he", title="× He", kind="float"),
-    Column(key="sparsity", title="Zeros", kind="percent", wide=True),
     Column(key="norm", title="Norm", kind="float"),
     Column(key="operator", title="as conv", kind="float", wide=True),
     Column(key="condition", title="Cond.", kind="float", wide=True),
@@ -30,6 +25,11 @@ COLUMNS = (
     Column(key="r0.99", title="99 %", kind="int", wide=True),
     Column(key="full", title="Rank", kind="int"),
     Column(key="curve", title="Spectrum", kind="spark"),
+    Column(key="dtype", title="Type", wide=True),
+    Column(key="sparsity", title="Zeros", kind="percent", wide=True),
+    Column(key="min", title="Min", kind="float", wide=True),
+    Column(key="max", title="Max", kind="float", wide=True),
+    Column(key="std", title="Std", kind="float", wide=True),
 )
 REMARK_COLUMNS = (
     Column(key="layer", title="Layer"),
