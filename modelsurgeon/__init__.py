@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from modelsurgeon import bn as bn
     from modelsurgeon import factorize as factorize
     from modelsurgeon.compress import compress as compress
+    from modelsurgeon.cost import Cost as Cost
     from modelsurgeon.devices import device as device
     from modelsurgeon.doors import check as check
     from modelsurgeon.doors import compare as compare
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from modelsurgeon.errors import UnsupportedLayer as UnsupportedLayer
     from modelsurgeon.errors import Unwritable as Unwritable
     from modelsurgeon.layer import Layer as Layer
+    from modelsurgeon.onnx.costs import counts as counts
     from modelsurgeon.operate import Operation as Operation
     from modelsurgeon.outcome import Result as Result
     from modelsurgeon.pipeline import pipeline as pipeline
@@ -56,6 +58,7 @@ _HOMES = {
     "compress": "compress",
     "conv_matrix": "unfold",
     "device": "devices",
+    "counts": "onnx.costs",
     "diff": "doors",
     "equalize": "verbs",
     "extract": "verbs",
@@ -70,6 +73,7 @@ _HOMES = {
     "BadData": "errors",
     "BadModel": "errors",
     "BadPlan": "errors",
+    "Cost": "cost",
     "Layer": "layer",
     "Operation": "operate",
     "Plan": "plan",

@@ -194,6 +194,23 @@ source_options = together(
     export_options,
 )
 
+
+def _import_all(_: click.Context, __: click.Parameter, given: Sequence[str]) -> None:
+    from modelsurgeon.plugins import imported
+
+    for package in given:
+        imported(package)
+
+
+plugin_option = click.option(
+    "--plugin",
+    multiple=True,
+    metavar="PACKAGE.MODULE",
+    expose_value=False,
+    callback=_import_all,
+    help="Import this Python module first, such as one that registers costs with modelsurgeon.counts: that "
+    "runs its code. Repeatable.",
+)
 provider_option = click.option(
     "--provider",
     type=click.Choice(["cpu", "cuda"]),

@@ -14,6 +14,7 @@ from torch import nn
 
 from modelsurgeon.errors import BadData
 from modelsurgeon.layer import Array
+from modelsurgeon.plugins import in_one_line
 
 Value = torch.Tensor | Array
 Example = Mapping[str, Any] | Sequence[Any] | Value
@@ -99,12 +100,6 @@ def forward(module: nn.Module, call: Call) -> object:
             return module(*args, **kwargs)
         except Exception as error:
             raise BadData(f"{type(module).__name__} fails on the example: {in_one_line(error)}") from error
-
-
-def in_one_line(error: BaseException, width: int = 200) -> str:
-    """An error's message, or its type where it has none, on one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
 def named_outputs(outputs: object) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from onnxscript import optimizer
 from torch import nn
 
 from modelsurgeon.errors import BadModel, SurgeryError
-from modelsurgeon.torch.call import Call, Example, bind, evaluating, forward, in_one_line, named_outputs
+from modelsurgeon.plugins import in_one_line
+from modelsurgeon.torch.call import Call, Example, bind, evaluating, forward, named_outputs
 from modelsurgeon.torch.layers import KINDS
 
 LOWEST_OPSET = 18  # below it the graph goes through a converter that forgets where nodes came from

@@ -19,8 +19,9 @@ from modelsurgeon import data as samples
 from modelsurgeon.data import Batches, Input
 from modelsurgeon.errors import BadData, BadModel, UnknownShape
 from modelsurgeon.layer import Array
+from modelsurgeon.plugins import in_one_line
 from modelsurgeon.surgery import Run
-from modelsurgeon.torch.call import bind, evaluating, forward, in_one_line, named_outputs, noise
+from modelsurgeon.torch.call import bind, evaluating, forward, named_outputs, noise
 from modelsurgeon.torch.layers import KINDS
 from modelsurgeon.torch.sites import sites
 

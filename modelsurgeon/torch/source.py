@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
-from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +13,7 @@ import torch
 from torch import nn
 
 from modelsurgeon.errors import BadModel
-from modelsurgeon.torch.call import in_one_line
+from modelsurgeon.plugins import imported, in_one_line
 from modelsurgeon.torch.weights import load_weights
 
 EXPORTED = ".pt2"
@@ -54,27 +53,11 @@ def _made(source: str) -> nn.Module:
     package, _, name = source.partition(":")
     if not package or not name:
         raise BadModel(f"{source!r} is no PyTorch source: write package.module:factory")
-    factory = _found(_imported(package), name)
+    factory = _found(imported(package), name)
     module = factory if isinstance(factory, nn.Module) else _called(factory, source)
     if not isinstance(module, nn.Module):
         raise BadModel(f"{source} returns {type(module).__name__}: an nn.Module is needed")
     return module
-
-
-def _imported(package: str) -> ModuleType:
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        with redirect_stdout(sys.stderr):
-            return import_module(package)
-    except ModuleNotFoundError as error:
-        if error.name is not None and f"{package}.".startswith(f"{error.name}."):
-            raise BadModel(
-                f"no Python module {error.name!r}: run from the folder that holds it, or install it"
-            ) from None
-        raise BadModel(f"{package} can't be imported: {in_one_line(error)}") from error
-    except (Exception, SystemExit) as error:
-        raise BadModel(f"{package} can't be imported: {_told(error)}") from error
 
 
 def _found(package: ModuleType, name: str) -> object:

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from modelsurgeon.errors import BadModel, Unavailable
-from modelsurgeon.torch.call import in_one_line
+from modelsurgeon.plugins import in_one_line
 
 State = Mapping[str, Any]
 

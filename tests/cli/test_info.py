@@ -190,3 +190,30 @@ def test_training_is_shown_where_it_is_asked_for(run: Command) -> None:
     assert train["optimizers"]["adam"]["total"] == (
         train["weights"] + train["gradients"] + 8 * train["trained_params"] + train["activations"]
     )
+
+
+PLUGIN = """
+import modelsurgeon as ms
+
+@ms.counts("Tenfold", domain="tests")
+def tenfold(op):
+    return ms.Cost(macs=10 * op.elements_in)
+"""
+
+
+def test_a_plugin_counts_an_operator_of_its_own(run: Command, here: Path) -> None:
+    node = helper.make_node("Tenfold", ["x"], ["y"], domain="tests", name="ten")
+    ports = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [2, 3]) for name in "xy"]
+    graph = helper.make_graph([node], "g", ports[:1], ports[1:])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("tests", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), here / "own.onnx")
+    assert run("info", "own.onnx", "--strict").code == 1
+    (here / "tenfold_costs.py").write_text(PLUGIN)
+    done = run("info", "own.onnx", "--strict", "--plugin", "tenfold_costs", "--format", "csv")
+    assert (done.code, [row["macs"] for row in csv.DictReader(io.StringIO(done.out))]) == (0, ["60"])
+
+
+def test_a_plugin_that_is_not_there_is_told(run: Command) -> None:
+    done = run("info", "model.onnx", "--plugin", "no_such_module")
+    assert done.code == 1
+    assert "no Python module 'no_such_module'" in done.err

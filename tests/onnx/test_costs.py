@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 
+import modelsurgeon as ms
 from modelsurgeon.cost import Cost
 from modelsurgeon.layer import Layer
+from modelsurgeon.onnx.analysis import analyze
 from modelsurgeon.onnx.costs import Operation, Uncounted, cost_of, counts, is_free, moves
 from modelsurgeon.onnx.costs.registry import MICROSOFT
 from modelsurgeon.onnx.shapes import bound, sizes
@@ -327,3 +329,18 @@ def test_costs_add_up(sizes_of: list[int], runs: int) -> None:
 
 def test_flops_are_two_for_a_mac_and_one_for_the_rest() -> None:
     assert Cost(macs=5, bias_adds=3, other=2).flops == 15
+
+
+def test_users_register_costs_with_one_function() -> None:
+    @ms.counts("Mine", domain="tests.costs")
+    def mine(op: Operation) -> Cost:
+        """Reads a constant, and a shape."""
+        steps = op.constant(1)
+        return ms.Cost(macs=op.elements_in * (steps or (0,))[0])
+
+    text = "g (float[N, 4] x) => (float[N, 4] y) { n = Constant <value = int64 {%d}> () y = own.Mine (x, n) }"
+    for number in (3, 5):
+        built = zoo.model(text % number)
+        built.graph[-1].domain = "tests.costs"
+        found = analyze(built)
+        assert found.formulas["macs"] == f"{4 * number}*N"

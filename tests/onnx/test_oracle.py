@@ -198,8 +198,10 @@ TRAPS: dict[str, Callable[[], ir.Model]] = {
     ),
     "contrib grouped attention with a cache": lambda: zoo.model(
         """
-        g (float[1, 3, 32] q, float[1, 3, 16] k, float[1, 3, 16] v, float[1, 2, 5, 8] k0, float[1, 2, 5, 8] v0)
-          => (y) {
+        g (
+            float[1, 3, 32] q, float[1, 3, 16] k, float[1, 3, 16] v,
+            float[1, 2, 5, 8] k0, float[1, 2, 5, 8] v0
+        ) => (y) {
             y, pk, pv = com.microsoft.GroupQueryAttention <num_heads = 4, kv_num_heads = 2>
                 (q, k, v, k0, v0, last, all)
         }

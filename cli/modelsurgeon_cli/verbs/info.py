@@ -19,6 +19,7 @@ from modelsurgeon_cli.options import (
     batch_option,
     data_option,
     export_options,
+    plugin_option,
     provider_option,
     result_options,
     shape_options,
@@ -92,6 +93,7 @@ gate_options = together(
 @run_options
 @gate_options
 @shape_options
+@plugin_option
 @export_options
 @result_options
 def command(
