@@ -1,4 +1,4 @@
-"""Activations of a graph over data: each floating result of the main graph, in groups that fit in memory."""
+"""Activations of a graph over data: each floating result outside of loops, in groups that fit in memory."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import onnx_ir as ir
 from modelsurgeon.data import Batches
 from modelsurgeon.onnx import run
 from modelsurgeon.onnx.ahead import scalar
+from modelsurgeon.onnx.branches import Path, path
 from modelsurgeon.onnx.costs import is_free
 from modelsurgeon.onnx.flow import constant_values
 from modelsurgeon.onnx.frame import dtype_name
-from modelsurgeon.onnx.names import layer_names
-from modelsurgeon.onnx.shapes import bound, inlined, sizes
+from modelsurgeon.onnx.shapes import bound, sizes
 from modelsurgeon.statistics.activations import Bounds, Place, Tally
 from modelsurgeon.statistics.observations import Activations
 
@@ -23,13 +23,25 @@ Watch = Callable[[str, int, int], None]
 
 GROUP = 256 * 2**20  # bytes of the activations that are held at a time
 ASSUMED = 16 * 2**20  # bytes of one whose size isn't known
+FEW = 3  # branches that a note names
 FLOATING = frozenset({"FLOAT", "FLOAT16", "DOUBLE"})
 
 # Of these, channels are the second axis; of those, the last one. What is between keeps them where they are.
 SECOND = frozenset(
     {"Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization", "GroupNormalization"}
 )
-LAST = frozenset({"MatMul", "Gemm", "LayerNormalization", "RMSNormalization", "SkipLayerNormalization"})
+LAST = frozenset(
+    (
+        "MatMul",
+        "Gemm",
+        "LayerNormalization",
+        "RMSNormalization",
+        "SkipLayerNormalization",
+        "LSTM",
+        "GRU",
+        "RNN",
+    )
+)
 TURNING = frozenset({"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Gather", "Concat", "Expand"})
 
 NEAR = 0.01  # how close to its bound a smooth non-linearity counts as saturated
@@ -55,33 +67,36 @@ def watch_all(
 ) -> Activations:
     """What every activation is over the data. Memory: one feed's activations, `GROUP` bytes at a time.
 
-    Each group is a run over all of the data. Raises BadData where the model can't run on them.
+    Each group is a run over all of the data. Branches are followed as the first feed takes them. Raises
+    BadData where the model can't run on the data, or another feed takes other branches.
     """
-    shapes = {name: array.shape for name, array in next(iter(data)).items()}
-    measured = bound(model, shapes)
+    first = next(iter(data))
+    way = path(model, first, provider=provider)
+    measured = bound(way.model, {name: array.shape for name, array in first.items()})
     groups = list(_groups(list(_taps(measured))))
     runs = len(groups) * len(data)
     tallies: list[Tally] = []
     for number, group in enumerate(groups):
         own = {tap.tensor: Tally(place=tap.place) for tap in group}
-        runner = run.runner(inlined(model), outputs=list(own), provider=provider)
+        runner = run.runner(way.model, outputs=[*own, *way.conditions], provider=provider)
         for done, feed in enumerate(data):
             if watch:
                 watch("activations", number * len(data) + done, runs)
             found = runner(feed)
+            way.check(found)
             for tensor, tally in own.items():
                 tally.add(found[tensor])
         tallies += own.values()
     return Activations(
         places=[tally.result() for tally in tallies],
         samples=data.samples,
-        notes=[*_notes(measured), *_told(data)],
+        notes=[*_followed(way), *_notes(measured), *_told(data)],
     )
 
 
 def _taps(model: ir.Model) -> Iterator[Tap]:
     """The floating results of the main graph's nodes that compute something."""
-    names, fixed = layer_names(model), constant_values(model)
+    fixed = constant_values(model)
     for node in model.graph:
         value = next((out for out in node.outputs if out.name), None)
         if value is None or value in fixed or is_free(node) or value.dtype is None:
@@ -89,7 +104,7 @@ def _taps(model: ir.Model) -> Iterator[Tap]:
         if value.dtype.name in FLOATING and isinstance(value.type, ir.TensorType):
             shape = sizes(value)
             place = Place(
-                layer=names[node],
+                layer=str(node.name),
                 op=node.op_type,
                 dtype=dtype_name(value) or "",
                 axis=_channel_axis(node),
@@ -146,7 +161,14 @@ def _channel_axis(node: ir.Node) -> int | None:
 
 def _notes(model: ir.Model) -> list[str]:
     inside = sum(1 for graph in model.graph.subgraphs() for _ in graph)
-    return [f"{inside} nodes inside branches and loop bodies aren't watched"] if inside else []
+    return [f"{inside} nodes inside loop bodies aren't watched"] if inside else []
+
+
+def _followed(way: Path) -> list[str]:
+    """Which branches were looked into."""
+    taken = ", ".join(f"{name}: {branch}" for name, branch in list(way.taken.items())[:FEW])
+    more = f" and {len(way.taken) - FEW} more" if len(way.taken) > FEW else ""
+    return [f"branches that the data take: {taken}{more}"] if taken else []
 
 
 def _told(data: Batches) -> list[str]:
