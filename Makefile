@@ -31,7 +31,7 @@ check: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.test  ## the benchmarks: speed against tensorly and LAPACK
+bench: $(VENV)/.test  ## the benchmarks: time, error and norm ratio beside tensorly, scipy and torch
 	$(BIN)/python -m pytest -q -s tests/benchmarks
 
 docs: $(VENV)/.test  ## write docs/cli.md and docs/rules.md anew from the program itself
