@@ -185,7 +185,7 @@ def _at_spectrum(site: Site, methods: Sequence[str]) -> Step:
     whole = price([layer])
     for name in suited(layer, methods):
         method = METHODS[name]
-        rank = for_spectrum(method, layer) if method.one_pass else None
+        rank = for_spectrum(method, layer) if method.spectral else None
         if rank is not None and price(method.sketch(layer, rank)) < whole:
             return Step(method=name, rank=rank)
     raise UnsupportedLayer("no rank that its spectrum suggests (evbmf) costs less than the layer")

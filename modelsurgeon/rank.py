@@ -76,7 +76,7 @@ def for_share(method: Method[Any], layer: Layer, share: float, price: Price) -> 
 def for_spectrum(method: Method[Any], layer: Layer, *, block: int = BLOCK) -> Rank | None:
     """The rank that the spectrum alone suggests (`evbmf`), to the nearest block; None where all is noise.
 
-    Of a pair of ranks, each comes from its own unfolding. The method's errors have to be exact (`one_pass`).
+    Of a pair of ranks, each comes from its own unfolding. The method's errors have to be exact (`spectral`).
     """
     full = method.full_rank(layer)
     sides = full if isinstance(full, tuple) else (full,)

@@ -143,6 +143,7 @@ def _method(name: str, summary: str, split: Split, distinct: Callable[[Layer], b
         bound=partial(bound, split),
         errors=partial(errors, split),
         distinct=distinct,
+        spectral=False,
     )
 
 

@@ -36,6 +36,7 @@ class Method(Generic[R]):
     outline, factors: the chain's shapes and its weights, for a layer without groups and a rank within bounds.
     bound: the smallest rank at which the chain is exact. errors: relative error of the weight at each rank.
     one_pass: the errors of all ranks cost little more than that of one.
+    spectral: they come from a spectrum, at once and exactly; else they are estimates that take their time.
     distinct: False for a layer to which a simpler method gives the same chain or one as good.
     """
 
@@ -46,6 +47,7 @@ class Method(Generic[R]):
     bound: Callable[[Layer], R]
     errors: Callable[[Layer, Sequence[R]], list[float]]
     one_pass: bool = True
+    spectral: bool = True
     distinct: Callable[[Layer], bool] = lambda _: True
 
     def __call__(self, layer: Layer, rank: Rank) -> list[Layer]:

@@ -16,6 +16,7 @@ from modelsurgeon.layer import Array, Layer, Padding
 CONV: Mapping[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED: Mapping[int, Any] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 KINDS = (nn.Linear, *CONV.values(), *TRANSPOSED.values())
+RECURRENT = (nn.RNNBase, nn.RNNCellBase)  # no layers of ours, but a user will ask about them
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
@@ -64,8 +65,14 @@ def module_of(layer: Layer, like: nn.Module | None = None) -> nn.Module:
 
 def why_not(module: nn.Module) -> str | None:
     """Why this module can't be read as a layer, whatever stands around it; None where it can."""
-    checks = (_odd_class, _odd_state, _odd_weight, _odd_padding)
+    checks = (_recurrent, _odd_class, _odd_state, _odd_weight, _odd_padding)
     return next((reason for check in checks if (reason := check(module)) is not None), None)
+
+
+def _recurrent(module: nn.Module) -> str | None:
+    if not isinstance(module, RECURRENT):
+        return None
+    return "its weights are multiplied inside torch's own loop: export the model and compress that"
 
 
 def _odd_class(module: nn.Module) -> str | None:

@@ -22,7 +22,7 @@ from modelsurgeon.layer import Array
 from modelsurgeon.plugins import in_one_line
 from modelsurgeon.surgery import Run
 from modelsurgeon.torch.call import bind, evaluating, forward, named_outputs, noise
-from modelsurgeon.torch.layers import KINDS
+from modelsurgeon.torch.layers import KINDS, RECURRENT
 from modelsurgeon.torch.sites import sites
 
 NOISE_SAMPLES = 8
@@ -51,7 +51,7 @@ class TorchPatient:
             _first(self._data) if self._data is not None else noise(module, shapes) if shapes else None
         )
         self.sites, self.skipped = sites(module, example=self._example)
-        self.names = [name for name, part in module.named_modules() if isinstance(part, KINDS)]
+        self.names = [name for name, part in module.named_modules() if isinstance(part, (*KINDS, *RECURRENT))]
 
     def twin(self) -> TorchPatient:
         """The module as it was, on a table of its own."""

@@ -15,7 +15,7 @@ from torch import nn
 from modelsurgeon.layer import Layer
 from modelsurgeon.surgery import Call, Edit
 from modelsurgeon.torch.call import Example
-from modelsurgeon.torch.layers import KINDS, layer_of, module_of, why_not
+from modelsurgeon.torch.layers import KINDS, RECURRENT, layer_of, module_of, why_not
 from modelsurgeon.torch.watch import watch
 
 SIZES = ((), (128,), (224, 224), (128, 128, 128))  # by kernel axes, where no example tells
@@ -88,7 +88,7 @@ def _places(root: nn.Module) -> dict[nn.Module, _Place]:
     modules = dict(root.named_modules(remove_duplicate=False))
     places: dict[nn.Module, _Place] = {}
     for path, part in modules.items():
-        if isinstance(part, KINDS) or _made_from_layer(part):
+        if isinstance(part, (*KINDS, *RECURRENT)) or _made_from_layer(part):
             place = places.setdefault(part, _Place(paths=[], owners=[]))
             parent, _, child = path.rpartition(".")
             place.paths.append(path)

@@ -284,6 +284,8 @@ def scripted() -> nn.Module:
         (extended, "holds more than a weight and a bias"),
         (lambda: OwnForward(2, 2, 1), "OwnForward is a subclass of Conv1d with a forward of its own"),
         (lambda: OwnConvolution(2, 2, 1), "OwnConvolution is a subclass of Conv1d with a forward of its own"),
+        (lambda: nn.LSTM(2, 2), "multiplied inside torch's own loop: export the model"),
+        (lambda: nn.GRUCell(2, 2), "multiplied inside torch's own loop: export the model"),
         (patched, "its forward was replaced on this very module"),
         (lambda: nn.Linear(2, 2, dtype=torch.complex64), "weight is complex64"),
         (lambda: nn.Linear(2, 2, device="meta"), "weight is on the meta device"),

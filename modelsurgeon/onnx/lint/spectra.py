@@ -89,7 +89,7 @@ def _cuts(layer: Layer, call: Call) -> Iterator[Cut]:
         return chain_macs(chain, *call)
 
     for name, method in METHODS.items():
-        if not method.one_pass:
+        if not method.spectral:
             continue
         rank = for_energy(method, layer, ENERGY, ladder(method, layer, price))
         if isinstance(rank, int):
