@@ -1,4 +1,7 @@
-"""Batch norm under surgery: folded, frozen, mended, measured anew. Every verb takes `operate.How` besides."""
+"""Batch norm under surgery: folded, frozen, mended, measured anew. Every verb takes `operate.How` besides.
+
+`fold`, `freeze` and `recalibrate` edit an nn.Module in place; the others work on its export.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, Unpack
 
 from modelsurgeon import doors
+from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.health import Finding
-from modelsurgeon.operate import How, Operation, on_the_table, operate
+from modelsurgeon.operate import How, Operation, on_the_table, operate, operate_in_place
 from modelsurgeon.table import Column, Table
 
 
@@ -49,6 +53,10 @@ def inspect(model: doors.Model, **how: Unpack[How]) -> Inspection:
 
 def fold(model: doors.Model, **how: Unpack[How]) -> Operation:
     """Absorb batch norm into the Conv, ConvTranspose, Gemm or MatMul before it, or else behind it; exact."""
+    if doors.is_module(model):
+        from modelsurgeon.torch.batchnorm import fold as in_place
+
+        return operate_in_place(model, "bn fold", in_place, how, exact=True)
     from modelsurgeon.onnx.passes.batchnorm_fold import fold as work
 
     return operate(model, "bn fold", work, how, exact=True)
@@ -66,6 +74,14 @@ def freeze(
     form: a multiplication and an addition, or the operator itself with mean 0 and variance 1. training: those
     in training mode too, whose stored statistics take over: that changes the answers.
     """
+    if doors.is_module(model):
+        from modelsurgeon.torch.batchnorm import freeze as in_place
+
+        if training or form != "mul-add":
+            raise UnsupportedLayer(
+                "a module has one form: leave `form` out, and call eval() in place of `training`"
+            )
+        return operate_in_place(model, "bn freeze", in_place, how, exact=True)
     from modelsurgeon.onnx.passes.batchnorm import freeze as work
 
     return operate(
@@ -90,6 +106,10 @@ def sanitize(model: doors.Model, **how: Unpack[How]) -> Operation:
 
 def recalibrate(model: doors.Model, **how: Unpack[How]) -> Operation:
     """Recompute the running statistics over `data`, in order, as means over all samples. Raises BadData."""
+    if doors.is_module(model):
+        from modelsurgeon.torch.batchnorm import recalibrate as in_place
+
+        return operate_in_place(model, "bn recalibrate", in_place, how, exact=False, learns=True)
     from modelsurgeon.onnx.passes.batchnorm_data import recalibrate as work
 
     return operate(model, "bn recalibrate", work, how, exact=False, learns=True)

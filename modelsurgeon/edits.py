@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
 from modelsurgeon.cells import Kind, is_number
@@ -38,6 +39,15 @@ class Left(Protocol):
     @property
     def skipped(self) -> str | None:
         """The reason."""
+
+
+def left_out(layer: str, only: Sequence[str], skip: Sequence[str]) -> str | None:
+    """The reason why the user wants this layer left alone, or None. only, skip: globs on names."""
+    if only and not any(fnmatchcase(layer, glob) for glob in only):
+        return "not among those asked for (--only)"
+    if any(fnmatchcase(layer, glob) for glob in skip):
+        return "left out as asked (--skip)"
+    return None
 
 
 def tables(edits: Sequence[Edit], notes: Sequence[str] = ()) -> list[Table]:

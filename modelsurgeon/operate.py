@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -11,12 +11,13 @@ from modelsurgeon import doors
 from modelsurgeon.compare import Comparison
 from modelsurgeon.compare import compare as compare_runs
 from modelsurgeon.data import Batches, split
-from modelsurgeon.edits import Edit, tables
-from modelsurgeon.errors import ToleranceExceeded
+from modelsurgeon.edits import Edit, left_out, tables
+from modelsurgeon.errors import ToleranceExceeded, UnknownShape
 
 if TYPE_CHECKING:
     import onnx_ir as ir
     from rich.console import RenderableType
+    from torch import nn
 
     from modelsurgeon.compare import Run
     from modelsurgeon.onnx.passes.subject import Pass, Subject
@@ -112,6 +113,47 @@ def operate(
     record(subject.model, verb, _told(how) | dict(arguments or {}), source(given), comparison)
     told = [] if comparison else ["not compared"]
     return Operation(verb=verb, model=subject.model, edits=edits, comparison=comparison, notes=told)
+
+
+def operate_in_place(
+    module: nn.Module,
+    verb: str,
+    work: Callable[[nn.Module, Batches, Callable[[str], str | None]], list[Edit]],
+    how: How,
+    *,
+    exact: bool,
+    learns: bool = False,
+) -> Operation:
+    """The same for an nn.Module, which is edited itself once the gate has held on a copy of it.
+
+    Raises UnknownShape where neither data nor shapes say what it takes, and otherwise as `operate`.
+    """
+    from modelsurgeon.torch.patient import TorchPatient
+
+    patient = TorchPatient(module, data=how.get("data"), shapes=how.get("shapes"))
+    feeds = patient.batches(how.get("seed", 0))
+    if feeds is None:
+        raise UnknownShape("a module fixes no input shapes: give data, or the shape of every input")
+    learned, judged = split(feeds) if learns else (feeds, feeds)
+
+    def left(layer: str) -> str | None:
+        return left_out(layer, how.get("only", ()), how.get("skip", ()))
+
+    comparison = None
+    if how.get("compare", True):
+        trial = patient.twin()
+        work(trial.close(), learned, left)
+        comparison = compare_runs(
+            patient.runner(),
+            trial.runner(),
+            judged,
+            rerun_a=patient.runner(reference=True),
+            tolerance=how.get("tolerance"),
+        )
+        _gate(verb, comparison, exact=exact, tolerance=how.get("tolerance"))
+    edits = work(module, learned, left)
+    notes = [] if comparison else ["not compared"]
+    return Operation(verb=verb, model=module, edits=edits, comparison=comparison, notes=notes)
 
 
 def record(

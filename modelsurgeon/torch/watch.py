@@ -37,7 +37,7 @@ class Watch(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> object:
         """Called by torch in place of each of its functions, and of each attribute of a tensor."""
-        for value in _flat([*args, *(kwargs or {}).values()]):
+        for value in flat([*args, *(kwargs or {}).values()]):
             part = self._owners.get(id(value))
             if part is not None and part is not self._running:
                 self.reasons[part] = "its weight is read outside of its own forward, too"
@@ -81,9 +81,10 @@ def _call(part: nn.Module, shape: tuple[int, ...]) -> Call:
     return shape[channels + 1 :], prod(shape[:channels])
 
 
-def _flat(values: Iterable[Any]) -> Iterator[Any]:
+def flat(values: Iterable[Any]) -> Iterator[Any]:
+    """All tensors among the values, lists and tuples opened."""
     for value in values:
         if isinstance(value, list | tuple):
-            yield from _flat(value)
+            yield from flat(value)
         elif isinstance(value, torch.Tensor):
             yield value

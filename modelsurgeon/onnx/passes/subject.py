@@ -10,7 +10,7 @@ from functools import cached_property
 import onnx_ir as ir
 
 from modelsurgeon.data import Batches
-from modelsurgeon.edits import Edit
+from modelsurgeon.edits import Edit, left_out
 from modelsurgeon.errors import BadPlan
 from modelsurgeon.layer import Array
 from modelsurgeon.onnx import rewrite, shapes
@@ -77,11 +77,7 @@ class Subject:
 
     def left_out(self, layer: str) -> str | None:
         """The reason why the user wants this layer left alone, or None."""
-        if self.only and not any(fnmatchcase(layer, glob) for glob in self.only):
-            return "not among those asked for (--only)"
-        if any(fnmatchcase(layer, glob) for glob in self.skip):
-            return "left out as asked (--skip)"
-        return None
+        return left_out(layer, self.only, self.skip)
 
     def check_globs(self) -> None:
         """Raise BadPlan for a glob that is no layer's name."""
