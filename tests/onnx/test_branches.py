@@ -34,7 +34,11 @@ def nested() -> ir.Model:
                     >
                     x1 = Identity (x)
                 },
-                else_branch = f () => (float[2, 4] y2, float[2, 4] x2) { t = Sigmoid (x) y2 = Neg (t) x2 = Identity (x) }
+                else_branch = f () => (float[2, 4] y2, float[2, 4] x2) {
+                    t = Sigmoid (x)
+                    y2 = Neg (t)
+                    x2 = Identity (x)
+                }
             >
         }
         """
