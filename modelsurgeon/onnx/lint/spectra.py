@@ -42,14 +42,15 @@ class Cut:
 def low_rank(net: Net) -> Iterator[Hit]:
     """A method keeps 99 % of the energy of a layer's weight with at most three quarters of the layer's MACs.
 
-    Looked for in layers with at least 1 % of all MACs or params, by the methods that tell their error in one
-    pass; a weight that several nodes use is looked at once. This rule reads weights.
+    Looked for in layers of the main graph with at least 1 % of all MACs or params, by the methods whose error
+    singular values tell (all but CP); a weight that several nodes use is looked at once. It reads weights.
     """
     from modelsurgeon.onnx.operators import weight_place
 
     seen = set()
     for place in net.places:
-        if place.row.op not in LINEAR or max(place.mac_share, place.row.param_share) < NOTABLE_SHARE:
+        notable = max(place.mac_share, place.row.param_share) >= NOTABLE_SHARE
+        if not notable or place.row.op not in LINEAR or place.node.graph is not net.model.graph:
             continue
         weight = root(place.node.inputs[weight_place(place.node)])
         cut = None if weight is None or weight in seen else _cut(place)
@@ -81,16 +82,15 @@ def _cut(place: Place) -> Cut | None:
 
 
 def _cuts(layer: Layer, call: Call) -> Iterator[Cut]:
-    from modelsurgeon.factorize import METHODS
+    from modelsurgeon.factorize import METHODS, suited
     from modelsurgeon.layer import chain_macs
     from modelsurgeon.rank import break_even, for_energy, ladder
 
     def price(chain: Sequence[Layer]) -> int:
         return chain_macs(chain, *call)
 
-    for name, method in METHODS.items():
-        if not method.spectral:
-            continue
+    for name in suited(layer, [name for name, method in METHODS.items() if method.spectral]):
+        method = METHODS[name]
         rank = for_energy(method, layer, ENERGY, ladder(method, layer, price))
         if isinstance(rank, int):
             kept = price(method.sketch(layer, rank)) / price([layer])

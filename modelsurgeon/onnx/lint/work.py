@@ -63,10 +63,10 @@ def dominates_params(net: Net) -> Iterator[Hit]:
         share = place.row.param_share
         if place.row.op in DENSE and share >= max(LARGE_STORE, FAIR_STORES / len(net.places)):
             size, saving = show(place.row.param_bytes, "bytes"), percent(place.mac_share)
-            even = _break_even(place)
+            even, joined = _break_even(place), "but" if place.mac_share < share else "and"
             yield Hit(
                 layer=place.row.name,
-                message=f"holds {percent(share)} of all params ({size}) but does {saving} of the MACs",
+                message=f"holds {percent(share)} of all params ({size}) {joined} does {saving} of the MACs",
                 badness=share,
                 evidence={
                     "param_share": share,
