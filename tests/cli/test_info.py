@@ -217,3 +217,18 @@ def test_a_plugin_that_is_not_there_is_told(run: Command) -> None:
     done = run("info", "model.onnx", "--plugin", "no_such_module")
     assert done.code == 1
     assert "no Python module 'no_such_module'" in done.err
+
+
+def test_several_models_stand_side_by_side(run: Command, here: Path) -> None:
+    (here / "copy.onnx").write_bytes((here / "model.onnx").read_bytes())
+    done = run("info", "model.onnx", "copy.onnx", "--dim", "N=1")
+    assert (done.code, done.err) == (0, "")
+    assert "conv1" not in done.out
+    both = json.loads(run("info", "model.onnx", "copy.onnx", "--dim", "N=1", "--format", "json").out)
+    assert [one["totals"]["macs"] for one in both] == [MACS, MACS]
+    missed = run("info", "model.onnx", "copy.onnx", "--max-macs", "1")
+    assert missed.code == 1
+    assert missed.err == (
+        f"error: model.onnx: macs is {MACS}, --max-macs is 1; copy.onnx: macs is {MACS}, --max-macs is 1\n"
+    )
+    assert "name one" in run("info", "model.onnx", "copy.onnx", "--example", "x.npz").err

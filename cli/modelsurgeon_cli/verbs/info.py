@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 import modelsurgeon as ms
+from modelsurgeon.beside import Beside
 from modelsurgeon.doors import weight_files
-from modelsurgeon.errors import GateMissed
 from modelsurgeon.views import GROUPS, SORT_KEYS
 from modelsurgeon_cli import flag_or_file
 from modelsurgeon_cli.definitions import DEFINITIONS
 from modelsurgeon_cli.flag_or_file import Asked
+from modelsurgeon_cli.gates import gate_options, hold
 from modelsurgeon_cli.options import (
-    amount,
     batch_option,
     data_option,
     export_options,
@@ -29,8 +29,6 @@ from modelsurgeon_cli.show import check_outputs, check_weights, emit, progress, 
 
 if TYPE_CHECKING:
     from modelsurgeon.analysis import Analysis
-
-GATES = {"macs": "5G", "params": "10M", "param_bytes": "20MB", "activation_bytes": "20MB"}  # with examples
 
 
 def define(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
@@ -70,24 +68,12 @@ run_options = together(
     batch_option,
     provider_option,
 )
-gate_options = together(
-    *(
-        click.option(
-            f"--max-{name.replace('_', '-')}",
-            callback=amount,
-            metavar="AMOUNT",
-            help=f"Exit 1 if {name} is more than this, as {example}.",
-        )
-        for name, example in GATES.items()
-    ),
-    click.option("--strict", is_flag=True, help="Exit 1 if anything is uncounted."),
-)
 
 
 @click.command(
     cls=flag_or_file.Command, epilog="Example: modelsurgeon info model.onnx --sort macs --top 10 --weights"
 )
-@click.argument("model")
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @view_options
 @flag_or_file.weights_option()
 @run_options
@@ -97,7 +83,7 @@ gate_options = together(
 @export_options
 @result_options
 def command(
-    model: str,
+    models: tuple[str, ...],
     by: str,
     sort: str | None,
     top: int | None,
@@ -127,35 +113,42 @@ def command(
     Every layer with its MACs, params, bytes and shapes. With --data the model is run, and the ranges of its
     activations are shown; otherwise nothing is.
     MODEL is an .onnx file, or a PyTorch source package.module:factory, which is imported and called:
-    that runs its code.
+    that runs its code. Several models are shown side by side, by their totals.
     """
     if depth is not None and by != "module":
         raise click.UsageError("--depth is of a tree of modules: add --by module.")
     if data is None and (samples or batch):
         raise click.UsageError("--samples and --batch say how --data is run: give it, or leave them out.")
+    if len(models) > 1 and (weights.file or example):
+        raise click.UsageError("--weights FILE and --example are of one model: name one.")
     outputs = {"--output": output}
-    check_outputs(outputs, {"MODEL": model, "--weights": weights.file, "--data": data, "--example": example})
-    with progress(f"reading {model}", quiet=quiet) as watch:
-        graph = ms.load(model, weights=weights.file, shapes=shapes, example=example, trust=trust)
-        check_weights(outputs, weight_files(graph))
-        analysis = ms.info(
-            graph,
-            shapes=shapes,
-            dims=dims,
-            memory=memory or format == "json",
-            training=training,
-            weights=weights.inspect,
-            data=data,
-            samples=samples,
-            batch=batch,
-            provider=provider,
-            watch=watch,
-        )
-    title = f"info {Path(model).name}"
-    shown = analysis.filtered(only=only, skip=skip, ops=op)
-    show(arranged(shown, by, depth, sort, top), title, format=format, output=output)
-    if missed := [*over_limits(analysis, limits), *(not_counted(analysis) if strict else [])]:
-        raise GateMissed(f"{model}: {'; '.join(missed)}")
+    inputs = {"MODEL" if len(models) == 1 else f"MODEL {path}": path for path in models}
+    check_outputs(outputs, {**inputs, "--weights": weights.file, "--data": data, "--example": example})
+    found = {}
+    for model in dict.fromkeys(models):
+        with progress(f"reading {model}", quiet=quiet) as watch:
+            graph = ms.load(model, weights=weights.file, shapes=shapes, example=example, trust=trust)
+            check_weights(outputs, weight_files(graph))
+            found[model] = ms.info(
+                graph,
+                shapes=shapes,
+                dims=dims,
+                memory=memory or format == "json",
+                training=training,
+                weights=weights.inspect,
+                data=data,
+                samples=samples,
+                batch=batch,
+                provider=provider,
+                watch=watch,
+            )
+    shown = [
+        arranged(one.filtered(only=only, skip=skip, ops=op), by, depth, sort, top) for one in found.values()
+    ]
+    title = " ".join(["info", *(Path(model).name for model in found)])
+    result = shown[0] if len(models) == 1 else Beside(analyses=shown)
+    show(result, title, format=format, output=output)
+    hold(found, limits, strict=strict)
 
 
 def arranged(analysis: Analysis, by: str, depth: int | None, sort: str | None, top: int | None) -> Analysis:
@@ -167,19 +160,3 @@ def arranged(analysis: Analysis, by: str, depth: int | None, sort: str | None, t
     if sort is not None:
         analysis = analysis.sorted_by(sort)
     return analysis if top is None else analysis.top(top)
-
-
-def over_limits(analysis: Analysis, limits: dict[str, float | None]) -> list[str]:
-    """What is more than its limit, in words."""
-    found = []
-    for name in GATES:
-        limit, value = limits[f"max_{name}"], getattr(analysis.totals, name)
-        if limit is not None and value > limit:
-            found.append(f"{name} is {value}, --max-{name.replace('_', '-')} is {limit:.0f}")
-    return found
-
-
-def not_counted(analysis: Analysis) -> list[str]:
-    """The operators that aren't counted, in words."""
-    ops = ", ".join(entry.op for entry in analysis.uncounted)
-    return [f"uncounted operators: {ops}"] if ops else []
