@@ -150,9 +150,10 @@ class Training:
             return ["recomputing activations would save nothing: no single tensor to cut at pays"]
         count = len(found.boundaries)
         ends = ", ".join(found.boundaries[:4]) + (", ..." if count > 4 else "")
+        outputs = "the output of 1 layer is" if count == 1 else f"the outputs of {count} layers are"
         kept, largest = show(found.kept, "bytes"), show(found.largest, "bytes")
         return [
-            f"recomputed: outputs of {count} layers are kept ({ends}; {kept} with the inputs), others are "
+            f"recomputed: {outputs} kept ({ends}; {kept} with the inputs), others are "
             f"computed again, at most {largest} at once, with {show(found.macs, 'count')} MACs"
         ]
 

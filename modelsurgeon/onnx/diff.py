@@ -137,6 +137,8 @@ def _differences(before: Part, after: Part) -> Iterator[str]:
         yield f"{was.op} → {now.op}"
     yield from _shapes("input", was.input_shapes, now.input_shapes)
     yield from _shapes("output", was.output_shapes, now.output_shapes)
+    if was.runs != now.runs:
+        yield f"runs {was.runs} → {now.runs} times"
     if was.dtype != now.dtype:
         yield f"{was.dtype} → {now.dtype}"
     for name in sorted({*before.attributes, *after.attributes}):

@@ -75,6 +75,16 @@ def test_branches_are_compared_inside() -> None:
     assert told(ms.diff(before, after)) == [("changed", "b", ("input 1 has other values",))]
 
 
+def test_a_branch_that_is_not_taken_any_more_is_told() -> None:
+    """The condition is constant now, and the other branch does all the work."""
+    assert told(ms.diff(zoo.branches(), zoo.branches("yes"))) == [
+        ("changed", "y", ("input 0 is a constant now",)),
+        ("changed", "a", ("runs 0 → 1 times",)),
+        ("changed", "h", ("runs 1 → 0 times",)),
+        ("changed", "b", ("runs 1 → 0 times",)),
+    ]
+
+
 @pytest.fixture(scope="module")
 def compressed() -> Difference:
     rng = np.random.default_rng(0)
