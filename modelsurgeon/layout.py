@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -15,6 +16,8 @@ from modelsurgeon.cells import bar, escape, is_number, spark
 from modelsurgeon.table import BAR_WIDTH, Column, Row, Table
 
 GAP = "  "
+JOIN = "\N{NO-BREAK SPACE}"
+UNIT = re.compile(r"(?<=\d) (?=(?:[kMGTPE]?B|[kMGTPE]|%)(?![A-Za-z]))")
 COMFORTABLE_NAME, SHORTEST_NAME, SHORTEST_BAR, SHORTEST_FORMULA = 28, 12, 4, 8
 NAMES, BARS = ("text", "prose"), ("bar",)
 
@@ -69,7 +72,7 @@ def lines(table: Table, width: int, *, ascii_only: bool = False) -> list[Text]:
     if table.total is not None:
         out += [rule, *_row(table.total, spans, ascii_only, total=True)]
     for note in [*table.notes, *_left_out(table, spans)]:
-        out += [Text(part, style="dim") for part in wrap(escape(note), width, break_on_hyphens=False)]
+        out += [Text(part, style="dim") for part in wrapped(escape(note), width)]
     return out
 
 
@@ -165,7 +168,7 @@ def _cell(row: Row, span: Span, ascii_only: bool, total: bool) -> list[str]:
         return [spark(value, plain=ascii_only)]
     shown = _text(row, span.column)
     if span.column.kind == "prose":
-        return wrap(shown, span.width, break_on_hyphens=False) or [""]
+        return wrapped(shown, span.width) or [""]
     return [shorten(shown, span.width, span.head)]
 
 
@@ -184,6 +187,16 @@ def _join(cells: Sequence[tuple[str, str]]) -> Text:
     for number, (part, style) in enumerate(cells):
         line.append(GAP if number else "").append(part, style=style or None)
     return line
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Lines of at most `width` characters; a number and its unit stay together.
+
+    >>> wrapped("at most 1.19 MB at once", 14)
+    ['at most', '1.19 MB at', 'once']
+    """
+    lines = wrap(UNIT.sub(JOIN, text), width, break_on_hyphens=False)
+    return [line.replace(JOIN, " ") for line in lines]
 
 
 def shorten(name: str, width: int, head: int) -> str:

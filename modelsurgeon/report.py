@@ -32,6 +32,7 @@ tfoot td { border-top: 2px solid var(--line); font-weight: 600; }
 td.text:first-child { min-width: 14rem; }
 .rail { display: block; width: 8rem; height: .7rem; margin-top: .35rem; background: var(--rail);
   border-radius: 2px; }
+h2 { font-size: 1.05rem; font-weight: 600; margin: 0 0 .6rem; }
 .plot { margin: 0 0 1rem; }
 .plot svg { width: 100%; max-width: 60rem; height: 9rem; display: block;
   border-bottom: 1px solid var(--line); }

@@ -131,13 +131,13 @@ class Table:
             f'<th scope="col"{_align(column)}>{_html(column.title)}</th>' for column in self.columns
         )
         body = "\n".join(f"<tr>{_html_cells(row, self.columns)}</tr>" for row in self.rows)
-        caption = f"<caption>{_html(self.title)}</caption>\n" if self.title else ""
+        caption = f"<caption>{_html(self.title)}</caption>\n" if self.title and self.plot is None else ""
         foot = (
             f"<tfoot><tr>{_html_cells(self.total, self.columns, bars=False)}</tr></tfoot>\n"
             if self.total
             else ""
         )
-        plot = "" if self.plot is None else self.plot.svg()
+        plot = "" if self.plot is None else f"<h2>{_html(self.title)}</h2>\n{self.plot.svg()}"
         notes = "".join(f'\n<p class="note">{_html(note)}</p>' for note in self.notes)
         return (
             f'{plot}<div class="scroll"><table>\n{caption}<thead><tr>{head}</tr></thead>\n'
