@@ -23,8 +23,8 @@ COLUMNS = (
     Column(key="params_before", title="Params", kind="count"),
     Column(key="params_after", title="after", kind="count"),
     Column(key="what", title="What", kind="prose"),
-    Column(key="param_bytes_before", title="Weights", kind="bytes", wide=True),
-    Column(key="param_bytes_after", title="after", kind="bytes", wide=True),
+    Column(key="param_bytes_after", title="Weights now", kind="bytes", wide=True),
+    Column(key="param_bytes_before", title="before", kind="bytes", wide=True),
 )
 TOTALS = {
     "macs": "MACs",

@@ -22,5 +22,14 @@ intensity         FLOPs for each byte read or written.
 If                counts as its dearer branch.
 Loop, Scan        count as trip count times body where it is constant, else per iteration, and say so.
 open dimensions   give formulas; beside them stands the value at the stated defaults.
+memory            Live bytes as each node runs, branches and loop bodies included: the values of a body live
+                  beside all that lives around it, and what a loop stacks up is there from its start.
+training          Bytes to train: weights, a gradient for each that is trained (all floating ones but
+                  batch-norm statistics), the optimizer's state (float32: 1 number for SGD with
+                  momentum, 2 for Adam; half-precision weights have a float32 copy besides), and what
+                  the backward pass needs: factors of products, inputs or outputs of
+                  non-linearities, inputs and indices of pooling, inputs and statistics of
+                  normalisation; each tensor once, views none. Recomputed: outputs at some cuts of
+                  the net are kept, the rest is computed again, one segment at a time.
 uncounted         Operators whose cost isn't known. They are named, and in no total.
 """

@@ -117,7 +117,7 @@ def change(before: Sequence[Part], after: Sequence[Part]) -> Change:
     if not before or not after:
         return Change(kind="removed" if before else "added", **rows, what=_described((*before, *after)))
     if len(after) > 1 or after[0].row.name == f"{before[0].row.name}.0":
-        return Change(kind="replaced", **rows, what=[f"now a chain of {len(after)}", *_described(after)])
+        return Change(kind="replaced", **rows, what=[f"now a chain of {len(after)}"])
     what = [*_differences(before[0], after[0])]
     name = after[0].row.name
     renamed = [f"now called {name}"] if name != before[0].row.name else []
