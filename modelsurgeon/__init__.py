@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from modelsurgeon.outcome import Result as Result
     from modelsurgeon.pipeline import pipeline as pipeline
     from modelsurgeon.plan import Plan as Plan
+    from modelsurgeon.steal import Stolen as Stolen
+    from modelsurgeon.steal import steal as steal
     from modelsurgeon.unfold import conv_matrix as conv_matrix
     from modelsurgeon.unfold import im2col as im2col
     from modelsurgeon.verbs import equalize as equalize
@@ -70,6 +72,7 @@ _HOMES = {
     "load": "doors",
     "pool2conv": "verbs",
     "save": "doors",
+    "steal": "steal",
     "BadData": "errors",
     "BadModel": "errors",
     "BadPlan": "errors",
@@ -79,6 +82,7 @@ _HOMES = {
     "Plan": "plan",
     "Result": "outcome",
     "GateMissed": "errors",
+    "Stolen": "steal",
     "SurgeryError": "errors",
     "ToleranceExceeded": "errors",
     "Unavailable": "errors",

@@ -94,11 +94,18 @@ def weight_files(model: ir.Model) -> list[Path]:
     return list(found)
 
 
-def save(model: Model, path: str | Path, *, shapes: Shapes | None = None) -> None:
+def save(model: Model | Mapping[str, Any], path: str | Path, *, shapes: Shapes | None = None) -> None:
     """Write the model as .onnx, whole or not at all; beyond 2 GB its weights go into a file beside it.
+
+    A state dict, as `steal` gives for one, is written as .safetensors or .pth.
 
     shapes: of an `nn.Module`'s inputs, by the names of forward's parameters.
     """
+    if isinstance(model, Mapping):
+        from modelsurgeon.torch.weights import save_state
+
+        save_state(model, path)
+        return
     from modelsurgeon.onnx.io import save as save_file
 
     save_file(graph(model, shapes=shapes), path)

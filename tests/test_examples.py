@@ -89,6 +89,20 @@ def test_no_image_is_on_both_sides() -> None:
         assert not [image for image in theirs["image"] if image.tobytes() in seen]
 
 
+def test_a_head_grows_and_learns_on(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "grow_head.py"), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    moved, before, after, frozen = done.stdout.splitlines()
+    assert float(moved.split()[-1]) < 1e-4
+    assert float(after.split()[-1].rstrip("%")) > 90 > float(before.split()[-1].rstrip("%"))
+    assert frozen == "held fixed: 0.bias, 0.weight, 3.bias, 3.weight"
+
+
 @pytest.mark.slow
 def test_training_writes_what_the_demo_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One short epoch: the script runs, its files fit together, and the shipped net has its structure."""

@@ -43,6 +43,8 @@ class OnnxSite:
 
     def replace(self, chain: Sequence[Layer]) -> None:
         """Put the chain in place of every node; its weights are stored once."""
+        if len(chain) == 1:  # the one layer is called as the old one was
+            self.taken.difference_update(str(node.name) for node in self.nodes)
         names = [self.name] if len(chain) == 1 else [f"{self.name}.{i}" for i in range(len(chain))]
         stored = [
             self._stored(name, link, last=link is chain[-1]) for name, link in zip(names, chain, strict=True)

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from modelsurgeon.errors import BadModel, Unavailable
+from modelsurgeon.files import replacing
 from modelsurgeon.plugins import in_one_line
 
 State = Mapping[str, Any]
@@ -30,7 +31,7 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
     missing. Raises BadModel with what doesn't fit, and where the file is broken or holds more than data.
     """
     path = Path(path)
-    state = _fitted(_state(path), module.state_dict(keep_vars=True))
+    state = _fitted(state_of(path), module.state_dict(keep_vars=True))
     _check_shapes(state, module, path)
     try:
         missing, unexpected = module.load_state_dict(state, strict=False)
@@ -44,8 +45,8 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
             )
 
 
-def _state(path: Path) -> State:
-    """The state dict in a file, unwrapped."""
+def state_of(path: Path) -> State:
+    """The state dict in a file, unwrapped. Raises BadModel, Unavailable."""
     if not path.is_file():
         raise BadModel(f"{path}: no such file of weights")
     read = READERS.get(path.suffix)
@@ -99,6 +100,20 @@ READERS: Mapping[str, Callable[[Path], State]] = {
     ".bin": _pickled,
     ".ckpt": _pickled,
 }
+
+
+def save_state(state: State, path: str | Path) -> None:
+    """Write a state dict as .safetensors, or as torch.save does, whole or not at all."""
+    with replacing(path) as part:
+        if Path(path).suffix != ".safetensors":
+            torch.save(dict(state), part)
+            return
+        try:
+            from safetensors.torch import save
+        except ImportError:
+            raise Unavailable("safetensors isn't installed: pip install 'modelsurgeon[torch]'") from None
+        plain = {name: value.contiguous().clone() for name, value in state.items()}
+        part.write_bytes(save(plain, metadata={"format": "pt"}))
 
 
 def _fitted(state: State, expected: State) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def open_inputs(subject: Subject, maps: Sequence[ir.Value]) -> list[Edit]:
         if axes and value.shape is not None and any(isinstance(value.shape[a], int) for a in axes):
             edits.append(_opened(subject, value, value.shape, axes))
     if any(edit.skipped is None for edit in edits):
-        _forget(subject.model)
+        forget_shapes(subject.model)
     return edits
 
 
@@ -155,8 +155,8 @@ def _stretches(constant_sizes: Iterable[int], size: ir.Shape | None) -> bool:
     return all(n in (1, dim) or not isinstance(dim, int) for n, dim in pairs)
 
 
-def _forget(model: ir.Model) -> None:
-    """Drop the shapes that were written for fixed sizes; those of outputs are inferred anew."""
+def forget_shapes(model: ir.Model) -> None:
+    """Drop the shapes of computed values, made stale by a change; those of outputs are inferred anew."""
     for node in model.graph.all_nodes():
         for value in node.outputs:
             value.shape = None

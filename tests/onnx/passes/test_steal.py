@@ -1,0 +1,172 @@
+"""Stealing between graphs: what matches comes over, the rest says why, heads keep old logits."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+import modelsurgeon as ms
+from modelsurgeon.onnx import run
+from tests import zoo
+
+
+def net(seed: int, *, names: str = "abc", classes: int = 5, wide: int = 8, head: str = "gemm") -> ir.Model:
+    """A convolution, a batch norm and a head; the layers are called as `names` says."""
+    draw = np.random.default_rng(seed)
+    a, b, c = names
+    ends = {
+        "gemm": f"y = Gemm <transB = 1> (f, {c}w, {c}b)",
+        "matmul": f"p = MatMul (f, {c}w) y = Add (p, {c}b)",
+        "conv": f"y = Conv (g, {c}w, {c}b)",
+    }
+    shapes = {"gemm": (classes, wide), "matmul": (wide, classes), "conv": (classes, wide, 1, 1)}
+    built = zoo.model(
+        f"""
+        g (float[N, 3, 6, 6] x) => (float y) {{
+            o = Conv (x, {a}w) n = BatchNormalization (o, {b}s, {b}t, {b}m, {b}v) r = Relu (n)
+            g = GlobalAveragePool (r) f = Flatten (g) {ends[head]}
+        }}
+        """,
+        **{
+            f"{a}w": draw.normal(size=(wide, 3, 3, 3)).astype(np.float32),
+            **{f"{b}{p}": np.abs(draw.normal(size=wide)).astype(np.float32) for p in "stmv"},
+            f"{c}w": draw.normal(size=shapes[head]).astype(np.float32),
+            f"{c}b": draw.normal(size=classes).astype(np.float32),
+        },
+    )
+    linear = iter((a, c))
+    for node in built.graph:
+        if node.op_type in ("Conv", "Gemm", "MatMul"):
+            node.name = next(linear)
+        elif node.op_type == "BatchNormalization":
+            node.name = b
+    return built
+
+
+X = np.random.default_rng(9).normal(size=(4, 3, 6, 6)).astype(np.float32)
+
+
+def answers(model: ir.Model) -> np.ndarray:
+    return np.asarray(run.runner(model, optimize=False, threads=1)({"x": X})["y"])
+
+
+def told(done: ms.Stolen) -> dict[str, object]:
+    return {edit.layer: edit.skipped or edit.details.get("by") for edit in done.edits}
+
+
+@pytest.mark.parametrize(("names", "by"), [("abc", "name"), ("xyz", "structure")])
+def test_all_of_a_twin_is_stolen(names: str, by: str) -> None:
+    donor, recipient = net(1), net(2, names=names)
+    done = ms.steal(donor, recipient)
+    assert set(told(done).values()) == {by}
+    assert done.comparison is not None
+    assert done.comparison.verdict == "identical"
+    assert np.array_equal(answers(done.model), answers(donor))
+    assert "3 of 3 layers with weights have some from the donor" in done.notes
+
+
+def test_a_matrix_is_taken_whichever_way_round_it_is_stored() -> None:
+    donor = net(1)
+    for node in donor.graph:
+        if node.op_type == "Gemm":
+            turned = node.inputs[1].const_value.numpy().T.copy()  # type: ignore[union-attr]
+            node.inputs[1].const_value = ir.tensor(turned)  # type: ignore[union-attr]
+            node.inputs[1].shape = ir.Shape(turned.shape)  # type: ignore[union-attr]
+            node.attributes.pop("transB")
+    assert np.array_equal(answers(ms.steal(donor, net(2)).model), answers(donor))
+
+
+def test_a_map_is_followed() -> None:
+    done = ms.steal(net(1), net(2, names="xyz"), given={"z": "c"}, only=["z"])
+    assert told(done) == {"x": LEFT_OUT, "y": LEFT_OUT, "z": "map"}
+    assert done.frozen
+    assert len(done.frozen) == 2
+
+
+LEFT_OUT = "not among those asked for (--only)"
+
+
+def test_other_sizes_stay_unless_the_overlap_is_asked_for() -> None:
+    donor, recipient = net(1, wide=6), net(2)
+    skipped = ms.steal(donor, recipient, compare=False)
+    assert "its weight is (8, 3, 3, 3), the donor's (6, 3, 3, 3)" in str(told(skipped)["a"])
+    assert "not compared" in skipped.notes
+    done = ms.steal(donor, recipient, partial=True, compare=False)
+    mine, theirs, old = (
+        next(node.inputs[1].const_value.numpy() for node in m.graph if node.op_type == "Conv")  # type: ignore[union-attr]
+        for m in (done.model, donor, recipient)
+    )
+    assert np.array_equal(mine[:6], theirs)
+    assert np.array_equal(mine[6:], old[6:])
+    assert not done.frozen
+
+
+def test_another_operator_has_no_donor() -> None:
+    recipient = zoo.model(
+        "g (float[N, 3, 6, 6] x) => (float y) { y = PRelu (x, s) }", s=np.ones((3, 1, 1), np.float32)
+    )
+    [edit] = ms.steal(net(1), recipient, compare=False).edits
+    assert edit.skipped == "the donor has no PRelu with weights"
+
+
+@pytest.mark.parametrize("head", ["gemm", "matmul", "conv"])
+@pytest.mark.parametrize("init", ["zero", "mean", "random"])
+def test_a_grown_head_keeps_the_old_logits(head: str, init: str) -> None:
+    donor = net(1, head=head)
+    done = ms.steal(donor, donor, grow={"c": 9}, grow_init=init)  # type: ignore[arg-type]
+    assert answers(done.model).shape[1] == 9
+    assert np.allclose(answers(done.model)[:, :5], answers(donor), rtol=0, atol=1e-6)
+    assert done.comparison is not None
+    assert done.comparison.worst < 1e-6
+    if init == "zero":
+        assert not answers(done.model)[:, 5:].any()
+
+
+def test_a_recipient_that_has_the_classes_already() -> None:
+    donor = net(1)
+    done = ms.steal(donor, net(2, classes=9), grow={"c": 9}, grow_init="mean")
+    assert np.allclose(answers(done.model)[:, :5], answers(donor), rtol=0, atol=1e-6)
+
+
+def test_labels_move_old_classes() -> None:
+    donor = net(1)
+    labels = {"donor": list("ABCDE"), "recipient": list("EXDCYBA")}
+    done = ms.steal(donor, donor, grow={"c": 7}, labels=labels)
+    assert np.allclose(answers(done.model)[:, [6, 5, 3, 2, 0]], answers(donor), rtol=0, atol=1e-6)
+    assert done.comparison is not None
+    assert done.comparison.worst < 1e-6
+
+
+def test_new_rows_are_fitted_to_the_means_of_labelled_data() -> None:
+    """Two clusters the net has never seen: after the fit each wins on its own samples."""
+    donor = net(1)
+    draw = np.random.default_rng(4)
+    centres = draw.normal(size=(7, 3, 6, 6)) * 3
+    classes = np.repeat(np.arange(7), 6)
+    x = (centres[classes] + 0.01 * draw.normal(size=(42, 3, 6, 6))).astype(np.float32)
+    done = ms.steal(donor, donor, grow={"c": 7}, grow_init="fit", data={"x": x}, classes=classes.tolist())
+    y = run.runner(done.model)({"x": x})["y"]
+    new = classes >= 5
+    assert (y[new][:, 5:].argmax(axis=1) == classes[new] - 5).all()
+    assert np.allclose(answers(done.model)[:, :5], answers(donor), rtol=0, atol=1e-6)
+
+
+WRONG = {
+    "there is no layer 'z' to grow": {"grow": {"z": 9}},
+    "give labels": {"grow": {"c": 9}, "grow_init": "map"},
+    "fitted to the mean features of labelled data": {"grow": {"c": 9}, "grow_init": "fit"},
+    "the map names 'q'": {"given": {"q": "a"}},
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_what_cant_be_had_is_refused(message: str) -> None:
+    with pytest.raises(ms.BadPlan, match=message):
+        ms.steal(net(1), net(2), **WRONG[message])  # type: ignore[arg-type]
+
+
+def test_the_history_tells() -> None:
+    donor = net(1)
+    [line] = ms.history(ms.steal(donor, donor, grow={"c": 9}).model).as_dict()
+    assert (line["verb"], line["arguments"]) == ("steal", {"grow": {"c": 9}, "grow_init": "zero"})
