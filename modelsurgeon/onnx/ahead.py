@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx.reference import ReferenceEvaluator
+
+from modelsurgeon.onnx.walk import nodes
 
 Array = NDArray[np.generic]
 
@@ -76,14 +77,14 @@ def settle(model: ir.Model, unknown: Iterable[ir.Value]) -> bool:
     Results become `const_value`s and, for the outputs of an If whose branch is known, shapes.
     Returns whether anything new came out.
     """
-    nodes = list(model.graph.all_nodes())
-    cone = _ancestors(_asked(nodes, set(unknown)))
-    todo = [node for node in nodes if node in cone or node.op_type == "If"]
+    found = nodes(model)
+    cone = _ancestors(_asked(found, set(unknown)))
+    todo = [node for node in found if node in cone or node.op_type == "If"]
     return sum(_compute(node, model.opset_imports) for node in todo) > 0
 
 
-def _asked(nodes: list[ir.Node], unknown: set[ir.Value]) -> Iterator[ir.Value | None]:
-    for node in nodes:
+def _asked(found: Iterable[ir.Node], unknown: set[ir.Value]) -> Iterator[ir.Value | None]:
+    for node in found:
         if not unknown.isdisjoint(node.outputs):
             yield from node.inputs
         if node.op_type in ("If", "Loop") and not node.domain:
@@ -155,6 +156,8 @@ def _run(node: ir.Node, opsets: dict[str, int]) -> list[Array]:
     feed = {str(value.name): small(value) for value in given}
     if any(array is None for array in feed.values()):
         return []
+    from onnx.reference import ReferenceEvaluator
+
     try:
         with np.errstate(all="ignore"):
             results = ReferenceEvaluator(ir.to_proto(node), opsets=dict(opsets)).run(None, feed)

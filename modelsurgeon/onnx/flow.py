@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
+from modelsurgeon.onnx.walk import nodes
+
 RANDOM = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 )
@@ -41,7 +43,7 @@ def constant_values(model: ir.Model) -> set[ir.Value]:
     fixed = set(model.graph.initializers.values())
     for graph in model.graph.subgraphs():
         fixed.update(graph.initializers.values())
-    for node in model.graph.all_nodes():
+    for node in nodes(model):
         if not _is_random(node) and fixed.issuperset(needs(node)):
             fixed.update(node.outputs)
     return fixed

@@ -23,6 +23,7 @@ from modelsurgeon.onnx.memory import activations
 from modelsurgeon.onnx.params import nbytes
 from modelsurgeon.onnx.shapes import expressions
 from modelsurgeon.onnx.visits import Visit, Walk
+from modelsurgeon.onnx.walk import nodes
 from modelsurgeon.rows import Totals
 
 KEYS = ("macs", "flops", "bias_adds")
@@ -75,7 +76,7 @@ class _Open:
 
 
 def _open_visits(opened: ir.Model, whole: ir.Model, walk: Walk, shape_of: ShapeOf) -> _Open:
-    twins = zip(opened.graph.all_nodes(), whole.graph.all_nodes(), strict=True)
+    twins = zip(nodes(opened), nodes(whole), strict=True)
     names = walk.names if opened is whole else {node: walk.names[twin] for node, twin in twins}
     open_walk = replace(walk, names=names, shape_of=shape_of, cost_of=_remembered(), notes=[])
     visits = open_walk.visits(opened.graph)

@@ -8,21 +8,25 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
+from modelsurgeon.onnx.walk import nodes
+
 LINEAR = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 def nodes_of(model: ir.Model) -> Iterator[ir.Node]:
     """Every node of the graph, of its subgraphs and of the model's functions, in file order."""
-    yield from model.graph.all_nodes()
+    yield from nodes(model)
     for function in model.functions.values():
         yield from function.all_nodes()
 
 
 def module_path(node: ir.Node) -> str | None:
     """The torch module that a node was exported from, such as `layers.0.conv`; None if it isn't told."""
+    if (told := node.metadata_props.get(SCOPES)) is None:
+        return None
     try:
-        scopes = ast.literal_eval(node.metadata_props.get(SCOPES, ""))
+        scopes = ast.literal_eval(told)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return None
     if not isinstance(scopes, list):

@@ -17,6 +17,7 @@ import onnx_ir as ir
 from modelsurgeon.cost import Number
 from modelsurgeon.onnx.shapes import ORIGIN, sizes
 from modelsurgeon.onnx.sparse import STORED
+from modelsurgeon.onnx.walk import nodes
 
 Use = tuple[ir.Node, int]  # a node, and which of its inputs
 
@@ -86,7 +87,7 @@ class Param:
 
 def params(model: ir.Model, fixed: set[ir.Value]) -> list[Param]:
     """All params of a bound model. fixed: its constant values."""
-    order = {node: number for number, node in enumerate(model.graph.all_nodes())}
+    order = {node: number for number, node in enumerate(nodes(model))}
     found: dict[Hashable, Param] = {}
     for value, key in _stored(model, fixed):
         if _is_weight(value):
@@ -130,7 +131,7 @@ def _stored(model: ir.Model, fixed: set[ir.Value]) -> Iterator[tuple[ir.Value, H
     """Values that hold a tensor, each with what tells whether two of them hold the same one."""
     for graph in (model.graph, *model.graph.subgraphs()):
         yield from ((value, id(value.const_value)) for value in graph.initializers.values())
-    for node in model.graph.all_nodes():
+    for node in nodes(model):
         if node.domain or not node.outputs:
             continue
         if node.op_type == "Constant" and node.attributes:

@@ -119,6 +119,8 @@ def _stretch(_: ShapeInferenceContext, node: ir.Node) -> None:
     shapes = [value.shape for value in node.inputs if value is not None and value.shape is not None]
     if result is None or result.is_static() or len(shapes) < 2:
         return
+    if all(shape is shapes[0] or shape == shapes[0] for shape in shapes):
+        return
     dims = list(result)
     for back in range(1, len(dims) + 1):
         if not isinstance(dims[-back], int):

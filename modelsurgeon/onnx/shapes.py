@@ -28,6 +28,7 @@ from modelsurgeon.onnx.bind import (
     open_shape,
     symbols,
 )
+from modelsurgeon.onnx.walk import NODES, nodes
 
 __all__ = [
     "Dims",
@@ -66,6 +67,7 @@ def bound(
     wrong number of axes, and sizes that contradict each other.
     """
     clone = inlined(model)
+    clone.meta[NODES] = tuple(clone.graph.all_nodes())
     _know_constants(clone)
     renamed = clone.meta[RENAMED] = name_open_dims(data_inputs(clone))
     _believe(clone, renamed)
@@ -98,7 +100,7 @@ def settled(
 def _values(model: ir.Model) -> Iterator[ir.Value]:
     """The inputs, and all that is computed."""
     yield from data_inputs(model)
-    for node in model.graph.all_nodes():
+    for node in nodes(model):
         yield from node.outputs
 
 
@@ -184,7 +186,7 @@ def _know_constants(model: ir.Model) -> None:
             if value.const_value is not None:
                 value.type = ir.TensorType(value.const_value.dtype)
                 value.shape = ir.Shape(value.const_value.shape.numpy())
-    for node in model.graph.all_nodes():
+    for node in nodes(model):
         if node.op_type == "Constant" and not node.domain and node.outputs:
             node.outputs[0].const_value = node.attributes.get_tensor("value", None)
 
@@ -192,7 +194,7 @@ def _know_constants(model: ir.Model) -> None:
 def _believe(model: ir.Model, renamed: Mapping[str, str]) -> None:
     """Note what the file says of the results of operators that nobody knows: there is nothing else."""
     given = set(symbols(model))
-    for node in model.graph.all_nodes():
+    for node in nodes(model):
         if node.domain and registry.get(node.domain, node.op_type, version=1) is None:
             for value in node.outputs:
                 dims = [
@@ -209,7 +211,7 @@ def _is_told(dim: int | str | ir.SymbolicDim, given: set[str]) -> bool:
 
 def _forget(model: ir.Model, dims: Dims) -> None:
     """Drop the shapes that the file claims for computed values; inference would keep them otherwise."""
-    for node in model.graph.all_nodes():
+    for node in nodes(model):
         for value in node.outputs:
             believed = value.meta.get(BELIEVED)
             value.shape = None if believed is None else believed.evaluate(dims)
@@ -225,7 +227,7 @@ def _forget_loops(model: ir.Model) -> None:
 
 
 def _loops(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Graph]]:
-    for node in model.graph.all_nodes():
+    for node in nodes(model):
         body = node.attributes.get_graph("body", None) if node.op_type == "Loop" else None
         if body is not None and not node.domain and UNKNOWN not in node.meta:
             yield node, body
@@ -269,7 +271,7 @@ def _settle(model: ir.Model) -> None:
 def _unknown(model: ir.Model) -> Iterator[ir.Value]:
     """Computed values whose shape doesn't follow from the inputs' sizes (yet)."""
     given = set(symbols(model))
-    for node in model.graph.all_nodes():
+    for node in nodes(model):
         for output in node.outputs:
             if output.shape is None or not output.shape.free_symbols() <= given:
                 yield output
@@ -278,14 +280,14 @@ def _unknown(model: ir.Model) -> Iterator[ir.Value]:
 def _infer(model: ir.Model) -> None:
     """Infer in place. A node that fails is set aside, with the reason in its meta, and the rest goes on."""
     rules.register()
-    nodes = {f"{ASIDE}:{number}": node for number, node in enumerate(model.graph.all_nodes())}
-    own = [(node, node.name, node.domain) for node in nodes.values()]
-    for label, node in nodes.items():
+    labelled = {f"{ASIDE}:{number}": node for number, node in enumerate(nodes(model))}
+    own = [(node, node.name, node.domain) for node in labelled.values()]
+    for label, node in labelled.items():
         if UNKNOWN in node.meta:
             node.domain = ASIDE
         node.name = label  # an error tells a name, and no more, of where it arose
     try:
-        while (failed := _attempt(model, nodes)) is not None:
+        while (failed := _attempt(model, labelled)) is not None:
             node, reason = failed
             node.meta[UNKNOWN] = reason
             node.domain = ASIDE

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 
 import onnx_ir as ir
 
 Swap = Callable[[ir.TensorProtocol], ir.TensorProtocol]
+
+NODES = "modelsurgeon.nodes"  # model.meta: all nodes of a model in which none is put or removed any more
+
+
+def nodes(model: ir.Model) -> Sequence[ir.Node]:
+    """Every node of the graph and of its subgraphs, in file order."""
+    found: Sequence[ir.Node] | None = model.meta.get(NODES)
+    return tuple(model.graph.all_nodes()) if found is None else found
 
 
 def graphs(model: ir.Model) -> Iterator[ir.Graph]:

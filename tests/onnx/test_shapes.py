@@ -13,6 +13,7 @@ from onnx.reference import ReferenceEvaluator
 
 from modelsurgeon.errors import BadModel, UnknownShape
 from modelsurgeon.onnx.shapes import UNKNOWN, bound, data_inputs, default_dims, expressions, sizes, symbols
+from modelsurgeon.onnx.walk import nodes
 from tests import zoo
 
 
@@ -339,3 +340,11 @@ def test_what_the_file_says_of_an_unknown_operator_is_believed() -> None:
     assert sizes(bound(known).graph.outputs[0], {"N": 5}) == (5, 3)
     other = zoo.model(text % "odd = somewhere.Magic (x) h = Relu (odd)", w=zoo.ones(6, 3))
     assert sizes(bound(other, dims={"N": 5}).graph.outputs[0]) is None
+
+
+def test_a_bound_model_remembers_its_nodes_and_no_copy_of_it_does() -> None:
+    found = bound(zoo.model("g (float[N, 3] x) => (float[N, 3] y) { t = Relu (x) y = Sin (t) }"))
+    assert list(nodes(found)) == list(found.graph.all_nodes())
+    copy = found.clone()
+    copy.graph.remove(list(copy.graph)[1:], safe=False)
+    assert [node.op_type for node in nodes(copy)] == ["Relu"]
