@@ -6,13 +6,15 @@ Every layer that the wish leaves as it is gets an `Edit` with the reason.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import log1p
 from typing import Any, Literal
 
 import numpy as np
 
+from modelsurgeon.aware import View
+from modelsurgeon.calibrate import Calibration
 from modelsurgeon.errors import Unreachable, UnsupportedLayer
 from modelsurgeon.factorize import METHODS, Method, suited
 from modelsurgeon.goal import SPECTRUM, share
@@ -89,49 +91,76 @@ def _fixed(options: Mapping[str, Sequence[Candidate]], total: int, price: Cost) 
 
 
 def options(
-    sites: Iterable[Site], methods: Sequence[str], resource: Resource
+    sites: Iterable[Site], methods: Sequence[str], resource: Resource, calibration: Calibration
 ) -> tuple[dict[str, list[Candidate]], list[Edit]]:
     """The candidates of every site, and an edit for each whose weight can't be factorized."""
     found, broken = {}, []
     for site in sites:
         try:
-            found[site.name] = candidates(site, methods, resource)
+            found[site.name] = candidates(site, calibration.view(site), methods, resource)
         except UnsupportedLayer as reason:
             broken.append(Edit(layer=site.name, skipped=str(reason)))
     return found, broken
 
 
-def candidates(site: Site, methods: Sequence[str], resource: Resource) -> list[Candidate]:
+def candidates(site: Site, view: View, methods: Sequence[str], resource: Resource) -> list[Candidate]:
     """The layer as it is, and every chain worth trying that costs less of the resource and no more MACs.
 
     Damage is minus the logarithm of the energy that a layer keeps: what survives all layers is a product.
     """
-    layer = site.layer
+    layer = view.layer
     dense = Candidate(macs=macs([layer], site.calls), params=layer.params)
     found = [dense]
     for name in suited(layer, methods):
         method = METHODS[name]
         ranks = _thinned(ladder(method, layer, _price(site, resource)), MOST)
-        for rank, error in zip(ranks, _errors(method, layer, ranks), strict=True):
-            chain = method.sketch(layer, rank)
+        for rank, error in zip(ranks, _errors(method, view, ranks), strict=True):
+            chain = view.sketch(name, rank)
             found.append(
                 Candidate(
                     method=name,
                     rank=method.clip(layer, rank),
                     macs=macs(chain, site.calls),
                     params=chain_params(chain),
+                    error=error,
                     damage=-log1p(-min(error**2, MOST_LOST)),
                 )
             )
     return [c for c in found if c.macs <= dense.macs]
 
 
-def _errors(method: Method[Any], layer: Layer, ranks: Sequence[int]) -> list[float]:
+def weighed(
+    options: Mapping[str, Sequence[Candidate]], weight: Mapping[str, float]
+) -> dict[str, list[Candidate]]:
+    """The same candidates, their damage in units of the squared error at the model's outputs.
+
+    weight: of each layer's own squared error, see `calibrate.sensitivity`. A layer that has none lost nothing
+    that could be measured, and is taken to matter as the least of the others.
+    """
+    least = min(weight.values(), default=1.0)
+    return {
+        name: [replace(c, damage=weight.get(name, least) * c.error**2) for c in found]
+        for name, found in options.items()
+    }
+
+
+def trials(options: Mapping[str, Sequence[Candidate]], resource: Resource) -> dict[str, Step]:
+    """For each layer the step that about halves it: what its errors do to the outputs is tried with that."""
+    price = _candidate_price(resource)
+    found = {}
+    for name, (dense, *chains) in options.items():
+        if chains:
+            near = min(chains, key=lambda c: abs(price(c) - price(dense) / 2))
+            found[name] = Step(method=near.method or "svd", rank=near.rank or 1)
+    return found
+
+
+def _errors(method: Method[Any], view: View, ranks: Sequence[int]) -> list[float]:
     """Predicted error at each rank; interpolated over its logarithm where every rank is a run of its own."""
     if method.one_pass or len(ranks) <= FEW:
-        return method.error(layer, ranks) if ranks else []
+        return view.error(method.name, ranks) if ranks else []
     knots = _thinned(ranks, FEW)
-    return [float(e) for e in np.interp(np.log(ranks), np.log(knots), method.error(layer, knots))]
+    return [float(e) for e in np.interp(np.log(ranks), np.log(knots), view.error(method.name, knots))]
 
 
 def sketched(site: Site, step: Step) -> Edit:

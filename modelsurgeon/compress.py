@@ -1,33 +1,31 @@
-"""Compression from end to end: sites -> candidates -> selection -> surgery -> comparison."""
+"""Compression from end to end: sites -> calibration -> candidates -> selection -> surgery -> comparison."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from modelsurgeon import candidates as ways
 from modelsurgeon import doors
-from modelsurgeon.candidates import Decision, Resource
+from modelsurgeon.candidates import Decision
 from modelsurgeon.compare import Comparison
-from modelsurgeon.compare import compare as compare_runs
+from modelsurgeon.data import Batches, split
+from modelsurgeon.decide import decide
 from modelsurgeon.devices import on_device
-from modelsurgeon.errors import BadPlan, ToleranceExceeded, Unreachable
+from modelsurgeon.errors import BadPlan, ToleranceExceeded
 from modelsurgeon.factorize import METHODS
 from modelsurgeon.goal import Goal
 from modelsurgeon.operate import record, source
 from modelsurgeon.outcome import Result
 from modelsurgeon.plan import Plan
-from modelsurgeon.surgery import Edit, Patient, Site, apply
-
-if TYPE_CHECKING:
-    from modelsurgeon.data import Batches
+from modelsurgeon.study import Study, totals_foretold
+from modelsurgeon.surgery import Edit, Patient, Site
 
 AUTO = "auto"
-STEPS = 7  # of a bisection on the measured whole model: the fraction is found to about 1 %
+FEWEST = 4  # samples to calibrate on; fewer say more about themselves than about the layers
 
 
 @on_device
@@ -43,6 +41,7 @@ def compress(
     plan: Plan | Mapping[str, Any] | str | Path | None = None,
     method: str = AUTO,
     data: Any = None,  # noqa: ANN401 - see data.batches
+    refit: bool = True,
     only: Sequence[str] = (),
     skip: Sequence[str] = (),
     shapes: Mapping[str, Sequence[int]] | None = None,
@@ -58,7 +57,9 @@ def compress(
 
     An ONNX model is left as it is and a new one returned; an nn.Module is edited in place, still trainable.
     Exactly one of the first seven arguments is given, see `Goal`. only, skip: globs on layer names.
-    data: samples to compare on (`data.batches`); without them seeded noise is used, and the result says so.
+    data: unlabelled samples (`data.batches`). Three quarters of them show what every layer is fed and how
+    much its errors matter, and with `refit` the factors are fitted to them; the rest judges the outcome.
+    Without samples ranks follow from the weights alone, and seeded noise is compared on; the result says so.
     tolerance: raise ToleranceExceeded where relative L2 at an output is larger. compare: run and time the
     models; speedup and max_error need that. device: where large weights are factorized, see `ms.device`.
     """
@@ -71,26 +72,32 @@ def compress(
         speedup=speedup,
         plan=_read(plan),
     )
-    methods = _methods(method)
-    runs = (compare and not dry_run) or bool(max_error or speedup)
+    runs = (compare and (data is not None or not dry_run)) or bool(max_error or speedup)
     patient = _on_the_table(model, data=data, shapes=shapes, dims=dims, provider=provider, runs=runs)
-    twin = patient.twin()
-    batches = patient.batches(seed) if runs else None
     sites, left_out = _chosen(patient, only, skip)
-    decision = _decide(goal, patient, sites, methods, batches)
+    learned, judged = _split(patient.batches(seed) if runs else None)
+    study = Study(
+        patient=patient.twin(),
+        sites=sites,
+        methods=_methods(method),
+        learned=learned,
+        judged=judged,
+        refit=refit,
+        seed=seed,
+    ).watched()
+    decision = decide(goal, study)
     before = patient.totals()
     if dry_run:
-        edits = [ways.sketched(s, decision.plan[s.name]) for s in sites if s.name in decision.plan]
-        after, finished, comparison, latency = _foretold(before, edits), None, None, None
-    else:
-        with _undone_on_failure(patient):
-            edits = apply(decision.plan, sites)
-            after, finished = patient.totals(), patient.close()
-            comparison = _compared(twin, patient, batches, tolerance) if batches is not None else None
-            changed = any(edit.skipped is None for edit in edits)
-            latency = twin.latency(patient, batches) if batches is not None and changed else None
-        if not doors.is_module(model):
-            record(finished, "compress", _told(goal, method, only, skip), source(model), comparison)
+        return _foretold(study, decision, before, left_out)
+    with _undone_on_failure(patient):
+        edits = study.perform(decision.plan, patient)
+        after, finished = patient.totals(), patient.close()
+        comparison = study.compared(patient, tolerance)
+        _gate(comparison, tolerance)
+        changed = any(edit.skipped is None for edit in edits)
+        latency = study.patient.latency(patient, judged) if judged is not None and changed else None
+    if not doors.is_module(model):
+        record(finished, "compress", _told(goal, method, only, skip), source(model), comparison)
     return Result(
         model=finished,
         before=before,
@@ -99,7 +106,8 @@ def compress(
         comparison=comparison,
         latency=latency,
         plan=decision.plan,
-        notes=[*patient.notes, *_notes(batches, comparison, latency)],
+        predicted=study.predicted(patient),
+        notes=[*patient.notes, *_notes(study, comparison, latency)],
     )
 
 
@@ -108,6 +116,47 @@ def _told(goal: Goal, method: str, only: Sequence[str], skip: Sequence[str]) -> 
     chosen = {"method": method if method != AUTO else None, "only": list(only), "skip": list(skip)}
     asked = {**vars(goal), "plan": goal.plan.as_dict() if goal.plan else None, **chosen}
     return {name: value for name, value in asked.items() if value}
+
+
+def _split(batches: Batches | None) -> tuple[Batches | None, Batches | None]:
+    """Samples to calibrate on and to judge by. Noise, and a handful of samples, say nothing of the layers."""
+    if batches is None or batches.kind == "noise":
+        return None, batches
+    learned, judged = split(batches)
+    return (learned, judged) if learned.samples >= FEWEST else (None, batches)
+
+
+def _foretold(
+    study: Study, decision: Decision, before: Mapping[str, Any] | None, left_out: Sequence[Edit]
+) -> Result:
+    """What would be done, and with samples what it would cost; nothing is changed."""
+    plan = decision.plan
+    predicted = None
+    if study.learned is None:
+        edits = [ways.sketched(site, plan[site.name]) for site in study.sites if site.name in plan]
+    else:
+        trial = study.patient.twin()
+        edits = study.perform(plan, trial)
+        predicted = study.predicted(trial)
+    return Result(
+        model=None,
+        before=before,
+        after=totals_foretold(before, edits),
+        edits=_in_order(study.patient, [*edits, *decision.kept, *left_out]),
+        comparison=None,
+        latency=None,
+        plan=plan,
+        predicted=predicted,
+        notes=[*study.patient.notes, "not compared: this was a dry run"],
+    )
+
+
+def _gate(comparison: Comparison | None, tolerance: float | None) -> None:
+    if comparison is not None and tolerance is not None and comparison.worst > tolerance:
+        raise ToleranceExceeded(
+            f"relative L2 at the outputs is {comparison.worst:.3g}, at most {tolerance:g} was allowed: "
+            "keep more, or leave sensitive layers out (--skip)"
+        )
 
 
 @contextmanager
@@ -159,120 +208,22 @@ def _chosen(patient: Patient, only: Sequence[str], skip: Sequence[str]) -> tuple
     return sites, [*patient.skipped, *kept]
 
 
-def _decide(
-    goal: Goal, patient: Patient, sites: Sequence[Site], methods: Sequence[str], batches: Batches | None
-) -> Decision:
-    """The plan that the goal asks for."""
-    if goal.plan is not None:
-        return _replayed(goal.plan, patient, sites)
-    if goal.rank is not None:
-        return ways.by_rank(sites, goal.rank, methods)
-    if goal.energy is not None:
-        return ways.by_energy(sites, goal.energy, methods)
-    resource: Resource = "macs" if goal.params is None else "params"
-    options, broken = ways.options(sites, methods, resource)
-    total = patient.total(resource)
-    fraction = goal.macs if goal.params is None else goal.params
-
-    def at(fraction: float) -> Decision:
-        decision = ways.by_budget(options, fraction, total, resource)
-        return replace(decision, kept=[*decision.kept, *broken])
-
-    if fraction is not None:
-        return at(fraction)
-    if batches is None:
-        raise ValueError(
-            "max_error and speedup are measured on the whole model: data must be there to run it"
-        )
-    least = ways.least(options, total, resource)
-    return _measured(goal, patient, at, least, batches)
-
-
-def _replayed(plan: Plan, patient: Patient, sites: Sequence[Site]) -> Decision:
-    """A plan as given; its layers that can't be replaced here have their reason among the edits already."""
-    if odd := [name for name in plan if name not in patient.names]:
-        raise BadPlan(f"the plan names {odd[0]!r}, and the model has no such layer; `info` prints the names")
-    kept = [Edit(layer=s.name, skipped="the plan doesn't name it") for s in sites if s.name not in plan]
-    here = {site.name for site in sites}
-    return Decision(plan=Plan({name: step for name, step in plan.items() if name in here}), kept=kept)
-
-
-def _measured(
-    goal: Goal, patient: Patient, at: Callable[[float], Decision], least: float, batches: Batches
-) -> Decision:
-    """Bisect the fraction of MACs on what the whole model, so compressed, is measured to do."""
-    original = patient.twin()
-
-    def holds(decision: Decision) -> bool:
-        trial = patient.twin()
-        apply(decision.plan, trial.sites)
-        trial.close()
-        if goal.speedup is not None:
-            timed = original.latency(trial, batches)
-            if timed is None:
-                raise Unreachable("a module is not timed: export it, and compress the export for a speedup")
-            return bool(timed["speedup"] >= goal.speedup)
-        return _compared(original, trial, batches, None).worst <= (goal.max_error or 0.0)
-
-    low, high = least, 1.0
-    best: Decision | None = None
-    for _ in range(STEPS):
-        fraction = (low + high) / 2
-        decision = at(fraction)
-        good = holds(decision)
-        best = decision if good else best
-        # The smallest net within the error, or the largest that is fast enough.
-        if good == (goal.speedup is None):
-            high = fraction
-        else:
-            low = fraction
-    if best is None:
-        asked = (
-            f"{goal.speedup:g} times the speed" if goal.speedup else f"an error of at most {goal.max_error:g}"
-        )
-        raise Unreachable(f"no choice of ranks gave {asked}: ask for less, or allow more layers and methods")
-    return best
-
-
-def _compared(original: Patient, changed: Patient, batches: Batches, tolerance: float | None) -> Comparison:
-    comparison = compare_runs(
-        original.runner(),
-        changed.runner(),
-        batches,
-        rerun_a=original.runner(reference=True),
-        tolerance=tolerance,
-    )
-    if tolerance is not None and comparison.worst > tolerance:
-        raise ToleranceExceeded(
-            f"relative L2 at the outputs is {comparison.worst:.3g}, at most {tolerance:g} was allowed: "
-            "keep more, or leave sensitive layers out (--skip)"
-        )
-    return comparison
-
-
-def _foretold(before: Mapping[str, Any] | None, edits: Sequence[Edit]) -> dict[str, Any] | None:
-    """Totals after a dry run: only what the edits change in MACs and params is foretold."""
-    if before is None:
-        return None
-    saved = {
-        key: sum((getattr(e, f"{key}_before") or 0) - (getattr(e, f"{key}_after") or 0) for e in edits)
-        for key in ("macs", "params")
-    }
-    return {key: before[key] - saved[key] for key in saved}
-
-
 def _in_order(patient: Patient, edits: Sequence[Edit]) -> list[Edit]:
     place = {name: i for i, name in enumerate(patient.names)}
     return sorted(edits, key=lambda edit: place.get(edit.layer, len(place)))
 
 
-def _notes(
-    batches: Batches | None, comparison: Comparison | None, latency: Mapping[str, Any] | None
-) -> list[str]:
+def _notes(study: Study, comparison: Comparison | None, latency: Mapping[str, Any] | None) -> list[str]:
+    batches = study.judged
     if batches is None or comparison is None:
-        return ["not compared"] if batches is None else []
+        return ["not compared"]
     notes = [batches.note] if batches.note else []
-    if batches.kind == "noise":
+    if study.learned is not None:
+        done = "calibrated and refitted" if study.refit else "calibrated"
+        notes.append(f"{done} on {study.learned.samples} samples, compared on {batches.samples} others")
+    elif batches.kind == "data":
+        notes.append(f"{batches.samples} samples are too few to calibrate on: ranks follow from the weights")
+    else:
         notes.append("compared on seeded noise: a verdict on noise is not a verdict on data; pass --data")
     if latency is not None and latency["p90"] < 1:
         notes.append("the compressed model is slower on this machine: fewer operations are not always faster")

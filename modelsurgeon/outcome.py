@@ -22,6 +22,7 @@ TOTALS = {
     "activation_bytes": "activation bytes",
     "peak_activation_bytes": "peak activation bytes",
 }
+ERRORS = {"error": "weight error", "output_error": "output error"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,7 @@ class Result:
     """What compression did.
 
     model: None after a dry run; a module is the caller's own, edited in place. before, after: totals.
+    predicted: relative L2 to be expected at the outputs, from calibration alone; None without samples.
     """
 
     model: Any
@@ -38,6 +40,7 @@ class Result:
     comparison: Comparison | None
     latency: Mapping[str, Any] | None
     plan: Plan
+    predicted: float | None = None
     notes: Sequence[str] = field(default=())
 
     def as_dict(self) -> dict[str, Any]:
@@ -49,6 +52,7 @@ class Result:
             "comparison": None if self.comparison is None else self.comparison.as_dict(),
             "latency": self.latency,
             "plan": self.plan.as_dict(),
+            "predicted_error": self.predicted,
             "notes": list(self.notes),
         }
 
@@ -68,6 +72,7 @@ def tables(result: Result) -> list[Table]:
 
 
 def _edited(edits: Sequence[Edit]) -> Table:
+    error = "error" if any(edit.output_error is None for edit in edits) else "output_error"
     columns = [
         Column(key="layer", title="layer"),
         Column(key="method", title="method"),
@@ -77,7 +82,7 @@ def _edited(edits: Sequence[Edit]) -> Table:
         Column(key="kept", title="kept", kind="percent"),
         Column(key="kept", title="", kind="bar"),
         Column(key="params_after", title="params after", kind="count", wide=True),
-        Column(key="error", title="weight error", kind="float"),
+        Column(key=error, title=ERRORS[error], kind="float"),
     ]
     rows = [edit.as_dict() | {"rank": _rank(edit), "kept": _share(edit)} for edit in edits]
     before, after = (sum(getattr(e, key) or 0 for e in edits) for key in ("macs_before", "macs_after"))

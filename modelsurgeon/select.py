@@ -18,13 +18,15 @@ from modelsurgeon.factorize import Rank
 class Candidate:
     """One way to treat a layer. `method` is None where the layer stays as it is.
 
-    macs, params: of the chain. damage: its predicted share in the error of the net.
+    macs, params: of the chain. error: of the layer's own outputs, or of its weight where nothing is known of
+    what it is fed; relative. damage: its predicted share in the error of the net.
     """
 
     method: str | None = None
     rank: Rank | None = None
     macs: int
     params: int
+    error: float = 0.0
     damage: float = 0.0
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
 from modelsurgeon.data import Batches
 from modelsurgeon.errors import BadPlan, UnsupportedLayer
 from modelsurgeon.factorize import METHODS, Rank, relative_error
-from modelsurgeon.layer import Layer, chain_macs, chain_params
+from modelsurgeon.layer import Array, Layer, chain_macs, chain_params
 from modelsurgeon.plan import Plan, Step
 
 Call = tuple[tuple[int, ...], int]
 Run = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+Pairs = Callable[[], Iterator[tuple[Array, Array]]]
 
 
 class Site(Protocol):
@@ -41,7 +42,11 @@ class Site(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Edit:
-    """What became of one layer. `skipped` is the reason why it was left alone."""
+    """What became of one layer. `skipped` is the reason why it was left alone.
+
+    error: of the weight. output_error: of the layer's outputs in the cut net, on samples that nothing was
+    fitted to: all that was lost up to here. Both relative.
+    """
 
     layer: str
     action: str = "factorize"
@@ -52,6 +57,7 @@ class Edit:
     params_before: int | None = None
     params_after: int | None = None
     error: float | None = None
+    output_error: float | None = None
     skipped: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -96,6 +102,17 @@ class Patient(Protocol):
     def runner(self, *, reference: bool = False) -> Run:
         """A function from inputs to outputs; `reference`: under another legal execution, or the same."""
 
+    def observe(self, names: Sequence[str], feeds: Batches) -> Iterator[tuple[str, Array]]:
+        """What the named sites are fed, one after another and feed by feed: `(n, channels, *space)`."""
+
+    def lockstep(self, names: Sequence[str], feeds: Batches) -> Iterator[tuple[Site, Pairs]]:
+        """The named sites in the order in which they run, each with what it was fed and what it is fed now.
+
+        The pairs are of the model as it was and as it stands, over all feeds; they may be gone through more
+        than once, until the next site is asked for. A site may be replaced in between, and later pairs show
+        that. A site that is applied more than once has no pairs.
+        """
+
     def latency(self, other: Any, data: Batches) -> dict[str, Any] | None:  # noqa: ANN401 - one of its kind
         """This model and another side by side, in one measurement; None where that isn't offered."""
 
@@ -108,28 +125,35 @@ def macs(chain: Sequence[Layer], calls: Sequence[Call]) -> int:
     return sum(chain_macs(chain, size, positions) for size, positions in calls)
 
 
-def apply(plan: Plan, sites: Sequence[Site]) -> list[Edit]:
+def by_weight(site: Site, step: Step) -> list[Layer]:
+    """The factors of the layer's weight alone."""
+    return METHODS[step.method](site.layer, step.rank)
+
+
+def apply(
+    plan: Plan, sites: Sequence[Site], chain: Callable[[Site, Step], list[Layer]] = by_weight
+) -> list[Edit]:
     """Do what the plan says at every site it names; one `Edit` a step, in the order of the sites.
 
     A plan is an order: a step is carried out even where its chain costs more than the layer, and its edit
-    shows both costs. Raises BadPlan for a layer that no site has.
+    shows both costs. chain: what a step puts at a site. Raises BadPlan for a layer that no site has.
     """
     known = {site.name: site for site in sites}
     if odd := [name for name in plan if name not in known]:
         raise BadPlan(
             f"layer {odd[0]!r} can't be replaced in this model: it has no such layer, or it is skipped"
         )
-    return [_replaced(site, plan[site.name]) for site in sites if site.name in plan]
+    return [_replaced(site, plan[site.name], chain) for site in sites if site.name in plan]
 
 
-def _replaced(site: Site, step: Step) -> Edit:
+def _replaced(site: Site, step: Step, chain: Callable[[Site, Step], list[Layer]]) -> Edit:
     layer = site.layer
     try:
-        chain = METHODS[step.method](layer, step.rank)
+        links = chain(site, step)
     except UnsupportedLayer as error:
         return Edit(layer=site.name, method=step.method, rank=step.rank, skipped=str(error))
-    site.replace(chain)
-    return told(site, layer, step, chain, relative_error(layer, chain))
+    site.replace(links)
+    return told(site, layer, step, links, relative_error(layer, links))
 
 
 def told(site: Site, layer: Layer, step: Step, chain: Sequence[Layer], error: float) -> Edit:

@@ -152,10 +152,11 @@ def test_max_error_is_held_and_used(net: ir.Model) -> None:
 
 
 def test_the_callers_data_is_what_is_compared(net: ir.Model) -> None:
-    samples = RNG.normal(size=(6, 16, 12, 12)).astype("f4")
+    samples = RNG.normal(size=(8, 16, 12, 12)).astype("f4")
     result = ms.compress(net, rank=4, data={"x": samples})
     assert result.comparison is not None
-    assert (result.comparison.inputs, result.comparison.samples) == ("data", 6)
+    assert (result.comparison.inputs, result.comparison.samples) == ("data", 2)  # a quarter is held out
+    assert "calibrated and refitted on 6 samples, compared on 2 others" in result.notes
     assert not any("noise" in note for note in result.notes)
     assert any("noise" in note for note in ms.compress(net, rank=4).notes)
 

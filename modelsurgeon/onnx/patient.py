@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import onnx_ir as ir
@@ -12,14 +13,16 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from modelsurgeon import data as samples
 from modelsurgeon.data import Batches
+from modelsurgeon.layer import Array
 from modelsurgeon.onnx import probe, run, shapes, timing
 from modelsurgeon.onnx.analysis import analyze
+from modelsurgeon.onnx.lockstep import lockstep
 from modelsurgeon.onnx.names import layer_names
 from modelsurgeon.onnx.operators import holds_layer
 from modelsurgeon.onnx.recurrent import RECURRENT
-from modelsurgeon.onnx.sites import editable, sites
+from modelsurgeon.onnx.sites import OnnxSite, editable, sites
 from modelsurgeon.rows import Totals
-from modelsurgeon.surgery import Run
+from modelsurgeon.surgery import Pairs, Run
 
 NOISE_SAMPLES = 8
 
@@ -90,6 +93,26 @@ class OnnxPatient:
         threads = 1 if reference else None
         return run.runner(self._model, provider=self._provider, optimize=not reference, threads=threads)
 
+    def observe(self, names: Sequence[str], feeds: Batches) -> Iterator[tuple[str, Array]]:
+        """The tensors that feed the named sites, from one run for each feed."""
+        chosen = [site for site in self.sites if site.name in names]
+        inside = [entry for site in chosen for entry in site.entries]
+        given = {str(value.name) for value in self._model.graph.inputs}
+        wanted = [entry for entry in dict.fromkeys(inside) if entry not in given]
+        run_all = run.runner(self._model, outputs=wanted, provider=self._provider)
+        for feed in feeds:
+            seen = {**feed, **run_all(feed)}
+            for site in chosen:
+                yield from ((site.name, site.rows(seen[entry])) for entry in site.entries)
+
+    def lockstep(self, names: Sequence[str], feeds: Batches) -> Iterator[tuple[OnnxSite, Pairs]]:
+        """A stage of the graph at a time, see `onnx.lockstep`."""
+        chosen = [site for site in self.sites if site.name in names]
+        starts = [(site.entries[0], str(site.nodes[0].outputs[0].name)) for site in chosen]
+        stages = lockstep(editable(self._original), self._model, starts, feeds, self._provider)
+        for site, pairs in zip(chosen, stages, strict=True):
+            yield site, partial(_rows, site, pairs)
+
     def latency(self, other: OnnxPatient, data: Batches) -> dict[str, Any]:
         """Milliseconds of both models, measured in turn, and how many times faster the other is."""
         feed = next(iter(data))
@@ -102,6 +125,11 @@ class OnnxPatient:
 
     def _totals(self) -> Totals:
         return analyze(self._model, shapes=self._frame.shapes, dims=self._frame.dims).totals
+
+
+def _rows(site: OnnxSite, pairs: Pairs) -> Iterator[tuple[Array, Array]]:
+    if len(site.nodes) == 1:
+        yield from ((site.rows(x), site.rows(seen)) for x, seen in pairs())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,6 +41,19 @@ class OnnxSite:
         """The layer as it stands; a weight in external data is mapped, and read where it is used."""
         return operators.read(self.nodes[0], self.sizes[0])
 
+    @property
+    def entries(self) -> list[str]:
+        """The tensors that the nodes are fed with."""
+        return [_name(_data(node)) for node in self.nodes]
+
+    def rows(self, x: Array) -> Array:
+        """What one of them holds as `(n, channels, *space)`."""
+        if self.nodes[0].op_type in ("Conv", "ConvTranspose"):
+            return x
+        if weight_place(self.nodes[0]) == 0:
+            x = np.swapaxes(x, -1, -2)
+        return x.reshape(-1, x.shape[-1])
+
     def replace(self, chain: Sequence[Layer]) -> None:
         """Put the chain in place of every node; its weights are stored once."""
         if len(chain) == 1:  # the one layer is called as the old one was

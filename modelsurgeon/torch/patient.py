@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ from modelsurgeon.data import Batches, Input
 from modelsurgeon.errors import BadData, BadModel, UnknownShape
 from modelsurgeon.layer import Array
 from modelsurgeon.plugins import in_one_line
-from modelsurgeon.surgery import Run
+from modelsurgeon.surgery import Pairs, Run
+from modelsurgeon.torch import lockstep
 from modelsurgeon.torch.call import bind, evaluating, forward, named_outputs, noise
 from modelsurgeon.torch.layers import KINDS, RECURRENT
-from modelsurgeon.torch.sites import sites
+from modelsurgeon.torch.sites import TorchSite, sites
 
 NOISE_SAMPLES = 8
 
@@ -103,6 +105,23 @@ class TorchPatient:
             return {name: _numpy(value) for name, value in outputs.items()}
 
         return run
+
+    def observe(self, names: Sequence[str], feeds: Batches) -> Iterator[tuple[str, Array]]:
+        """The inputs of the named modules, from one forward for each feed."""
+        parts = {site.name: site.module for site in self.sites if site.name in names}
+        for feed in feeds:
+            yield from lockstep.observed(self._module, parts, feed)
+
+    def lockstep(self, names: Sequence[str], feeds: Batches) -> Iterator[tuple[TorchSite, Pairs]]:
+        """Every site's inputs from forwards of their own, which end where the site is reached."""
+        chosen = {site.name: site for site in self.sites if site.name in names}
+        parts = {name: site.module for name, site in chosen.items()}
+        calls = lockstep.order(self._module, parts, next(iter(feeds)))
+        for name in dict.fromkeys(calls):
+            ours = self._original, self._original.get_submodule(name)
+            theirs = self._module, parts[name]
+            once = feeds if calls.count(name) == 1 else ()
+            yield chosen[name], partial(lockstep.pairs, ours, theirs, once)
 
     def latency(self, other: Any, data: Batches) -> None:  # noqa: ANN401 - the port's signature
         """Not offered: time the export, which is what gets deployed."""

@@ -16,6 +16,7 @@ from modelsurgeon_cli.options import (
     Choices,
     Real,
     data_option,
+    inverted,
     provider_option,
     result_options,
     seed_option,
@@ -66,9 +67,10 @@ how_options = together(
     ),
     click.option(
         "--no-refit",
+        "refit",
         is_flag=True,
-        expose_value=False,  # there is no refit yet: the flag asks for what is done in any case
-        help="Leave the factors as the decomposition gives them, as is always done today.",
+        callback=inverted,
+        help="Leave the factors as the decomposition gives them; don't fit them to --data.",
     ),
     name_options,
     click.option(

@@ -1,0 +1,166 @@
+"""Factorizations that know what a layer is fed: least error of its outputs, not of its weight.
+
+The error of the outputs is `tr((W - Wa) C (W - Wa)^T)` with C the covariance of the patches. With `C = S S^T`
+that is the plain error of `(W - Wa) S`: what cuts weights cuts whitened weights as well, and the factors that
+hold a whitened axis are unwhitened afterwards.
+
+- For a matrix the outcome is the optimum. Where it has fewer outputs than inputs the same optimum is found
+  from the covariance of the outputs, `Wa = U U^T W` with U its leading eigenvectors, without an inverse
+  (Zhang et al., 2015, arXiv:1505.06798).
+- For a kernel, C is taken as the Kronecker product of the covariance of the channels and those of the taps
+  along each axis. The whitened weight is a kernel still, with all the structure that `spatial-svd`, `tucker2`
+  and `cp` make use of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from scipy import linalg
+
+from modelsurgeon.factorize import METHODS, Rank, compose
+from modelsurgeon.layer import Array, Layer
+from modelsurgeon.linalg import directions
+from modelsurgeon.moments import Inputs, Moments
+
+# Of the mean variance, added to each: what no sample showed. The fewer there are, the more they leave out.
+FLOOR = 1e-4
+FLOOR_PER_SAMPLE = 0.1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class View:
+    """A layer as calibration sees it; without `inputs`, as its weight alone shows it."""
+
+    layer: Layer
+    inputs: Inputs | None = None
+
+    def error(self, method: str, ranks: Sequence[Rank]) -> list[float]:
+        """Relative error of the outputs at each rank, of the weight where nothing is known of the inputs."""
+        return METHODS[method].error(self._whitened, ranks)
+
+    def sketch(self, method: str, rank: Rank) -> list[Layer]:
+        """The chain's shapes without its numbers, with the bias that calibration adds."""
+        chain = METHODS[method].sketch(self.layer, rank)
+        if self.inputs is None or not self.centred or chain[-1].bias is not None:
+            return chain
+        return [
+            *chain[:-1],
+            replace(chain[-1], bias=np.zeros(self.layer.out_channels, self.layer.weight.dtype)),
+        ]
+
+    def chain(self, method: str, rank: Rank) -> list[Layer]:
+        """The factors that take the layer's place."""
+        if self.inputs is None:
+            return METHODS[method](self.layer, rank)
+        if not self.inputs.response:
+            chain = self._unwhitened(METHODS[method](self._whitened, rank))
+        elif len(sketch := METHODS[method].sketch(self.layer, rank)) == 2:
+            chain = self._projected(sketch)
+        else:  # a matrix cut more often than twice: by its weight, and refitted
+            chain = METHODS[method](self.layer, rank)
+        dtype = self.layer.weight.dtype
+        chain = [replace(link, weight=link.weight.astype(dtype)) for link in chain]
+        return self._centred(chain) if self.centred else chain
+
+    @property
+    def centred(self) -> bool:
+        """Whether the mean of what is lost goes into the bias. A product without one gets none."""
+        return not self.layer.transposed and (self.layer.bias is not None or bool(self.layer.kernel))
+
+    @cached_property
+    def _whitened(self) -> Layer:
+        """The layer whose plain error of the weight is the error of the outputs."""
+        if self.inputs is None:
+            return self.layer
+        if self.inputs.response:
+            roots = [root[:, :, *(None for _ in self.layer.kernel)] for root in self._roots]
+            return replace(self.layer, weight=np.concatenate(roots), bias=None)
+        parts = np.split(self.layer.weight.astype(np.float64), self.layer.groups)
+        mixed = [_mixed(part, root, 1) for part, root in zip(parts, self._roots, strict=True)]
+        weight = np.concatenate(mixed)
+        for axis, root in enumerate(self._taps):
+            weight = _mixed(weight, root, 2 + axis)
+        wide = self.layer.weight.dtype == np.float64
+        return replace(self.layer, weight=weight.astype(np.float64 if wide else np.float32))
+
+    def _projected(self, sketch: Sequence[Layer]) -> list[Layer]:
+        """A matrix before the leading directions of its own response."""
+        parts = np.split(self.layer.weight.astype(np.float64), self.layer.groups)
+        kept = len(sketch[0].weight) // self.layer.groups
+        bases = [directions(root, kept) for root in self._roots]
+        first = [basis.T @ part.reshape(len(part), -1) for basis, part in zip(bases, parts, strict=True)]
+        weights = (np.concatenate(first), np.concatenate(bases))
+        return [
+            replace(link, weight=weight.reshape(link.weight.shape))
+            for link, weight in zip(sketch, weights, strict=True)
+        ]
+
+    def _unwhitened(self, chain: Sequence[Layer]) -> list[Layer]:
+        """The chain fed with channels and taps as they are: every axis undone on the factor that holds it."""
+        found = list(chain)
+        parts = np.split(found[0].weight, self.layer.groups)
+        undone = [_unmixed(part, root, 1) for part, root in zip(parts, self._roots, strict=True)]
+        found[0] = replace(found[0], weight=np.concatenate(undone))
+        for axis, root in enumerate(self._taps):
+            place = next((i for i, link in enumerate(found) if link.kernel[axis] == len(root)), None)
+            if place is not None and len(root) > 1:
+                found[place] = replace(found[place], weight=_unmixed(found[place].weight, root, 2 + axis))
+        return found
+
+    def _centred(self, chain: list[Layer]) -> list[Layer]:
+        """The chain with the mean of what it loses added to its bias."""
+        layer = self.layer
+        lost = layer.weight.astype(np.float64) - compose(chain).weight
+        means = np.zeros((layer.groups, 0)) if self.inputs is None else self.inputs.patch
+        parts = zip(np.split(lost, layer.groups), means, strict=True)
+        shift = np.concatenate([part.reshape(len(part), -1) @ mean for part, mean in parts])
+        bias = shift if layer.bias is None else layer.bias + shift
+        return [*chain[:-1], replace(chain[-1], bias=bias.astype(layer.weight.dtype))]
+
+    @property
+    def _floor(self) -> float:
+        samples = 1 if self.inputs is None else max(1, self.inputs.samples)
+        return FLOOR + FLOOR_PER_SAMPLE / samples
+
+    @cached_property
+    def _roots(self) -> list[Array]:
+        """Cholesky factors of what is known of the channels, one for each group."""
+        known: Sequence[Moments] = () if self.inputs is None else self.inputs.channels
+        return [_root(m.covariance if self.centred else m.second, self._floor) for m in known]
+
+    @cached_property
+    def _taps(self) -> list[Array]:
+        """Cholesky factors of the taps' correlations along each axis."""
+        known: Sequence[Array] = () if self.inputs is None else self.inputs.taps
+        return [
+            _root(taps * (len(taps) / (np.trace(taps) or 1.0)), self._floor) if len(taps) > 1 else np.eye(1)
+            for taps in known
+        ]
+
+
+def _root(covariance: Array, floor: float) -> Array:
+    """Lower triangular S of `S S^T`, the covariance with a floor under its variances."""
+    mean = max(0.0, float(np.trace(covariance))) / len(covariance) or 1.0
+    while True:
+        raised = covariance + floor * mean * np.eye(len(covariance))
+        try:
+            return np.asarray(linalg.cholesky(raised, lower=True, check_finite=False))
+        except linalg.LinAlgError:  # rounding left it indefinite: moments of very different sizes
+            floor *= 10
+
+
+def _mixed(weight: Array, root: Array, axis: int) -> Array:
+    """The weight times S along one axis."""
+    return np.moveaxis(np.tensordot(weight, root, (axis, 0)), -1, axis)
+
+
+def _unmixed(weight: Array, root: Array, axis: int) -> Array:
+    """The weight times the inverse of S along one axis."""
+    moved = np.moveaxis(weight, axis, 0)
+    flat = moved.reshape(len(moved), -1).astype(np.float64)
+    solved = linalg.solve_triangular(root, flat, trans="T", lower=True, check_finite=False)
+    return np.moveaxis(solved.reshape(moved.shape), 0, axis)

@@ -1,0 +1,139 @@
+"""Calibration of whole nets: it beats the weights alone, foretells errors, and survives odd samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+import modelsurgeon as ms
+from modelsurgeon.calibrate import squared_error
+from tests.zoo import model
+
+DIGITS = Path(__file__).parent.parent / "examples" / "digits"
+
+
+def pictures(count: int, seed: int) -> np.ndarray:
+    """Smooth maps of few causes, as pictures are."""
+    rng = np.random.default_rng(seed)
+    causes = np.random.default_rng(0).normal(size=(6, 8, 3, 3))
+    coarse = np.einsum("nc,cihw->nihw", rng.normal(size=(count, 6)), causes)
+    return np.kron(coarse, np.ones((4, 4))).astype(np.float32) + 0.1 * rng.normal(
+        size=(count, 8, 12, 12)
+    ).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def net() -> ir.Model:
+    rng = np.random.default_rng(1)
+
+    def weight(*shape: int) -> np.ndarray:
+        return (rng.normal(size=shape) * (2 / np.prod(shape[1:])) ** 0.5).astype(np.float32)
+
+    return model(
+        """g (float[N, 8, 12, 12] x) => (float[N, 10] y) {
+            a = Conv <pads = [1, 1, 1, 1]> (x, w1, b1)
+            p = Relu (a)
+            b = Conv <pads = [1, 1, 1, 1], strides = [2, 2]> (p, w2, b2)
+            q = Relu (b)
+            c = Conv <pads = [1, 1, 1, 1]> (q, w3, b3)
+            r = Relu (c)
+            f = Flatten (r)
+            y = Gemm <transB = 1> (f, w4, b4)
+        }""",
+        w1=weight(32, 8, 3, 3),
+        w2=weight(48, 32, 3, 3),
+        w3=weight(48, 48, 3, 3),
+        w4=weight(10, 48 * 36),
+        b1=0.1 * weight(32, 1)[:, 0],
+        b2=0.1 * weight(48, 1)[:, 0],
+        b3=0.1 * weight(48, 1)[:, 0],
+        b4=0.1 * weight(10, 1)[:, 0],
+    )
+
+
+def worst(result: ms.Result) -> float:
+    assert result.comparison is not None
+    return float(result.comparison.worst)
+
+
+def test_samples_make_better_nets_and_a_fit_better_still(net: ir.Model) -> None:
+    data = pictures(64, 2)
+    plan = ms.compress(net, macs=0.4, compare=False).plan
+    blind = ms.compare(net, ms.compress(net, plan=plan, compare=False).model, data=data).worst
+    aware = worst(ms.compress(net, plan=plan, data=data, refit=False))
+    fitted = worst(ms.compress(net, plan=plan, data=data))
+    assert fitted < 0.95 * aware and aware < 0.6 * blind
+
+
+def test_what_is_predicted_is_what_is_measured(net: ir.Model) -> None:
+    result = ms.compress(net, macs=0.4, data=pictures(64, 3))
+    assert result.predicted is not None
+    assert result.predicted / 1.5 < worst(result) < result.predicted * 1.5
+    assert all(e.output_error is not None and e.output_error < 1 for e in result.edits if e.skipped is None)
+    assert result.as_dict()["predicted_error"] == result.predicted
+
+
+def test_layers_that_matter_little_pay_the_most() -> None:
+    """Scaled by a thousandth on its way to the outputs, a branch may lose what it likes."""
+    split = model(
+        """g (float[N, 8, 12, 12] x) => (float[N, 32, 12, 12] y) {
+            a = Conv <pads = [1, 1, 1, 1]> (x, w)
+            b = Conv <pads = [1, 1, 1, 1]> (x, v)
+            c = Mul (b, small)
+            y = Add (a, c)
+        }""",
+        w=np.random.default_rng(4).normal(size=(32, 8, 3, 3)).astype(np.float32),
+        v=np.random.default_rng(5).normal(size=(32, 8, 3, 3)).astype(np.float32),
+        small=np.float32(1e-3),
+    )
+    result = ms.compress(split, macs=0.6, data=pictures(16, 6))
+    kept = {e.layer: (e.macs_after or 0) / (e.macs_before or 1) for e in result.edits if e.skipped is None}
+    assert kept["b"] < 0.5 and kept["b"] < kept.get("a", 1.0)
+
+
+def test_a_dry_run_with_samples_predicts(net: ir.Model) -> None:
+    dry, done = (ms.compress(net, macs=0.5, data=pictures(16, 7), dry_run=dry) for dry in (True, False))
+    assert dry.model is None and dry.plan == done.plan
+    assert dry.predicted == pytest.approx(done.predicted, rel=1e-3)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 8])
+def test_very_few_samples_do_no_harm(net: ir.Model, count: int) -> None:
+    result = ms.compress(net, macs=0.6, data=pictures(count, 8))
+    blind = ms.compress(net, plan=result.plan, compare=False)
+    others = pictures(32, 9)
+    ours, theirs = (ms.compare(net, each.model, data=others).worst for each in (result, blind))
+    assert ours < 1.1 * theirs
+    assert any("too few to calibrate on" in note for note in result.notes) == (count < 5)
+
+
+def test_equal_samples_and_seed_give_equal_answers(net: ir.Model) -> None:
+    one, two = (ms.compress(net, macs=0.5, data=pictures(16, 7)) for _ in range(2))
+    assert one.plan == two.plan
+    assert ms.compare(one.model, two.model, data=pictures(4, 8)).verdict == "identical"
+
+
+def test_odd_samples_are_survived(net: ir.Model) -> None:
+    for data in (np.zeros_like(pictures(8, 1)), 1e12 * pictures(8, 1), np.ones_like(pictures(8, 1))):
+        result = ms.compress(net, macs=0.5, data=data)
+        assert result.comparison is not None and not any(o.nan_or_inf for o in result.comparison.outputs)
+
+
+def test_the_error_is_of_the_worst_float_output() -> None:
+    ours = [{"a": np.array([3.0, 4.0]), "b": np.array([1.0]), "i": np.array([1])}]
+    theirs = [{"a": np.array([3.0, 4.5]), "b": np.array([1.5]), "i": np.array([9])}]
+    assert squared_error(ours, theirs) == pytest.approx(0.25)
+
+
+@pytest.mark.slow
+def test_a_trained_net_keeps_its_answers_at_a_seventh_of_its_macs() -> None:
+    with np.load(DIGITS / "calibration.npz") as stored:
+        images = stored["image"]
+    result = ms.compress(DIGITS / "model.onnx", macs=0.15, data=images)
+    assert worst(result) < 0.06
+    with np.load(DIGITS / "test.npz") as stored:
+        verdict = ms.compare(DIGITS / "model.onnx", result.model, data={"image": stored["image"]})
+    assert verdict.outputs[0].top1_agreement > 0.99

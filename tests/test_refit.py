@@ -1,0 +1,123 @@
+"""The refit against least squares on all rows at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from modelsurgeon.factorize import METHODS
+from modelsurgeon.layer import Layer
+from modelsurgeon.patches import output_places, patches_at
+from modelsurgeon.refit import refit
+from modelsurgeon.regression import Sums
+from tests import conv
+
+RNG = np.random.default_rng(11)
+KERNELS = {"svd": (), "spatial-svd": (3, 3), "tucker2": (3, 3), "cp": (3, 3)}
+
+
+def made(method: str, groups: int = 1) -> tuple[Layer, list[tuple[np.ndarray, np.ndarray]]]:
+    """A layer, and what it was fed and is fed now: the second mixed, scaled and shifted."""
+    kernel = KERNELS[method]
+    layer = Layer(
+        weight=RNG.normal(size=(8, 6 // groups, *kernel)),
+        bias=RNG.normal(size=8),
+        padding=((1, 1),) * len(kernel),
+        groups=groups,
+    )
+    mix = np.eye(6) + 0.2 * RNG.normal(size=(6, 6))
+    pairs = []
+    for _ in range(16):
+        x = np.abs(RNG.normal(size=(4, 6, *(7 for _ in kernel))))
+        pairs.append((x, np.einsum("ij,nj...->ni...", mix, x) + 0.3))
+    return layer, pairs
+
+
+def answers(chain: list[Layer], x: np.ndarray) -> np.ndarray:
+    return np.stack([conv.run(chain, sample) for sample in x])
+
+
+def off(layer: Layer, chain: list[Layer], pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
+    wanted = np.concatenate([answers([layer], x) for x, _ in pairs])
+    given = np.concatenate([answers(chain, seen) for _, seen in pairs])
+    mean = wanted.mean(axis=(0, *range(2, wanted.ndim)), keepdims=True)
+    return float(np.linalg.norm(given - wanted) / np.linalg.norm(wanted - mean))
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("method", KERNELS)
+def test_a_fit_repairs_what_came_before(method: str, groups: int) -> None:
+    layer, pairs = made(method, groups if KERNELS[method] else 1)
+    chain = METHODS[method](layer, 3)
+    fit = refit(layer, chain, pairs, 64)
+    before, after = off(layer, chain, pairs), off(layer, list(fit.chain), pairs)
+    assert after < 0.8 * before
+    assert fit.error < fit.before
+    assert fit.error == pytest.approx(after, rel=0.3)
+
+
+def test_at_full_rank_a_linear_change_is_undone() -> None:
+    layer, pairs = made("svd")
+    chain = METHODS["svd"](layer, 6)
+    assert off(layer, chain, pairs) > 0.2
+    assert off(layer, list(refit(layer, chain, pairs, 64).chain), pairs) < 1e-3
+
+
+def test_nothing_to_repair_leaves_the_answers() -> None:
+    layer, pairs = made("cp")
+    same = [(x, x) for x, _ in pairs]
+    chain = METHODS["cp"](layer, METHODS["cp"].full_rank(layer))
+    assert off(layer, list(refit(layer, chain, same, 64).chain), same) < 1e-3
+
+
+def test_without_a_bias_none_is_added() -> None:
+    layer, pairs = made("svd")
+    layer = replace(layer, bias=None)
+    assert refit(layer, METHODS["svd"](layer, 3), pairs, 64, centred=False).chain[-1].bias is None
+
+
+def test_few_rows_do_not_overfit() -> None:
+    """Five rows for a factor of forty columns: on other rows it must not be worse than before."""
+    layer = Layer(weight=RNG.normal(size=(48, 48)), bias=np.zeros(48))
+    chain = METHODS["svd"](layer, 40)
+    few = [(x, x + 0.1 * RNG.normal(size=x.shape)) for x in RNG.normal(size=(5, 1, 48))]
+    many = [(x, x + 0.1 * RNG.normal(size=x.shape)) for x in RNG.normal(size=(50, 1, 48))]
+    assert off(layer, list(refit(layer, chain, few, 5).chain), many) < 1.1 * off(layer, chain, many)
+
+
+def test_dead_inputs_leave_the_factor() -> None:
+    layer, _ = made("svd")
+    chain = METHODS["svd"](layer, 3)
+    fit = refit(layer, chain, [(np.zeros((4, 6)), np.zeros((4, 6)))] * 8, 32)
+    np.testing.assert_allclose(fit.chain[-1].weight, chain[-1].weight)
+    np.testing.assert_allclose(fit.chain[-1].bias, layer.bias)
+
+
+def test_sums_of_parts_are_those_of_the_whole() -> None:
+    z, y = RNG.normal(size=(30, 4)), RNG.normal(size=(30, 2))
+    whole, parts = Sums.of(z, y), Sums.of(z[:7], y[:7]) + Sums.of(z[7:], y[7:])
+    for key, value in vars(whole).items():
+        np.testing.assert_allclose(getattr(parts, key), value)
+    problem = whole.problem(centred=True)
+    factor = problem.solve(np.zeros((2, 4)), 1e-12)
+    design = np.column_stack([z, np.ones(30)])
+    best = np.linalg.lstsq(design, y, rcond=None)[0]
+    np.testing.assert_allclose(factor, best[:4].T, atol=1e-8)
+    np.testing.assert_allclose(problem.bias(factor), best[4], atol=1e-8)
+    rest = np.square(y - design @ best).sum() / 30
+    assert problem.loss(factor, problem.bias(factor)) == pytest.approx(rest)
+
+
+def test_patches_of_the_layer_become_those_of_the_last_factor() -> None:
+    """The errors that the fit reports are those of the chain as it runs."""
+    layer, pairs = made("spatial-svd")
+    chain = METHODS["spatial-svd"](layer, 3)
+    fit = refit(layer, chain, pairs, 64)
+    x, seen = pairs[3]
+    rows = patches_at(layer, x, np.arange(output_places(layer, x)))
+    wanted = rows @ layer.weight.reshape(8, -1).T + layer.bias
+    given = answers(list(fit.chain), seen).reshape(4, 8, -1).transpose(0, 2, 1).reshape(wanted.shape)
+    spread = np.linalg.norm(wanted - wanted.mean(axis=0))
+    assert np.linalg.norm(given - wanted) / spread == pytest.approx(fit.error, rel=0.3)
