@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from modelsurgeon.verbs import fc2conv as fc2conv
     from modelsurgeon.verbs import history as history
     from modelsurgeon.verbs import pool2conv as pool2conv
+    from modelsurgeon.verbs import prune as prune
 
 _HOMES = {
     "pipeline": "pipeline",
@@ -71,6 +72,7 @@ _HOMES = {
     "info": "doors",
     "load": "doors",
     "pool2conv": "verbs",
+    "prune": "verbs",
     "save": "doors",
     "steal": "steal",
     "BadData": "errors",

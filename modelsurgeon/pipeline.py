@@ -47,6 +47,7 @@ VERBS = {
     "extract": "verbs.extract",
     "fc2conv": "verbs.fc2conv",
     "pool2conv": "verbs.pool2conv",
+    "prune": "verbs.prune",
 }
 LIMITS = ("macs", "params", "param_bytes", "activation_bytes")
 PATHS = ("data", "donor", "plan")

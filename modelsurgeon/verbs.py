@@ -61,6 +61,17 @@ def fc2conv(model: doors.Model, *, reverse: bool = False, **how: Unpack[How]) ->
     )
 
 
+def prune(model: doors.Model, **how: Unpack[How]) -> Operation:
+    """Remove dead channels, duplicates and those that nothing takes; exact.
+
+    A channel goes where that changes no answer, whatever the model is fed. Raises ToleranceExceeded where the
+    answers aren't what they were.
+    """
+    from modelsurgeon.onnx.passes.prune import prune as work
+
+    return operate(model, "prune", work, how, exact=True)
+
+
 def pool2conv(model: doors.Model, *, approximate: bool = False, **how: Unpack[How]) -> Operation:
     """Turn poolings into strided convolutions, and let convolutions do the subsampling behind them.
 

@@ -16,7 +16,7 @@ NAMES = [ctx.command_path.removeprefix("modelsurgeon ") for ctx in VERBS]
 
 
 def test_the_verbs_are_those_of_this_version() -> None:
-    contract = "check compare compress equalize extract fc2conv history info pool2conv steal"
+    contract = "check compare compress equalize extract fc2conv history info pool2conv prune steal"
     norms = {f"bn {each}" for each in ("fold", "freeze", "inspect", "recalibrate", "sanitize")}
     assert norms | set(contract.split()) <= set(NAMES)
 

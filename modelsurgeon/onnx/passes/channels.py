@@ -1,4 +1,4 @@
-"""Which channels of a graph can only be scaled together, and which not at all.
+"""Which channels of a graph can only be scaled, or removed, together, and which not at all.
 
 A function with f(k x) = k f(x) for every k > 0 is positively homogeneous: ReLU and its kind, pooling, means,
 sums, maxima (MaxOut among them). If all values between two layers come from such functions, a channel that
@@ -8,11 +8,14 @@ Every channel of every value is an element. A homogeneous function hands its ele
 meet in one output channel; what is joined, directly or around corners, is one component and has one factor.
 So branches, residual sums, concatenations, MaxOut and Flatten need no cases of their own. An element that a
 function of another kind takes or gives, or that the outside sees, pins its component: its factor is 1.
+
+Who removes channels asks the same of more functions: every one that works on each channel by itself hands
+its elements on (`EACH_BY_ITSELF`), be it homogeneous or not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from math import lcm, prod
 from typing import Any
@@ -21,8 +24,10 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from modelsurgeon.layer import Array
 from modelsurgeon.onnx.flow import constant_values, needs
-from modelsurgeon.onnx.passes.flat import dims
+from modelsurgeon.onnx.passes.batchnorm import is_training
+from modelsurgeon.onnx.passes.flat import UNARY, dims
 from modelsurgeon.onnx.passes.subject import Subject
 from modelsurgeon.onnx.sites import OnnxSite
 from modelsurgeon.onnx.weights import constant
@@ -34,9 +39,44 @@ KEEPING = frozenset(
     | {"LeakyRelu", "LpPool", "MaxPool", "Neg", "Relu"}
 )
 JOINING = frozenset({"Add", "Max", "Mean", "Min", "Sub", "Sum"})
+SHIFTING = frozenset({"Add", "Sub"})
 RESHAPING = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze"})
 REDUCING = frozenset({"ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"})
 FACTORS = frozenset({"Div", "Mul", "PRelu"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """Which operators hand channels on. keeping: with one input. joining: with several of one shape.
+
+    shifting: those of them that may take a constant. stretching: they may also spread a value over positions.
+    norms: batch norms by stored statistics do, too. otherwise: what all others aren't known to do.
+    """
+
+    keeping: frozenset[str]
+    joining: frozenset[str]
+    shifting: frozenset[str]
+    stretching: bool
+    norms: bool
+    otherwise: str
+
+
+HOMOGENEOUS = Rules(
+    keeping=KEEPING,
+    joining=JOINING,
+    shifting=SHIFTING,
+    stretching=False,
+    norms=False,
+    otherwise="isn't known to scale with its input",
+)
+EACH_BY_ITSELF = Rules(
+    keeping=KEEPING | UNARY,
+    joining=JOINING | {"Div", "Mul", "Pow"},
+    shifting=JOINING | {"Div", "Mul", "Pow"},
+    stretching=True,
+    norms=True,
+    otherwise="isn't known to work on each channel by itself",
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,12 +100,17 @@ class Shift:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Channels:
-    """The components of a graph. pinned: why a component has the factor 1, by its number."""
+    """The components of a graph. pinned: why a component stays as it is, by its number.
+
+    at: the component of every channel of a value. handing: nodes whose output has the channels of their data.
+    """
 
     count: int
     links: Sequence[Link]
     shifts: Sequence[Shift]
     pinned: Mapping[int, str]
+    at: Mapping[ir.Value, Index]
+    handing: Set[ir.Node]
 
     def is_free(self) -> NDArray[np.bool_]:
         """Of every component, whether it may have a factor."""
@@ -75,13 +120,17 @@ class Channels:
 
 
 def channels(
-    subject: Subject, sites: Sequence[OnnxSite], tied: Callable[[OnnxSite], bool] | None = None
+    subject: Subject,
+    sites: Sequence[OnnxSite],
+    tied: Callable[[OnnxSite], bool] | None = None,
+    rules: Rules = HOMOGENEOUS,
 ) -> Channels:
     """The components of a model and its layers between them.
 
     sites: the layers that may change. tied: the layers whose output channels stay with their inputs.
     """
-    made = _Elements(subject=subject, layers={node: site for site in sites for node in site.nodes})
+    layers = {node: site for site in sites for node in site.nodes}
+    made = _Elements(subject=subject, layers=layers, rules=rules)
     for value in subject.graph.inputs:
         made.pin(value, "it comes from an input of the model")
     for node in subject.graph:
@@ -99,11 +148,13 @@ class _Elements:
 
     subject: Subject
     layers: Mapping[ir.Node, OnnxSite]
+    rules: Rules
     at: dict[ir.Value, Index] = field(default_factory=dict)
     count: int = 0
     edges: list[tuple[Index, Index]] = field(default_factory=list)
     pins: list[tuple[Index, str]] = field(default_factory=list)
     shifts: list[Shift] = field(default_factory=list)
+    handing: set[ir.Node] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.constants = constant_values(self.subject.model)
@@ -128,8 +179,8 @@ class _Elements:
         if all(value in self.constants for value in node.outputs):
             return
         if not (node in self.layers and self._is_layer(node)) and not self._hands_on(node):
-            reason = f"{node.op_type} {node.name or ''}".rstrip() + " isn't known to scale with its input"
-            if node.op_type == "BatchNormalization":
+            reason = f"{node.op_type} {node.name or ''}".rstrip() + f" {self.rules.otherwise}"
+            if node.op_type == "BatchNormalization" and not self.rules.norms:
                 reason = "BatchNormalization stands between: fold it first (bn fold)"
             for value in (*needs(node), *node.outputs):
                 self.pin(value, reason)
@@ -147,6 +198,8 @@ class _Elements:
         """Whether the node is homogeneous, and its output's elements are known now."""
         if node.domain or not node.inputs or not node.outputs:
             return False
+        if any(value.uses() or value.is_graph_output() for value in node.outputs[1:]):
+            return False
         data = [value for value in node.inputs if value is not None and value not in self.constants]
         elements = [self.of(value) for value in data]
         if not data or any(each is None for each in elements):
@@ -158,6 +211,7 @@ class _Elements:
         if size != [len(found)]:
             return False
         self.at[node.outputs[0]] = found
+        self.handing.add(node)
         return True
 
     def _found(self, node: ir.Node, data: Sequence[ir.Value], at: Sequence[Index]) -> Index | None:
@@ -165,9 +219,11 @@ class _Elements:
         op = node.op_type
         scaled = op in FACTORS and len(data) == 1 and (op == "Mul" or data == [node.inputs[0]])
         spared = op in REDUCING and _spares_channels(node, len(dims(self.subject, data[0]) or ()))
-        if op in KEEPING or spared or (scaled and self._same_size(node, data[0])):
+        if op in self.rules.keeping or spared or (scaled and self._same_size(node, data[0])):
             return at[0]
-        if op in JOINING:
+        if op == "BatchNormalization" and self.rules.norms and not is_training(self.subject.model, node):
+            return at[0] if data == [node.inputs[0]] else None
+        if op in self.rules.joining:
             return self._joined(node, data, at)
         if op in RESHAPING:
             return self._reshaped(node, data[0], at[0])
@@ -179,7 +235,7 @@ class _Elements:
         if not all(self._same_size(node, value) for value in data):
             return None
         shifts = [place for place, value in enumerate(node.inputs) if value not in data]
-        if shifts and (node.op_type not in ("Add", "Sub") or "broadcast" in node.attributes):
+        if shifts and (node.op_type not in self.rules.shifting or "broadcast" in node.attributes):
             return None
         ndim = len(dims(self.subject, data[0]) or ())
         self.shifts += [Shift(node=node, place=place, ndim=ndim, at=at[0]) for place in shifts]
@@ -187,8 +243,11 @@ class _Elements:
         return at[0]
 
     def _same_size(self, node: ir.Node, value: ir.Value) -> bool:
-        """Whether nothing is broadcast over a value on the way to the node's output."""
-        return dims(self.subject, value) == dims(self.subject, node.outputs[0])
+        """Whether a value isn't broadcast on the way to the node's output; over positions it may be."""
+        before, after = (dims(self.subject, each) for each in (value, node.outputs[0]))
+        if not self.rules.stretching or before is None or after is None:
+            return before == after
+        return len(before) == len(after) and before[1] == after[1]
 
     def _reshaped(self, node: ir.Node, value: ir.Value, at: Index) -> Index | None:
         """Channels of both shapes that share a feature are joined; samples must stay samples."""
@@ -242,7 +301,20 @@ class _Elements:
             Shift(node=each.node, place=each.place, ndim=each.ndim, at=labels[each.at])
             for each in self.shifts
         ]
-        return Channels(count=count, links=links, shifts=shifts, pinned=pinned)
+        at = {value: labels[elements] for value, elements in self.at.items()}
+        return Channels(count=count, links=links, shifts=shifts, pinned=pinned, at=at, handing=self.handing)
+
+
+def channel_axis(node: ir.Node, array: Array, ndim: int) -> int | None:
+    """The axis of a constant of a node that has a number per channel; None where one serves all.
+
+    ndim: of what the node gives.
+    """
+    if node.op_type == "BatchNormalization":
+        return 0
+    axis = array.ndim - ndim + 1
+    per_channel = node.op_type in EACH_BY_ITSELF.joining | FACTORS and 0 <= axis < array.ndim
+    return axis if per_channel and array.shape[axis] > 1 else None
 
 
 def _data(node: ir.Node) -> ir.Value | None:

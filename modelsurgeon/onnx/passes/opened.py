@@ -161,7 +161,7 @@ def forget_shapes(model: ir.Model) -> None:
         for value in node.outputs:
             value.shape = None
     known = _inferred(model)
-    given = set(shapes.symbols(model))
+    given = {str(dim) for value in data_inputs(model) for dim in value.shape or ()}
     for value in model.graph.outputs:
         shape = known.get(value.name)
         if shape is not None:

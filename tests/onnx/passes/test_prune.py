@@ -1,0 +1,193 @@
+"""Channels that go: the answers stay, what is dead, double or unused is gone, and the rest says why."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+import modelsurgeon as ms
+from modelsurgeon.onnx import run
+from tests import zoo
+
+RNG = np.random.default_rng(17)
+DEAD, DOUBLE, OF = 1, 4, 2  # of six channels, one is zero and one made as another
+
+
+def normal(*shape: int) -> np.ndarray:
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+def planted(*shape: int) -> np.ndarray:
+    """Normal weights with a dead row and a double one."""
+    weight = normal(*shape)
+    weight[DEAD], weight[DOUBLE] = 0, weight[OF]
+    return weight
+
+
+def net(nodes: str, *, batch: str = "N", **weights: np.ndarray) -> ir.Model:
+    """A first layer `a` of six channels, one dead and one double; `nodes` take it."""
+    made = {"w": planted(6, 3, 3, 3), "b": planted(6), "v": normal(5, 6, 3, 3)} | weights
+    return zoo.model(f"g (float[{batch}, 3, 8, 8] x) => (float y) {{ a = Conv (x, w, b) {nodes} }}", **made)
+
+
+def error(model: ir.Model, done: ms.Operation) -> float:
+    x = normal(2, 3, 8, 8)
+    a, b = (run.runner(m, optimize=False)({"x": x})["y"] for m in (model, done.model))
+    return float(np.linalg.norm(a - b) / np.linalg.norm(a))
+
+
+def told(done: ms.Operation) -> dict[str, object]:
+    """Per layer its channels before and after, or why it stays."""
+    return {edit.layer: edit.skipped or list(edit.details["channels"]) for edit in done.edits}
+
+
+SLOPES = normal(6, 1, 1)
+SLOPES[DOUBLE] = SLOPES[OF]
+THROUGH = {
+    "relu": ("r = Relu (a) y = Conv (r, v)", {}),
+    "any non-linearity of each": ("s = HardSwish (a) r = Tanh (s) y = Conv (r, v)", {}),
+    "slopes": ("r = PRelu (a, s) y = Conv (r, v)", {"s": SLOPES}),
+    "pooling": ("p = MaxPool <kernel_shape = [2, 2]> (a) y = Conv (p, v)", {}),
+    "a shift and a factor": (
+        "s = Add (a, t) m = Mul (u, s) y = Conv (m, v)",
+        {"t": SLOPES * 2, "u": SLOPES[None]},
+    ),
+    "batch norm": (
+        "n = BatchNormalization (a, s, s, s, t) r = Relu (n) y = Conv (r, v)",
+        {"s": SLOPES.ravel(), "t": np.abs(SLOPES.ravel())},
+    ),
+    "clip": ("r = Clip (a, t, u) y = Conv (r, v)", {"t": np.float32(0), "u": np.float32(6)}),
+    "depthwise": ("d = Conv <group = 6> (a, s) y = Conv (d, v)", {"s": planted(6, 1, 3, 3)}),
+    "a gate": (
+        "q = GlobalAveragePool (a) c = Conv (q, u) g = Sigmoid (c) m = Mul (a, g) y = Conv (m, v)",
+        {"u": planted(6, 6, 1, 1)},
+    ),
+    "flatten": ("r = Relu (a) f = Flatten (r) y = Gemm (f, z)", {"z": normal(216, 4)}),
+    "reshape": (
+        "r = Relu (a) f = Reshape (r, t) y = MatMul (f, z)",
+        {"z": normal(216, 4), "t": np.array([-1, 216])},
+    ),
+    "to a line of pixels": (
+        "f = Reshape (a, t) y = Conv (f, z)",
+        {"z": normal(4, 6, 3), "t": np.array([0, 6, 36])},
+    ),
+    "mean over positions": (
+        "m = ReduceMean <axes = [2, 3], keepdims = 0> (a) y = Gemm (m, z)",
+        {"z": normal(6, 4)},
+    ),
+    "a residual sum": (
+        "c = Conv (x, u) s = Add (a, c) q = Relu (s) y = Conv (q, v)",
+        {"u": planted(6, 3, 3, 3)},
+    ),
+    "concatenation": (
+        "c = Conv (x, u) k = Concat <axis = 1> (c, a) y = Conv (k, z)",
+        {"u": normal(2, 3, 3, 3), "z": normal(4, 8, 1, 1)},
+    ),
+    "a padded taker": ("r = Relu (a) y = Conv <pads = [1, 1, 1, 1]> (r, v)", {}),
+    "a transposed taker": ("r = Relu (a) y = ConvTranspose (r, z)", {"z": normal(6, 4, 2, 2)}),
+    "dropout": ("r = Dropout (a) i = Identity (r) y = Conv (i, v)", {}),
+}
+
+
+@pytest.mark.parametrize("name", THROUGH)
+def test_dead_and_double_channels_go(name: str) -> None:
+    nodes, more = THROUGH[name]
+    model = net(nodes, **more)
+    done = ms.prune(model)
+    assert told(done)["a"] == [6, 4]
+    assert {key: done.edits[0].details[key] for key in ("dead", "double", "unused")} == {
+        "dead": 1,
+        "double": 1,
+        "unused": 0,
+    }
+    assert error(model, done) < 1e-6
+
+
+def test_a_constant_goes_into_the_bias_behind_it_unless_that_pads() -> None:
+    bias = planted(6)
+    bias[DEAD] = 0.5
+    through = "r = Relu (a) y = Conv {} (r, v)"
+    done = ms.prune(model := net(through.format(""), b=bias))
+    assert told(done)["a"] == [6, 4]
+    assert error(model, done) < 1e-6
+    done = ms.prune(model := net(through.format("<pads = [1, 1, 1, 1]>"), b=bias))
+    assert told(done)["a"] == [6, 5]
+    assert error(model, done) < 1e-6
+
+
+def test_what_nothing_takes_goes_with_what_only_that_needed() -> None:
+    taken = normal(5, 6, 3, 3)
+    taken[:, [0, 3]] = 0
+    model = net(
+        "r = Relu (a) d = Conv (r, u) q = Sigmoid (d) y = Conv (q, v)",
+        w=normal(6, 3, 3, 3),
+        b=normal(6),
+        u=np.eye(6, dtype=np.float32)[:, :, None, None] + 0,
+        v=taken,
+    )
+    done = ms.prune(model)
+    assert told(done) == {"a": [6, 4], "d": [6, 4], "y": [5, 5]}
+    assert [edit.details["unused"] for edit in done.edits] == [2, 2, 0]
+    assert error(model, done) < 1e-6
+
+
+def test_other_slopes_make_other_channels() -> None:
+    done = ms.prune(net("r = PRelu (a, s) y = Conv (r, v)", s=normal(6, 1, 1)))
+    assert told(done)["a"] == [6, 5]
+
+
+def test_a_layer_keeps_a_channel() -> None:
+    model = net("r = Relu (a) y = Conv (r, v, t)", w=0 * normal(6, 3, 3, 3), b=0 * normal(6), t=normal(5))
+    done = ms.prune(model)
+    assert told(done) == {"a": [6, 1], "y": [5, 5]}
+    assert error(model, done) < 1e-6
+
+
+def test_a_layer_that_is_used_twice() -> None:
+    model = net("r = Relu (a) c = Conv (r, u) q = Relu (c) d = Conv (q, u) y = Conv (d, v)",
+                u=planted(6, 6, 1, 1))  # fmt: skip
+    done = ms.prune(model)
+    assert told(done)["c"] == [6, 4]
+    assert error(model, done) < 1e-6
+
+
+STAYS = {
+    "2 of its channels are dead or double, but it is an output of the model": "y = Relu (a)",
+    "2 of its channels are dead or double, but Softmax isn't known to work on each channel by itself": (
+        "s = Softmax <axis = 1> (a) y = Conv (s, v)"
+    ),
+    "2 of its channels are dead or double, but d has 2 groups": "d = Conv <group = 2> (a, u) y = Conv (d, v)",
+    "2 of its channels are dead or double, but the Squeeze behind it depends on its very shape": (
+        "p = MaxPool <kernel_shape = [6, 6]> (a) q = Squeeze (p) y = Gemm (q, z)"
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", STAYS)
+def test_what_stays_has_its_reason(reason: str) -> None:
+    model = net(STAYS[reason], batch="2", u=normal(6, 3, 1, 1), z=normal(6, 4))
+    done = ms.prune(model)
+    assert told(done)["a"] == reason
+    assert done.comparison is not None
+    assert done.comparison.verdict == "identical"
+
+
+def test_a_sound_net_stays_as_it_is() -> None:
+    done = ms.prune(net("r = Relu (a) y = Conv (r, v)", w=normal(6, 3, 3, 3), b=normal(6)))
+    assert set(told(done).values()) == {"each of its channels is needed"}
+
+
+def test_left_out_as_asked() -> None:
+    done = ms.prune(net("r = Relu (a) y = Conv (r, v)"), skip=["y"])
+    assert told(done)["y"] == "left out as asked (--skip)"
+    assert "Conv y isn't known" not in str(told(done)["a"])
+
+
+def test_sizes_without_a_proper_name_stay_open() -> None:
+    model = net("r = Relu (a) y = Conv (r, v)")
+    model.graph.inputs[0].shape = ir.Shape(["?", 3, 8, 8])
+    done = ms.prune(model)
+    assert told(done)["a"] == [6, 4]
+    assert error(model, done) < 1e-6
+    assert str(done.model.graph.inputs[0].shape) == "[?,3,8,8]"
