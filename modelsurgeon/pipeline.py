@@ -25,7 +25,6 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ from modelsurgeon.errors import BadPlan, GateMissed, ToleranceExceeded
 from modelsurgeon.operate import How
 from modelsurgeon.table import Column, Table
 
-# verb -> where its function is; each takes a model first and gives a result with `model` and `comparison`
+# verb -> where its function is; each takes a model and gives a result with `model` and `comparison`
 VERBS = {
     "bn fold": "bn.fold",
     "bn freeze": "bn.freeze",
@@ -48,6 +47,7 @@ VERBS = {
     "fc2conv": "verbs.fc2conv",
     "pool2conv": "verbs.pool2conv",
     "prune": "verbs.prune",
+    "steal": "steal.steal",
 }
 LIMITS = ("macs", "params", "param_bytes", "activation_bytes")
 PATHS = ("data", "donor", "plan")
@@ -199,15 +199,24 @@ def verb(name: str) -> Callable[..., Any]:
 
 def _parameters(name: str) -> list[str]:
     """What a verb takes besides the model; `how` stands for what all surgery verbs take."""
-    own = list(inspect.signature(verb(name)).parameters)[1:]
-    return [*(key for key in own if key != "how"), *(How.__annotations__ if "how" in own else ())]
+    own = list(inspect.signature(verb(name)).parameters)
+    return [
+        *(key for key in own if key not in ("how", _patient(name))),
+        *(How.__annotations__ if "how" in own else ()),
+    ]
+
+
+def _patient(name: str) -> str:
+    """The parameter of a verb that is the model to operate on: the first one, but for a donor's recipient."""
+    parameters = list(inspect.signature(verb(name)).parameters)
+    return "recipient" if "recipient" in parameters else parameters[0]
 
 
 def _done(number: int, step: Step, model: Any, shared: Mapping[str, Any]) -> Any:  # noqa: ANN401
     takes = _parameters(step.verb)
     arguments = {key: value for key, value in shared.items() if key in takes} | dict(step.arguments)
     try:
-        return partial(verb(step.verb), **arguments)(model)
+        return verb(step.verb)(**{_patient(step.verb): model}, **arguments)
     except (TypeError, ValueError) as error:
         raise BadPlan(f"step {number}, {step.verb}: {error}") from error
 
