@@ -1,4 +1,4 @@
-"""The open dimensions of a model's inputs: their names, their defaults, and sizes in their place."""
+"""The open dimensions of a model's inputs: their names, and sizes in their place."""
 
 from __future__ import annotations
 
@@ -37,20 +37,6 @@ def symbols(model: ir.Model) -> list[str]:
         for name in sorted(dim.free_symbols())
     )
     return list(dict.fromkeys(found))
-
-
-def default_dims(model: ir.Model) -> dict[str, int]:
-    """The stated default of every symbol that a bound model's inputs leave open.
-
-    1 for batch-like axes (the first), 224 for the spatial axes of images, 128 for all others.
-    """
-    defaults: dict[str, int] = {}
-    for value in data_inputs(model):
-        for axis, dim in enumerate(value.shape or ()):
-            if isinstance(dim, ir.SymbolicDim):
-                for name in sorted(dim.free_symbols()):
-                    defaults.setdefault(name, _default(axis, value.shape))
-    return defaults
 
 
 def name_open_dims(inputs: list[ir.Value]) -> dict[str, str]:
@@ -159,13 +145,3 @@ def _check_sums(name: str, declared: ir.Shape | None, shape: Sequence[int], want
         total = size if isinstance(dim, int) or dim.value is None else dim.evaluate(wanted)
         if isinstance(total, int) and total != size:
             raise UnknownShape(f"{dim} is {total}, but input {name!r} has {size} there")
-
-
-def _default(axis: int, shape: ir.Shape | None) -> int:
-    if axis == 0:
-        return 1
-    rank = 0 if shape is None else shape.rank()
-    if shape is None or rank != 4:
-        return 128
-    channels_last = shape[3] in (1, 3, 4) and shape[1] not in (1, 3, 4)
-    return 224 if axis in ((1, 2) if channels_last else (2, 3)) else 128

@@ -23,11 +23,11 @@ from modelsurgeon.onnx.bind import (
     Dims,
     bind,
     data_inputs,
-    default_dims,
     name_open_dims,
     open_shape,
     symbols,
 )
+from modelsurgeon.onnx.usual import default_dims
 from modelsurgeon.onnx.walk import NODES, nodes
 
 __all__ = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import numpy as np
 import onnx_ir as ir
@@ -348,3 +349,19 @@ def test_a_bound_model_remembers_its_nodes_and_no_copy_of_it_does() -> None:
     copy = found.clone()
     copy.graph.remove(list(copy.graph)[1:], safe=False)
     assert [node.op_type for node in nodes(copy)] == ["Relu"]
+
+
+def test_usual_sizes_that_leave_a_map_empty_are_no_defaults() -> None:
+    pools = " ".join(
+        f"{new} = MaxPool <strides = [2, 2], kernel_shape = [3, 3]> ({old})" for old, new in pairwise("xabcd")
+    )
+    text = f"g (float[N, 3, H, W] x) => (float y) {{ {pools} y = Squeeze (d, axis) }}"
+    read = bound(zoo.model(text, axis=np.array([2])))
+    assert default_dims(read) == {"N": 1, "H": 32, "W": 320}
+    sound = bound(zoo.model("g (float[N, 1, T] x) => (float y) { y = Conv (x, w) }", w=zoo.ones(4, 1, 400)))
+    assert default_dims(sound) == {"N": 1, "T": 512}
+
+
+def test_usual_sizes_stay_where_no_others_fit_better() -> None:
+    text = "g (float[N, 3, H, W] x) => (float y) { y = Squeeze (x, axis) }"
+    assert default_dims(bound(zoo.model(text, axis=np.array([2])))) == {"N": 1, "H": 224, "W": 224}
