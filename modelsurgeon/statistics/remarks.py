@@ -137,9 +137,9 @@ def sparse(weight: Weight) -> Iterator[str]:
 
 @rule("clipped")
 def clipped(weight: Weight) -> Iterator[str]:
-    """Many numbers lie at the smallest or largest one: weights were clipped, or hold few levels."""
+    """Many more numbers than these two are the smallest or largest: clipped weights, or few levels."""
     seen = weight.spread
-    if weight.channels is not None and seen.count >= FEW and weight.at_bounds >= CLIPPED:
+    if weight.channels is not None and seen.count >= FEW and weight.at_bounds - 2 / seen.count >= CLIPPED:
         ends = f"{number(seen.low)} and {number(seen.high)}"
         yield f"{percent(weight.at_bounds)} of the values lie at the bounds {ends}"
 

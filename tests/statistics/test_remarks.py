@@ -68,6 +68,10 @@ CASES = {
 }
 
 
+def test_the_smallest_and_the_largest_number_alone_are_no_clipping() -> None:
+    assert not [one for one in remarks(weighed(matrix(4, 4))) if one.rule == "clipped"]
+
+
 def test_every_rule_has_its_case() -> None:
     assert set(CASES) == set(RULES)
 

@@ -9,16 +9,23 @@ from modelsurgeon.cells import percent, show
 from modelsurgeon.onnx.lint.net import DENSE, Net, Place
 from modelsurgeon.onnx.lint.registry import Hit, rule
 from modelsurgeon.onnx.names import LINEAR
+from modelsurgeon.onnx.recurrent import RECURRENT
 from modelsurgeon.rows import LayerRow
 
 # A share that is large in any net, and large for a net of so few layers.
 LARGE_SHARE, FAIR_SHARES = 1 / 4, 3
+ALMOST_ALL = 3 / 4  # of a net with few layers, but more than one
 LARGE_STORE, FAIR_STORES = 1 / 3, 2
 FAR_APART = 100  # two orders of magnitude
 NOTABLE_SHARE = 0.1  # below, even a layer that is free in the end saves little
 NOTABLE_TIME = 0.05
 
-SMALLER = "A smaller hidden size, or fewer steps, is what makes {layer} cheaper: low rank has no form for it."
+INPUT_ALONE = (
+    "Low rank takes the product with the input alone: `modelsurgeon compress MODEL -o OUT --only {layer} "
+    "--energy 0.95`; beyond that, a smaller hidden size or fewer steps."
+)
+BEFORE = "Factorize the model before it is quantised: low rank has no form for the integers of {layer}."
+SMALLER = "Fewer channels or positions are what makes {layer} cheaper: low rank has no form for it."
 
 
 @rule(
@@ -29,20 +36,20 @@ SMALLER = "A smaller hidden size, or fewer steps, is what makes {layer} cheaper:
     bottleneck=True,
 )
 def dominates_macs(net: Net) -> Iterator[Hit]:
-    """A layer with at least a quarter of all MACs, and three times what it would have if all had the same.
+    """A layer with at least a quarter of all MACs, and three times its fair share; or with three quarters.
 
     What is saved anywhere else can't make the model faster than this layer lets it be.
     """
     for place in net.places:
         share = place.mac_share
-        if share >= max(LARGE_SHARE, FAIR_SHARES / len(net.places)):
+        if 1 > share >= min(max(LARGE_SHARE, FAIR_SHARES / len(net.places)), ALMOST_ALL):
             yield Hit(
                 layer=place.row.name,
                 message=f"{percent(share)} of all MACs ({show(place.macs, 'count')}): "
                 "the first place to save work",
                 badness=share,
                 evidence={"mac_share": share, "macs": place.macs},
-                advice=None if place.row.op in LINEAR else SMALLER,
+                advice=_instead(place.row.op),
             )
 
 
@@ -155,6 +162,15 @@ def dominates_activations(net: Net) -> Iterator[Hit]:
                 badness=share,
                 evidence={"activation_share": share, "output_bytes": place.row.output_bytes},
             )
+
+
+def _instead(op: str) -> str | None:
+    """What to do about a layer that low rank has no form for."""
+    if op in LINEAR:
+        return None
+    if op in RECURRENT:
+        return INPUT_ALONE
+    return BEFORE if "Integer" in op or op.startswith("Q") else SMALLER
 
 
 def _break_even(place: Place) -> int:

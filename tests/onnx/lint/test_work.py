@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 import pytest
 
@@ -17,19 +18,34 @@ def test_one_layer_does_most_of_the_work() -> None:
     assert not found(chain(16, 16, 16, 16, 16, 16), "dominates-macs")
 
 
-def test_what_compress_has_no_form_for_is_not_sent_there() -> None:
+def test_of_two_layers_one_with_almost_all_is_told_and_of_one_none() -> None:
+    assert [entry.layer for entry in found(chain(1, 32, 32), "dominates-macs")] == ["c2"]
+    assert not found(chain(4, 32, 4), "dominates-macs")
+    assert not found(chain(32, 32), "dominates-macs")
+
+
+HEAVY = {
+    "input alone": "float[5, 1, 8] x | h = LSTM <hidden_size = 64> (x, w, r) a = Squeeze (h)",
+    "no form for it": 'float[64, 64] x | a = Einsum <equation = "ij,jk->ik"> (x, x)',
+    "before it is quantised": """
+        float[64, 64] x | q, s, z = DynamicQuantizeLinear (x)
+        i = MatMulInteger (q, k) a = Cast <to = 1> (i)
+    """,
+}
+
+
+@pytest.mark.parametrize("advice", HEAVY)
+def test_what_to_do_is_what_the_operator_can_take(advice: str) -> None:
+    port, nodes = HEAVY[advice].split("|")
     built = zoo.model(
-        """
-        g (float[5, 1, 8] x) => (float y) {
-            a, h, c = LSTM <hidden_size = 64> (x, w, r)
-            s = Squeeze (a)
-            b = MatMul (s, v) d = MatMul (b, u) e = MatMul (d, u) f = MatMul (e, u) y = MatMul (f, u)
-        }
-        """,
-        w=zoo.ones(1, 256, 8), r=zoo.ones(1, 256, 64), v=zoo.ones(64, 8), u=zoo.ones(8, 8),
-    )  # fmt: skip
+        f"g ({port}) => (float y) {{ {nodes} y = MatMul (a, v) }}",
+        w=zoo.ones(1, 256, 8),
+        r=zoo.ones(1, 256, 64),
+        k=np.ones((64, 64), np.int8),
+        v=zoo.ones(64, 2),
+    )
     [entry] = found(built, "dominates-macs")
-    assert "compress" not in entry.advice
+    assert advice in entry.advice
 
 
 def pyramid(features: int) -> ir.Model:
