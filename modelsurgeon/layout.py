@@ -66,7 +66,8 @@ def lines(table: Table, width: int, *, ascii_only: bool = False) -> list[Text]:
     out = [Text(escape(table.title), style="bold")] if table.title else []
     if table.plot is not None:
         out += [Text(line, style="cyan") for line in [*table.plot.text(width, plain=ascii_only), ""]]
-    out += [head, rule]
+    if table.rows or table.total is not None or not table.notes:
+        out += [head, rule]
     for row in table.rows:
         out += _row(row, spans, ascii_only)
     if table.total is not None:

@@ -270,6 +270,11 @@ def test_a_table_without_rows_shows_its_header() -> None:
     assert "<caption>" not in empty.html()
 
 
+def test_notes_stand_for_rows_that_are_not_there() -> None:
+    empty = Table(title="Findings", columns=COLUMNS, rows=(), notes=["nothing was found"])
+    assert empty.text(80) == "Findings\nnothing was found\n"
+
+
 def test_a_spark_is_a_line_of_columns_and_a_list_in_json() -> None:
     table = Table(
         title="",

@@ -65,7 +65,7 @@ def _row(
     walk: Walk, visit: Visit, own: Sequence[Param], fixed: set[ir.Value], macs: int, elements: int
 ) -> LayerRow:
     node, total = visit.node, visit.total
-    known = isinstance(visit.cost, Cost)
+    known = isinstance(visit.cost, Cost) or visit.runs == 0  # what doesn't run costs nothing, whatever it is
     size = sum(param.elements for param in own)
     inputs, outputs = _present(node.inputs), _present(node.outputs)
     return LayerRow(

@@ -140,6 +140,7 @@ def names(run: Command, *options: str) -> list[str]:
 def test_rows_are_sorted_and_cut(run: Command) -> None:
     assert names(run, "--sort", "macs", "--top", "2") == ["conv2", "conv1"]
     assert names(run, "--sort", "params", "--top", "1") == ["fc"]
+    assert names(run, "--top", "1") == ["conv2"]
     assert names(run, "--sort", "name")[:2] == ["conv1", "conv2"]
 
 

@@ -280,3 +280,12 @@ def test_a_broken_graph_ends_in_an_error_of_ours_or_none(build: Callable[[], ir.
         analyze(ir.from_proto(proto))
     except SurgeryError as error:
         assert str(error)
+
+
+def test_what_is_in_a_branch_that_cannot_run_costs_nothing() -> None:
+    built = zoo.branches()
+    built.graph.initializers["w3"].const_value = ir.tensor(zoo.ones(7, 3))
+    found = analyze(built)
+    assert not found.uncounted
+    assert next(row.macs for row in found.sorted_by("macs").layers) == 2 * 4 * 3
+    assert {row.macs for row in found.layers if row.runs == 0} == {0}

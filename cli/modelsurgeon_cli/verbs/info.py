@@ -41,7 +41,11 @@ def define(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
 view_options = together(
     click.option("--by", type=click.Choice(["node", *GROUPS]), default="node", help="What a row is."),
     click.option("--sort", type=click.Choice(SORT_KEYS), help="Sort the rows by this number or name."),
-    click.option("--top", type=click.IntRange(min=1), help="Only so many rows."),
+    click.option(
+        "--top",
+        type=click.IntRange(min=1),
+        help="Only so many rows, those with the most MACs unless --sort says otherwise.",
+    ),
     click.option("--depth", type=click.IntRange(min=1), help="With --by module: a tree of so many levels."),
     *(
         click.option(f"--{name}", metavar=word, multiple=True, help=told)
@@ -157,6 +161,6 @@ def arranged(analysis: Analysis, by: str, depth: int | None, sort: str | None, t
         analysis = analysis.nested(depth)
     elif by != "node":
         analysis = analysis.grouped_by(by)
-    if sort is not None:
-        analysis = analysis.sorted_by(sort)
+    if sort is not None or top is not None:
+        analysis = analysis.sorted_by(sort or "macs")
     return analysis if top is None else analysis.top(top)
