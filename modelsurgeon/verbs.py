@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Unpack
 
 from modelsurgeon import doors
-from modelsurgeon.errors import BadData
+from modelsurgeon.errors import BadData, BadPlan
 from modelsurgeon.operate import How, Operation, operate
 from modelsurgeon.table import Column, Table
 
@@ -46,18 +46,29 @@ def equalize(model: doors.Model, **how: Unpack[How]) -> Operation:
     return operate(model, "equalize", work, how, exact=True)
 
 
-def fc2conv(model: doors.Model, *, reverse: bool = False, **how: Unpack[How]) -> Operation:
+def fc2conv(
+    model: doors.Model, *, reverse: bool = False, im2col: bool = False, **how: Unpack[How]
+) -> Operation:
     """Turn fully connected layers into convolutions, so that a classifier takes larger inputs.
 
     Its outputs become maps of scores, of one position at the size it had. reverse: convolutions that see one
-    position become fully connected. Raises ToleranceExceeded where the answers aren't what they were.
+    position become fully connected. im2col: with reverse, all other convolutions become matrix products, too.
+    Raises ToleranceExceeded where the answers aren't what they were.
     """
     from modelsurgeon.onnx.passes.conv2fc import conv2fc
     from modelsurgeon.onnx.passes.fc2conv import fc2conv as work
 
-    arguments = {"reverse": True} if reverse else {}
+    if im2col and not reverse:
+        raise BadPlan("im2col makes matrices of convolutions: it goes with reverse")
+    flags = {"reverse": reverse, "im2col": im2col}
     return operate(
-        model, "fc2conv", conv2fc if reverse else work, how, exact=True, arguments=arguments, vectors=True
+        model,
+        "fc2conv",
+        (lambda subject: conv2fc(subject, im2col=im2col)) if reverse else work,
+        how,
+        exact=True,
+        arguments={name: True for name, flag in flags.items() if flag},
+        vectors=True,
     )
 
 

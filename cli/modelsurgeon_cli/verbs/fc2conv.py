@@ -13,6 +13,9 @@ from modelsurgeon_cli.operation import operation_options, perform
 @click.command(epilog="Example: modelsurgeon fc2conv model.onnx -o dense.onnx")
 @click.argument("model")
 @click.option("--reverse", is_flag=True, help="Turn convolutions that see one position into matrices.")
+@click.option(
+    "--im2col", is_flag=True, help="With --reverse, turn all other convolutions into matrix products, too."
+)
 @operation_options
 def command(model: str, **asked: Any) -> None:  # noqa: ANN401 - named and meant as those of ms.fc2conv
     """Turn the fully connected layers of MODEL into convolutions.

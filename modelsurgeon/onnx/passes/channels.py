@@ -179,7 +179,7 @@ class _Elements:
         if all(value in self.constants for value in node.outputs):
             return
         if not (node in self.layers and self._is_layer(node)) and not self._hands_on(node):
-            reason = f"{node.op_type} {node.name or ''}".rstrip() + f" {self.rules.otherwise}"
+            reason = f"{node.op_type} {self.rules.otherwise}"
             if node.op_type == "BatchNormalization" and not self.rules.norms:
                 reason = "BatchNormalization stands between: fold it first (bn fold)"
             for value in (*needs(node), *node.outputs):

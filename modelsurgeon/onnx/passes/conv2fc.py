@@ -3,35 +3,38 @@
 A convolution whose kernel covers its whole map, unpadded, gives one position: it is the matrix (K, C * H * W)
 that its weight is when reshaped. Non-linearities between two of them work on vectors just as well, and a
 Flatten behind them is done already. Whatever else uses the map gets it from a Reshape.
+
+On request, convolutions on larger maps become matrix products, too: see `im2col`.
 """
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_ir as ir
 
 from modelsurgeon.edits import Edit
 from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.layer import Layer
 from modelsurgeon.onnx import operators
-from modelsurgeon.onnx.passes.flat import UNARY, dims, flattens, opset
+from modelsurgeon.onnx.passes.flat import UNARY, dims, flattens, reshaped
+from modelsurgeon.onnx.passes.im2col import on_columns
 from modelsurgeon.onnx.passes.subject import Subject
 from modelsurgeon.onnx.shapes import data_inputs
 
 ACTION = "to fully connected"
-RESHAPE_BY_INPUT = 5  # the opset from which on Reshape takes its target as an input
-
 Flat = dict[ir.Value, ir.Value]
 
 
-def conv2fc(subject: Subject) -> list[Edit]:
-    """Turn convolutions of one position into fully connected layers."""
+def conv2fc(subject: Subject, *, im2col: bool = False) -> list[Edit]:
+    """Turn convolutions of one position into fully connected layers.
+
+    im2col: and all others into products of a matrix with the columns under their kernels.
+    """
     flat: Flat = {}
     edits = []
     for node in list(subject.graph):
         x = node.inputs[0] if node.inputs else None
         if not node.domain and node.op_type in ("Conv", "ConvTranspose"):
-            edits.append(_layer(subject, node, flat))
+            edits.append(_layer(subject, node, flat, im2col=im2col))
         elif x in flat and flattens(subject, node) and not node.outputs[0].is_graph_output():
             ir.convenience.replace_all_uses_with(node.outputs[0], flat[x])
         elif x in flat and not node.domain and node.op_type in UNARY:
@@ -42,12 +45,17 @@ def conv2fc(subject: Subject) -> list[Edit]:
     return edits
 
 
-def _layer(subject: Subject, node: ir.Node, flat: Flat) -> Edit:
+def _layer(subject: Subject, node: ir.Node, flat: Flat, *, im2col: bool) -> Edit:
     name = subject.names[node]
     try:
         if reason := subject.left_out(name):
             raise UnsupportedLayer(reason)
-        layer = _seeing_one(subject, node)
+        layer = operators.read(node, subject.size(node.inputs[0]))
+        if layer.transposed:
+            raise UnsupportedLayer("it is transposed")
+        if im2col and not _sees_one(subject, node, layer):
+            return on_columns(subject, node, name, layer)
+        _check_sees_one(subject, node, layer)
     except UnsupportedLayer as reason:
         return Edit(layer=name, action=ACTION, skipped=str(reason))
     x, made = flat.get(node.inputs[0]), []  # type: ignore[arg-type]
@@ -58,18 +66,20 @@ def _layer(subject: Subject, node: ir.Node, flat: Flat) -> Edit:
     return Edit(layer=name, action=ACTION, details={"kernel": list(layer.kernel)})
 
 
-def _seeing_one(subject: Subject, node: ir.Node) -> Layer:
-    """The layer of a convolution that covers its whole map; UnsupportedLayer where it doesn't."""
-    size = subject.size(node.inputs[0])
-    layer = operators.read(node, size)
+def _sees_one(subject: Subject, node: ir.Node, layer: Layer) -> bool:
+    whole = layer.kernel == tuple((dims(subject, node.inputs[0]) or [])[2:])
+    return layer.groups == 1 and whole and not any(map(any, layer.padding))
+
+
+def _check_sees_one(subject: Subject, node: ir.Node, layer: Layer) -> None:
+    """Raise UnsupportedLayer where a convolution doesn't cover its whole map."""
     spatial = (dims(subject, node.inputs[0]) or [None] * layer.weight.ndim)[2:]
     if None in spatial:
         raise UnsupportedLayer("the size of its map is open: fix the inputs with --shape")
-    if layer.transposed or layer.groups > 1:
-        raise UnsupportedLayer("it is transposed" if layer.transposed else f"it has {layer.groups} groups")
-    if layer.kernel != tuple(spatial) or any(map(any, layer.padding)):
+    if layer.groups > 1:
+        raise UnsupportedLayer(f"it has {layer.groups} groups")
+    if not _sees_one(subject, node, layer):
         raise UnsupportedLayer(f"its kernel {layer.kernel} isn't its whole map of {tuple(spatial)}")
-    return layer
 
 
 def _dense(subject: Subject, name: str, layer: Layer, x: ir.Value) -> list[ir.Node]:
@@ -83,15 +93,9 @@ def _dense(subject: Subject, name: str, layer: Layer, x: ir.Value) -> list[ir.No
 def _put(subject: Subject, node: ir.Node, made: list[ir.Node], flat: Flat) -> None:
     """What gives vectors, and a Reshape to the map, in the place of a node that gave the map."""
     vector, sizes = made[-1].outputs[0], dims(subject, node.outputs[0]) or []
-    back = _reshape(subject, vector, [0, *(n or -1 for n in sizes[1:])])
+    back = reshaped(subject, vector, [0, *(n or -1 for n in sizes[1:])])
     subject.replace(node, [*made, back])
     flat[back.outputs[0]] = vector
-
-
-def _reshape(subject: Subject, x: ir.Value, target: list[int]) -> ir.Node:
-    if opset(subject) < RESHAPE_BY_INPUT:
-        return ir.node("Reshape", [x], {"shape": target})
-    return ir.node("Reshape", [x, subject.store("map.shape", np.array(target, np.int64))])
 
 
 def _fix_inputs(subject: Subject) -> None:

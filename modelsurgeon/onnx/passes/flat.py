@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 
+import numpy as np
 import onnx_ir as ir
 
 from modelsurgeon.onnx.passes.subject import Subject
@@ -20,11 +22,19 @@ BINARY = frozenset({"Add", "Div", "Max", "Min", "Mul", "PRelu", "Pow", "Sub", "S
 NORMALISING = frozenset({"LogSoftmax", "Softmax"})
 FLATTENING = frozenset({"Flatten", "Reshape", "Squeeze"})
 FULLY_CONNECTED = ("Gemm", "MatMul")
+RESHAPE_BY_INPUT = 5  # the opset from which on Reshape takes its target as an input
 
 
 def opset(subject: Subject) -> int:
     """The version of the standard operators that the model is written in."""
     return subject.model.opset_imports.get("", 1)
+
+
+def reshaped(subject: Subject, x: ir.Value, target: Sequence[int]) -> ir.Node:
+    """A Reshape of a value to a target that is known now."""
+    if opset(subject) < RESHAPE_BY_INPUT:
+        return ir.node("Reshape", [x], {"shape": list(target)})
+    return ir.node("Reshape", [x, subject.store("map.shape", np.array(target, np.int64))])
 
 
 def dims(subject: Subject, value: ir.Value | None) -> list[int | None] | None:
