@@ -14,6 +14,7 @@ from modelsurgeon.factorize import compose
 from modelsurgeon.layer import Array
 from modelsurgeon.moments import Inputs, Watch
 from modelsurgeon.plan import Step
+from modelsurgeon.progress import Progress, counted
 from modelsurgeon.surgery import Patient, Run, Site
 
 TRIED = 8  # feeds on which the outputs are watched while one layer is cut
@@ -44,7 +45,11 @@ def watch(patient: Patient, sites: Sequence[Site], feeds: Batches, *, seed: int 
 
 
 def sensitivity(
-    patient: Patient, trials: Mapping[str, tuple[View, Step]], feeds: Iterable[Feed]
+    patient: Patient,
+    trials: Mapping[str, tuple[View, Step]],
+    feeds: Iterable[Feed],
+    *,
+    watch: Progress | None = None,
 ) -> dict[str, float]:
     """For each layer, the squared error at the outputs that its own squared error makes: both relative.
 
@@ -54,7 +59,7 @@ def sensitivity(
     few = list(islice(feeds, TRIED))
     whole = _answers(patient.twin().runner(), few)
     found = {}
-    for name, (view, step) in trials.items():
+    for name, (view, step) in counted(trials.items(), "sensitivity", len(trials), watch):
         own = view.error(step.method, [step.rank])[0] ** 2
         if own > LEAST:
             found[name] = squared_error(whole, _answers(_cut(patient, name, view, step), few)) / own

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +11,17 @@ from modelsurgeon import candidates as ways
 from modelsurgeon import doors
 from modelsurgeon.candidates import Decision
 from modelsurgeon.compare import Comparison
-from modelsurgeon.data import Batches, split
 from modelsurgeon.decide import decide
 from modelsurgeon.devices import on_device
-from modelsurgeon.errors import BadPlan, ToleranceExceeded
-from modelsurgeon.factorize import METHODS
+from modelsurgeon.errors import ToleranceExceeded
 from modelsurgeon.goal import Goal
+from modelsurgeon.opening import AUTO, on_the_table, studied
 from modelsurgeon.operate import record, source
 from modelsurgeon.outcome import Result
 from modelsurgeon.plan import Plan
+from modelsurgeon.progress import Progress
 from modelsurgeon.study import Study, totals_foretold
-from modelsurgeon.surgery import Edit, Patient, Site
-
-AUTO = "auto"
-FEWEST = 4  # samples to calibrate on; fewer say more about themselves than about the layers
+from modelsurgeon.surgery import Edit, Patient
 
 
 @on_device
@@ -50,8 +46,10 @@ def compress(
     tolerance: float | None = None,
     compare: bool = True,
     dry_run: bool = False,
+    batch: int | None = None,
     provider: str = "cpu",
     device: str = "cpu",  # noqa: ARG001 - `on_device` reads it
+    watch: Progress | None = None,
 ) -> Result:
     """Replace layers by cheaper chains, then compare the outcome with the original.
 
@@ -61,7 +59,8 @@ def compress(
     much its errors matter, and with `refit` the factors are fitted to them; the rest judges the outcome.
     Without samples ranks follow from the weights alone, and seeded noise is compared on; the result says so.
     tolerance: raise ToleranceExceeded where relative L2 at an output is larger. compare: run and time the
-    models; speedup and max_error need that. device: where large weights are factorized, see `ms.device`.
+    models; speedup and max_error need that. batch: samples a feed, where the model leaves that open. device:
+    where large weights are factorized, see `ms.device`. watch: told what is done, how much, and of how much.
     """
     goal = Goal(
         rank=rank,
@@ -73,36 +72,37 @@ def compress(
         plan=_read(plan),
     )
     runs = (compare and (data is not None or not dry_run)) or bool(max_error or speedup)
-    patient = _on_the_table(model, data=data, shapes=shapes, dims=dims, provider=provider, runs=runs)
-    sites, left_out = _chosen(patient, only, skip)
-    learned, judged = _split(patient.batches(seed) if runs else None)
-    study = Study(
-        patient=patient.twin(),
-        sites=sites,
-        methods=_methods(method),
-        learned=learned,
-        judged=judged,
-        refit=refit,
-        seed=seed,
-    ).watched()
+    patient = on_the_table(
+        model, data=data, shapes=shapes, batch=batch, dims=dims, provider=provider, runs=runs
+    )
+    study = studied(
+        patient, method=method, only=only, skip=skip, refit=refit, seed=seed, runs=runs, watch=watch
+    )
     decision = decide(goal, study)
-    before = patient.totals()
     if dry_run:
-        return _foretold(study, decision, before, left_out)
+        return foretold(study, decision)
     with _undone_on_failure(patient):
-        edits = study.perform(decision.plan, patient)
-        after, finished = patient.totals(), patient.close()
-        comparison = study.compared(patient, tolerance)
-        _gate(comparison, tolerance)
-        changed = any(edit.skipped is None for edit in edits)
-        latency = study.patient.latency(patient, judged) if judged is not None and changed else None
+        result = carried_out(study, decision, patient, tolerance)
     if not doors.is_module(model):
-        record(finished, "compress", _told(goal, method, only, skip), source(model), comparison)
+        record(result.model, "compress", _told(goal, method, only, skip), source(model), result.comparison)
+    return result
+
+
+def carried_out(study: Study, decision: Decision, patient: Patient, tolerance: float | None) -> Result:
+    """Do to a patient what was decided, and compare it with the original. Raises ToleranceExceeded."""
+    before = patient.totals()
+    edits = study.perform(decision.plan, patient)
+    after, finished = patient.totals(), patient.close()
+    comparison = study.compared(patient, tolerance)
+    _gate(comparison, tolerance)
+    changed = any(edit.skipped is None for edit in edits)
+    judged = study.judged if changed else None
+    latency = None if judged is None else study.patient.latency(patient, judged)
     return Result(
         model=finished,
         before=before,
         after=after,
-        edits=_in_order(patient, [*edits, *decision.kept, *left_out]),
+        edits=_in_order(patient, [*edits, *decision.kept, *study.left_out]),
         comparison=comparison,
         latency=latency,
         plan=decision.plan,
@@ -118,19 +118,9 @@ def _told(goal: Goal, method: str, only: Sequence[str], skip: Sequence[str]) -> 
     return {name: value for name, value in asked.items() if value}
 
 
-def _split(batches: Batches | None) -> tuple[Batches | None, Batches | None]:
-    """Samples to calibrate on and to judge by. Noise, and a handful of samples, say nothing of the layers."""
-    if batches is None or batches.kind == "noise":
-        return None, batches
-    learned, judged = split(batches)
-    return (learned, judged) if learned.samples >= FEWEST else (None, batches)
-
-
-def _foretold(
-    study: Study, decision: Decision, before: Mapping[str, Any] | None, left_out: Sequence[Edit]
-) -> Result:
+def foretold(study: Study, decision: Decision) -> Result:
     """What would be done, and with samples what it would cost; nothing is changed."""
-    plan = decision.plan
+    plan, before = decision.plan, study.patient.totals()
     predicted = None
     if study.learned is None:
         edits = [ways.sketched(site, plan[site.name]) for site in study.sites if site.name in plan]
@@ -142,7 +132,7 @@ def _foretold(
         model=None,
         before=before,
         after=totals_foretold(before, edits),
-        edits=_in_order(study.patient, [*edits, *decision.kept, *left_out]),
+        edits=_in_order(study.patient, [*edits, *decision.kept, *study.left_out]),
         comparison=None,
         latency=None,
         plan=plan,
@@ -169,43 +159,10 @@ def _undone_on_failure(patient: Patient) -> Iterator[None]:
         raise
 
 
-def _on_the_table(model: Any, *, data: Any, shapes: Any, **how: Any) -> Patient:  # noqa: ANN401
-    if doors.is_module(model):
-        from modelsurgeon.torch.patient import TorchPatient
-
-        return TorchPatient(model, data=data, shapes=shapes)
-    from modelsurgeon.onnx.patient import OnnxPatient
-
-    return OnnxPatient(doors.graph(model), data=data, shapes=shapes, **how)
-
-
 def _read(plan: Plan | Mapping[str, Any] | str | Path | None) -> Plan | None:
     if plan is None or isinstance(plan, Plan):
         return plan
     return Plan.read(plan) if isinstance(plan, str | Path) else Plan.from_dict(plan)
-
-
-def _methods(method: str) -> list[str]:
-    if method != AUTO and method not in METHODS:
-        raise ValueError(f"no method {method!r}; there are {AUTO}, {', '.join(METHODS)}")
-    return list(METHODS) if method == AUTO else [method]
-
-
-def _chosen(patient: Patient, only: Sequence[str], skip: Sequence[str]) -> tuple[list[Site], list[Edit]]:
-    """The sites that the globs leave, and an edit for every layer that is left alone by now."""
-    for glob in (*only, *skip):
-        if not any(fnmatchcase(name, glob) for name in patient.names):
-            raise BadPlan(f"no layer is called {glob!r}; `info` prints the names")
-    kept = []
-    sites = []
-    for site in patient.sites:
-        if only and not any(fnmatchcase(site.name, glob) for glob in only):
-            kept.append(Edit(layer=site.name, skipped="not among those asked for (--only)"))
-        elif any(fnmatchcase(site.name, glob) for glob in skip):
-            kept.append(Edit(layer=site.name, skipped="left out as asked (--skip)"))
-        else:
-            sites.append(site)
-    return sites, [*patient.skipped, *kept]
 
 
 def _in_order(patient: Patient, edits: Sequence[Edit]) -> list[Edit]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from math import ceil
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from modelsurgeon.data import Array, Batches, Input
     from modelsurgeon.difference import Difference
     from modelsurgeon.findings import Report
+    from modelsurgeon.progress import Progress
 
     Model = str | Path | ir.Model | onnx.ModelProto | nn.Module
 
 Shapes = Mapping[str, Sequence[int]]
 Dims = Mapping[str, int]
-Watch = Callable[[str, int, int], None]  # told what is done, how many are and how many there are
 
 EXPORTED = ".pt2"
 NOISE_SAMPLES = 8
@@ -123,7 +123,7 @@ def info(
     samples: int | None = None,
     batch: int | None = None,
     provider: str = "cpu",
-    watch: Watch | None = None,
+    watch: Progress | None = None,
 ) -> Analysis:
     """What the model is made of and what it costs; it is run only where there is data.
 

@@ -21,6 +21,7 @@ from modelsurgeon.factorize import compose, relative_error
 from modelsurgeon.layer import Array, Layer
 from modelsurgeon.patches import drawn, output_places, patches_at
 from modelsurgeon.plan import Plan
+from modelsurgeon.progress import Progress, counted
 from modelsurgeon.regression import Problem, Sums
 from modelsurgeon.surgery import Edit, Patient, told
 
@@ -43,7 +44,13 @@ class Fit:
 
 
 def fitted(
-    plan: Plan, patient: Patient, calibration: Calibration, feeds: Batches, *, seed: int = 0
+    plan: Plan,
+    patient: Patient,
+    calibration: Calibration,
+    feeds: Batches,
+    *,
+    seed: int = 0,
+    watch: Progress | None = None,
 ) -> list[Edit]:
     """Do what the plan says, every chain fitted to what the layers before it hand on; one `Edit` a step.
 
@@ -51,7 +58,8 @@ def fitted(
     put in as calibration alone has it.
     """
     edits = []
-    for site, pairs in patient.lockstep(list(plan), feeds):
+    stages = patient.lockstep(list(plan), feeds)
+    for site, pairs in counted(stages, "fitting", len(plan), watch):
         step = plan[site.name]
         view = calibration.view(site)
         try:

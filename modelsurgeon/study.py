@@ -12,6 +12,7 @@ from modelsurgeon.compare import compare as compare_runs
 from modelsurgeon.data import Batches, Feed
 from modelsurgeon.layer import Layer
 from modelsurgeon.plan import Plan, Step
+from modelsurgeon.progress import Progress, counted
 from modelsurgeon.refit import HELD_OUT, fitted
 from modelsurgeon.select import Candidate
 from modelsurgeon.surgery import Edit, Patient, Site, apply
@@ -22,7 +23,8 @@ class Study:
     """patient: the model as it is; trials are its twins. sites: the layers that may be replaced.
 
     learned: samples to calibrate on, None where there are none but noise. judged: samples to compare on, None
-    where the model isn't run. refit: fit the factors to the learned samples.
+    where the model isn't run. refit: fit the factors to the learned samples. left_out: the layers that are
+    left alone whatever is asked for. watch: told how much is done.
     """
 
     patient: Patient
@@ -32,28 +34,36 @@ class Study:
     judged: Batches | None
     refit: bool
     seed: int
+    left_out: Sequence[Edit] = ()
     calibration: Calibration = field(default_factory=Calibration)
+    watch: Progress | None = None
 
     def watched(self) -> Study:
         """The same study with what every layer is fed, where there are samples to learn that from."""
         if self.learned is None:
             return self
-        inputs = watch(self.patient, self.sites, self.learned, seed=self.seed)
+        feeds = self._told(self.learned, "calibration")
+        inputs = watch(self.patient, self.sites, feeds, seed=self.seed)
         return replace(self, calibration=Calibration(inputs=inputs))
 
     def options(self, resource: Resource) -> tuple[dict[str, list[Candidate]], list[Edit]]:
         """Every layer's candidates; with samples, their damage is that to the outputs."""
-        found, broken = options(self.sites, self.methods, resource, self.calibration)
+        found, broken = options(
+            counted(self.sites, "candidates", len(self.sites), self.watch),
+            self.methods,
+            resource,
+            self.calibration,
+        )
         if self.learned is None:
             return found, broken
         views = {site.name: self.calibration.view(site) for site in self.sites}
         tried = {name: (views[name], step) for name, step in trials(found, resource).items()}
-        return weighed(found, sensitivity(self.patient, tried, self.learned)), broken
+        return weighed(found, sensitivity(self.patient, tried, self.learned, watch=self.watch)), broken
 
     def perform(self, plan: Plan, patient: Patient, *, quick: bool = False) -> list[Edit]:
         """Do what the plan says to a patient; quick: with factors as they come, where only costs matter."""
         if self.learned is not None and self.refit and not quick:
-            return fitted(plan, patient, self.calibration, self.learned, seed=self.seed)
+            return fitted(plan, patient, self.calibration, self.learned, seed=self.seed, watch=self.watch)
         return apply(plan, [site for site in patient.sites if site.name in plan], self._chain)
 
     def trial(self, plan: Plan, *, quick: bool = False) -> Patient:
@@ -80,10 +90,14 @@ class Study:
         return compare_runs(
             twin.runner(),
             changed.runner(),
-            self.judged,
+            self._told(self.judged, "comparison"),
             rerun_a=twin.runner(reference=True),
             tolerance=tolerance,
         )
+
+    def _told(self, feeds: Batches, what: str) -> Batches:
+        """The feeds, with the watch told how many of them have been used."""
+        return replace(feeds, make=lambda: iter(counted(feeds.make(), what, len(feeds), self.watch)))
 
     def _chain(self, site: Site, step: Step) -> list[Layer]:
         return self.calibration.view(site).chain(step.method, step.rank)

@@ -116,6 +116,24 @@ def test_equal_samples_and_seed_give_equal_answers(net: ir.Model) -> None:
     assert ms.compare(one.model, two.model, data=pictures(4, 8)).verdict == "identical"
 
 
+def test_compression_tells_every_long_piece_of_its_work(net: ir.Model) -> None:
+    told: list[tuple[str, int, int]] = []
+    watched = ms.compress(net, macs=0.5, data=pictures(16, 1), watch=lambda *what: told.append(what))
+    pieces = list(dict.fromkeys(what for what, _, _ in told))
+    assert pieces == ["calibration", "candidates", "sensitivity", "fitting", "comparison"]
+    assert all(told.count((what, total, total)) == 1 for what, _, total in told)
+    alone = ms.compress(net, macs=0.5, data=pictures(16, 1))
+    assert ms.compare(watched.model, alone.model, data=pictures(2, 2)).worst == 0
+
+
+def test_samples_may_be_fed_several_at_once(net: ir.Model) -> None:
+    one, four = (ms.compress(net, macs=0.5, data=pictures(16, 7), batch=batch) for batch in (None, 4))
+    assert one.before is not None and four.before is not None
+    assert four.before["macs"] == 4 * one.before["macs"]
+    assert any("4 samples at once" in note for note in four.notes)
+    assert four.predicted == pytest.approx(one.predicted, rel=0.3)
+
+
 def test_odd_samples_are_survived(net: ir.Model) -> None:
     for data in (np.zeros_like(pictures(8, 1)), 1e12 * pictures(8, 1), np.ones_like(pictures(8, 1))):
         result = ms.compress(net, macs=0.5, data=data)

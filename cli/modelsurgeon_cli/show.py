@@ -16,6 +16,7 @@ import click
 
 from modelsurgeon import cells
 from modelsurgeon.files import replacing, same_file
+from modelsurgeon.progress import Progress
 from modelsurgeon.table import Table
 
 WIDTH_OF_FILES = 120
@@ -104,7 +105,8 @@ def _print(result: Showable) -> None:
 
     console = Console()
     for number, table in enumerate(result.tables()):
-        console.print("" if number else None, end="\n" if number else "")
+        if number:
+            console.print()
         console.print(table)
 
 
@@ -140,11 +142,8 @@ class _OnlyTrying(Exception):
     """Ends the attempt to write, so that nothing is left of it."""
 
 
-Watch = Callable[[str, int, int], None]
-
-
 @contextmanager
-def progress(message: str, *, quiet: bool) -> Iterator[Watch | None]:
+def progress(message: str, *, quiet: bool) -> Iterator[Progress | None]:
     """A spinner on stderr while the block runs, on terminals only; where quiet, no warnings either.
 
     Gives what a library call may tell how much is done, for a bar beside the spinner; None off terminals.
@@ -158,14 +157,21 @@ def progress(message: str, *, quiet: bool) -> Iterator[Watch | None]:
 
 
 @contextmanager
-def _on_terminal(message: str) -> Iterator[Watch]:
+def _on_terminal(message: str) -> Iterator[Progress]:
+    from rich import progress as bars
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-    told = TextColumn("{task.description}", markup=False)
-    columns = (SpinnerColumn(), told, BarColumn(bar_width=20), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    told = bars.TextColumn("{task.description}", markup=False)
+    columns = (bars.SpinnerColumn(), told, bars.BarColumn(bar_width=20), bars.TimeRemainingColumn())
+    with bars.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(message, total=None)
-        yield lambda what, done, total: bar.update(
-            task, description=f"{message}: {what}", completed=done, total=total
-        )
+        under_way = ""
+
+        def watch(what: str, done: int, total: int) -> None:
+            nonlocal under_way
+            if fresh := what != under_way:  # the time left is of this piece of work, not of those before it
+                under_way = what
+                bar.reset(task)
+            bar.update(task, description=f"{message}: {what}", completed=done, total=total, refresh=fresh)
+
+        yield watch

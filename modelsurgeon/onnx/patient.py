@@ -30,7 +30,7 @@ NOISE_SAMPLES = 8
 class OnnxPatient:
     """See `surgery.Patient`. The caller's model stays as it is: a copy of the graph is operated on.
 
-    data, shapes, dims: as for `compress`. runs: sizes must be such that the model runs at them.
+    data, shapes, dims, batch: as for `compress`. runs: sizes must be such that the model runs at them.
     """
 
     def __init__(
@@ -40,13 +40,15 @@ class OnnxPatient:
         data: Any = None,  # noqa: ANN401 - see data.batches
         shapes: Mapping[str, Sequence[int]] | None = None,
         dims: Mapping[str, int] | None = None,
+        batch: int | None = None,
         provider: str = "cpu",
         runs: bool = True,
     ) -> None:
         """Copy the graph, fix the sizes to measure at, and find the layers."""
         self._original = original
         self._provider = provider
-        self._given = None if data is None else samples.batches(data, run.inputs(original))
+        self._batch = batch or 1
+        self._given = None if data is None else samples.batches(data, run.inputs(original), batch=batch)
         self._frame = Frame.of(original, self._given, shapes, dims, runs=runs)
         self._open()
 
@@ -71,6 +73,8 @@ class OnnxPatient:
         assumed = ", ".join(f"{name}={size}" for name, size in self._frame.assumed.items())
         sizes = [f"open sizes are taken as {assumed}; set them with --shape or --dim"] if assumed else []
         loops = [site.name for site in self.sites if site.nodes[0].op_type in RECURRENT]
+        if self._given is not None and self._batch > 1:
+            sizes.append(f"MACs and latency are those of {self._batch} samples at once, as asked for")
         return sizes + [f"{name}: only W is factorized, the operator has no room for two R" for name in loops]
 
     def total(self, resource: str) -> int:

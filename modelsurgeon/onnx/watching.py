@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -16,10 +16,9 @@ from modelsurgeon.onnx.costs import is_free
 from modelsurgeon.onnx.flow import constant_values
 from modelsurgeon.onnx.frame import dtype_name
 from modelsurgeon.onnx.shapes import bound, sizes
+from modelsurgeon.progress import Progress
 from modelsurgeon.statistics.activations import Bounds, Place, Tally
 from modelsurgeon.statistics.observations import Activations
-
-Watch = Callable[[str, int, int], None]
 
 GROUP = 256 * 2**20  # bytes of the activations that are held at a time
 ASSUMED = 16 * 2**20  # bytes of one whose size isn't known
@@ -63,7 +62,7 @@ class Tap:
 
 
 def watch_all(
-    model: ir.Model, data: Batches, *, provider: str = "cpu", watch: Watch | None = None
+    model: ir.Model, data: Batches, *, provider: str = "cpu", watch: Progress | None = None
 ) -> Activations:
     """What every activation is over the data. Memory: one feed's activations, `GROUP` bytes at a time.
 

@@ -13,10 +13,9 @@ from modelsurgeon.onnx.frame import dtype_name
 from modelsurgeon.onnx.names import layer_names
 from modelsurgeon.onnx.params import Param, params
 from modelsurgeon.onnx.shapes import Dims, bound, sizes
+from modelsurgeon.progress import Progress, counted
 from modelsurgeon.statistics.report import Weights
 from modelsurgeon.statistics.weights import Held, Weight, weigh
-
-Watch = Callable[[str, int, int], None]
 
 
 def weigh_all(
@@ -24,7 +23,7 @@ def weigh_all(
     *,
     shapes: Mapping[str, Sequence[int]] | None = None,
     dims: Dims | None = None,
-    watch: Watch | None = None,
+    watch: Progress | None = None,
 ) -> Weights:
     """What every weight tensor of a model looks like; each once, at the first node that works with it.
 
@@ -36,9 +35,7 @@ def weigh_all(
     names, found = layer_names(whole), params(whole, constant_values(whole))
     measured: list[Weight] = []
     seen: set[tuple[ir.Node, int]] = set()
-    for number, param in enumerate(sorted(found, key=_place(whole))):
-        if watch:
-            watch("weights", number, len(found))
+    for param in counted(sorted(found, key=_place(whole)), "weights", len(found), watch):
         held = None if (param.node, param.index) in seen else _held(param, names[param.node])
         if held is not None:
             measured.append(weigh(held))

@@ -34,7 +34,8 @@ class TorchPatient:
     """See `surgery.Patient`.
 
     data: samples, as for `compress`; the first shows the sizes. shapes: of forward's parameters, where there
-    is no data. With neither, sizes are taken at stated defaults and nothing is compared.
+    is no data. With neither, sizes are taken at stated defaults and nothing is compared. batch: samples a
+    feed, where they come as one array.
     """
 
     def __init__(
@@ -43,12 +44,14 @@ class TorchPatient:
         *,
         data: Any = None,  # noqa: ANN401 - see data.batches
         shapes: Mapping[str, Sequence[int]] | None = None,
+        batch: int | None = None,
     ) -> None:
         """Find the layers, and keep a copy of the module as it is."""
         self._module = module
         self._original = _copied(module)
         self._data = _listed(data, module)
         self._shapes = shapes
+        self._batch = batch
         self._example = (
             _first(self._data) if self._data is not None else noise(module, shapes) if shapes else None
         )
@@ -57,7 +60,7 @@ class TorchPatient:
 
     def twin(self) -> TorchPatient:
         """The module as it was, on a table of its own."""
-        return TorchPatient(_copied(self._original), data=self._data, shapes=self._shapes)
+        return TorchPatient(_copied(self._original), data=self._data, shapes=self._shapes, batch=self._batch)
 
     def undo(self) -> None:
         """Put the modules back that were found: they are whole."""
@@ -91,7 +94,7 @@ class TorchPatient:
     def batches(self, seed: int) -> Batches | None:
         """The samples, or seeded noise of the given shapes; None where there are neither."""
         if self._data is not None:
-            return samples.batches(self._data, self._inputs())
+            return samples.batches(self._data, self._inputs(), batch=self._batch)
         if self._shapes:
             return samples.noise(self._inputs(), samples=NOISE_SAMPLES, seed=seed)
         return None

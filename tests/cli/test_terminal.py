@@ -14,7 +14,7 @@ pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
 def on_a_terminal(*arguments: str) -> str:
     """What a command, run in the working directory, prints to a terminal."""
     ours, theirs = pty.openpty()
-    environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    environment = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
     with subprocess.Popen(
         [sys.executable, "-m", "modelsurgeon_cli", *arguments],
         stdin=subprocess.DEVNULL,
@@ -49,4 +49,15 @@ def test_a_terminal_gets_colours_and_no_markup_of_names(here: Path) -> None:
 @pytest.mark.usefixtures("here")
 def test_a_terminal_gets_a_spinner_unless_quiet() -> None:
     assert "reading model.onnx" in on_a_terminal("info", "model.onnx")
-    assert "reading model.onnx" not in on_a_terminal("info", "model.onnx", "--quiet")
+    quiet = on_a_terminal("info", "model.onnx", "--quiet")
+    assert "reading model.onnx" not in quiet
+    assert quiet.startswith("\x1b[1mmodel.onnx")
+
+
+@pytest.mark.usefixtures("here")
+def test_calibration_shows_how_far_it_is() -> None:
+    arguments = ("compress", "model.onnx", "--macs", "0.5", "--data", "calibration.npz", "--dry-run")
+    shown = on_a_terminal(*arguments)
+    for piece in ("calibration", "candidates", "sensitivity", "fitting"):
+        assert f"compressing model.onnx: {piece}" in shown
+    assert "compressing" not in on_a_terminal(*arguments, "--quiet")

@@ -15,6 +15,7 @@ from modelsurgeon_cli.options import (
     AnyRank,
     Choices,
     Real,
+    batch_option,
     data_option,
     inverted,
     provider_option,
@@ -98,6 +99,7 @@ file_options = together(
 @budget_options
 @how_options
 @data_option
+@batch_option
 @seed_option
 @check_options
 @shape_options
@@ -139,10 +141,10 @@ def command(
         },
     )
     title = f"compress {Path(model).name}"
-    with progress(f"compressing {model}", quiet=quiet):
+    with progress(f"compressing {model}", quiet=quiet) as watch:
         graph = ms.load(model, weights=weights, shapes=asked["shapes"], example=example, trust=trust)
         check_weights({**outputs, "the data of -o": out and f"{out}.data"}, weight_files(graph))
-        result = ms.compress(graph if is_source(model) else model, **asked)
+        result = ms.compress(graph if is_source(model) else model, watch=watch, **asked)
         if out is not None:
             ms.save(result.model, out)
     if save_plan is not None:

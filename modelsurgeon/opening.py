@@ -1,0 +1,91 @@
+"""How a compression begins: from what a caller hands in to a model on the table and a study of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from modelsurgeon import doors
+from modelsurgeon.data import Batches, split
+from modelsurgeon.errors import BadPlan
+from modelsurgeon.factorize import METHODS
+from modelsurgeon.progress import Progress
+from modelsurgeon.study import Study
+from modelsurgeon.surgery import Edit, Patient, Site
+
+AUTO = "auto"
+FEWEST = 4  # samples to calibrate on; fewer say more about themselves than about the layers
+
+
+def on_the_table(model: Any, *, data: Any, shapes: Any, batch: int | None, **how: Any) -> Patient:  # noqa: ANN401
+    """The model through the door that it takes. how: dims, provider and runs, for graphs."""
+    if doors.is_module(model):
+        from modelsurgeon.torch.patient import TorchPatient
+
+        return TorchPatient(model, data=data, shapes=shapes, batch=batch)
+    from modelsurgeon.onnx.patient import OnnxPatient
+
+    return OnnxPatient(doors.graph(model), data=data, shapes=shapes, batch=batch, **how)
+
+
+def studied(
+    patient: Patient,
+    *,
+    method: str,
+    only: Sequence[str],
+    skip: Sequence[str],
+    refit: bool,
+    seed: int,
+    runs: bool,
+    watch: Progress | None,
+) -> Study:
+    """What is known of the model on the table; its layers have been watched where there are samples.
+
+    runs: whether the model is run at all. The rest is as for `compress`. Raises BadPlan, ValueError.
+    """
+    methods = _methods(method)
+    sites, left_out = _chosen(patient, only, skip)
+    learned, judged = _split(patient.batches(seed) if runs else None)
+    return Study(
+        patient=patient.twin(),
+        sites=sites,
+        methods=methods,
+        learned=learned,
+        judged=judged,
+        refit=refit,
+        seed=seed,
+        left_out=left_out,
+        watch=watch,
+    ).watched()
+
+
+def _split(batches: Batches | None) -> tuple[Batches | None, Batches | None]:
+    """Samples to calibrate on and to judge by. Noise, and a handful of samples, say nothing of the layers."""
+    if batches is None or batches.kind == "noise":
+        return None, batches
+    learned, judged = split(batches)
+    return (learned, judged) if learned.samples >= FEWEST else (None, batches)
+
+
+def _methods(method: str) -> list[str]:
+    if method != AUTO and method not in METHODS:
+        raise ValueError(f"no method {method!r}; there are {AUTO}, {', '.join(METHODS)}")
+    return list(METHODS) if method == AUTO else [method]
+
+
+def _chosen(patient: Patient, only: Sequence[str], skip: Sequence[str]) -> tuple[list[Site], list[Edit]]:
+    """The sites that the globs leave, and an edit for every layer that is left alone by now."""
+    for glob in (*only, *skip):
+        if not any(fnmatchcase(name, glob) for name in patient.names):
+            raise BadPlan(f"no layer is called {glob!r}; `info` prints the names")
+    kept = []
+    sites = []
+    for site in patient.sites:
+        if only and not any(fnmatchcase(site.name, glob) for glob in only):
+            kept.append(Edit(layer=site.name, skipped="not among those asked for (--only)"))
+        elif any(fnmatchcase(site.name, glob) for glob in skip):
+            kept.append(Edit(layer=site.name, skipped="left out as asked (--skip)"))
+        else:
+            sites.append(site)
+    return sites, [*patient.skipped, *kept]
