@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from modelsurgeon.align import Item, align
 from modelsurgeon.cells import show
 from modelsurgeon.difference import Change, Difference
+from modelsurgeon.onnx.attributes import stated
 from modelsurgeon.onnx.frame import frame
 from modelsurgeon.onnx.measured import Measured
 from modelsurgeon.onnx.rows import totals
@@ -74,7 +76,8 @@ def _parts(found: Measured, digest: _Digest) -> Iterator[Part]:
         if node.op_type == "Constant" and not node.domain:
             continue
         constants = {place: digest(tensor) for place, tensor in _constants(node)}
-        yield Part(row=row, attributes=dict(_attributes(node, digest)), constants=constants)
+        attributes = dict(_attributes(node, found.whole.opset_imports, digest))
+        yield Part(row=row, attributes=attributes, constants=constants)
 
 
 def _constants(node: ir.Node) -> Iterator[tuple[int, ir.TensorProtocol]]:
@@ -86,15 +89,22 @@ def _constants(node: ir.Node) -> Iterator[tuple[int, ir.TensorProtocol]]:
             yield place, tensor
 
 
-def _attributes(node: ir.Node, digest: _Digest) -> Iterator[tuple[str, str]]:
+def _attributes(node: ir.Node, opsets: Mapping[str, int], digest: _Digest) -> Iterator[tuple[str, str]]:
     """Attributes in words; the nodes of graphs are layers of their own."""
-    for name, attribute in sorted(node.attributes.items()):
+    for attribute in stated(node, opsets):
         if attribute.is_ref() or attribute.type in GRAPHS:
             continue
         if attribute.type == ir.AttributeType.TENSOR:
-            yield name, digest(attribute.as_tensor())
+            yield attribute.name, digest(attribute.as_tensor())
         else:
-            yield name, str(list(value) if isinstance(value := attribute.value, tuple) else value)
+            yield attribute.name, _worded(attribute.value)
+
+
+def _worded(value: Any) -> str:  # noqa: ANN401
+    """Numbers as short as single precision takes: that is what a file holds."""
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_worded, value))}]"
+    return str(np.float32(value)) if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +153,10 @@ def _differences(before: Part, after: Part) -> Iterator[str]:
         yield f"{was.dtype} → {now.dtype}"
     for name in sorted({*before.attributes, *after.attributes}):
         yield from _changed(name, before.attributes.get(name), after.attributes.get(name))
-    for place in sorted({*before.constants, *after.constants}):
+    places = {*before.constants, *after.constants}
+    if len(was.input_shapes) != len(now.input_shapes):  # one that is new or gone has been told by its shape
+        places = {*before.constants} & {*after.constants}
+    for place in sorted(places):
         yield from _constant(place, before.constants.get(place), after.constants.get(place))
 
 

@@ -47,9 +47,28 @@ def test_weights_are_read_unless_they_shall_not_be() -> None:
 
 def test_attributes_and_operators_are_told() -> None:
     found = ms.diff(net(), net(TEXT.replace("0.1", "0.5")))
-    assert told(found) == [("changed", "r", ("alpha 0.10000000149011612 → 0.5",))]
+    assert told(found) == [("changed", "r", ("alpha 0.1 → 0.5",))]
     [change] = ms.diff(net(), net(TEXT.replace("LeakyRelu <alpha = 0.1>", "Relu"))).shown
     assert (change.op, change.what[0]) == ("LeakyRelu → Relu", "LeakyRelu → Relu")
+
+
+CONV = "g (float[1, 8, 9, 9] x) => (float y) { y = Conv (x, w) }"
+SPELT = 'auto_pad = "NOTSET", strides = [1, 1], pads = [0, 0, 0, 0], kernel_shape = [3, 3], group = 1'
+
+
+def test_a_default_is_the_same_written_or_left_out() -> None:
+    bare, full = (
+        zoo.model(CONV.replace("Conv", text), w=zoo.ones(8, 8, 3, 3)) for text in ("Conv", f"Conv <{SPELT}>")
+    )
+    assert ms.diff(bare, full).identical
+    wide = zoo.model(CONV.replace("Conv", "Conv <pads = [1, 1, 1, 1]>"), w=zoo.ones(8, 8, 3, 3))
+    assert "pads unset → [1, 1, 1, 1]" in ms.diff(full, wide).shown[0].what
+
+
+def test_a_bias_that_was_added_is_told_once() -> None:
+    biased = zoo.model(CONV.replace("w)", "w, b)"), w=zoo.ones(8, 8, 3, 3), b=zoo.ones(8))
+    plain = zoo.model(CONV, w=zoo.ones(8, 8, 3, 3))
+    assert told(ms.diff(plain, biased)) == [("changed", "y", ("input 2 none → 8",))]
 
 
 def test_what_is_new_gone_or_renamed_is_told() -> None:
