@@ -12,7 +12,7 @@ FITS := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c "$(FITS)" 2>/dev/null && echo "$$p" && break; done)
 
-.PHONY: help demo test test-all check bench docs clean
+.PHONY: help demo test test-all check bench peers docs clean
 help:  ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
@@ -31,8 +31,12 @@ check: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.test  ## the benchmarks: time, error and norm ratio beside tensorly, scipy and torch
+bench: $(VENV)/.test  ## the benchmarks: decompositions beside tensorly, scipy and torch, `info` beside other inspectors
 	$(BIN)/python -m pytest -q -s tests/benchmarks
+
+peers:  ## other inspectors in an environment of their own, which the benchmarks then show beside ours
+	"$(PYTHON)" -m venv --clear .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check onnx-tool onnxslim polygraphy
 
 docs: $(VENV)/.test  ## write docs/cli.md and docs/rules.md anew from the program itself
 	$(BIN)/python -m modelsurgeon_cli.reference > docs/cli.md
