@@ -7,6 +7,7 @@ hold a whitened axis are unwhitened afterwards.
 - For a matrix the outcome is the optimum. Where it has fewer outputs than inputs the same optimum is found
   from the covariance of the outputs, `Wa = U U^T W` with U its leading eigenvectors, without an inverse
   (Zhang et al., 2015, arXiv:1505.06798).
+- `channels` leaves inputs out, which no whitened axis shows: it is done on the second moments themselves.
 - For a kernel, C is taken as the Kronecker product of the covariance of the channels and those of the taps
   along each axis. The whitened weight is a kernel still, with all the structure that `spatial-svd`, `tucker2`
   and `cp` make use of.
@@ -22,6 +23,9 @@ import numpy as np
 from scipy import linalg
 
 from modelsurgeon.factorize import METHODS, Rank, compose
+from modelsurgeon.factorize.channels import CHANNELS, Elimination, eliminate, repaired, selection
+from modelsurgeon.factorize.method import split_groups
+from modelsurgeon.factorize.svd import input_unfolded
 from modelsurgeon.layer import Array, Layer
 from modelsurgeon.linalg import directions
 from modelsurgeon.moments import Inputs, Moments
@@ -40,31 +44,47 @@ class View:
 
     def error(self, method: str, ranks: Sequence[Rank]) -> list[float]:
         """Relative error of the outputs at each rank, of the weight where nothing is known of the inputs."""
-        return METHODS[method].error(self._whitened, ranks)
+        if method != CHANNELS.name:
+            return METHODS[method].error(self._whitened, ranks)
+        if not self._inputs_known:
+            return METHODS[method].error(self.layer, ranks)
+        lost = np.sum([each.lost for each in self._eliminations], axis=0)
+        return [float(np.sqrt(lost[CHANNELS.clip(self.layer, r)] / (lost[0] or 1.0))) for r in ranks]
 
     def sketch(self, method: str, rank: Rank) -> list[Layer]:
         """The chain's shapes without its numbers, with the bias that calibration adds."""
         chain = METHODS[method].sketch(self.layer, rank)
         if self.inputs is None or not self.centred or chain[-1].bias is not None:
             return chain
-        return [
-            *chain[:-1],
-            replace(chain[-1], bias=np.zeros(self.layer.out_channels, self.layer.weight.dtype)),
-        ]
+        bias = np.zeros(self.layer.out_channels, self.layer.weight.dtype)
+        return [*chain[:-1], replace(chain[-1], bias=bias)]
 
     def chain(self, method: str, rank: Rank) -> list[Layer]:
         """The factors that take the layer's place."""
         if self.inputs is None:
             return METHODS[method](self.layer, rank)
-        if not self.inputs.response:
-            chain = self._unwhitened(METHODS[method](self._whitened, rank))
-        elif len(sketch := METHODS[method].sketch(self.layer, rank)) == 2:
-            chain = self._projected(sketch)
-        else:  # a matrix cut more often than twice: by its weight, and refitted
-            chain = METHODS[method](self.layer, rank)
+        chain = self._factors(method, rank)
         dtype = self.layer.weight.dtype
         chain = [replace(link, weight=link.weight.astype(dtype)) for link in chain]
         return self._centred(chain) if self.centred else chain
+
+    def _factors(self, method: str, rank: Rank) -> list[Layer]:
+        sketch = METHODS[method].sketch(self.layer, rank)
+        if self._inputs_known:
+            by_channel = method == CHANNELS.name
+            return (
+                self._selected(sketch)
+                if by_channel
+                else self._unwhitened(METHODS[method](self._whitened, rank))
+            )
+        if method != CHANNELS.name and len(sketch) == 2:
+            return self._projected(sketch)
+        return METHODS[method](self.layer, rank)  # by its weight, and refitted
+
+    @property
+    def _inputs_known(self) -> bool:
+        """Whether it is the inputs whose moments are known, and not those of the outputs."""
+        return self.inputs is not None and not self.inputs.response
 
     @property
     def centred(self) -> bool:
@@ -86,6 +106,33 @@ class View:
             weight = _mixed(weight, root, 2 + axis)
         wide = self.layer.weight.dtype == np.float64
         return replace(self.layer, weight=weight.astype(np.float64 if wide else np.float32))
+
+    @cached_property
+    def _grams(self) -> list[Array]:
+        """Second moments of the channels of each group, about the mean where that goes into the bias."""
+        return [root @ root.T for root in self._roots]
+
+    @cached_property
+    def _eliminations(self) -> list[Elimination]:
+        """For each group, the order in which its channels are best left out."""
+        parts = zip(split_groups(self.layer), self._grams, strict=True)
+        return [eliminate(input_unfolded(part).T, gram) for part, gram in parts]
+
+    def _selected(self, sketch: Sequence[Layer]) -> list[Layer]:
+        """Some of the channels, and the weights with which they do best for all."""
+        into, kept = self.layer.weight.shape[1], len(sketch[0].weight) // self.layer.groups
+        first, last = [], []
+        for part, gram, each in zip(split_groups(self.layer), self._grams, self._eliminations, strict=True):
+            stay = each.kept(kept)
+            columns = repaired(input_unfolded(part).T, gram, stay)
+            spread = columns.reshape(part.out_channels, *part.kernel, kept)
+            first.append(selection(into, stay))
+            last.append(np.moveaxis(spread, -1, 1))
+        weights = (np.concatenate(first), np.concatenate(last))
+        return [
+            replace(link, weight=weight.reshape(link.weight.shape))
+            for link, weight in zip(sketch, weights, strict=True)
+        ]
 
     def _projected(self, sketch: Sequence[Layer]) -> list[Layer]:
         """A matrix before the leading directions of its own response."""

@@ -38,7 +38,10 @@ class Calibration:
 
 def watch(patient: Patient, sites: Sequence[Site], feeds: Batches, *, seed: int = 0) -> dict[str, Inputs]:
     """What each site is fed, from one pass over the feeds."""
-    watches = {site.name: Watch(site.layer, feeds.samples, seed=seed) for site in sites}
+    watches = {
+        site.name: Watch(site.layer, feeds.samples, whole=site.makers is not None, seed=seed)
+        for site in sites
+    }
     for name, x in patient.observe(list(watches), feeds):
         watches[name].add(x)
     return {name: each.done() for name, each in watches.items()}

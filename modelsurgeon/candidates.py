@@ -17,12 +17,13 @@ from modelsurgeon.aware import View
 from modelsurgeon.calibrate import Calibration
 from modelsurgeon.errors import Unreachable, UnsupportedLayer
 from modelsurgeon.factorize import METHODS, Method, suited
+from modelsurgeon.factorize.channels import CHANNELS
 from modelsurgeon.goal import SPECTRUM, share
 from modelsurgeon.layer import Layer, chain_params
 from modelsurgeon.plan import Plan, Step
-from modelsurgeon.rank import Price, break_even, for_energy, for_share, for_spectrum, ladder
-from modelsurgeon.select import Candidate, Cost, select
-from modelsurgeon.surgery import Edit, Site, macs, told
+from modelsurgeon.rank import BLOCK, Price, break_even, for_energy, for_share, for_spectrum, ladder
+from modelsurgeon.select import Candidate, Cost, cheapest, select
+from modelsurgeon.surgery import Edit, Site, macs, paid, told
 
 Resource = Literal["macs", "params"]
 MOST = 24  # ranks tried per layer and method
@@ -81,8 +82,7 @@ def by_budget(
 def least(options: Mapping[str, Sequence[Candidate]], total: int, resource: Resource) -> float:
     """The smallest fraction of the net's `total` that any choice leaves."""
     price = _candidate_price(resource)
-    cheapest = sum(min(map(price, found)) for found in options.values())
-    return (_fixed(options, total, price) + cheapest) / total
+    return (_fixed(options, total, price) + sum(map(price, cheapest(options, price).values()))) / total
 
 
 def _fixed(options: Mapping[str, Sequence[Candidate]], total: int, price: Cost) -> int:
@@ -110,7 +110,7 @@ def candidates(site: Site, view: View, methods: Sequence[str], resource: Resourc
     """
     layer = view.layer
     dense = Candidate(macs=macs([layer], site.calls), params=layer.params)
-    found = [dense]
+    found = [dense, *(narrower(site, view) if site.makers is not None and CHANNELS.name in methods else ())]
     for name in suited(layer, methods):
         method = METHODS[name]
         ranks = _thinned(ladder(method, layer, _price(site, resource)), MOST)
@@ -127,6 +127,30 @@ def candidates(site: Site, view: View, methods: Sequence[str], resource: Resourc
                 )
             )
     return [c for c in found if c.macs <= dense.macs]
+
+
+def narrower(site: Site, view: View) -> list[Candidate]:
+    """The layer with fewer of its input channels: it costs less, and so does what makes them."""
+    layer, makers, method = view.layer, site.makers, CHANNELS
+    full = layer.weight.shape[1]
+    ranks = _thinned(range(BLOCK, full, BLOCK), MOST)
+    if makers is None or not ranks:
+        return []
+    found = []
+    for rank, error in zip(ranks, view.error(method.name, ranks), strict=True):
+        chain, gone = paid(method.name, view.sketch(method.name, rank)), (full - rank) * layer.groups
+        found.append(
+            Candidate(
+                method=method.name,
+                rank=rank,
+                macs=macs(chain, site.calls) - round(gone * makers.macs),
+                params=chain_params(chain) - round(gone * makers.params),
+                error=error,
+                damage=-log1p(-min(error**2, MOST_LOST)),
+                narrows=tuple(makers.layers),
+            )
+        )
+    return found
 
 
 def weighed(

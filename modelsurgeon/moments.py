@@ -88,14 +88,15 @@ class Inputs:
 class Watch:
     """Collects what one layer is fed, a feed at a time.
 
-    samples: how many feeds there will be. Rows wait until there are enough of them for a quick product.
+    samples: how many feeds there will be. whole: keep the moments of all inputs, even where those of the
+    outputs would do. Rows wait until there are enough of them for a quick product.
     """
 
-    def __init__(self, layer: Layer, samples: int, *, seed: int = 0) -> None:
+    def __init__(self, layer: Layer, samples: int, *, whole: bool = False, seed: int = 0) -> None:
         """Nothing seen yet."""
         self._layer, self._samples = layer, samples
         self._rng = np.random.default_rng(seed)
-        self._response = responds(layer)
+        self._response = responds(layer) and not whole
         self._waiting: list[Array] = []
         self._channels: list[Moments] = []
         self._taps = [np.zeros((k, k)) for k in layer.kernel]

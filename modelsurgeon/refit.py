@@ -23,7 +23,7 @@ from modelsurgeon.patches import drawn, output_places, patches_at
 from modelsurgeon.plan import Plan
 from modelsurgeon.progress import Progress, counted
 from modelsurgeon.regression import Problem, Sums
-from modelsurgeon.surgery import Edit, Patient, told
+from modelsurgeon.surgery import Edit, Patient, put, told
 
 KEPT = float("inf")  # the ridge that leaves a factor as it is
 RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the mean variance of z
@@ -71,7 +71,7 @@ def fitted(
         if not view.layer.transposed and any(True for _ in pairs()):
             fit = refit(view.layer, chain, pairs(), feeds.samples, centred=view.centred, seed=seed)
             chain = list(fit.chain)
-        site.replace(chain)
+        put(site, step, chain)
         edit = told(site, view.layer, step, chain, relative_error(view.layer, chain))
         edits.append(edit if fit is None else replace(edit, output_error=fit.error))
     return edits

@@ -7,7 +7,7 @@ the budget is spent greedily.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from modelsurgeon.errors import Unreachable
@@ -28,6 +28,7 @@ class Candidate:
     params: int
     error: float = 0.0
     damage: float = 0.0
+    narrows: tuple[str, ...] = ()
 
 
 Cost = Callable[[Candidate], int]
@@ -39,13 +40,18 @@ def select(candidates: Mapping[str, Sequence[Candidate]], budget: float, cost: C
 
     Raises Unreachable where even the cheapest candidates cost more.
     """
-    cheapest = _priced(candidates, float("inf"), cost)
-    if _total(cheapest, cost) > budget:
+    least = cheapest(candidates, cost)
+    if _total(least, cost) > budget:
         raise Unreachable(
-            f"the cheapest choice costs {_total(cheapest, cost):,}, {budget:,.0f} was asked for: "
+            f"the cheapest choice costs {_total(least, cost):,}, {budget:,.0f} was asked for: "
             "allow more, or leave fewer layers out"
         )
     return _spend(_bisect(candidates, budget, cost), candidates, budget, cost)
+
+
+def cheapest(candidates: Mapping[str, Sequence[Candidate]], cost: Cost) -> Choice:
+    """The choice that costs least, whatever the damage."""
+    return _priced(candidates, float("inf"), cost)
 
 
 def _priced(candidates: Mapping[str, Sequence[Candidate]], price: float, cost: Cost) -> Choice:
@@ -54,7 +60,26 @@ def _priced(candidates: Mapping[str, Sequence[Candidate]], price: float, cost: C
     def value(c: Candidate) -> tuple[float, float]:
         return (cost(c), c.damage) if price == float("inf") else (c.damage + price * cost(c), cost(c))
 
-    return {layer: min(options, key=value) for layer, options in candidates.items()}
+    def best(layer: str, *, narrow: bool = False) -> Candidate | None:
+        fit = [c for c in candidates.get(layer, ()) if bool(c.narrows) == narrow]
+        return min(fit, key=value, default=None)
+
+    choice = {layer: c for layer in candidates if (c := best(layer)) is not None}
+    settled: set[str] = set()
+    for layer in candidates:
+        narrow = best(layer, narrow=True)
+        if narrow is None or not settled.isdisjoint((layer, *narrow.narrows)):
+            continue
+        whole = {name: candidates[name][0] for name in narrow.narrows if name in candidates} | {layer: narrow}
+        if _sum(value(c) for c in whole.values()) < _sum(value(choice[name]) for name in whole):
+            choice |= whole
+            settled |= {layer, *narrow.narrows}
+    return choice
+
+
+def _sum(values: Iterable[tuple[float, float]]) -> tuple[float, float]:
+    first, second = zip(*values, strict=True)
+    return sum(first), sum(second)
 
 
 def _bisect(candidates: Mapping[str, Sequence[Candidate]], budget: float, cost: Cost) -> Choice:
@@ -77,13 +102,17 @@ def _spend(
 ) -> Choice:
     """Upgrade layers, the most damage saved per cost first, as long as the budget allows one."""
     choice = dict(choice)
+
+    def fits(c: Candidate) -> bool:
+        return all(choice[name].method is None for name in c.narrows if name in choice)
+
     while True:
         left = budget - _total(choice, cost)
         upgrades = [
             ((choice[layer].damage - c.damage) / max(1, cost(c) - cost(choice[layer])), layer, c)
             for layer, options in candidates.items()
             for c in options
-            if c.damage < choice[layer].damage and cost(c) - cost(choice[layer]) <= left
+            if c.damage < choice[layer].damage and cost(c) - cost(choice[layer]) <= left and fits(c)
         ]
         if not upgrades:
             return choice

@@ -10,6 +10,7 @@ from modelsurgeon.candidates import Resource, options, trials, weighed
 from modelsurgeon.compare import Comparison
 from modelsurgeon.compare import compare as compare_runs
 from modelsurgeon.data import Batches, Feed
+from modelsurgeon.factorize import METHODS
 from modelsurgeon.layer import Layer
 from modelsurgeon.plan import Plan, Step
 from modelsurgeon.progress import Progress, counted
@@ -63,8 +64,11 @@ class Study:
     def perform(self, plan: Plan, patient: Patient, *, quick: bool = False) -> list[Edit]:
         """Do what the plan says to a patient; quick: with factors as they come, where only costs matter."""
         if self.learned is not None and self.refit and not quick:
-            return fitted(plan, patient, self.calibration, self.learned, seed=self.seed, watch=self.watch)
-        return apply(plan, [site for site in patient.sites if site.name in plan], self._chain)
+            edits = fitted(plan, patient, self.calibration, self.learned, seed=self.seed, watch=self.watch)
+        else:
+            edits = apply(plan, [site for site in patient.sites if site.name in plan], self._chain)
+        cut = [name for name, step in plan.items() if not METHODS[step.method].alone]
+        return [*edits, *patient.narrow(cut)] if cut else edits
 
     def trial(self, plan: Plan, *, quick: bool = False) -> Patient:
         """A twin to which the plan was done."""

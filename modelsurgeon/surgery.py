@@ -8,13 +8,22 @@ from typing import Any, Literal, Protocol
 
 from modelsurgeon.data import Batches
 from modelsurgeon.errors import BadPlan, UnsupportedLayer
-from modelsurgeon.factorize import METHODS, Rank, relative_error
+from modelsurgeon.factorize import METHODS, Rank, compose, relative_error
 from modelsurgeon.layer import Array, Layer, chain_macs, chain_params
 from modelsurgeon.plan import Plan, Step
 
 Call = tuple[tuple[int, ...], int]
 Run = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 Pairs = Callable[[], Iterator[tuple[Array, Array]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Makers:
+    """What makes a layer's input channels, for nobody else. macs, params: of all that makes one channel."""
+
+    layers: Sequence[str]
+    macs: float
+    params: float
 
 
 class Site(Protocol):
@@ -35,6 +44,10 @@ class Site(Protocol):
         Positions are the batch size, or the leading axes of a fully connected layer. What the model leaves
         open is at its stated default.
         """
+
+    @property
+    def makers(self) -> Makers | None:
+        """What could be narrower if this layer took fewer channels; None where that isn't possible."""
 
     def replace(self, chain: Sequence[Layer]) -> None:
         """Put the layers of `chain`, in order, where the one layer stood."""
@@ -90,6 +103,9 @@ class Patient(Protocol):
     def undo(self) -> None:
         """Put every layer back that stood here at first."""
 
+    def narrow(self, names: Sequence[str]) -> list[Edit]:
+        """Drop the channels that the named layers take with weights of zero alone; an edit for each maker."""
+
     def total(self, resource: Literal["macs", "params"]) -> int:
         """What the whole model costs as it stands; raises UnknownShape where a size is needed."""
 
@@ -125,6 +141,11 @@ def macs(chain: Sequence[Layer], calls: Sequence[Call]) -> int:
     return sum(chain_macs(chain, size, positions) for size, positions in calls)
 
 
+def paid(method: str, chain: Sequence[Layer]) -> Sequence[Layer]:
+    """The part of a method's chain that is computed: a selection of channels costs nothing."""
+    return chain if METHODS[method].alone else chain[1:]
+
+
 def by_weight(site: Site, step: Step) -> list[Layer]:
     """The factors of the layer's weight alone."""
     return METHODS[step.method](site.layer, step.rank)
@@ -152,8 +173,13 @@ def _replaced(site: Site, step: Step, chain: Callable[[Site, Step], list[Layer]]
         links = chain(site, step)
     except UnsupportedLayer as error:
         return Edit(layer=site.name, method=step.method, rank=step.rank, skipped=str(error))
-    site.replace(links)
+    put(site, step, links)
     return told(site, layer, step, links, relative_error(layer, links))
+
+
+def put(site: Site, step: Step, chain: Sequence[Layer]) -> None:
+    """Put a chain in place. A selection of channels is no layer: those left out get weights of zero."""
+    site.replace(chain if METHODS[step.method].alone else [compose(chain)])
 
 
 def told(site: Site, layer: Layer, step: Step, chain: Sequence[Layer], error: float) -> Edit:
@@ -163,8 +189,8 @@ def told(site: Site, layer: Layer, step: Step, chain: Sequence[Layer], error: fl
         method=step.method,
         rank=METHODS[step.method].clip(layer, step.rank),
         macs_before=macs([layer], site.calls),
-        macs_after=macs(chain, site.calls),
+        macs_after=macs(paid(step.method, chain), site.calls),
         params_before=layer.params,
-        params_after=chain_params(chain),
+        params_after=chain_params(paid(step.method, chain)),
         error=error,
     )

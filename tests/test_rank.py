@@ -36,7 +36,9 @@ def test_the_ladder_is_of_blocks_and_pays(method: Method) -> None:
     assert chain_params(method.sketch(layer, ranks[-1] + BLOCK)) >= layer.params
 
 
-@every_method
+@pytest.mark.parametrize(
+    "method", [method for method in METHODS.values() if method.alone], ids=lambda method: method.name
+)
 @given(seed=st.integers(0, 100), energy=st.sampled_from([0.5, 0.8, 0.95, 0.99]))
 def test_the_rank_for_an_energy_keeps_it_and_none_below_does(
     method: Method, seed: int, energy: float

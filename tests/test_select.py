@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelsurgeon.errors import Unreachable
-from modelsurgeon.select import Candidate, select
+from modelsurgeon.select import Candidate, cheapest, select
 
 
 def dense(cost: int) -> Candidate:
@@ -56,3 +56,14 @@ def test_the_least_damage_goes_first() -> None:
     net = {"a": [dense(10), cut(5, 0.9)], "b": [dense(10), cut(5, 0.1)]}
     chosen = select(net, 15, lambda c: c.macs)
     assert (chosen["a"].method, chosen["b"].method) == (None, "svd")
+
+
+def test_a_layer_that_becomes_narrower_with_another_stays_as_it_is_otherwise() -> None:
+    thin = Candidate(method="channels", rank=1, macs=-40, params=0, damage=0.3, narrows=("a",))
+    net = {"a": [dense(100), cut(60, 0.2)], "b": [dense(50), cut(40, 0.2), thin]}
+    cost = {budget: select(net, budget, lambda c: c.macs) for budget in (150, 105, 60)}
+    assert [c.method for c in cost[150].values()] == [None, None]
+    assert [c.method for c in cost[60].values()] == [None, "channels"]
+    for choice in cost.values():
+        assert choice["b"].method != "channels" or choice["a"].method is None
+    assert cheapest(net, lambda c: c.macs)["b"] is thin

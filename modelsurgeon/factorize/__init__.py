@@ -6,6 +6,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from modelsurgeon.factorize.channels import CHANNELS
 from modelsurgeon.factorize.compose import compose, norm_ratio, relative_error
 from modelsurgeon.factorize.cp import CP, CP_SEPARABLE
 from modelsurgeon.factorize.method import Method, Rank, split_groups
@@ -16,14 +17,17 @@ from modelsurgeon.layer import Layer
 
 # In the order of their accuracy at equal rank, which is also the order of their cost.
 METHODS: dict[str, Method[Any]] = {
-    method.name: method for method in (SVD, INPUT_SVD, SPATIAL_SVD, TUCKER2, CP, CP_SEPARABLE)
+    method.name: method for method in (SVD, INPUT_SVD, SPATIAL_SVD, TUCKER2, CP, CP_SEPARABLE, CHANNELS)
 }
 
 
 def suited(layer: Layer, names: Sequence[str]) -> list[str]:
-    """Those of the methods that give this layer a chain of their own; all of them where none does."""
-    one = split_groups(layer)[0]
-    return [name for name in names if METHODS[name].distinct(one)] or list(names)
+    """Those of the methods that give this layer a chain of their own; all of them where none does.
+
+    Never one that pays only together with what feeds the layer.
+    """
+    one, alone = split_groups(layer)[0], [name for name in names if METHODS[name].alone]
+    return [name for name in alone if METHODS[name].distinct(one)] or alone
 
 
 __all__ = ["METHODS", "Method", "Rank", "compose", "norm_ratio", "relative_error", "suited"]

@@ -131,7 +131,7 @@ def _error(whole: Array, rank: int) -> float:
 def saves(layer: Layer) -> bool:
     """True where a factor for every axis makes terms cheaper by `SAVES`: large kernels, few channels."""
     taps, channels = prod(layer.kernel), sum(layer.weight.shape[:2])
-    return not svd.flat(layer) and taps - sum(_sizes(apart, layer)[2:]) >= SAVES * (channels + taps)
+    return not svd.simple(layer) and taps - sum(_sizes(apart, layer)[2:]) >= SAVES * (channels + taps)
 
 
 def _method(name: str, summary: str, split: Split, distinct: Callable[[Layer], bool]) -> Method[int]:
@@ -147,7 +147,7 @@ def _method(name: str, summary: str, split: Split, distinct: Callable[[Layer], b
     )
 
 
-CP = _method("cp", "three layers; 1x1, depthwise k x k, 1x1", together, lambda layer: not svd.flat(layer))
+CP = _method("cp", "three layers; 1x1, depthwise k x k, 1x1", together, lambda layer: not svd.simple(layer))
 CP_SEPARABLE = _method(
     "cp-separable", "four layers; 1x1, depthwise k x 1, depthwise 1 x k, 1x1", apart, saves
 )

@@ -38,6 +38,7 @@ class Method(Generic[R]):
     one_pass: the errors of all ranks cost little more than that of one.
     spectral: they come from a spectrum, at once and exactly; else they are estimates that take their time.
     distinct: False for a layer to which a simpler method gives the same chain or one as good.
+    alone: whether the chain pays by itself; else only where what the layer is fed can be made narrower.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Method(Generic[R]):
     one_pass: bool = True
     spectral: bool = True
     distinct: Callable[[Layer], bool] = lambda _: True
+    alone: bool = True
 
     def __call__(self, layer: Layer, rank: Rank) -> list[Layer]:
         """The chain that approximates `layer`, in the layer's own dtype; a rank above full is full."""

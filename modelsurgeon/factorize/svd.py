@@ -67,6 +67,11 @@ def flat(layer: Layer) -> bool:
     return prod(layer.kernel) == 1
 
 
+def simple(layer: Layer) -> bool:
+    """True where more factors than two have nothing to share: one tap, or one channel from one."""
+    return flat(layer) or layer.weight.shape[:2] == (1, 1)
+
+
 def input_unfolded(layer: Layer) -> Array:
     """The weight as an `(in, out * kernel)` matrix."""
     return np.moveaxis(layer.weight, 1, 0).reshape(layer.in_channels, -1)
@@ -108,5 +113,5 @@ INPUT_SVD = Method[int](
     factors=_input_factors,
     bound=_input_bound,
     errors=_input_errors,
-    distinct=lambda layer: not flat(layer),
+    distinct=lambda layer: not simple(layer),
 )

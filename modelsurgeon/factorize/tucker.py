@@ -14,7 +14,7 @@ import numpy as np
 from scipy import linalg
 
 from modelsurgeon.factorize.method import Factor, Method
-from modelsurgeon.factorize.svd import flat
+from modelsurgeon.factorize.svd import simple
 from modelsurgeon.layer import Array, Layer
 from modelsurgeon.linalg import calm, directions, finite, leading
 
@@ -101,5 +101,5 @@ TUCKER2 = Method[Pair](
     factors=factors,
     bound=bound,
     errors=errors,
-    distinct=lambda layer: not flat(layer),
+    distinct=lambda layer: not simple(layer),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,11 +18,13 @@ from modelsurgeon.onnx import probe, run, shapes, timing
 from modelsurgeon.onnx.analysis import analyze
 from modelsurgeon.onnx.lockstep import lockstep
 from modelsurgeon.onnx.names import layer_names
+from modelsurgeon.onnx.narrow import makers, narrow
 from modelsurgeon.onnx.operators import holds_layer
+from modelsurgeon.onnx.passes.subject import Subject
 from modelsurgeon.onnx.recurrent import RECURRENT
 from modelsurgeon.onnx.sites import OnnxSite, editable, sites
 from modelsurgeon.rows import Totals
-from modelsurgeon.surgery import Pairs, Run
+from modelsurgeon.surgery import Edit, Makers, Pairs, Run
 
 NOISE_SAMPLES = 8
 
@@ -55,7 +57,8 @@ class OnnxPatient:
     def _open(self) -> None:
         self._model = editable(self._original)
         self.names = [name for node, name in layer_names(self._original).items() if holds_layer(node)]
-        self.sites, self.skipped = sites(self._model, self._frame.measured)
+        found, self.skipped = sites(self._model, self._frame.measured)
+        self.sites = [replace(site, makers=self._frame.makers.get(site.name)) for site in found]
 
     def twin(self) -> OnnxPatient:
         """The model as it was, on a table of its own."""
@@ -66,6 +69,11 @@ class OnnxPatient:
     def undo(self) -> None:
         """Start from the original again; the caller's model was never touched."""
         self._open()
+
+    def narrow(self, names: Sequence[str]) -> list[Edit]:
+        """See `onnx.narrow`."""
+        cut = {name: feeding for name, feeding in self._frame.makers.items() if name in names}
+        return narrow(Subject(model=self._model, given=self._frame.shapes, dims=self._frame.dims), cut)
 
     @property
     def notes(self) -> list[str]:
@@ -140,13 +148,15 @@ def _rows(site: OnnxSite, pairs: Pairs) -> Iterator[tuple[Array, Array]]:
 class Frame:
     """The sizes at which a model is measured. measured: a copy with shapes inferred at all of them.
 
-    shapes, dims: what binds them. assumed: those of dims that nobody asked for.
+    shapes, dims: what binds them. assumed: those of dims that nobody asked for. makers: by the name of the
+    layer that they feed.
     """
 
     measured: ir.Model
     shapes: Mapping[str, Sequence[int]]
     dims: Mapping[str, int]
     assumed: Mapping[str, int]
+    makers: Mapping[str, Makers]
 
     @classmethod
     def of(
@@ -167,4 +177,6 @@ class Frame:
             assumed = shapes.default_dims(shapes.bound(model, asked, dims))
         bound = {**(dims or {}), **assumed}
         measured = shapes.bound(model, asked, bound)
-        return cls(measured=measured, shapes=asked or {}, dims=bound, assumed=assumed)
+        subject = Subject(model=editable(model), given=asked, dims=bound)
+        feeding = makers(subject, sites(subject.model, measured)[0])
+        return cls(measured=measured, shapes=asked or {}, dims=bound, assumed=assumed, makers=feeding)

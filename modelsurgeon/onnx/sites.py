@@ -19,14 +19,15 @@ from modelsurgeon.onnx.names import layer_names, nodes_of
 from modelsurgeon.onnx.operators import Size, holds_layer, weight_place
 from modelsurgeon.onnx.rewrite import free, store, taken_names
 from modelsurgeon.onnx.weights import constant, root
-from modelsurgeon.surgery import Call, Edit
+from modelsurgeon.surgery import Call, Edit, Makers
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OnnxSite:
     """Nodes of the main graph that apply one layer.
 
-    sizes: shapes of their data inputs, where the model fixes them. taken: names in use.
+    sizes: shapes of their data inputs, where the model fixes them. taken: names in use. makers: see
+    `onnx.narrow.makers`.
     """
 
     name: str
@@ -35,6 +36,7 @@ class OnnxSite:
     sizes: Sequence[Size | None]
     calls: Sequence[Call]
     taken: set[str] = field(repr=False)
+    makers: Makers | None = None
 
     @property
     def layer(self) -> Layer:
@@ -57,7 +59,7 @@ class OnnxSite:
     def replace(self, chain: Sequence[Layer]) -> None:
         """Put the chain in place of every node; its weights are stored once."""
         if len(chain) == 1:  # the one layer is called as the old one was
-            self.taken.difference_update(str(node.name) for node in self.nodes)
+            self.taken.difference_update({self.name, *(str(node.name) for node in self.nodes)})
         names = [self.name] if len(chain) == 1 else [f"{self.name}.{i}" for i in range(len(chain))]
         stored = [
             self._stored(name, link, last=link is chain[-1]) for name, link in zip(names, chain, strict=True)

@@ -21,7 +21,7 @@ from modelsurgeon.data import Batches, Input
 from modelsurgeon.errors import BadData, BadModel, UnknownShape
 from modelsurgeon.layer import Array
 from modelsurgeon.plugins import in_one_line
-from modelsurgeon.surgery import Pairs, Run
+from modelsurgeon.surgery import Edit, Pairs, Run
 from modelsurgeon.torch import lockstep
 from modelsurgeon.torch.call import bind, evaluating, forward, named_outputs, noise
 from modelsurgeon.torch.layers import KINDS, RECURRENT
@@ -67,6 +67,11 @@ class TorchPatient:
         for site in self.sites:
             for parent, child in site.owners:
                 parent.register_module(child, site.module)
+
+    def narrow(self, names: Sequence[str]) -> list[Edit]:
+        """Nothing: modules don't tell who feeds whom."""
+        del names
+        return []
 
     @property
     def notes(self) -> list[str]:

@@ -42,6 +42,11 @@ class TorchSite:
         """The layer that was found; its arrays are copied from the module."""
         return layer_of(self.module)
 
+    @property
+    def makers(self) -> None:
+        """What feeds a module isn't told by the module: none."""
+        return
+
     def replace(self, chain: Sequence[Layer]) -> None:
         """Put new modules where the old one stood: an nn.Sequential, or for a chain of one just that one.
 

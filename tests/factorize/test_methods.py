@@ -16,6 +16,8 @@ from modelsurgeon.layer import Layer, chain_macs, chain_params
 from tests.conv import run, sizes
 from tests.strategies import ROUNDING, dtypes, layers
 
+FACTORIZATIONS = {name: method for name, method in METHODS.items() if method.alone}
+every_factorization = pytest.mark.parametrize("method", FACTORIZATIONS.values(), ids=FACTORIZATIONS)
 every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 
 
@@ -77,6 +79,7 @@ PROMISES = {
     "tucker2": (2**0.5, 1e-6),
     "cp": (np.inf, 0.03),
     "cp-separable": (np.inf, 0.03),
+    "channels": (1, 1e-6),
 }
 
 
@@ -137,6 +140,7 @@ def closed_form(name: str, layer: Layer, r: int) -> int:
         "tucker2": into * r + r * r * taps + r * out,
         "cp": r * (into + taps + out) if taps > 1 else r * (into + out),
         "cp-separable": r * (into + sum(k for k in kernel if k > 1) + out),
+        "channels": r * (into + out * taps),
     }
     return layer.groups * forms[name]
 
@@ -158,6 +162,7 @@ def test_macs_of_a_strided_layer_count_each_factor_at_its_own_resolution() -> No
         "tucker2": big * big * 6 * r + half * half * (r * r * 9 + r * 8),
         "cp": big * big * 6 * r + half * half * r * (9 + 8),
         "cp-separable": big * big * 6 * r + half * big * 3 * r + half * half * r * (3 + 8),
+        "channels": r * (big * big * 6 + half * half * 9 * 8),
     }
     found = {name: chain_macs(method.sketch(layer, r), (big, big)) for name, method in METHODS.items()}
     assert found == expected
@@ -188,7 +193,7 @@ def test_extreme_weights(method: Method, scale: float) -> None:
     assert relative_error(layer, chain) < 1e-6
 
 
-@every_method
+@every_factorization
 def test_rank_deficient_weights_are_exact_at_their_rank(method: Method) -> None:
     layer = Layer(weight=np.ones((6, 5, 3, 3), np.float32))
     assert relative_error(layer, method(layer, 1)) < (2e-2 if method.name.startswith("cp") else 1e-6)

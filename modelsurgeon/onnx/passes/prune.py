@@ -45,8 +45,8 @@ def prune(subject: Subject) -> list[Edit]:
     names = subject.names
     found, fixed = sites(subject.model, subject.measured)
     chosen = [site for site in found if subject.left_out(site.name) is None]
-    graph = channels(subject, chosen, tied=_is_depthwise, rules=EACH_BY_ITSELF)
-    numbers, pinned = number(subject, graph, chosen), _pinned(subject, graph)
+    graph = channels(subject, chosen, tied=is_depthwise, rules=EACH_BY_ITSELF)
+    numbers, pinned = number(subject, graph, chosen), all_pinned(subject, graph)
     takers = {link.site.name: _Taker.of(link, numbers) for link in graph.links}
     kept = _kept(graph, list(takers.values()), pinned)
     edits = {edit.layer: Edit(layer=edit.layer, action=ACTION, skipped=edit.skipped) for edit in fixed}
@@ -64,7 +64,8 @@ def prune(subject: Subject) -> list[Edit]:
     return [edits[name] for name in names.values() if name in edits]
 
 
-def _is_depthwise(site: OnnxSite) -> bool:
+def is_depthwise(site: OnnxSite) -> bool:
+    """Whether every output channel of the layer is made from one input channel of its own."""
     layer = site.layer
     return layer.groups == layer.in_channels == layer.out_channels
 
@@ -127,11 +128,11 @@ def _with_folded(layer: Layer, ids: Index, constants: Mapping[int, float]) -> La
     return replace(layer, weight=weight, bias=bias.astype(weight.dtype))
 
 
-def _pinned(subject: Subject, graph: Channels) -> dict[int, str]:
+def all_pinned(subject: Subject, graph: Channels) -> dict[int, str]:
     """The components that stay, and why: also those of layers and shapes that can't be narrowed."""
     pinned = dict(graph.pinned)
     for link in graph.links:
-        if link.site.layer.groups > 1 and not _is_depthwise(link.site):
+        if link.site.layer.groups > 1 and not is_depthwise(link.site):
             reason = f"{link.site.name} has {link.site.layer.groups} groups"
             pinned |= dict.fromkeys([*link.x.tolist(), *link.y.tolist()], reason)
     for node in graph.handing:

@@ -1,0 +1,89 @@
+"""Layers with fewer channels: what could be narrower with them, and making it so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from glob import escape
+from math import prod
+
+import numpy as np
+
+from modelsurgeon.layer import Layer
+from modelsurgeon.onnx.passes.channels import EACH_BY_ITSELF, Channels, Link, channels
+from modelsurgeon.onnx.passes.prune import all_pinned, is_depthwise, prune
+from modelsurgeon.onnx.passes.subject import Subject
+from modelsurgeon.onnx.sites import OnnxSite, sites
+from modelsurgeon.surgery import Edit, Makers, macs
+
+
+def makers(subject: Subject, found: Sequence[OnnxSite]) -> dict[str, Makers]:
+    """For each layer that is a matrix on its channels, what makes them for it alone; by the layer's name.
+
+    Layers are left out whose channels are also taken elsewhere, seen from outside, or made by halves.
+    """
+    graph = channels(subject, found, tied=is_depthwise, rules=EACH_BY_ITSELF)
+    pinned = np.zeros(graph.count, bool)
+    pinned[list(all_pinned(subject, graph))] = True
+    takers = [link for link in graph.links if not is_depthwise(link.site)]
+    taken, made = _counted(graph, [link.x for link in takers]), _counted(graph, [k.y for k in graph.links])
+    by_first: dict[int, list[Link]] = {}
+    for link in graph.links:
+        by_first.setdefault(int(link.y.min()), []).append(link)
+    result = {}
+    for link in takers:
+        own = np.unique(link.x)
+        feeding = [each for each in by_first.get(int(own[0]), ()) if np.array_equal(np.unique(each.y), own)]
+        alone = len(own) == len(link.x) and (taken[own] == 1).all() and (made[own] == len(feeding)).all()
+        if feeding and alone and not pinned[own].any() and _is_matrix(link.site.layer):
+            result[link.site.name] = _makers(feeding)
+    return result
+
+
+def _is_matrix(layer: Layer) -> bool:
+    return prod(layer.kernel) == 1 and layer.groups == 1 and not layer.transposed
+
+
+def _counted(graph: Channels, sides: Sequence[np.ndarray]) -> np.ndarray:
+    """For every component, in how many of the sides it is."""
+    count = np.zeros(graph.count, np.intp)
+    for side in sides:
+        count[np.unique(side)] += 1
+    return count
+
+
+def _makers(feeding: Sequence[Link]) -> Makers:
+    costs = [(link.site.layer, link.site.calls) for link in feeding]
+    return Makers(
+        layers=tuple(link.site.name for link in feeding),
+        macs=sum(macs([layer], calls) / layer.out_channels for layer, calls in costs),
+        params=sum(layer.params / layer.out_channels for layer, _ in costs),
+    )
+
+
+def narrow(subject: Subject, cut: Mapping[str, Makers]) -> list[Edit]:
+    """Drop the channels that layers take with weights of zero alone; an edit for each that made them.
+
+    cut: the layers that take fewer channels now, and what makes those.
+    """
+    names = {name for each, feeding in cut.items() for name in (each, *feeding.layers)}
+    globs = [glob for name in sorted(names) for glob in (escape(name), f"{escape(name)}.*")]
+    before = {site.name: site for site in sites(subject.model, subject.measured)[0]}
+    layers = {name: site.layer for name, site in before.items()}
+    done = prune(Subject(model=subject.model, only=globs, given=subject.given, dims=subject.dims))
+    after = {site.name: site for site in sites(subject.model)[0]}
+    return [
+        _told(before[edit.layer], layers[edit.layer], after[edit.layer].layer)
+        for edit in done
+        if edit.skipped is None and edit.layer not in cut
+    ]
+
+
+def _told(site: OnnxSite, was: Layer, now: Layer) -> Edit:
+    return Edit(
+        layer=site.name,
+        action="narrow",
+        macs_before=macs([was], site.calls),
+        macs_after=macs([now], site.calls),
+        params_before=was.params,
+        params_after=now.params,
+    )
