@@ -20,12 +20,13 @@ from modelsurgeon.factorize import METHODS, Method, suited
 from modelsurgeon.factorize.channels import CHANNELS
 from modelsurgeon.goal import SPECTRUM, share
 from modelsurgeon.layer import Layer, chain_params
+from modelsurgeon.pace import pays
 from modelsurgeon.plan import Plan, Step
 from modelsurgeon.rank import BLOCK, Price, break_even, for_energy, for_share, for_spectrum, ladder
 from modelsurgeon.select import Candidate, Cost, cheapest, select
 from modelsurgeon.surgery import Edit, Site, macs, paid, told
 
-Resource = Literal["macs", "params"]
+Resource = Literal["macs", "params", "milliseconds"]
 MOST = 24  # ranks tried per layer and method
 MOST_LOST = 1 - 1e-9  # of a weight's energy; all of it would be damage without end
 FEW = 4  # of them decomposed where each takes a run of its own
@@ -33,10 +34,11 @@ FEW = 4  # of them decomposed where each takes a run of its own
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """A plan, and why the layers that it doesn't name are left alone."""
+    """A plan, and why the layers that it doesn't name are left alone. firm: carried out however slow."""
 
     plan: Plan
     kept: Sequence[Edit] = field(default=())
+    firm: bool = False
 
 
 def by_rank(sites: Iterable[Site], rank: int | str, methods: Sequence[str]) -> Decision:
@@ -57,9 +59,9 @@ def by_energy(sites: Iterable[Site], energy: float, methods: Sequence[str]) -> D
 
 
 def by_budget(
-    options: Mapping[str, Sequence[Candidate]], fraction: float, total: int, resource: Resource
+    options: Mapping[str, Sequence[Candidate]], fraction: float, total: float, resource: Resource
 ) -> Decision:
-    """The least damage with `fraction` of the net's `total` MACs or params left.
+    """The least damage with `fraction` of the net's `total` MACs, params or milliseconds left.
 
     options: from `candidates`. Raises Unreachable where even the cheapest candidates leave more.
     """
@@ -79,13 +81,13 @@ def by_budget(
     return Decision(plan=Plan(steps), kept=kept)
 
 
-def least(options: Mapping[str, Sequence[Candidate]], total: int, resource: Resource) -> float:
+def least(options: Mapping[str, Sequence[Candidate]], total: float, resource: Resource) -> float:
     """The smallest fraction of the net's `total` that any choice leaves."""
     price = _candidate_price(resource)
     return (_fixed(options, total, price) + sum(map(price, cheapest(options, price).values()))) / total
 
 
-def _fixed(options: Mapping[str, Sequence[Candidate]], total: int, price: Cost) -> int:
+def _fixed(options: Mapping[str, Sequence[Candidate]], total: float, price: Cost) -> float:
     """What the rest of the net costs, which no option touches."""
     return total - sum(price(c) for found in options.values() for c in found if c.method is None)
 
@@ -106,6 +108,8 @@ def options(
 def candidates(site: Site, view: View, methods: Sequence[str], resource: Resource) -> list[Candidate]:
     """The layer as it is, and every chain worth trying that costs less of the resource and no more MACs.
 
+    Where milliseconds are the resource, which are measured later, it costs fewer MACs; else its share of them
+    is such that it is expected to be quicker, too.
     Damage is minus the logarithm of the energy that a layer keeps: what survives all layers is a product.
     """
     layer = view.layer
@@ -113,7 +117,10 @@ def candidates(site: Site, view: View, methods: Sequence[str], resource: Resourc
     found = [dense, *(narrower(site, view) if site.makers is not None and CHANNELS.name in methods else ())]
     for name in suited(layer, methods):
         method = METHODS[name]
-        ranks = _thinned(ladder(method, layer, _price(site, resource)), MOST)
+        below = ladder(method, layer, _price(site, resource))
+        if resource != "milliseconds":
+            below = [r for r in below if pays(layer, view.sketch(name, r), site.calls)]
+        ranks = _thinned(below, MOST)
         for rank, error in zip(ranks, _errors(method, view, ranks), strict=True):
             chain = view.sketch(name, rank)
             found.append(
@@ -263,7 +270,12 @@ def _macs_at(site: Site, chain: Sequence[Layer]) -> int:
 
 
 def _candidate_price(resource: Resource) -> Cost:
-    return (lambda c: c.params) if resource == "params" else (lambda c: c.macs)
+    prices: dict[Resource, Cost] = {
+        "macs": lambda c: c.macs,
+        "params": lambda c: c.params,
+        "milliseconds": lambda c: c.milliseconds or 0.0,
+    }
+    return prices[resource]
 
 
 def _thinned(ranks: Sequence[int], most: int) -> list[int]:

@@ -15,6 +15,7 @@ from modelsurgeon.decide import decide
 from modelsurgeon.devices import on_device
 from modelsurgeon.errors import ToleranceExceeded
 from modelsurgeon.goal import Goal
+from modelsurgeon.guard import guarded
 from modelsurgeon.opening import AUTO, on_the_table, studied
 from modelsurgeon.operate import record, source
 from modelsurgeon.outcome import Result
@@ -91,23 +92,20 @@ def compress(
 def carried_out(study: Study, decision: Decision, patient: Patient, tolerance: float | None) -> Result:
     """Do to a patient what was decided, and compare it with the original. Raises ToleranceExceeded."""
     before = patient.totals()
-    edits = study.perform(decision.plan, patient)
+    done = guarded(decision.plan, study, patient, firm=decision.firm)
     after, finished = patient.totals(), patient.close()
     comparison = study.compared(patient, tolerance)
     _gate(comparison, tolerance)
-    changed = any(edit.skipped is None for edit in edits)
-    judged = study.judged if changed else None
-    latency = None if judged is None else study.patient.latency(patient, judged)
     return Result(
         model=finished,
         before=before,
         after=after,
-        edits=_in_order(patient, [*edits, *decision.kept, *study.left_out]),
+        edits=_in_order(patient, [*done.edits, *decision.kept, *study.left_out]),
         comparison=comparison,
-        latency=latency,
-        plan=decision.plan,
+        latency=done.latency,
+        plan=done.plan,
         predicted=study.predicted(patient),
-        notes=[*patient.notes, *_notes(study, comparison, latency)],
+        notes=[*patient.notes, *_notes(study, comparison, done.latency)],
     )
 
 

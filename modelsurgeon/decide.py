@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Literal
 
 from modelsurgeon import candidates as ways
-from modelsurgeon.candidates import Decision, Resource
+from modelsurgeon.candidates import Decision
 from modelsurgeon.errors import BadPlan, Unreachable
 from modelsurgeon.goal import Goal
-from modelsurgeon.plan import Plan
+from modelsurgeon.hasten import by_speed
+from modelsurgeon.pace import slower
+from modelsurgeon.plan import Plan, Step
+from modelsurgeon.select import Candidate
 from modelsurgeon.study import Study
 from modelsurgeon.surgery import Edit
 
@@ -24,13 +28,15 @@ def decide(goal: Goal, study: Study) -> Decision:
         return ways.by_rank(study.sites, goal.rank, study.methods)
     if goal.energy is not None:
         return ways.by_energy(study.sites, goal.energy, study.methods)
-    resource: Resource = "macs" if goal.params is None else "params"
+    if goal.speedup is not None and study.judged is not None:
+        return by_speed(goal.speedup, study)
+    resource: Literal["macs", "params"] = "macs" if goal.params is None else "params"
     options, broken = study.options(resource)
     total = study.patient.total(resource)
     fraction = goal.macs if goal.params is None else goal.params
 
     def at(fraction: float) -> Decision:
-        decision = ways.by_budget(options, fraction, total, resource)
+        decision = vetted(options, study, lambda: ways.by_budget(options, fraction, total, resource))
         return replace(decision, kept=[*decision.kept, *broken])
 
     if fraction is not None:
@@ -39,7 +45,29 @@ def decide(goal: Goal, study: Study) -> Decision:
         raise ValueError(
             "max_error and speedup are measured on the whole model: data must be there to run it"
         )
-    return _measured(goal, study, at, ways.least(options, total, resource))
+    return _true_enough(goal, study, at, ways.least(options, total, resource))
+
+
+def vetted(options: dict[str, list[Candidate]], study: Study, choose: Callable[[], Decision]) -> Decision:
+    """The choice among options without chains that are measured to be clearly slower; options loses those."""
+    slow = ""
+    while True:
+        try:
+            decision = choose()
+        except Unreachable as error:
+            raise Unreachable(f"{error}{slow}") from None
+        losers = [name for name, ms in study.times(decision.plan).items() if slower(*ms)]
+        if not losers:
+            return decision
+        for name in losers:
+            options[name] = _below(options[name], decision.plan[name])
+        slow = "; chains that are slower here than their layers are out (nothing is timed with --no-compare)"
+
+
+def _below(found: Sequence[Candidate], step: Step) -> list[Candidate]:
+    """Without that step and those of its method that cost more."""
+    costs = [c.macs for c in found if (c.method, c.rank) == (step.method, step.rank)]
+    return [c for c in found if c.method != step.method or c.macs < min(costs)]
 
 
 def _replayed(plan: Plan, study: Study) -> Decision:
@@ -49,40 +77,26 @@ def _replayed(plan: Plan, study: Study) -> Decision:
         raise BadPlan(f"the plan names {odd[0]!r}, and the model has no such layer; `info` prints the names")
     kept = [Edit(layer=s.name, skipped="the plan doesn't name it") for s in study.sites if s.name not in plan]
     here = {site.name for site in study.sites}
-    return Decision(plan=Plan({name: step for name, step in plan.items() if name in here}), kept=kept)
+    return Decision(
+        plan=Plan({name: step for name, step in plan.items() if name in here}), kept=kept, firm=True
+    )
 
 
-def _measured(goal: Goal, study: Study, at: Callable[[float], Decision], least: float) -> Decision:
-    """Bisect the fraction of MACs on what the whole model, so compressed, is measured to do."""
-    holds = _fast_enough if goal.speedup is not None else _true_enough
+def _true_enough(goal: Goal, study: Study, at: Callable[[float], Decision], least: float) -> Decision:
+    """Bisect the fraction of MACs on what the whole model, so compressed, is measured to answer."""
     low, high = least, 1.0
     best: Decision | None = None
     for _ in range(STEPS):
         fraction = (low + high) / 2
         decision = at(fraction)
-        good = holds(goal, study, decision.plan)
-        best = decision if good else best
-        # The smallest net within the error, or the largest that is fast enough.
-        if good == (goal.speedup is None):
-            high = fraction
+        comparison = study.compared(study.trial(decision.plan))
+        if comparison is not None and comparison.worst <= (goal.max_error or 0.0):
+            best, high = decision, fraction
         else:
             low = fraction
     if best is None:
-        asked = (
-            f"{goal.speedup:g} times the speed" if goal.speedup else f"an error of at most {goal.max_error:g}"
+        raise Unreachable(
+            f"no choice of ranks gave an error of at most {goal.max_error:g}: "
+            "ask for less, or allow more layers and methods"
         )
-        raise Unreachable(f"no choice of ranks gave {asked}: ask for less, or allow more layers and methods")
     return best
-
-
-def _fast_enough(goal: Goal, study: Study, plan: Plan) -> bool:
-    trial = study.trial(plan, quick=True)
-    timed = None if study.judged is None else study.patient.twin().latency(trial, study.judged)
-    if timed is None:
-        raise Unreachable("a module is not timed: export it, and compress the export for a speedup")
-    return bool(timed["speedup"] >= (goal.speedup or 1.0))
-
-
-def _true_enough(goal: Goal, study: Study, plan: Plan) -> bool:
-    comparison = study.compared(study.trial(plan))
-    return comparison is not None and comparison.worst <= (goal.max_error or 0.0)

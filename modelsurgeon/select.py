@@ -18,20 +18,24 @@ from modelsurgeon.factorize import Rank
 class Candidate:
     """One way to treat a layer. `method` is None where the layer stays as it is.
 
-    macs, params: of the chain. error: of the layer's own outputs, or of its weight where nothing is known of
-    what it is fed; relative. damage: its predicted share in the error of the net.
+    macs, params: of the chain. milliseconds: as measured, None where it wasn't. error: of the layer's own
+    outputs, or of its weight where nothing is known of what it is fed; relative. damage: its predicted share
+    in the error of the net.
     """
 
     method: str | None = None
     rank: Rank | None = None
     macs: int
     params: int
+    milliseconds: float | None = None
     error: float = 0.0
     damage: float = 0.0
     narrows: tuple[str, ...] = ()
 
 
-Cost = Callable[[Candidate], int]
+LEAST = 1e-9  # what an upgrade is taken to cost that costs nothing, or saves
+
+Cost = Callable[[Candidate], float]
 Choice = dict[str, Candidate]
 
 
@@ -43,7 +47,7 @@ def select(candidates: Mapping[str, Sequence[Candidate]], budget: float, cost: C
     least = cheapest(candidates, cost)
     if _total(least, cost) > budget:
         raise Unreachable(
-            f"the cheapest choice costs {_total(least, cost):,}, {budget:,.0f} was asked for: "
+            f"the cheapest choice costs {_total(least, cost):,.6g}, {budget:,.6g} was asked for: "
             "allow more, or leave fewer layers out"
         )
     return _spend(_bisect(candidates, budget, cost), candidates, budget, cost)
@@ -109,7 +113,7 @@ def _spend(
     while True:
         left = budget - _total(choice, cost)
         upgrades = [
-            ((choice[layer].damage - c.damage) / max(1, cost(c) - cost(choice[layer])), layer, c)
+            ((choice[layer].damage - c.damage) / max(LEAST, cost(c) - cost(choice[layer])), layer, c)
             for layer, options in candidates.items()
             for c in options
             if c.damage < choice[layer].damage and cost(c) - cost(choice[layer]) <= left and fits(c)
@@ -120,5 +124,5 @@ def _spend(
         choice[layer] = c
 
 
-def _total(choice: Choice, cost: Cost) -> int:
+def _total(choice: Choice, cost: Cost) -> float:
     return sum(map(cost, choice.values()))

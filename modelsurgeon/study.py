@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from modelsurgeon.aware import View
 from modelsurgeon.calibrate import Calibration, sensitivity, squared_error, watch
 from modelsurgeon.candidates import Resource, options, trials, weighed
 from modelsurgeon.compare import Comparison
 from modelsurgeon.compare import compare as compare_runs
 from modelsurgeon.data import Batches, Feed
 from modelsurgeon.factorize import METHODS
+from modelsurgeon.hollow import filled
 from modelsurgeon.layer import Layer
+from modelsurgeon.pace import Times, narrowing, paced, times
 from modelsurgeon.plan import Plan, Step
 from modelsurgeon.progress import Progress, counted
 from modelsurgeon.refit import HELD_OUT, fitted
 from modelsurgeon.select import Candidate
-from modelsurgeon.surgery import Edit, Patient, Site, apply
+from modelsurgeon.surgery import Clock, Edit, Patient, Site, apply, by_weight, put
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +51,11 @@ class Study:
         inputs = watch(self.patient, self.sites, feeds, seed=self.seed)
         return replace(self, calibration=Calibration(inputs=inputs))
 
+    @property
+    def clock(self) -> Clock | None:
+        """What times layers; None where nothing is run, or only the whole model can be."""
+        return None if self.judged is None else self.patient.clock()
+
     def options(self, resource: Resource) -> tuple[dict[str, list[Candidate]], list[Edit]]:
         """Every layer's candidates; with samples, their damage is that to the outputs."""
         found, broken = options(
@@ -58,24 +67,58 @@ class Study:
         if self.learned is None:
             return found, broken
         views = {site.name: self.calibration.view(site) for site in self.sites}
-        tried = {name: (views[name], step) for name, step in trials(found, resource).items()}
+        half: Resource = "params" if resource == "params" else "macs"
+        tried = {name: (views[name], step) for name, step in trials(found, half).items()}
         return weighed(found, sensitivity(self.patient, tried, self.learned, watch=self.watch)), broken
 
-    def perform(self, plan: Plan, patient: Patient, *, quick: bool = False) -> list[Edit]:
-        """Do what the plan says to a patient; quick: with factors as they come, where only costs matter."""
-        if self.learned is not None and self.refit and not quick:
+    def timed(self, found: Mapping[str, Sequence[Candidate]], clock: Clock) -> dict[str, list[Candidate]]:
+        """The candidates with their milliseconds; layers that can't be timed are left out."""
+        views, timed = self.views, {}
+        for name, each in counted(found.items(), "times", len(found), self.watch):
+            if some := paced(*views[name], each, clock):
+                timed[name] = some
+        whole = {name: some[0].milliseconds or 0.0 for name, some in timed.items()}
+        return {n: [*some, *narrowing(*views[n], found[n], clock, whole)] for n, some in timed.items()}
+
+    def times(self, plan: Plan) -> Times:
+        """Milliseconds of the plan's layers as they are and of the chains it puts there, where measured."""
+        return {} if self.clock is None else times(plan, self.views, self.clock)
+
+    @property
+    def views(self) -> dict[str, tuple[Site, View]]:
+        """Every site with its layer as calibration sees it."""
+        return {site.name: (site, self.calibration.view(site)) for site in self.sites}
+
+    def perform(self, plan: Plan, patient: Patient) -> list[Edit]:
+        """Do what the plan says to a patient."""
+        if self.learned is not None and self.refit:
             edits = fitted(plan, patient, self.calibration, self.learned, seed=self.seed, watch=self.watch)
         else:
             edits = apply(plan, [site for site in patient.sites if site.name in plan], self._chain)
-        cut = [name for name, step in plan.items() if not METHODS[step.method].alone]
-        return [*edits, *patient.narrow(cut)] if cut else edits
+        return [*edits, *_narrow(plan, patient)]
 
-    def trial(self, plan: Plan, *, quick: bool = False) -> Patient:
+    def trial(self, plan: Plan) -> Patient:
         """A twin to which the plan was done."""
         twin = self.patient.twin()
-        self.perform(plan, twin, quick=quick)
+        self.perform(plan, twin)
         twin.close()
         return twin
+
+    def hollow(self, plan: Plan) -> Patient:
+        """A twin with the plan's chains, their weights noise: it takes the time that the real one will."""
+        twin = self.patient.twin()
+        for site in twin.sites:
+            if step := plan.get(site.name):
+                put(site, step, self._hollow(site, step))
+        _narrow(plan, twin)
+        twin.close()
+        return twin
+
+    def latency(self, changed: Patient, *, repeats: int = 50) -> dict[str, Any] | None:
+        """The original and a changed model side by side; None where there is no clock."""
+        if self.judged is None or self.clock is None:
+            return None
+        return self.patient.twin().latency(changed, self.judged, repeats=repeats)
 
     def predicted(self, changed: Patient) -> float | None:
         """Relative L2 that is to be expected at the outputs: on samples that judged the fit."""
@@ -103,8 +146,19 @@ class Study:
         """The feeds, with the watch told how many of them have been used."""
         return replace(feeds, make=lambda: iter(counted(feeds.make(), what, len(feeds), self.watch)))
 
+    def _hollow(self, site: Site, step: Step) -> list[Layer]:
+        if METHODS[step.method].alone:
+            return filled(self.calibration.view(site).sketch(step.method, step.rank))
+        return by_weight(site, step)  # what is left out must be zero, to go
+
     def _chain(self, site: Site, step: Step) -> list[Layer]:
         return self.calibration.view(site).chain(step.method, step.rank)
+
+
+def _narrow(plan: Plan, patient: Patient) -> list[Edit]:
+    """What makes channels that the plan leaves out is made narrower."""
+    cut = [name for name, step in plan.items() if not METHODS[step.method].alone]
+    return patient.narrow(cut) if cut else []
 
 
 def _judges(feeds: Batches) -> Iterator[Feed]:

@@ -15,6 +15,9 @@ from modelsurgeon.plan import Plan, Step
 Call = tuple[tuple[int, ...], int]
 Run = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 Pairs = Callable[[], Iterator[tuple[Array, Array]]]
+# A layer, chains that could take its place, and its calls, to milliseconds of the layer and of each chain,
+# measured on one thread; None where they can't be run.
+Clock = Callable[[Layer, Sequence[Sequence[Layer]], Sequence[Call]], list[float] | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +60,9 @@ class Site(Protocol):
 class Edit:
     """What became of one layer. `skipped` is the reason why it was left alone.
 
-    error: of the weight. output_error: of the layer's outputs in the cut net, on samples that nothing was
-    fitted to: all that was lost up to here. Both relative.
+    milliseconds: measured on one thread, None where they weren't. error: of the weight. output_error: of the
+    layer's outputs in the cut net, on samples that nothing was fitted to: all that was lost up to here. Both
+    relative.
     """
 
     layer: str
@@ -67,6 +71,8 @@ class Edit:
     rank: Rank | None = None
     macs_before: int | None = None
     macs_after: int | None = None
+    milliseconds_before: float | None = None
+    milliseconds_after: float | None = None
     params_before: int | None = None
     params_after: int | None = None
     error: float | None = None
@@ -129,8 +135,17 @@ class Patient(Protocol):
         that. A site that is applied more than once has no pairs.
         """
 
-    def latency(self, other: Any, data: Batches) -> dict[str, Any] | None:  # noqa: ANN401 - one of its kind
-        """This model and another side by side, in one measurement; None where that isn't offered."""
+    def clock(self) -> Clock | None:
+        """What times single layers; None where that isn't offered."""
+
+    def latency(
+        self,
+        other: Any,  # noqa: ANN401 - one of its kind
+        data: Batches,
+        *,
+        repeats: int = 50,
+    ) -> dict[str, Any] | None:
+        """This model and another side by side on one thread; None where that isn't offered."""
 
     def close(self) -> Any:  # noqa: ANN401 - an ir.Model or an nn.Module
         """The model itself, nothing dead left in it."""

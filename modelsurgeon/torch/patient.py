@@ -131,8 +131,11 @@ class TorchPatient:
             once = feeds if calls.count(name) == 1 else ()
             yield chosen[name], partial(lockstep.pairs, ours, theirs, once)
 
-    def latency(self, other: Any, data: Batches) -> None:  # noqa: ANN401 - the port's signature
+    def clock(self) -> None:
         """Not offered: time the export, which is what gets deployed."""
+
+    def latency(self, other: Any, data: Batches, *, repeats: int = 50) -> None:  # noqa: ANN401 - as the port
+        """Not offered either."""
 
     def close(self) -> nn.Module:
         """The caller's own module."""

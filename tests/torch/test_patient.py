@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 import modelsurgeon as ms
-from modelsurgeon.errors import BadData, BadModel, BadPlan, ToleranceExceeded, UnknownShape
+from modelsurgeon.errors import BadData, BadModel, BadPlan, ToleranceExceeded, UnknownShape, Unreachable
 from modelsurgeon.onnx import run
 from modelsurgeon.torch.export import export
 from modelsurgeon.torch.patient import TorchPatient
@@ -205,3 +205,8 @@ def test_the_result_is_plain_data_and_shows_itself(net: Net) -> None:
     again = json.loads(json.dumps(result.as_dict()))
     assert set(again) >= {"before", "after", "edits", "comparison", "latency", "plan"}
     assert next(table.title for table in result.tables()) == "Layers replaced"
+
+
+def test_a_module_is_not_timed(net: Net) -> None:
+    with pytest.raises(Unreachable, match="a module is not timed: export it, and compress the export"):
+        ms.compress(net, speedup=1.5, shapes={"image": (1, 3, 16, 16)})
