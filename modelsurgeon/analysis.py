@@ -105,6 +105,6 @@ class Analysis:
 
     def __rich__(self) -> RenderableType:
         """What rich prints: the tables one below the other."""
-        from rich.console import Group
+        from modelsurgeon.layout import stacked
 
-        return Group(*self.tables())
+        return stacked(self.tables())

@@ -9,7 +9,7 @@ from itertools import zip_longest
 from textwrap import wrap
 
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.text import Text
 
 from modelsurgeon.cells import bar, escape, is_number, spark
@@ -51,6 +51,12 @@ class Screen:
         for line in lines(self.table, options.max_width, ascii_only=options.ascii_only):
             line.no_wrap, line.overflow = True, "ignore"
             yield line
+
+
+def stacked(tables: Sequence[Table]) -> Group:
+    """Tables one below the other, with a line between."""
+    parts = [part for table in tables for part in ("", Screen(table=table))]
+    return Group(*parts[1:])
 
 
 def text(table: Table, width: int) -> str:

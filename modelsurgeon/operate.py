@@ -70,9 +70,9 @@ class Operation:
 
     def __rich__(self) -> RenderableType:
         """All tables, for a terminal."""
-        from rich.console import Group
+        from modelsurgeon.layout import stacked
 
-        return Group(*self.tables())
+        return stacked(self.tables())
 
 
 def operate(

@@ -21,7 +21,7 @@ section { margin-top: 2.2rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .87rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-size: 1.05rem; font-weight: 600; padding-bottom: .4rem; }
-th, td { padding: .22rem .8rem; text-align: left; vertical-align: top; white-space: nowrap; }
+th, td { padding: .22rem .6rem; text-align: left; vertical-align: top; white-space: nowrap; }
 th:first-child, td:first-child { padding-left: .3rem; }
 thead th { border-bottom: 2px solid var(--line); font-weight: 600; color: var(--dim); }
 tbody tr:nth-child(even) { background: var(--stripe); }
@@ -30,7 +30,7 @@ tfoot td { border-top: 2px solid var(--line); font-weight: 600; }
 .prose { white-space: normal; min-width: 18rem; max-width: 40rem; }
 .text { white-space: normal; }
 td.text:first-child { min-width: 14rem; }
-.rail { display: block; width: 8rem; height: .7rem; margin-top: .35rem; background: var(--rail);
+.rail { display: block; width: 6.5rem; height: .7rem; margin-top: .35rem; background: var(--rail);
   border-radius: 2px; }
 h2 { font-size: 1.05rem; font-weight: 600; margin: 0 0 .6rem; }
 .plot { margin: 0 0 1rem; }

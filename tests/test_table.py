@@ -15,7 +15,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from modelsurgeon.cells import Kind, bar, count, escape, percent, plain, shape, show, size
-from modelsurgeon.layout import head, shorten
+from modelsurgeon.layout import head, shorten, stacked
 from modelsurgeon.table import Column, Table
 
 NASTY = "conv[red]\x1b[31m\u202e<b>|\n`=1"
@@ -294,3 +294,10 @@ def test_the_numbers_of_a_shape_are_never_cut() -> None:
     columns = [Column(key="name", title="Layer"), Column(key="shape", title="Weight", kind="shape")]
     table = Table(title="", columns=columns, rows=[{"name": "n" * 40, "shape": (1024, 512, 3, 3)}])
     assert "1024×512×3×3" in table.text(30)
+
+
+def test_tables_stand_apart() -> None:
+    table = Table(title="One", columns=COLUMNS, rows=(), notes=["nothing"])
+    console = Console(width=40, record=True, file=io.StringIO())
+    console.print(stacked([table, table]), stacked([]))
+    assert console.export_text().strip() == "One\nnothing\n\nOne\nnothing"

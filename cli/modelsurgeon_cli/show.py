@@ -103,11 +103,9 @@ def emit(text: str) -> None:
 def _print(result: Showable) -> None:
     from rich.console import Console
 
-    console = Console()
-    for number, table in enumerate(result.tables()):
-        if number:
-            console.print()
-        console.print(table)
+    from modelsurgeon.layout import stacked
+
+    Console().print(stacked(result.tables()))
 
 
 def write(path: str, text: str) -> None:

@@ -102,9 +102,9 @@ class Report:
 
     def __rich__(self) -> RenderableType:
         """What rich prints: the tables one below the other."""
-        from rich.console import Group
+        from modelsurgeon.layout import stacked
 
-        return Group(*self.tables())
+        return stacked(self.tables())
 
     @property
     def path(self) -> str:
