@@ -112,7 +112,7 @@ def spark(shares: Sequence[float], *, plain: bool = False) -> str:
 
 def is_number(value: object) -> TypeGuard[float]:
     """Whether the value is a real number; a truth value or a formula is not."""
-    return isinstance(value, Real) and not isinstance(value, bool)
+    return type(value) in (int, float) or (isinstance(value, Real) and not isinstance(value, bool))
 
 
 def show(value: object, kind: Kind) -> str:

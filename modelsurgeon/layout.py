@@ -26,10 +26,12 @@ NAMES, BARS = ("text", "prose"), ("bar",)
 class Span:
     """A column with its width (at first the one that shows everything) and the least it can live with.
 
-    head: how much of a shortened text is its beginning.
+    texts: its cells as people read them, that of the total last. head: how much of a shortened text is its
+    beginning.
     """
 
     column: Column
+    texts: Sequence[str]
     width: int
     least: int
     head: int = 0
@@ -74,10 +76,10 @@ def lines(table: Table, width: int, *, ascii_only: bool = False) -> list[Text]:
         out += [Text(line, style="cyan") for line in [*table.plot.text(width, plain=ascii_only), ""]]
     if table.rows or table.total is not None or not table.notes:
         out += [head, rule]
-    for row in table.rows:
-        out += _row(row, spans, ascii_only)
+    for place, row in enumerate(table.rows):
+        out += _row(row, spans, place, ascii_only)
     if table.total is not None:
-        out += [rule, *_row(table.total, spans, ascii_only, total=True)]
+        out += [rule, *_row(table.total, spans, -1, ascii_only, total=True)]
     for note in [*table.notes, *_left_out(table, spans)]:
         out += [Text(part, style="dim") for part in wrapped(escape(note), width)]
     return out
@@ -93,9 +95,7 @@ def fit(table: Table, width: int) -> list[Span]:
     while _total(span.least for span in spans) > width and len(spans) > 1:
         bars = [span for span in spans if span.column.kind == "bar"]
         spans.remove((bars or spans)[-1])
-    return [
-        replace(span, head=head(_texts(table, span.column), span.width)) for span in _shrink(spans, width)
-    ]
+    return [replace(span, head=head(span.texts, span.width)) for span in _shrink(spans, width)]
 
 
 def _is_used(table: Table, column: Column) -> bool:
@@ -103,15 +103,18 @@ def _is_used(table: Table, column: Column) -> bool:
 
 
 def _span(table: Table, column: Column) -> Span:
-    title = cell_len(column.title)
+    title, texts = cell_len(column.title), _texts(table, column)
     if column.kind == "bar":
-        return Span(column=column, width=max(title, BAR_WIDTH), least=max(title, SHORTEST_BAR))
-    natural = _widest(_texts(table, column), title)
+        width, least = max(title, BAR_WIDTH), max(title, SHORTEST_BAR)
+        return Span(column=column, texts=texts, width=width, least=least)
+    natural = _widest(texts, title)
     if column.kind in NAMES:
-        return Span(column=column, width=natural, least=min(natural, max(title, SHORTEST_NAME)))
-    numbers = (column.text(row) for row in _lines(table) if _is_plain(row.get(column.key)))
-    least = _widest(numbers, max(title, SHORTEST_FORMULA))
-    return Span(column=column, width=natural, least=min(natural, least))
+        least = max(title, SHORTEST_NAME)
+    else:
+        pairs = zip(_lines(table), texts, strict=True)
+        numbers = (text for row, text in pairs if _is_plain(row.get(column.key)))
+        least = _widest(numbers, max(title, SHORTEST_FORMULA))
+    return Span(column=column, texts=texts, width=natural, least=min(natural, least))
 
 
 def _is_plain(value: object) -> bool:
@@ -124,11 +127,7 @@ def _lines(table: Table) -> list[Row]:
 
 
 def _texts(table: Table, column: Column) -> list[str]:
-    return [_text(row, column) for row in _lines(table)]
-
-
-def _text(row: Row, column: Column) -> str:
-    return "  " * column.depth(row) + column.text(row)
+    return ["  " * column.depth(row) + column.text(row) for row in _lines(table)]
 
 
 def _widest(texts: Iterable[str], at_least: int) -> int:
@@ -157,23 +156,23 @@ def _shrink(spans: Sequence[Span], width: int) -> list[Span]:
     return [replace(span, width=width) for span, width in zip(spans, widths, strict=True)]
 
 
-def _row(row: Row, spans: Sequence[Span], ascii_only: bool, *, total: bool = False) -> list[Text]:
+def _row(row: Row, spans: Sequence[Span], place: int, ascii_only: bool, *, total: bool = False) -> list[Text]:
     """A row takes one line, or as many as its longest prose does."""
-    wrapped = [_cell(row, span, ascii_only, total) for span in spans]
+    wrapped = [_cell(row, span, place, ascii_only, total) for span in spans]
     return [
         _join([(_align(part, span), _style(span, total)) for part, span in zip(parts, spans, strict=True)])
         for parts in zip_longest(*wrapped, fillvalue="")
     ]
 
 
-def _cell(row: Row, span: Span, ascii_only: bool, total: bool) -> list[str]:
+def _cell(row: Row, span: Span, place: int, ascii_only: bool, total: bool) -> list[str]:
     value = row.get(span.column.key)
     if span.column.kind == "bar" and is_number(value):
         # A total's bar would always be full; the share beside it says so already.
         return [""] if total else [bar(float(value), span.width, plain=ascii_only)]
     if span.column.kind == "spark" and isinstance(value, (list, tuple)):
         return [spark(value, plain=ascii_only)]
-    shown = _text(row, span.column)
+    shown = span.texts[place]
     if span.column.kind == "prose":
         return wrapped(shown, span.width) or [""]
     return [shorten(shown, span.width, span.head)]

@@ -298,6 +298,6 @@ def test_the_numbers_of_a_shape_are_never_cut() -> None:
 
 def test_tables_stand_apart() -> None:
     table = Table(title="One", columns=COLUMNS, rows=(), notes=["nothing"])
-    console = Console(width=40, record=True, file=io.StringIO())
+    console = Console(width=80, record=True, file=io.StringIO())
     console.print(stacked([table, table]), stacked([]))
     assert console.export_text().strip() == "One\nnothing\n\nOne\nnothing"

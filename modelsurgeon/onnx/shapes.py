@@ -183,9 +183,10 @@ def _know_constants(model: ir.Model) -> None:
     """
     for graph in (model.graph, *model.graph.subgraphs()):
         for value in graph.initializers.values():
-            if value.const_value is not None:
-                value.type = ir.TensorType(value.const_value.dtype)
-                value.shape = ir.Shape(value.const_value.shape.numpy())
+            tensor = value.const_value
+            if tensor is not None and (value.dtype != tensor.dtype or value.shape != tensor.shape):
+                value.type = ir.TensorType(tensor.dtype)
+                value.shape = ir.Shape(tensor.shape.numpy())
     for node in nodes(model):
         if node.op_type == "Constant" and not node.domain and node.outputs:
             node.outputs[0].const_value = node.attributes.get_tensor("value", None)

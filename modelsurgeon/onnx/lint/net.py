@@ -46,13 +46,13 @@ class Place:
         """Whether it is a convolution, so that its second axis holds channels and the others a map."""
         return self.row.op in CONVOLUTIONS
 
-    @property
+    @cached_property
     def channels(self) -> int:
         """Output channels of a convolution, output features of a dense layer; 0 where unknown."""
         shape = self.row.output
         return shape[1 if self.convolves else -1] if shape and len(shape) > 1 else 0
 
-    @property
+    @cached_property
     def area(self) -> int:
         """Positions of a convolution's output map; 1 for all else."""
         return prod(self.row.output[2:]) if self.row.output and self.convolves else 1
