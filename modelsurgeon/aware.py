@@ -27,7 +27,7 @@ from modelsurgeon.factorize.channels import CHANNELS, Elimination, eliminate, re
 from modelsurgeon.factorize.method import split_groups
 from modelsurgeon.factorize.svd import input_unfolded
 from modelsurgeon.layer import Array, Layer
-from modelsurgeon.linalg import directions
+from modelsurgeon.linalg import cholesky, directions
 from modelsurgeon.moments import Inputs, Moments
 
 # Of the mean variance, added to each: what no sample showed. The fewer there are, the more they leave out.
@@ -177,27 +177,18 @@ class View:
     def _roots(self) -> list[Array]:
         """Cholesky factors of what is known of the channels, one for each group."""
         known: Sequence[Moments] = () if self.inputs is None else self.inputs.channels
-        return [_root(m.covariance if self.centred else m.second, self._floor) for m in known]
+        return [cholesky(m.covariance if self.centred else m.second, self._floor) for m in known]
 
     @cached_property
     def _taps(self) -> list[Array]:
         """Cholesky factors of the taps' correlations along each axis."""
         known: Sequence[Array] = () if self.inputs is None else self.inputs.taps
         return [
-            _root(taps * (len(taps) / (np.trace(taps) or 1.0)), self._floor) if len(taps) > 1 else np.eye(1)
+            cholesky(taps * (len(taps) / (np.trace(taps) or 1.0)), self._floor)
+            if len(taps) > 1
+            else np.eye(1)
             for taps in known
         ]
-
-
-def _root(covariance: Array, floor: float) -> Array:
-    """Lower triangular S of `S S^T`, the covariance with a floor under its variances."""
-    mean = max(0.0, float(np.trace(covariance))) / len(covariance) or 1.0
-    while True:
-        raised = covariance + floor * mean * np.eye(len(covariance))
-        try:
-            return np.asarray(linalg.cholesky(raised, lower=True, check_finite=False))
-        except linalg.LinAlgError:  # rounding left it indefinite: moments of very different sizes
-            floor *= 10
 
 
 def _mixed(weight: Array, root: Array, axis: int) -> Array:

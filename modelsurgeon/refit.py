@@ -4,6 +4,7 @@ With x the rows that the chain is fed and y what the original layer gave for the
 last factor is `B = (C_yz + l B0) (C_zz + l I)^-1`, where z is what the factors before it make of x, and the
 bias is `mean(y) - B mean(z)`. Layers are fitted in the order in which they run, so each repairs what those
 before it broke (Zhang et al., 2015, arXiv:1505.06798, without the term for the non-linearity).
+A product of two matrices is fitted as a whole, by reduced-rank regression.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -69,7 +71,9 @@ def fitted(
             continue
         fit = None
         if not view.layer.transposed and any(True for _ in pairs()):
-            fit = refit(view.layer, chain, pairs(), feeds.samples, centred=view.centred, seed=seed)
+            joint = step.method == "svd" and prod(view.layer.kernel) == 1
+            how: dict[str, Any] = {"joint": joint, "centred": view.centred, "seed": seed}
+            fit = refit(view.layer, chain, pairs(), feeds.samples, **how)
             chain = list(fit.chain)
         put(site, step, chain)
         edit = told(site, view.layer, step, chain, relative_error(view.layer, chain))
@@ -83,47 +87,76 @@ def refit(
     pairs: Iterable[tuple[Array, Array]],
     samples: int,
     *,
+    joint: bool = False,
     centred: bool = True,
     seed: int = 0,
 ) -> Fit:
     """The chain with its last factor and, where `centred`, its bias fitted.
 
     pairs: inputs `(n, channels, *space)` of the original layer and of the chain, for the same samples.
-    samples: how many those are in all.
+    samples: how many those are in all. joint: the chain is a product of two matrices, and both are fitted.
     """
-    learnt, judged = _sums(layer, chain, pairs, samples, seed)
-    last, groups = chain[-1], layer.groups
-    start = _Factor(
-        weights=[w.reshape(len(w), -1).astype(np.float64) for w in np.split(last.weight, groups)],
-        biases=np.split(_or_zero(last) - _or_zero(layer), groups),
-    )
-    checks = [sums.problem(centred=centred) for sums in judged]
-    tried: dict[float, float] = {KEPT: _loss(checks, start)}
-    for ridge in RIDGES:
-        tried[ridge] = _loss(checks, _solved(learnt, start, ridge, centred=centred))
-    ridge = min(tried, key=lambda r: tried[r])
-    best = start if ridge == KEPT else _solved(learnt, start, ridge, centred=centred)
+    last = layer if joint else chain[-1]
+    learnt, judged = _sums(layer, [] if joint else chain[:-1], last, pairs, samples, seed)
+    problems, checks = ([sums.problem(centred=centred) for sums in side] for side in (learnt, judged))
+    start = _Factor.of(layer, compose(chain) if joint else last)
+    ridge, best = _ridged(problems, checks, _Factor.of(layer, last))
+    if joint:
+        made = _product(layer, chain, problems, best, centred=centred)
+        best = _Factor.of(layer, compose(made))
+    else:
+        made = [*chain[:-1], _link(layer, last, best, centred=centred)]
+    before, after = _loss(checks, start), _loss(checks, best)
     energy = sum(sums.energy(other, centred=centred) for sums, other in zip(judged, learnt, strict=True))
     return Fit(
-        chain=[*chain[:-1], _link(layer, last, best, centred=centred)],
-        before=_share(tried[KEPT], energy),
-        error=_share(tried[ridge], energy),
-        ridge=ridge,
+        chain=made if after < before else chain,
+        before=_share(before, energy),
+        error=_share(min(after, before), energy),
+        ridge=ridge if after < before else KEPT,
     )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Factor:
-    """The last factor, group by group: weights `(out, z)`, and biases less those of the layer."""
+    """A factor, group by group: weights `(out, z)`, and biases less those of the layer."""
 
     weights: Sequence[Array]
     biases: Sequence[Array]
 
+    @classmethod
+    def of(cls, layer: Layer, link: Layer) -> _Factor:
+        """The last link of a chain in the layer's place, or the layer that the chain equals."""
+        return cls(
+            weights=[w.reshape(len(w), -1).astype(np.float64) for w in np.split(link.weight, layer.groups)],
+            biases=np.split(_or_zero(link) - _or_zero(layer), layer.groups),
+        )
 
-def _solved(sums: Sequence[Sums], start: _Factor, ridge: float, *, centred: bool) -> _Factor:
-    problems = [each.problem(centred=centred) for each in sums]
+
+def _ridged(problems: Sequence[Problem], checks: Sequence[Problem], start: _Factor) -> tuple[float, _Factor]:
+    """The solution with the ridge that does best on samples that nothing was fitted to, and that ridge."""
+    tried = {KEPT: start} | {ridge: _solved(problems, start, ridge) for ridge in RIDGES}
+    best = min(tried, key=lambda ridge: _loss(checks, tried[ridge]))
+    return best, tried[best]
+
+
+def _solved(problems: Sequence[Problem], start: _Factor, ridge: float) -> _Factor:
     weights = [p.solve(w, ridge) for p, w in zip(problems, start.weights, strict=True)]
     return _Factor(weights=weights, biases=[p.bias(w) for p, w in zip(problems, weights, strict=True)])
+
+
+def _product(
+    layer: Layer, chain: Sequence[Layer], problems: Sequence[Problem], whole: _Factor, *, centred: bool
+) -> list[Layer]:
+    """A product of two matrices that is nearest to a fitted one, group by group."""
+    rank = len(chain[0].weight) // layer.groups
+    halves = [p.reduced(w, rank) for p, w in zip(problems, whole.weights, strict=True)]
+    biases = [p.bias(left @ right) for p, (left, right) in zip(problems, halves, strict=True)]
+    first = np.concatenate([right for _, right in halves]).reshape(chain[0].weight.shape)
+    last = _Factor(weights=[left for left, _ in halves], biases=biases)
+    return [
+        replace(chain[0], weight=first.astype(chain[0].weight.dtype)),
+        _link(layer, chain[-1], last, centred=centred),
+    ]
 
 
 def _loss(problems: Sequence[Problem], factor: _Factor) -> float:
@@ -148,12 +181,21 @@ def _share(loss: float, energy: float) -> float:
 
 
 def _sums(
-    layer: Layer, chain: Sequence[Layer], pairs: Iterable[tuple[Array, Array]], samples: int, seed: int
+    layer: Layer,
+    before: Sequence[Layer],
+    last: Layer,
+    pairs: Iterable[tuple[Array, Array]],
+    samples: int,
+    seed: int,
 ) -> tuple[list[Sums], list[Sums]]:
-    """For each group, sums over the feeds that are learnt from and over those that judge."""
-    sides = _Rows(layer, chain), _Rows(layer, chain)
+    """For each group, sums over the feeds that are learnt from and over those that judge.
+
+    before: what makes z for the link `last`; nothing where that is fed as the layer is.
+    """
+    mixers = _mixers(layer, compose(before), last) if before else [None] * layer.groups
+    sides = _Rows(layer, mixers), _Rows(layer, mixers)
     rng = np.random.default_rng(seed)
-    wanted = max(ROWS, ROWS_PER_COLUMN * chain[-1].weight[0].size)
+    wanted = max(ROWS, ROWS_PER_COLUMN * last.weight[0].size)
     for number, (x, seen) in enumerate(pairs):
         at = drawn(output_places(layer, x), wanted, samples, rng)
         side = sides[int(number % HELD_OUT == HELD_OUT - 1)]
@@ -165,9 +207,9 @@ def _sums(
 class _Rows:
     """Patches on their way to sums; they wait until there are enough for a quick product."""
 
-    def __init__(self, layer: Layer, chain: Sequence[Layer]) -> None:
+    def __init__(self, layer: Layer, mixers: Sequence[Array | None]) -> None:
         groups = layer.groups
-        self._mixers = _mixers(layer, compose(chain[:-1]), chain[-1])
+        self._mixers = mixers
         self._weights = [w.reshape(len(w), -1).astype(np.float32) for w in np.split(layer.weight, groups)]
         self._waiting: list[tuple[Array, Array]] = []
         self._sums: list[Sums] = []
@@ -190,7 +232,7 @@ class _Rows:
             for part in zip(*self._waiting, strict=True)
         )
         rows = zip(ours, theirs, self._mixers, self._weights, strict=True)
-        new = [Sums.of(t @ mixer, o @ weight.T) for o, t, mixer, weight in rows]
+        new = [Sums.of(t if m is None else t @ m, o @ weight.T) for o, t, m, weight in rows]
         self._sums = [a + b for a, b in zip(self._sums, new, strict=True)] if self._sums else new
         self._waiting = []
 

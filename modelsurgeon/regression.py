@@ -8,6 +8,9 @@ import numpy as np
 from scipy import linalg
 
 from modelsurgeon.layer import Array
+from modelsurgeon.linalg import cholesky, directions
+
+TINY = 1e-9  # of the mean variance: below, z has no direction
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,6 +74,20 @@ class Problem:
             return start
         right = (self.yz + amount * start).T
         return np.asarray(linalg.cho_solve(root, right, check_finite=False)).T
+
+    def reduced(self, factor: Array, rank: int) -> tuple[Array, Array]:
+        """`(left, right)`, whose product is nearest to the factor on z (reduced-rank regression).
+
+        With `zz = S S^T` that is the cut of `factor @ S` behind its leading singular vectors; left is
+        orthonormal where there are fewer outputs than columns of z. Source: Izenman (1975).
+        """
+        root = cholesky(self.zz, floor=TINY)
+        seen = factor @ root
+        if len(factor) <= factor.shape[1]:
+            left = directions(seen, rank)
+            return left, left.T @ factor
+        right = directions(seen.T, rank)
+        return seen @ right, linalg.solve_triangular(root, right, trans="T", lower=True, check_finite=False).T
 
     def bias(self, factor: Array) -> Array:
         """What brings the mean to where it belongs."""

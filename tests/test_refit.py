@@ -58,6 +58,32 @@ def test_a_fit_repairs_what_came_before(method: str, groups: int) -> None:
     assert fit.error == pytest.approx(after, rel=0.3)
 
 
+@pytest.mark.parametrize("shape", [(5, 9), (9, 5)])
+def test_a_reduced_factor_is_the_nearest_of_its_rank(shape: tuple[int, int]) -> None:
+    """The error of the best rank-2 answers to the rows is the tail of the spectrum of all answers."""
+    rng = np.random.default_rng(5)
+    z = rng.normal(size=(200, shape[1])) @ rng.normal(size=(shape[1], shape[1]))
+    factor = rng.normal(size=shape)
+    problem = Sums.of(z, z @ factor.T).problem(centred=False)
+    left, right = problem.reduced(factor, 2)
+    assert (left.shape, right.shape) == ((shape[0], 2), (2, shape[1]))
+    tail = np.linalg.svd(z @ factor.T, compute_uv=False)[2:]
+    assert np.linalg.norm(z @ (factor - left @ right).T) == pytest.approx(np.linalg.norm(tail), rel=1e-4)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_fitting_both_factors_is_better_than_the_last_alone(groups: int) -> None:
+    rng = np.random.default_rng(5)
+    layer = Layer(weight=rng.normal(size=(12, 10 // groups, 1, 1)), bias=rng.normal(size=12), groups=groups)
+    mix = np.eye(10) + 0.4 * rng.normal(size=(10, 10))
+    pairs = [(x, np.einsum("ij,njhw->nihw", mix, x)) for x in np.abs(rng.normal(size=(16, 8, 10, 4, 4)))]
+    chain = METHODS["svd"](layer, 3)
+    one, both = (refit(layer, chain, pairs, 128, joint=joint) for joint in (False, True))
+    assert off(layer, list(both.chain), pairs) < 0.97 * off(layer, list(one.chain), pairs)
+    assert both.error == pytest.approx(off(layer, list(both.chain), pairs), rel=0.2)
+    assert [link.weight.shape for link in both.chain] == [link.weight.shape for link in chain]
+
+
 def test_at_full_rank_a_linear_change_is_undone() -> None:
     layer, pairs = made("svd")
     chain = METHODS["svd"](layer, 6)

@@ -3,7 +3,7 @@
 `svd` is the one entrance; the other functions are what it leaves in the hands of a factorization.
 """
 
-from modelsurgeon.linalg.arrays import calm, finite
+from modelsurgeon.linalg.arrays import calm, cholesky, finite
 from modelsurgeon.linalg.backend import Backend, on
 from modelsurgeon.linalg.bayes import evbmf
 from modelsurgeon.linalg.truncation import (
@@ -22,6 +22,7 @@ __all__ = [
     "Backend",
     "Truncation",
     "calm",
+    "cholesky",
     "directions",
     "evbmf",
     "finite",

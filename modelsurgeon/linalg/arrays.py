@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 
 import numpy as np
+from scipy import linalg
 from threadpoolctl import ThreadpoolController
 
 from modelsurgeon.errors import UnsupportedLayer
@@ -67,3 +68,17 @@ def square(matrix: Array) -> float:
     flat = matrix.ravel(order="K")
     pieces = (flat[at : at + PIECE].astype(np.float64) for at in range(0, flat.size, PIECE))
     return sum(float(np.square(piece).sum()) for piece in pieces)
+
+
+def cholesky(covariance: Array, floor: float) -> Array:
+    """Lower triangular S of `S S^T`, a covariance `(n, n)` with a floor under its variances.
+
+    floor: a share of the mean variance; larger where rounding left the covariance indefinite.
+    """
+    mean = max(0.0, float(np.trace(covariance))) / len(covariance) or 1.0
+    while True:
+        raised = covariance + floor * mean * np.eye(len(covariance))
+        try:
+            return np.asarray(linalg.cholesky(raised, lower=True, check_finite=False))
+        except linalg.LinAlgError:
+            floor *= 10

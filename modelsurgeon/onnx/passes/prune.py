@@ -201,6 +201,7 @@ def _narrow(subject: Subject, graph: Channels, kept: Mask) -> None:
 
 def _reshape_to(subject: Subject, node: ir.Node, count: int) -> None:
     """Give a Reshape a target with so many channels."""
+    node.attributes.pop("allowzero", None)  # a 0 in it is the size that was there before
     if subject.ndim(node.outputs[0]) == 2:
         target = [0, -1]
     else:

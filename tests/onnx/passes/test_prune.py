@@ -68,6 +68,10 @@ THROUGH = {
         "r = Relu (a) f = Reshape (r, t) y = MatMul (f, z)",
         {"z": normal(216, 4), "t": np.array([-1, 216])},
     ),
+    "reshape to very sizes": (
+        "f = Reshape <allowzero = 1> (a, t) y = MatMul (f, z)",
+        {"z": normal(216, 4), "t": np.array([-1, 216])},
+    ),
     "to a line of pixels": (
         "f = Reshape (a, t) y = Conv (f, z)",
         {"z": normal(4, 6, 3), "t": np.array([0, 6, 36])},
