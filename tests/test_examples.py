@@ -104,6 +104,17 @@ def test_a_head_grows_and_learns_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_spoilt_statistics_heal_to_within_half_a_point() -> None:
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "heal_statistics.py")], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    trained, spoilt, healed = (float(line.split()[-1].rstrip("%")) for line in done.stdout.splitlines())
+    assert spoilt < 50
+    assert healed >= trained - 0.5
+
+
+@pytest.mark.slow
 def test_training_writes_what_the_demo_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One short epoch: the script runs, its files fit together, and the shipped net has its structure."""
     spec = importlib.util.spec_from_file_location("train_digits", EXAMPLES / "train_digits.py")
