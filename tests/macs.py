@@ -165,6 +165,7 @@ MACS: dict[str, Callable[[Ran], int]] = {
     "MatMulNBits": n_bits,
     "MultiHeadAttention": flat,
     "QLinearConv": lambda one: conv(one, 3),
+    "QGemm": matmul,
     "QLinearMatMul": matmul,
     "RNN": recurrent,
 }
