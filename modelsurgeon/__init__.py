@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from modelsurgeon.errors import Unreachable as Unreachable
     from modelsurgeon.errors import UnsupportedLayer as UnsupportedLayer
     from modelsurgeon.errors import Unwritable as Unwritable
+    from modelsurgeon.frontier import Frontier as Frontier
     from modelsurgeon.layer import Layer as Layer
     from modelsurgeon.onnx.costs import counts as counts
     from modelsurgeon.operate import Operation as Operation
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from modelsurgeon.plan import Plan as Plan
     from modelsurgeon.steal import Stolen as Stolen
     from modelsurgeon.steal import steal as steal
+    from modelsurgeon.sweep import sweep as sweep
     from modelsurgeon.unfold import conv_matrix as conv_matrix
     from modelsurgeon.unfold import im2col as im2col
     from modelsurgeon.verbs import equalize as equalize
@@ -75,10 +77,12 @@ _HOMES = {
     "prune": "verbs",
     "save": "doors",
     "steal": "steal",
+    "sweep": "sweep",
     "BadData": "errors",
     "BadModel": "errors",
     "BadPlan": "errors",
     "Cost": "cost",
+    "Frontier": "frontier",
     "Layer": "layer",
     "Operation": "operate",
     "Plan": "plan",

@@ -34,11 +34,16 @@ FEW = 4  # of them decomposed where each takes a run of its own
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """A plan, and why the layers that it doesn't name are left alone. firm: carried out however slow."""
+    """A plan, and why the layers that it doesn't name are left alone.
+
+    firm: carried out however slow. errors: of the outputs of each layer cut alone, relative, where the choice
+    was made by them.
+    """
 
     plan: Plan
     kept: Sequence[Edit] = field(default=())
     firm: bool = False
+    errors: Mapping[str, float] = field(default_factory=dict)
 
 
 def by_rank(sites: Iterable[Site], rank: int | str, methods: Sequence[str]) -> Decision:
@@ -78,7 +83,7 @@ def by_budget(
         for name in options
         if name not in steps
     ]
-    return Decision(plan=Plan(steps), kept=kept)
+    return Decision(plan=Plan(steps), kept=kept, errors={name: chosen[name].error for name in steps})
 
 
 def least(options: Mapping[str, Sequence[Candidate]], total: float, resource: Resource) -> float:

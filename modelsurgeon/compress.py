@@ -94,13 +94,14 @@ def carried_out(study: Study, decision: Decision, patient: Patient, tolerance: f
     before = patient.totals()
     done = guarded(decision.plan, study, patient, firm=decision.firm)
     after, finished = patient.totals(), patient.close()
+    edits = study.own_errors(done.edits, decision)
     comparison = study.compared(patient, tolerance)
     _gate(comparison, tolerance)
     return Result(
         model=finished,
         before=before,
         after=after,
-        edits=_in_order(patient, [*done.edits, *decision.kept, *study.left_out]),
+        edits=_in_order(patient, [*edits, *decision.kept, *study.left_out]),
         comparison=comparison,
         latency=done.latency,
         plan=done.plan,
@@ -124,7 +125,7 @@ def foretold(study: Study, decision: Decision) -> Result:
         edits = [ways.sketched(site, plan[site.name]) for site in study.sites if site.name in plan]
     else:
         trial = study.patient.twin()
-        edits = study.perform(plan, trial)
+        edits = study.own_errors(study.perform(plan, trial), decision)
         predicted = study.predicted(trial)
     return Result(
         model=None,

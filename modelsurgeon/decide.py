@@ -31,21 +31,30 @@ def decide(goal: Goal, study: Study) -> Decision:
     if goal.speedup is not None and study.judged is not None:
         return by_speed(goal.speedup, study)
     resource: Literal["macs", "params"] = "macs" if goal.params is None else "params"
-    options, broken = study.options(resource)
-    total = study.patient.total(resource)
+    at, least = budgets(study, resource)
     fraction = goal.macs if goal.params is None else goal.params
-
-    def at(fraction: float) -> Decision:
-        decision = vetted(options, study, lambda: ways.by_budget(options, fraction, total, resource))
-        return replace(decision, kept=[*decision.kept, *broken])
-
     if fraction is not None:
         return at(fraction)
     if study.judged is None:
         raise ValueError(
             "max_error and speedup are measured on the whole model: data must be there to run it"
         )
-    return _true_enough(goal, study, at, ways.least(options, total, resource))
+    return _true_enough(goal, study, at, least)
+
+
+def budgets(study: Study, resource: Literal["macs", "params"]) -> tuple[Callable[[float], Decision], float]:
+    """What to decide for a fraction of the resource, and the least one that can be had.
+
+    Candidates and their damage are found once. For less than the least, Unreachable is raised.
+    """
+    options, broken = study.options(resource)
+    total = study.patient.total(resource)
+
+    def at(fraction: float) -> Decision:
+        decision = vetted(options, study, lambda: ways.by_budget(options, fraction, total, resource))
+        return replace(decision, kept=[*decision.kept, *broken])
+
+    return at, ways.least(options, total, resource)
 
 
 def vetted(options: dict[str, list[Candidate]], study: Study, choose: Callable[[], Decision]) -> Decision:

@@ -48,6 +48,17 @@ def same_file(a: str | Path, b: str | Path) -> bool:
         return os.path.realpath(a) == os.path.realpath(b)
 
 
+def named(path: str | Path, fraction: float) -> Path:
+    """The file of one fraction, named after that of all: at least two digits, more where they are needed.
+
+    >>> named("small.onnx", 0.5).name, named("plan.json", 0.125).name
+    ('small-0.50.onnx', 'plan-0.125.json')
+    """
+    path, digits = Path(path), f"{fraction:.2f}"
+    told = digits if float(digits) == fraction else repr(fraction)
+    return path.with_name(f"{path.stem}-{told}{path.suffix}")
+
+
 def _beside(target: Path, path: str | Path) -> Path:
     try:
         handle, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".part", dir=target.parent)

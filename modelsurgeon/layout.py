@@ -72,8 +72,8 @@ def lines(table: Table, width: int, *, ascii_only: bool = False) -> list[Text]:
     rule = Text(("-" if ascii_only else "─") * min(width, _total(span.width for span in spans)), style="dim")
     head = _join([(_align(escape(span.column.title), span), "bold") for span in spans])
     out = [Text(escape(table.title), style="bold")] if table.title else []
-    if table.plot is not None:
-        out += [Text(line, style="cyan") for line in [*table.plot.text(width, plain=ascii_only), ""]]
+    if table.plot is not None and (picture := table.plot.text(width, plain=ascii_only)):
+        out += [Text(line, style="cyan") for line in [*picture, ""]]
     if table.rows or table.total is not None or not table.notes:
         out += [head, rule]
     for place, row in enumerate(table.rows):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from modelsurgeon.chart import Chart, Line
 from modelsurgeon.edits import left_alone
 from modelsurgeon.surgery import Edit
 from modelsurgeon.table import Column, Table
@@ -22,7 +24,12 @@ TOTALS = {
     "activation_bytes": "activation bytes",
     "peak_activation_bytes": "peak activation bytes",
 }
-ERRORS = {"error": "weight error", "output_error": "output error"}
+ERRORS = {"error": "weight error", "own_error": "own error", "output_error": "error so far"}
+TWO_ERRORS = (
+    "own error: foretold of the layer's outputs if it alone were cut and nothing fitted; error so far: of "
+    "its outputs in the cut net, on samples that nothing was fitted to"
+)
+AGREE = 1.5  # predicted and measured errors that are so many times apart are said to be
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +50,12 @@ class Result:
     predicted: float | None = None
     notes: Sequence[str] = field(default=())
 
+    @property
+    def measured(self) -> float | None:
+        """Relative L2 at the floating output where it is largest; infinite for NaN. None: not compared."""
+        outputs = () if self.comparison is None else self.comparison.outputs
+        return max((output.error for output in outputs if output.rel_l2 is not None), default=None)
+
     def as_dict(self) -> dict[str, Any]:
         """The result as plain JSON data."""
         return {
@@ -53,26 +66,29 @@ class Result:
             "latency": self.latency,
             "plan": self.plan.as_dict(),
             "predicted_error": self.predicted,
+            "measured_error": self.measured if isfinite(self.measured or 0.0) else None,
             "notes": list(self.notes),
         }
 
     def tables(self) -> list[Table]:
-        """Edits, layers left alone, totals before and after with latency, and the comparison."""
+        """Edits with a chart, layers left alone, totals, latency, errors, and the comparison."""
         return tables(self)
 
 
 def tables(result: Result) -> list[Table]:
-    """Edits, layers left alone, totals before and after with latency, and the comparison."""
+    """Edits with a chart, layers left alone, totals, latency, errors, and the comparison."""
     edited = [edit for edit in result.edits if edit.skipped is None]
     kept = [edit for edit in result.edits if edit.skipped is not None]
     found = [_edited(edited)] if edited else []
     found += [left_alone(kept)] if kept else []
     found.append(_totals(result))
+    found += [_errors(result.predicted, result.measured)] if result.predicted is not None else []
     return found + (result.comparison.tables() if result.comparison is not None else [])
 
 
 def _edited(edits: Sequence[Edit]) -> Table:
-    error = "error" if any(edit.output_error is None for edit in edits) else "output_error"
+    aware = any(edit.own_error is not None for edit in edits)
+    errors = ("own_error", "output_error") if aware else ("error",)
     columns = [
         Column(key="layer", title="layer"),
         Column(key="method", title="method"),
@@ -82,17 +98,66 @@ def _edited(edits: Sequence[Edit]) -> Table:
         Column(key="kept", title="kept", kind="percent"),
         Column(key="kept", title="", kind="bar"),
         Column(key="params_after", title="params after", kind="count", wide=True),
-        Column(key=error, title=ERRORS[error], kind="float"),
+        *(Column(key=error, title=ERRORS[error], kind="float") for error in errors),
     ]
-    rows = [edit.as_dict() | {"rank": _rank(edit), "kept": _share(edit)} for edit in edits]
+    rows = [_row(edit) for edit in edits]
     before, after = (sum(getattr(e, key) or 0 for e in edits) for key in ("macs_before", "macs_after"))
     total = {"layer": f"{len(edits)} layers replaced", "macs_before": before, "macs_after": after}
     total["kept"] = after / before if before else None
-    return Table(title="Layers replaced", columns=columns, rows=rows, total=total)
+    chart = _along(edits) if aware and len(edits) > 1 else None
+    notes = [TWO_ERRORS] if aware else []
+    return Table(title="Layers replaced", columns=columns, rows=rows, total=total, notes=notes, plot=chart)
 
 
-def _rank(edit: Edit) -> str:
-    return "x".join(map(str, edit.rank)) if isinstance(edit.rank, tuple) else str(edit.rank)
+def _along(edits: Sequence[Edit]) -> Chart:
+    """Errors along the depth of the net."""
+    lines = [
+        Line(name="own error: of the layer cut alone", values=[edit.own_error for edit in edits]),
+        Line(
+            name="error so far: of its outputs in the cut net", values=[edit.output_error for edit in edits]
+        ),
+    ]
+    labels = [edit.layer for edit in edits]
+    return Chart(lines=lines, labels=labels, axis="layers replaced, in the order of the net")
+
+
+def _errors(predicted: float, measured: float | None) -> Table:
+    """Predicted and measured error side by side, with a word where they are far apart."""
+    columns = [
+        Column(key="what", title=""),
+        Column(key="predicted", title="predicted", kind="float"),
+        Column(key="measured", title="measured", kind="float"),
+        Column(key="ratio", title="measured / predicted", kind="float"),
+    ]
+    ratio = measured / predicted if measured is not None and predicted else None
+    what = "relative L2, the output where it is largest"
+    row = {"what": what, "predicted": predicted, "measured": measured, "ratio": ratio}
+    notes = [] if ratio is None else disagreement(ratio)
+    return Table(title="Error at the outputs", columns=columns, rows=[row], notes=notes)
+
+
+def disagreement(ratio: float) -> list[str]:
+    """A sentence where what was measured is far from what was predicted. ratio: of the two."""
+    if ratio > AGREE:
+        return [
+            f"measured is {ratio:.3g} times what was predicted: the samples that calibrated don't stand for "
+            "those that judged, or are too few; give more of what the model will see"
+        ]
+    if ratio < 1 / AGREE:
+        return [f"measured is {1 / ratio:.3g} times less than predicted: the samples that judged are easier"]
+    return []
+
+
+def _row(edit: Edit) -> dict[str, Any]:
+    """A layer that others made narrower has no method of its own."""
+    told = {"method": edit.method or edit.action, "rank": rank_told(edit), "kept": _share(edit)}
+    return edit.as_dict() | told
+
+
+def rank_told(edit: Edit) -> str:
+    """The rank as a person reads it."""
+    ranks = edit.rank if isinstance(edit.rank, tuple) else (edit.rank,)
+    return "x".join(str(rank) for rank in ranks if rank is not None)
 
 
 def _share(edit: Edit) -> float | None:

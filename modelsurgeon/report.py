@@ -10,9 +10,11 @@ from modelsurgeon.table import Table
 
 STYLE = """
 :root { color-scheme: light dark; --text: #1c2126; --dim: #5b6670; --page: #fff; --line: #d9dee3;
-  --stripe: #f5f7f9; --bar: #4c8dbf; --rail: #e6ebef; }
+  --stripe: #f5f7f9; --bar: #4c8dbf; --rail: #e6ebef;
+  --other: #d0713a; }
 @media (prefers-color-scheme: dark) { :root { --text: #e3e7ea; --dim: #9aa5ae; --page: #15191d;
-  --line: #343c44; --stripe: #1b2025; --bar: #5fa3d6; --rail: #2a3138; } }
+  --line: #343c44; --stripe: #1b2025; --bar: #5fa3d6; --rail: #2a3138;
+  --other: #e58f5b; } }
 body { margin: 0 auto; max-width: 86rem; padding: 2rem 1.5rem 4rem; color: var(--text);
   background: var(--page); font: 15px/1.5 system-ui, "Segoe UI", Roboto, Arial, sans-serif; }
 h1 { font-size: 1.5rem; font-weight: 600; margin: 0 0 .3rem; overflow-wrap: anywhere; }
@@ -40,6 +42,18 @@ h2 { font-size: 1.05rem; font-weight: 600; margin: 0 0 .6rem; }
 .plot .mark { stroke: var(--text); stroke-width: 1.5; vector-effect: non-scaling-stroke; fill: none;
   stroke-dasharray: 4 3; }
 .plot figcaption { color: var(--dim); font-size: .87rem; }
+.chart { margin: 0 0 1rem; }
+.chart svg { width: 100%; max-width: 60rem; height: auto; display: block; }
+.chart text { fill: var(--dim); font-size: 13px; }
+.chart .grid { stroke: var(--line); stroke-width: 1; }
+.chart polyline { fill: none; stroke-width: 2; }
+.chart polyline.line-0 { stroke: var(--bar); } .chart circle.line-0 { fill: var(--bar); }
+.chart polyline.line-1 { stroke: var(--other); } .chart circle.line-1 { fill: var(--other); }
+.chart figcaption { font-size: .87rem; }
+.key { color: var(--dim); margin-right: 1.5rem; }
+.key::before { content: ""; display: inline-block; width: 1.4rem; height: .2rem; margin-right: .5rem;
+  vertical-align: middle; }
+.key.line-0::before { background: var(--bar); } .key.line-1::before { background: var(--other); }
 .rail span { display: block; height: 100%; background: var(--bar); border-radius: 2px; }
 """
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from modelsurgeon.aware import View
 from modelsurgeon.calibrate import Calibration, sensitivity, squared_error, watch
-from modelsurgeon.candidates import Resource, options, trials, weighed
+from modelsurgeon.candidates import Decision, Resource, options, trials, weighed
 from modelsurgeon.compare import Comparison
 from modelsurgeon.compare import compare as compare_runs
 from modelsurgeon.data import Batches, Feed
@@ -88,6 +88,18 @@ class Study:
     def views(self) -> dict[str, tuple[Site, View]]:
         """Every site with its layer as calibration sees it."""
         return {site.name: (site, self.calibration.view(site)) for site in self.sites}
+
+    def own_errors(self, edits: Sequence[Edit], decision: Decision) -> list[Edit]:
+        """The edits, each telling with samples what its layer alone would lose."""
+        if self.learned is None:
+            return list(edits)
+        return [replace(e, own_error=self._own_error(e, decision)) if not e.skipped else e for e in edits]
+
+    def _own_error(self, edit: Edit, decision: Decision) -> float | None:
+        if edit.layer in decision.errors or edit.method is None or edit.rank is None:
+            return decision.errors.get(edit.layer)
+        site = next(site for site in self.patient.sites if site.name == edit.layer)
+        return self.calibration.view(site).error(edit.method, [edit.rank])[0]
 
     def perform(self, plan: Plan, patient: Patient) -> list[Edit]:
         """Do what the plan says to a patient."""

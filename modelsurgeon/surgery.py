@@ -60,9 +60,9 @@ class Site(Protocol):
 class Edit:
     """What became of one layer. `skipped` is the reason why it was left alone.
 
-    milliseconds: measured on one thread, None where they weren't. error: of the weight. output_error: of the
-    layer's outputs in the cut net, on samples that nothing was fitted to: all that was lost up to here. Both
-    relative.
+    milliseconds: measured on one thread, None where they weren't. error: of the weight. own_error: of the
+    layer's outputs as calibration foretells it, if it alone were cut. output_error: of the layer's outputs in
+    the cut net, on samples that nothing was fitted to: all that was lost up to here. All relative.
     """
 
     layer: str
@@ -76,6 +76,7 @@ class Edit:
     params_before: int | None = None
     params_after: int | None = None
     error: float | None = None
+    own_error: float | None = None
     output_error: float | None = None
     skipped: str | None = None
 

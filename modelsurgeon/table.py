@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelsurgeon import cells
 from modelsurgeon.cells import Kind
+from modelsurgeon.chart import Chart
 from modelsurgeon.plot import Plot
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Column:
 class Table:
     """Rows of values under named columns, with an optional line of totals and notes below.
 
-    plot: a picture above the rows, where there are people to see it: on a terminal and in pages.
+    plot: a picture above the rows, where there are people to see it: in pages and, of a `Plot`, on terminals.
     """
 
     title: str
@@ -74,7 +75,7 @@ class Table:
     rows: Sequence[Row]
     total: Row | None = None
     notes: Sequence[str] = ()
-    plot: Plot | None = None
+    plot: Plot | Chart | None = None
 
     def __rich__(self) -> RenderableType:
         """What rich prints: a layout for the width of the console."""
@@ -120,8 +121,8 @@ class Table:
         if self.total is not None:
             lines.append(_markdown_line([_markdown_total(self.total, column) for column in self.columns]))
         parts = [f"### {_markdown_escape(self.title)}"] if self.title else []
-        if self.plot is not None:
-            parts.append("\n".join(["```text", *self.plot.text(MARKDOWN_WIDTH), "```"]))
+        if self.plot is not None and (picture := self.plot.text(MARKDOWN_WIDTH)):
+            parts.append("\n".join(["```text", *picture, "```"]))
         parts += ["\n".join(lines), *(_markdown_escape(note) for note in self.notes)]
         return "\n\n".join(parts) + "\n"
 

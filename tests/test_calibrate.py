@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -10,6 +11,7 @@ import pytest
 
 import modelsurgeon as ms
 from modelsurgeon.calibrate import squared_error
+from modelsurgeon.outcome import disagreement
 from tests.zoo import model
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
@@ -74,6 +76,37 @@ def test_what_is_predicted_is_what_is_measured(net: ir.Model) -> None:
     assert result.predicted / 1.5 < worst(result) < result.predicted * 1.5
     assert all(e.output_error is not None and e.output_error < 1 for e in result.edits if e.skipped is None)
     assert result.as_dict()["predicted_error"] == result.predicted
+    assert result.as_dict()["measured_error"] == worst(result)
+
+
+@pytest.mark.parametrize("goal", [{"macs": 0.4}, {"rank": 16, "method": "cp"}])
+def test_each_layer_tells_what_it_loses_and_what_was_lost_so_far(net: ir.Model, goal: dict[str, Any]) -> None:
+    done = [e for e in ms.compress(net, **goal, data=pictures(64, 3)).edits if e.skipped is None]
+    assert len(done) > 1
+    for edit in done:
+        assert edit.own_error is not None and edit.output_error is not None
+        assert 0 < edit.own_error < 1 and 0 < edit.output_error < 1
+    first = done[0]  # nothing was lost before it, and the fit makes good for some of what it loses
+    assert first.output_error < 1.1 * first.own_error  # type: ignore[operator]
+
+
+def test_the_tables_hold_prediction_and_measurement_side_by_side(net: ir.Model) -> None:
+    result = ms.compress(net, macs=0.4, data=pictures(64, 3))
+    by_title = {table.title: table for table in result.tables()}
+    [row] = by_title["Error at the outputs"].rows
+    assert (row["predicted"], row["measured"]) == (result.predicted, worst(result))
+    layers = by_title["Layers replaced"]
+    assert {"own error", "error so far"} <= {column.title for column in layers.columns}
+    assert layers.html().count("<circle") == 2 * len(layers.rows)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "told"), [(1.4, ""), (0.7, ""), (2.0, "2 times what was"), (0.25, "4 times less")]
+)
+def test_a_prediction_that_was_wrong_is_said_to_be(ratio: float, told: str) -> None:
+    notes = disagreement(ratio)
+    assert bool(notes) == bool(told)
+    assert all(told in note for note in notes)
 
 
 def test_layers_that_matter_little_pay_the_most() -> None:

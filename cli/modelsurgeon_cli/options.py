@@ -99,6 +99,20 @@ def names(_: click.Context, param: click.Parameter, given: str | None) -> tuple[
     return parts
 
 
+def fractions(_: click.Context, param: click.Parameter, given: str | None) -> list[float] | None:
+    """`0.9,0.5` as `[0.9, 0.5]`."""
+    if given is None:
+        return None
+    from modelsurgeon.sweep import check  # loads the methods: only when there are shares to check
+
+    try:
+        shares = [float(part) for part in given.split(",")]
+        check(shares)
+    except ValueError as error:
+        raise click.BadParameter(f"{given!r}: {error}.", param=param) from error
+    return shares
+
+
 def inverted(_: click.Context, __: click.Parameter, given: bool) -> bool:
     """`--no-something` as the value of something."""
     return not given

@@ -160,3 +160,50 @@ def test_ctrl_c_exits_130_and_leaves_nothing(here: Path) -> None:
     assert (running.returncode, out) == (130, "")
     assert "Traceback" not in err
     assert set(here.iterdir()) == before
+
+
+def test_a_sweep_writes_a_model_and_a_plan_for_each_share(run: Command, here: Path) -> None:
+    before = (here / "model.onnx").read_bytes()
+    data = result(
+        run, *COMPRESS, "--sweep", "0.8,0.5", "--data", "calibration.npz", "--save-plan", "plan.json"
+    )
+    assert [point["file"] for point in data["points"]] == ["small-0.80.onnx", "small-0.50.onnx"]
+    assert not (here / "small.onnx").exists()
+    for point in data["points"]:
+        macs = json.loads(run("info", point["file"], "--dim", "N=1", "--format", "json").out)["totals"][
+            "macs"
+        ]
+        assert macs == point["after"]["macs"] <= point["fraction"] * point["before"]["macs"]
+        plan = json.loads((here / f"plan-{point['fraction']:.2f}.json").read_text())
+        assert plan == point["plan"]
+    assert (here / "model.onnx").read_bytes() == before
+
+
+@pytest.mark.parametrize("form", ["csv", "markdown", "html", "table"])
+def test_a_frontier_comes_in_every_format(run: Command, here: Path, form: str) -> None:
+    done = run(
+        "compress", "model.onnx", "--sweep", "0.8,0.5", "--dry-run", "--format", form, "--report", "r.html"
+    )
+    assert (done.code, done.err) == (0, "")
+    assert "80.0 %" in done.out or "0.8," in done.out
+    assert (here / "r.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_no_point_of_a_sweep_may_replace_the_input(run: Command, here: Path) -> None:
+    (here / "model.onnx").rename(here / "small-0.50.onnx")
+    done = run("compress", "small-0.50.onnx", "-o", "small.onnx", "--sweep", "0.9,0.5")
+    assert (done.code, done.out) == (2, "")
+    assert "-o at 0.5, small-0.50.onnx is the file of MODEL too" in done.err
+
+
+@pytest.mark.parametrize("shares", ["", "0.5,", "0,0.5", "0.5,0.5", "0.5,x", "1.5", "nan"])
+def test_what_is_no_list_of_shares_is_wrong_usage(run: Command, shares: str) -> None:
+    done = run(*COMPRESS, "--sweep", shares)
+    assert done.code == 2 and "--sweep" in done.err
+
+
+def test_a_sweep_that_misses_its_tolerance_writes_nothing(run: Command, here: Path) -> None:
+    before = set(here.iterdir())
+    done = run(*COMPRESS, "--sweep", "0.9,0.5", "--tolerance", "1e-6")
+    assert (done.code, done.out) == (1, "")
+    assert set(here.iterdir()) == before

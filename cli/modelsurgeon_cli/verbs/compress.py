@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
 import modelsurgeon as ms
 from modelsurgeon.doors import is_source, weight_files
+from modelsurgeon.files import named
 from modelsurgeon_cli.operation import check_options, name_options
 from modelsurgeon_cli.options import (
     AnyRank,
@@ -17,6 +19,7 @@ from modelsurgeon_cli.options import (
     Real,
     batch_option,
     data_option,
+    fractions,
     inverted,
     provider_option,
     result_options,
@@ -27,7 +30,7 @@ from modelsurgeon_cli.options import (
 )
 from modelsurgeon_cli.show import as_html, check_outputs, check_weights, progress, show, write
 
-BUDGETS = ("rank", "energy", "macs", "params", "max_error", "speedup", "plan")
+BUDGETS = ("rank", "energy", "macs", "params", "max_error", "speedup", "plan", "sweep")
 SHARE = Real(0, 1, min_open=True)
 
 
@@ -56,6 +59,20 @@ budget_options = together(
         help="How much faster on this machine, as 1.5.",
     ),
     click.option("--plan", type=click.Path(), metavar="FILE", help="Replay a plan of --save-plan."),
+    click.option(
+        "--sweep",
+        metavar="F,F,...",
+        callback=fractions,
+        help="Several shares of the MACs, as 0.9,0.75,0.5: a model for each, OUT with -0.90 and so on in its "
+        "name, and a table of what each costs.",
+    ),
+    click.option(
+        "--sweep-of",
+        type=click.Choice(["macs", "params"]),
+        default="macs",
+        show_default=True,
+        help="What the shares of --sweep are of.",
+    ),
 )
 
 how_options = together(
@@ -117,19 +134,28 @@ def command(
     format: str,
     output: str | None,
     quiet: bool,
+    sweep: Sequence[float] | None,
+    sweep_of: Literal["macs", "params"],
     **asked: Any,  # noqa: ANN401 - named and meant as the arguments of ms.compress
 ) -> None:
     """Make MODEL smaller and faster by low-rank factors.
 
-    Give exactly one of --rank, --energy, --macs, --params, --max-error, --speedup and --plan.
+    Give exactly one of --rank, --energy, --macs, --params, --max-error, --speedup, --plan and --sweep.
     A layer is replaced only where its factors cost less, and the result is compared with MODEL.
     """
-    check_one(asked)
+    check_one({**asked, "sweep": sweep})
     if asked["dry_run"]:
         out = None
     elif out is None:
         raise click.UsageError("-o OUT is missing, the model to write: give it, or --dry-run.")
-    outputs = {"-o": out, "--save-plan": save_plan, "--report": report, "--output": output}
+    points: Sequence[float | None] = sweep or [None]
+    outs, plans = files(out, points), files(save_plan, points)
+    outputs = {
+        **flagged("-o", outs),
+        **flagged("--save-plan", plans),
+        "--report": report,
+        "--output": output,
+    }
     check_outputs(
         outputs,
         {
@@ -143,15 +169,37 @@ def command(
     title = f"compress {Path(model).name}"
     with progress(f"compressing {model}", quiet=quiet) as watch:
         graph = ms.load(model, weights=weights, shapes=asked["shapes"], example=example, trust=trust)
-        check_weights({**outputs, "the data of -o": out and f"{out}.data"}, weight_files(graph))
-        result = ms.compress(graph if is_source(model) else model, watch=watch, **asked)
-        if out is not None:
-            ms.save(result.model, out)
-    if save_plan is not None:
-        write(save_plan, result.plan.text())
+        data = {point: f"{path}.data" for point, path in outs.items()}
+        check_weights({**outputs, **flagged("the data of -o", data)}, weight_files(graph))
+        whole = graph if is_source(model) else model
+        result: ms.Result | ms.Frontier
+        if sweep is None:
+            result = ms.compress(whole, watch=watch, **asked)
+            made: dict[float | None, ms.Result] = {None: result}
+        else:
+            how = {name: value for name, value in asked.items() if name not in BUDGETS}
+            found = ms.sweep(whole, sweep, of=sweep_of, watch=watch, **how)
+            result = replace(found, files={point: outs.get(point) for point in sweep})
+            made = {point.fraction: point.result for point in result.points}
+        for point, path in outs.items():
+            ms.save(made[point].model, path)
+    for point, path in plans.items():
+        write(path, made[point].plan.text())
     if report is not None:
         write(report, as_html(result, title))
     show(result, title, format=format, output=output)
+
+
+def files(path: str | None, points: Sequence[float | None]) -> dict[float | None, str]:
+    """The file of every point of a sweep, or of the one outcome that there is; none without a path."""
+    if path is None:
+        return {}
+    return {point: path if point is None else str(named(path, point)) for point in points}
+
+
+def flagged(flag: str, files: Mapping[float | None, str]) -> dict[str, str]:
+    """The words for each file, and the file."""
+    return {flag if point is None else f"{flag} at {point:g},": path for point, path in files.items()}
 
 
 def check_one(asked: Mapping[str, object]) -> None:
