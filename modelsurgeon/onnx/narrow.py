@@ -9,7 +9,8 @@ from math import prod
 import numpy as np
 
 from modelsurgeon.layer import Layer
-from modelsurgeon.onnx.passes.channels import EACH_BY_ITSELF, Channels, Link, channels
+from modelsurgeon.onnx.passes.channels import Channels, Link, channels
+from modelsurgeon.onnx.passes.each_channel import EACH_BY_ITSELF
 from modelsurgeon.onnx.passes.prune import all_pinned, is_depthwise, prune
 from modelsurgeon.onnx.passes.subject import Subject
 from modelsurgeon.onnx.sites import OnnxSite, sites

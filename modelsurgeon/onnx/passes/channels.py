@@ -24,59 +24,23 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from modelsurgeon.layer import Array
 from modelsurgeon.onnx.flow import constant_values, needs
 from modelsurgeon.onnx.passes.batchnorm import is_training
-from modelsurgeon.onnx.passes.flat import UNARY, dims
+from modelsurgeon.onnx.passes.each_channel import (
+    FACTORS,
+    HOMOGENEOUS,
+    MOVING,
+    REDUCING,
+    RESHAPING,
+    Rules,
+    moves_positions,
+    reduces_positions,
+)
+from modelsurgeon.onnx.passes.flat import dims
 from modelsurgeon.onnx.passes.subject import Subject
 from modelsurgeon.onnx.sites import OnnxSite
-from modelsurgeon.onnx.weights import constant
 
 Index = NDArray[np.intp]
-
-KEEPING = frozenset(
-    {"Abs", "AveragePool", "Dropout", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "Identity"}
-    | {"LeakyRelu", "LpPool", "MaxPool", "Neg", "Relu"}
-)
-JOINING = frozenset({"Add", "Max", "Mean", "Min", "Sub", "Sum"})
-SHIFTING = frozenset({"Add", "Sub"})
-RESHAPING = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze"})
-REDUCING = frozenset({"ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"})
-FACTORS = frozenset({"Div", "Mul", "PRelu"})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rules:
-    """Which operators hand channels on. keeping: with one input. joining: with several of one shape.
-
-    shifting: those of them that may take a constant. stretching: they may also spread a value over positions.
-    norms: batch norms by stored statistics do, too. otherwise: what all others aren't known to do.
-    """
-
-    keeping: frozenset[str]
-    joining: frozenset[str]
-    shifting: frozenset[str]
-    stretching: bool
-    norms: bool
-    otherwise: str
-
-
-HOMOGENEOUS = Rules(
-    keeping=KEEPING,
-    joining=JOINING,
-    shifting=SHIFTING,
-    stretching=False,
-    norms=False,
-    otherwise="isn't known to scale with its input",
-)
-EACH_BY_ITSELF = Rules(
-    keeping=KEEPING | UNARY,
-    joining=JOINING | {"Div", "Mul", "Pow"},
-    shifting=JOINING | {"Div", "Mul", "Pow"},
-    stretching=True,
-    norms=True,
-    otherwise="isn't known to work on each channel by itself",
-)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -218,8 +182,9 @@ class _Elements:
         """The elements of the output; None where the node isn't homogeneous."""
         op = node.op_type
         scaled = op in FACTORS and len(data) == 1 and (op == "Mul" or data == [node.inputs[0]])
-        spared = op in REDUCING and _spares_channels(node, len(dims(self.subject, data[0]) or ()))
-        if op in self.rules.keeping or spared or (scaled and self._same_size(node, data[0])):
+        spared = op in REDUCING and reduces_positions(node, len(dims(self.subject, data[0]) or ()))
+        moved = op in MOVING and moves_positions(self.subject, node)
+        if op in self.rules.keeping or spared or moved or (scaled and self._same_size(node, data[0])):
             return at[0]
         if op == "BatchNormalization" and self.rules.norms and not is_training(self.subject.model, node):
             return at[0] if data == [node.inputs[0]] else None
@@ -305,25 +270,6 @@ class _Elements:
         return Channels(count=count, links=links, shifts=shifts, pinned=pinned, at=at, handing=self.handing)
 
 
-def channel_axis(node: ir.Node, array: Array, ndim: int) -> int | None:
-    """The axis of a constant of a node that has a number per channel; None where one serves all.
-
-    ndim: of what the node gives.
-    """
-    if node.op_type == "BatchNormalization":
-        return 0
-    axis = array.ndim - ndim + 1
-    per_channel = node.op_type in EACH_BY_ITSELF.joining | FACTORS and 0 <= axis < array.ndim
-    return axis if per_channel and array.shape[axis] > 1 else None
-
-
 def _data(node: ir.Node) -> ir.Value | None:
     """The data input of a layer whose weight is on the right; a weight on the left has channels elsewhere."""
     return node.inputs[0]
-
-
-def _spares_channels(node: ir.Node, ndim: int) -> bool:
-    """Whether a reduction runs over axes behind the channels alone."""
-    given = constant(node.inputs[1]) if len(node.inputs) > 1 else None
-    axes = given.tolist() if given is not None else list(node.attributes.get_ints("axes", ()))
-    return bool(axes) and all(axis % ndim > 1 for axis in axes)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from modelsurgeon.onnx.passes.channels import REDUCING
+from modelsurgeon.onnx.passes.each_channel import MOVING, REDUCING
 
 POOLING = frozenset(
     {"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "ReduceMax", "ReduceMean", "ReduceMin"}
@@ -23,15 +23,14 @@ def of_numbers(node: ir.Node, values: Sequence[float | None]) -> float | None:
 
     values: None for an operand that is no single number.
     """
-    if node.op_type == "Mul" and 0 in values:
+    keeps_zero = node.op_type in REDUCING | MOVING | ZERO_AT_ZERO
+    if (keeps_zero and values[0] == 0) or (node.op_type == "Mul" and 0 in values):
         return 0.0
     known = [value for value in values if value is not None]
     if len(known) < len(values):
         return None
     if node.op_type in POOLING and (known[0] == 0 or not _counts_edge(node)):
         return known[0]
-    if node.op_type in REDUCING | ZERO_AT_ZERO and known[0] == 0:
-        return 0.0
     made = OF_NUMBERS[node.op_type](node, *known) if node.op_type in OF_NUMBERS else np.nan
     return float(made) if np.isfinite(made) else None
 

@@ -27,9 +27,13 @@ from modelsurgeon.onnx.passes.subject import Subject
 ACTION = "to matrix product"
 PAD_BY_INPUT = 11  # the opset from which on Pad takes its sizes as an input
 
+BROADCASTING = 7  # the opset from which on Add spreads the smaller of two arrays
+
 
 def on_columns(subject: Subject, node: ir.Node, name: str, layer: Layer) -> Edit:
-    """Put the product in the place of a convolution. Raises UnsupportedLayer where its map's size is open."""
+    """Put the product in the place of a convolution. Raises UnsupportedLayer with the reason to leave it."""
+    if layer.bias is not None and opset(subject) < BROADCASTING:
+        raise UnsupportedLayer("its bias can't be added in this opset: 7 is needed")
     pointwise = prod(layer.kernel) == prod(layer.stride) == layer.groups == 1
     if pointwise and not any(map(any, layer.padding)):
         subject.replace(node, _at_every_position(subject, node, name, layer))

@@ -20,8 +20,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from modelsurgeon.layer import Array, Layer
-from modelsurgeon.onnx.passes.channels import RESHAPING, Channels, channel_axis
+from modelsurgeon.onnx.passes.channels import Channels
 from modelsurgeon.onnx.passes.constants import of_numbers
+from modelsurgeon.onnx.passes.each_channel import RESHAPING, channel_axis
 from modelsurgeon.onnx.passes.flat import dims
 from modelsurgeon.onnx.passes.subject import Subject
 from modelsurgeon.onnx.sites import OnnxSite

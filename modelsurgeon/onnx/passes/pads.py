@@ -22,14 +22,26 @@ def carried(subject: Subject, node: ir.Node, change: Callable[[float], float]) -
     known, or `change` has no one value for all channels.
     """
     _check_axes(subject, node)
-    mode = node.attributes["mode"].as_string() if "mode" in node.attributes else "constant"
-    if mode != "constant":
+    if _mode(node) != "constant":
         return lambda: None
     old = _value(node)
     new = change(old)
     if new == old:
         return lambda: None
     return lambda: _write(subject, node, new)
+
+
+def spares_channels(subject: Subject, node: ir.Node) -> bool:
+    """Whether a Pad adds to positions alone, and nothing but zeros or what is there already."""
+    try:
+        _check_axes(subject, node)
+        return _mode(node) != "constant" or _value(node) == 0
+    except UnsupportedLayer:
+        return False
+
+
+def _mode(node: ir.Node) -> str:
+    return node.attributes["mode"].as_string() if "mode" in node.attributes else "constant"
 
 
 def _check_axes(subject: Subject, node: ir.Node) -> None:

@@ -21,13 +21,8 @@ from numpy.typing import NDArray
 
 from modelsurgeon.edits import Edit
 from modelsurgeon.layer import Layer
-from modelsurgeon.onnx.passes.channels import (
-    EACH_BY_ITSELF,
-    Channels,
-    Link,
-    channel_axis,
-    channels,
-)
+from modelsurgeon.onnx.passes.channels import Channels, Link, channels
+from modelsurgeon.onnx.passes.each_channel import EACH_BY_ITSELF, channel_axis
 from modelsurgeon.onnx.passes.numbering import Index, Numbers, first_of, folded, number
 from modelsurgeon.onnx.passes.opened import forget_shapes
 from modelsurgeon.onnx.passes.subject import Subject
