@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from modelsurgeon.overview import tables
 from modelsurgeon.rows import Bottleneck, LayerRow, Totals, Uncounted
@@ -23,6 +23,14 @@ class Section(Protocol):
 
     def tables(self) -> Sequence[Table]:
         """What people read."""
+
+
+@runtime_checkable
+class ByLayer(Section, Protocol):
+    """A section with entries for layers, of which some can be chosen."""
+
+    def among(self, layers: Collection[str]) -> Section:
+        """The entries for the layers of these names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +76,10 @@ class Analysis:
         return replace(self, layers=in_order(self.layers, key))
 
     def top(self, count: int) -> Analysis:
-        """The first `count` rows that do MACs or hold params; the totals stay those of the whole model."""
+        """The first `count` rows that do MACs or hold params; the totals stay those of the whole model.
+
+        Sections stay whole: what stands out in them may be anywhere.
+        """
         listed = [row for row in self.layers if row.matters]
         told = f"the first {count} of {len(listed)} rows have {share(listed[:count], self.totals)}"
         view = (*self.view, told) if count < len(listed) else self.view
@@ -79,13 +90,18 @@ class Analysis:
     ) -> Analysis:
         """The layers whose name or module fits `only` and not `skip`, of the operators `ops`; globs all.
 
-        The totals stay those of the whole model. Raises UnknownLayer for a glob that fits none.
+        The totals stay those of the whole model; sections with entries for layers tell of these.
+        Raises UnknownLayer for a glob that fits none.
         """
         if not (only or skip or ops):
             return self
         layers = matching(self.layers, only, skip, ops)
         told = f"{len(layers)} of {len(self.layers)} nodes are chosen: {share(layers, self.totals)}"
-        return replace(self, layers=layers, view=(*self.view, told))
+        names = {row.name for row in layers}
+        sections = {
+            key: one.among(names) if isinstance(one, ByLayer) else one for key, one in self.sections.items()
+        }
+        return replace(self, layers=layers, view=(*self.view, told), sections=sections)
 
     def grouped_by(self, key: str) -> Analysis:
         """One row for each op or module in place of one for each node, in order of first appearance."""

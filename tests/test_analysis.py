@@ -6,13 +6,16 @@ from dataclasses import replace
 from io import StringIO
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
+import modelsurgeon as ms
 from modelsurgeon.analysis import Analysis
 from modelsurgeon.rows import Bottleneck, LayerRow, Totals, Uncounted
 from modelsurgeon.table import Column, Table
 from modelsurgeon.views import GROUPS, SORT_KEYS
+from tests import zoo
 
 ROWS = [
     LayerRow(
@@ -159,6 +162,19 @@ def test_a_choice_keeps_the_totals_and_tells_its_share() -> None:
     assert FOUND.filtered() is FOUND
     assert FOUND.top(9).view == ()
     assert FOUND.top(1).view == ("the first 1 of 3 rows have 30.0 % of the MACs, 50.0 % of the params",)
+
+
+def test_sections_tell_of_the_chosen_layers() -> None:
+    model = zoo.model(
+        "g (float[1, 4, 8, 8] x) => (float y) { a = Conv (x, v) r = Relu (a) y = Conv (r, w) }",
+        v=zoo.ones(4, 4, 1, 1),
+        w=zoo.ones(2, 4, 1, 1),
+    )
+    data = np.ones((2, 4, 8, 8), np.float32)
+    found = ms.info(model, weights=True, data=data, memory=True).filtered(only=["y"])
+    assert [entry["layer"] for entry in found.as_dict()["weights"]] == ["y"]
+    assert [entry["layer"] for entry in found.as_dict()["activations"]] == ["y"]
+    assert len(found.as_dict()["memory"]["timeline"]) == 3
 
 
 def test_a_tree_is_set_in_for_people_and_whole_for_programs() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from modelsurgeon.cells import number, percent
@@ -41,6 +41,10 @@ class Activations:
     places: Sequence[Activation]
     samples: int
     notes: Sequence[str] = ()
+
+    def among(self, layers: Collection[str]) -> Activations:
+        """The activations of the layers of these names."""
+        return replace(self, places=[one for one in self.places if one.place.layer in layers])
 
     @property
     def findings(self) -> list[Remark]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from modelsurgeon.cells import percent
 from modelsurgeon.statistics.remarks import Remark, remarks
 from modelsurgeon.statistics.spectrum import ENERGIES
 from modelsurgeon.statistics.weights import Weight
@@ -43,6 +44,10 @@ class Weights:
     """All weight tensors of a model, in file order."""
 
     tensors: Sequence[Weight]
+
+    def among(self, layers: Collection[str]) -> Weights:
+        """The tensors of the layers of these names."""
+        return Weights(tensors=[weight for weight in self.tensors if weight.layer in layers])
 
     @property
     def findings(self) -> list[Remark]:
@@ -116,7 +121,7 @@ def _operators(shown: Sequence[Weight]) -> list[str]:
     rough = [norm for norm in norms if not norm.exact]
     slack = max((norm.slack for norm in rough), default=0.0)
     short = (
-        f"; {len(rough)} of {len(norms)} by iteration, at most {slack:.1%} larger between frequencies"
+        f"; {len(rough)} of {len(norms)} by iteration, at most {percent(slack)} larger between frequencies"
         if rough
         else ""
     )
