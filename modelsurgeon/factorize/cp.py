@@ -14,18 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from math import log, prod
+from math import prod
 
 import numpy as np
 
-from modelsurgeon.factorize import als, svd
+from modelsurgeon.factorize import als, svd, terms
 from modelsurgeon.factorize.method import Factor, Method
 from modelsurgeon.layer import Array, Layer
 from modelsurgeon.linalg import finite
 
-ESTIMATE = 12  # sweeps where only the error is asked for; the others better it by a tenth at most
 SAVES = 0.1  # of a term's cost, for one more layer
-KNOTS = 4  # ranks that are decomposed for an error curve,
+KNOTS = 3  # ranks that are decomposed for an error curve,
 WORK = 2 * 10**8  # elements times rank at most, or a rank as large as the channels
 TINY = 1e-12
 
@@ -73,11 +72,11 @@ def factors(split: Split, layer: Layer, rank: int) -> list[Array]:
 
 def bound(split: Split, layer: Layer) -> int:
     """A rank that is always enough."""
-    return svd.bound(layer) if svd.flat(layer) else als.enough(_sizes(split, layer))
+    return svd.bound(layer) if svd.flat(layer) else terms.enough(_sizes(split, layer))
 
 
 def errors(split: Split, layer: Layer, ranks: Sequence[int]) -> list[float]:
-    """Relative error at each rank, an estimate from above.
+    """Relative error at each rank, an estimate.
 
     The error of the start is known at every rank. By how much the sweeps better it is found at a few ranks:
     the logarithm of that gain is nearly linear in the rank, so the other ranks follow.
@@ -86,10 +85,10 @@ def errors(split: Split, layer: Layer, ranks: Sequence[int]) -> list[float]:
         return svd.errors(layer, ranks)
     whole = tensor(split, layer)
     knots = _knots(ranks, _worth(whole))
-    start = als.tail(whole, [*ranks, *knots])
-    pairs = zip(knots, start[len(ranks) :], strict=True)
-    gains = [log(max(_error(whole, rank), TINY) / max(error, TINY)) for rank, error in pairs]
-    return [float(e) for e in start[: len(ranks)] * np.exp(_carried(ranks, knots, gains))]
+    start = terms.start(whole, max(knots))
+    found = [als.foreseen(start, rank) for rank in knots]
+    gains = np.log(np.maximum(found, TINY) / np.maximum(start.errors(knots), TINY)).clip(max=0.0)
+    return [float(e) for e in start.errors(ranks) * np.exp(_carried(ranks, knots, gains))]
 
 
 def tensor(split: Split, layer: Layer) -> Array:
@@ -104,7 +103,7 @@ def _sizes(split: Split, layer: Layer) -> list[int]:
 
 def _worth(whole: Array) -> int:
     """The largest rank that is worth being decomposed for an estimate; all are where the tensor is small."""
-    return int(min(als.enough(whole.shape), max(*whole.shape[:2], WORK // whole.size)))
+    return int(min(terms.enough(whole.shape), max(*whole.shape[:2], WORK // whole.size)))
 
 
 def _knots(ranks: Sequence[int], most: int) -> list[int]:
@@ -113,19 +112,13 @@ def _knots(ranks: Sequence[int], most: int) -> list[int]:
     return sorted({round(r) for r in np.linspace(low, high, KNOTS)})
 
 
-def _carried(ranks: Sequence[int], knots: Sequence[int], values: Sequence[float]) -> Array:
-    """Values at the knots, interpolated; beyond the last one the last slope goes on. None is above 0."""
+def _carried(ranks: Sequence[int], knots: Sequence[int], values: Array) -> Array:
+    """Values at the knots interpolated; beyond the last one its slope goes on, if it falls."""
     inner = np.interp(ranks, knots, values)
     if len(knots) > 1:
         slope = min(0.0, (values[-1] - values[-2]) / (knots[-1] - knots[-2]))
         inner += slope * np.maximum(np.asarray(ranks) - knots[-1], 0)
-    return np.minimum(inner, 0.0)
-
-
-def _error(whole: Array, rank: int) -> float:
-    scale = np.linalg.norm(whole) or 1.0
-    modes = als.decompose(whole, rank, sweeps=ESTIMATE, restarts=0)
-    return float(np.linalg.norm(whole - als.expand(modes)) / scale)
+    return np.asarray(inner)
 
 
 def saves(layer: Layer) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from modelsurgeon.layer import Array, Layer
+from modelsurgeon.linalg import square
 
 # Of each group's factorization; a pair (outputs, inputs) for Tucker-2, the order of the weight's axes.
 Rank = int | tuple[int, int]
@@ -97,9 +98,12 @@ class Method(Generic[R]):
         """Relative error of the weight (Frobenius) at each of `ranks`, over all groups."""
         clipped = [self.clip(layer, rank) for rank in ranks]
         parts = split_groups(layer) if ranks else []
-        squares = np.array([[_square(p) * e**2 for e in self.errors(p, clipped)] for p in parts])
-        total = sum(_square(p) for p in parts)
-        return [float(e) for e in np.sqrt(squares.sum(axis=0) / total)] if total else [0.0] * len(ranks)
+        shares = [square(part.weight) for part in parts]
+        total = sum(shares)
+        if not total:
+            return [0.0] * len(ranks)
+        squares = [s * np.square(self.errors(p, clipped)) for s, p in zip(shares, parts, strict=True)]
+        return [float(e) for e in np.sqrt(np.sum(squares, axis=0) / total)]
 
 
 def split_groups(layer: Layer) -> list[Layer]:
@@ -110,7 +114,3 @@ def split_groups(layer: Layer) -> list[Layer]:
 def _group(layer: Layer, index: int) -> Layer:
     size = layer.out_channels // layer.groups
     return replace(layer, weight=layer.weight[index * size : (index + 1) * size], bias=None, groups=1)
-
-
-def _square(layer: Layer) -> float:
-    return float(np.square(layer.weight, dtype=np.float64).sum())

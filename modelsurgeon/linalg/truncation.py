@@ -9,7 +9,8 @@ taken. Within a way, few vectors of many come from block Lanczos iteration, more
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,9 @@ KRYLOV_BASIS = 3  # ranks of columns in a usual basis
 ROUNDING = 8.0  # units of the largest eigenvalue that an eigen-decomposition may be off by
 
 
+Precision = np.dtype[Any]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Truncation:
     """The leading part of an SVD: `(left * sigma) @ right` approximates the matrix.
@@ -44,6 +48,16 @@ class Truncation:
     way: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Wish:
+    """How many vectors are wanted and how good they have to be. total: the matrix's squared norm."""
+
+    rank: int
+    total: float
+    accuracy: float
+    seed: int
+
+
 def svd(matrix: Array, rank: int, *, accuracy: float = ACCURACY, seed: int = 0) -> Truncation:
     """The `rank` leading singular values and vectors of an (m, n) matrix of real numbers of any format.
 
@@ -52,19 +66,9 @@ def svd(matrix: Array, rank: int, *, accuracy: float = ACCURACY, seed: int = 0) 
     Source: Eckart and Young, 1936.
     """
     scaled, unit = normalised(finite(matrix))
-    tall = scaled.shape[0] > scaled.shape[1]
-    short = scaled.T if tall else scaled
-    rank = min(rank, len(short))
     total = square(scaled)
-    with calm(len(short)):
-        basis, way = _top(short, rank, total, accuracy, seed)
-        other = _projected(basis, short)
-    sigma = np.linalg.norm(other.astype(np.float64), axis=1)
-    order = np.argsort(-sigma, kind="stable")
-    basis, other, sigma = basis[:, order].astype(scaled.dtype), other[order], sigma[order]
-    error = _left_out(short, basis, other, total)
-    other /= np.where(sigma > 0, sigma, 1.0)[:, None].astype(other.dtype)
-    left, right = _fix_signs(*((other.T, basis.T) if tall else (basis, other)))
+    left, sigma, right, way = _parts(scaled, _Wish(rank=rank, total=total, accuracy=accuracy, seed=seed))
+    error = _left_out(scaled, left, sigma, right, total)
     return Truncation(left=left, sigma=sigma * unit, right=right, error=error, way=way)
 
 
@@ -84,9 +88,11 @@ def truncated(matrix: Array, rank: int, *, accuracy: float = ACCURACY, seed: int
 
 def principal(matrix: Array, rank: int, *, accuracy: float = ACCURACY, seed: int = 0) -> tuple[Array, Array]:
     """`truncated` without its short cut: the columns are the singular vectors at full rank, too."""
-    part = svd(matrix, rank, accuracy=accuracy, seed=seed)
-    shared = np.sqrt(part.sigma).astype(part.left.dtype)
-    return part.left * shared, part.right * shared[:, None]
+    scaled, unit = normalised(finite(matrix))
+    wish = _Wish(rank=rank, total=square(scaled), accuracy=accuracy, seed=seed)
+    left, sigma, right, _ = _parts(scaled, wish)
+    shared = np.sqrt(sigma * unit).astype(left.dtype)
+    return left * shared, right * shared[:, None]
 
 
 def leading(matrix: Array, rank: int, *, accuracy: float = ACCURACY, seed: int = 0) -> Array:
@@ -101,8 +107,10 @@ def directions(matrix: Array, rank: int, *, accuracy: float = ACCURACY, seed: in
     scaled, _ = normalised(finite(matrix))
     m, n = scaled.shape
     through = rank <= n < m  # the shorter side; QR keeps the basis orthonormal where singular values vanish
-    with calm(min(m, n) if through else m):
-        basis, _ = _top(scaled.T if through else scaled, rank, square(scaled), accuracy, seed)
+    short = scaled.T if through else scaled
+    with calm(len(short)):
+        wish = _Wish(rank=rank, total=square(scaled), accuracy=accuracy, seed=seed)
+        basis, _ = _top(short, wish)
         return HOST.orthonormal(scaled @ basis) if through else basis
 
 
@@ -119,71 +127,90 @@ def singular_values(matrix: Array) -> Array:
     return np.asarray(np.sqrt(np.maximum(values, 0.0)) * unit)
 
 
-def _top(matrix: Array, rank: int, total: float, accuracy: float, seed: int) -> tuple[Array, str]:
-    """The `rank` leading left singular vectors `(m, rank)`, and the way they were found.
+def _parts(matrix: Array, wish: _Wish) -> tuple[Array, Array, Array, str]:
+    """Left vectors, singular values in float64, right vectors, and the way they were found."""
+    tall = matrix.shape[0] > matrix.shape[1]
+    short = matrix.T if tall else matrix
+    with calm(len(short)):
+        basis, way = _top(short, replace(wish, rank=min(wish.rank, len(short))))
+        other = _projected(basis, short)
+    sigma = np.linalg.norm(other.astype(np.float64), axis=1)
+    order = np.argsort(-sigma, kind="stable")
+    basis, other, sigma = basis[:, order].astype(matrix.dtype), other[order], sigma[order]
+    other /= np.where(sigma > 0, sigma, 1.0)[:, None].astype(other.dtype)
+    left, right = _fix_signs(*((other.T, basis.T) if tall else (basis, other)))
+    return left, sigma, right, way
 
-    total: the matrix's squared norm.
-    """
-    if total == 0 or rank == 0:
-        return np.eye(len(matrix), rank, dtype=matrix.dtype), "nothing to do"
+
+def _top(matrix: Array, wish: _Wish) -> tuple[Array, str]:
+    """Leading left singular vectors `(m, rank)`, and the way they were found."""
+    if wish.total == 0 or wish.rank == 0:
+        return np.eye(len(matrix), wish.rank, dtype=matrix.dtype), "nothing to do"
     backend = backend_for(matrix)
     there = backend.put(matrix)
     for dtype in _precisions(matrix):
-        values, vectors, way = _eigenvectors(there, rank, dtype, total, accuracy, seed, backend)
-        if (rank == len(matrix) and accuracy > 0) or _believed(values, total, accuracy, dtype, matrix.dtype):
+        values, vectors, way = _eigenvectors(there, wish, dtype, backend)
+        whole = wish.rank == len(matrix) and wish.accuracy > 0  # every basis holds all of it
+        if whole or _believed(values, wish, dtype, matrix.dtype):
             return backend.take(vectors), f"{way} in {dtype}"
     left = linalg.svd(matrix, full_matrices=False, check_finite=False)[0]
-    return left[:, :rank], "LAPACK"
+    return left[:, : wish.rank], "LAPACK"
 
 
-def _precisions(matrix: Array) -> list[np.dtype[Any]]:
+def _precisions(matrix: Array) -> list[Precision]:
     """The arithmetic to try, cheapest first."""
     single = matrix.dtype == np.float32 and len(matrix) >= SINGLE_FROM
     return [np.dtype(t) for t in ((np.float32, np.float64) if single else (np.float64,))]
 
 
-def _believed(
-    values: Array, total: float, accuracy: float, dtype: np.dtype[Any], given: np.dtype[Any]
-) -> bool:
+def _believed(values: Array, wish: _Wish, dtype: Precision, given: Precision) -> bool:
     """Whether the rounding in leading eigenvalues is below what the accuracy allows.
 
     What is left out may also be so little that the format the matrix was given in can't tell it from nothing.
     """
     rounding = ROUNDING * float(np.finfo(dtype).eps) * float(values[0])
-    negligible = (4 * float(np.finfo(given).eps)) ** 2 * total
-    return rounding <= max(accuracy * (total - float(values.sum(dtype=np.float64))), negligible)
+    left_out = wish.total - float(values.sum(dtype=np.float64))
+    negligible = (4 * float(np.finfo(given).eps)) ** 2 * wish.total
+    return rounding <= max(wish.accuracy * left_out, negligible)
 
 
 def _eigenvectors(
     matrix: Any,  # noqa: ANN401 - an array of the backend
-    rank: int,
-    dtype: np.dtype[Any],
-    total: float,
-    accuracy: float,
-    seed: int,
+    wish: _Wish,
+    dtype: Precision,
     backend: Backend,
 ) -> tuple[Array, Any, str]:
     """Leading eigenvalues and vectors of `A A^T` in the precision of `dtype`, and how they were found."""
-    few = len(matrix) >= KRYLOV_FROM and rank * KRYLOV_SHARE <= len(matrix) and accuracy > 0
+    m, n = matrix.shape
+    few = m >= KRYLOV_FROM and wish.rank * KRYLOV_SHARE <= m and wish.accuracy > 0
     given = backend.take(matrix[:0]).dtype
-    direct = few and dtype == given and _direct_pays(len(matrix), matrix.shape[1], rank)
-    symmetric = None if direct else _gram(matrix, dtype, backend)
-    if few:
-        draw = np.random.default_rng(seed)
-        start = draw.standard_normal((len(matrix), krylov.width(rank)), dtype=np.float32)
-        found = krylov.eigenvectors(
-            (lambda b: matrix @ (matrix.T @ b)) if symmetric is None else (lambda b: symmetric @ b),
-            backend.put(start.astype(dtype)),
-            rank,
-            square=total,
-            accuracy=2 * accuracy,  # of a square
-            backend=backend,
-            draw=draw,
-        )
-        if found is not None:
-            return *found, "block Lanczos"
+    symmetric = None
+    if few and dtype == given and _direct_pays(m, n, wish.rank):
+        found = _iterated(lambda block: matrix @ (matrix.T @ block), m, wish, dtype, backend)
+    else:
+        symmetric = _gram(matrix, dtype, backend)
+        found = _iterated(lambda block: symmetric @ block, m, wish, dtype, backend) if few else None
+    if found is not None:
+        return *found, "block Lanczos"
     symmetric = _gram(matrix, dtype, backend) if symmetric is None else symmetric
-    return *backend.top(symmetric, rank), "Gram matrix"
+    return *backend.top(symmetric, wish.rank), "Gram matrix"
+
+
+def _iterated(
+    product: Callable[[Any], Any], m: int, wish: _Wish, dtype: Precision, backend: Backend
+) -> tuple[Array, Any] | None:
+    """The same by block Lanczos iteration from a seeded random block; None where that is slow to converge."""
+    draw = np.random.default_rng(wish.seed)
+    start = draw.standard_normal((m, krylov.width(wish.rank)), dtype=np.float32).astype(dtype)
+    return krylov.eigenvectors(
+        product,
+        backend.put(start),
+        wish.rank,
+        square=wish.total,
+        accuracy=2 * wish.accuracy,  # of a square
+        backend=backend,
+        draw=draw,
+    )
 
 
 def _direct_pays(m: int, n: int, rank: int) -> bool:
@@ -192,7 +219,7 @@ def _direct_pays(m: int, n: int, rank: int) -> bool:
     return 4 * n * columns < m * (n + 2 * columns)
 
 
-def _gram(matrix: Any, dtype: np.dtype[Any], backend: Backend) -> Any:  # noqa: ANN401
+def _gram(matrix: Any, dtype: Precision, backend: Backend) -> Any:  # noqa: ANN401
     """`A A^T` in the precision of `dtype`, from blocks of columns."""
     total = None
     for start in range(0, matrix.shape[1], BLOCK):
@@ -214,22 +241,22 @@ def _projected(basis: Array, matrix: Array) -> Array:
     return right
 
 
-def _left_out(matrix: Array, basis: Array, other: Array, total: float) -> float:
-    """Relative error of `basis @ other`: by Pythagoras, or measured where that would be all cancellation."""
+def _left_out(matrix: Array, left: Array, sigma: Array, right: Array, total: float) -> float:
+    """Relative error of what was kept: by Pythagoras, or measured where that would be all cancellation."""
     if total == 0:
         return 0.0
-    rest = 1.0 - square(other) / total
+    rest = 1.0 - float(np.square(sigma).sum()) / total
     if rest < 1e3 * np.finfo(matrix.dtype).eps:
-        rest = _distance(matrix, basis, other) / total
+        rest = _distance(matrix, left * sigma, right) / total
     return float(np.sqrt(rest))
 
 
-def _distance(matrix: Array, basis: Array, other: Array) -> float:
-    """Squared norm of `A - basis @ other`."""
-    wide = basis.astype(np.float64)
+def _distance(matrix: Array, left: Array, right: Array) -> float:
+    """Squared norm of `A - left @ right`."""
+    wide = left.astype(np.float64, copy=False)
     starts = range(0, matrix.shape[1], BLOCK)
     parts = zip(starts, blocks(matrix), strict=True)
-    gaps = (block - wide @ other[:, at : at + BLOCK] for at, block in parts)
+    gaps = (block - wide @ right[:, at : at + BLOCK] for at, block in parts)
     return sum(float(np.vdot(gap, gap)) for gap in gaps)
 
 

@@ -71,7 +71,7 @@ def test_error_falls_as_rank_grows(method: Method, layer: Layer) -> None:
 
 
 # Promised for tucker2 is the HOSVD, at most sqrt(2) above the best, which the iteration betters; for cp the
-# error after a few of the sweeps, an upper estimate whose gap depends on how the tensor converges.
+# error that all sweeps come to from one start, which the best of several may better.
 PROMISES = {
     "svd": (1, 1e-6),
     "input-svd": (1, 1e-6),
@@ -104,7 +104,8 @@ def test_predicted_error_is_close_on_trained_layers(method: Method, rank: int) -
     found, _ = sites(editable(load(Path(__file__).parents[2] / "examples/digits/model.onnx")))
     layer = next(site.layer for site in found if site.layer.weight.shape == (96, 64, 3, 3))
     [promised] = method.error(layer, [method.clip(layer, rank)])
-    assert promised == pytest.approx(relative_error(layer, method(layer, rank)), rel=0.15)
+    allowed = 0.15 if method.name == "tucker2" else 0.05
+    assert promised == pytest.approx(relative_error(layer, method(layer, rank)), rel=allowed)
 
 
 @pytest.mark.parametrize("name", ["svd", "input-svd", "spatial-svd"])
