@@ -31,8 +31,8 @@ check: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.test  ## the benchmarks: decompositions beside tensorly, scipy and torch, `info` beside other inspectors
-	$(BIN)/python -m pytest -q -s tests/benchmarks
+bench: $(VENV)/.bench  ## decompositions and `info` beside others; MACs kept against accuracy (hours, with public models)
+	$(BIN)/python -m pytest -q -s -rs tests/benchmarks
 
 peers:  ## other inspectors in an environment of their own, which the benchmarks then show beside ours
 	"$(PYTHON)" -m venv --clear .venv-peers
@@ -56,6 +56,10 @@ $(VENV)/.made:
 
 $(VENV)/.demo: $(VENV)/.made $(PINS)
 	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.test
+	$(PIP) --group bench
 	@touch $@
 
 # torch alone and first: nothing that asks for a newer one may choose its build.

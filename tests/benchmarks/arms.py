@@ -1,0 +1,118 @@
+"""Three ways to cut a net to a fraction of its MACs, from what a peer gives to all that we have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from modelsurgeon.candidates import by_budget
+from modelsurgeon.errors import Unreachable
+from modelsurgeon.factorize import METHODS, suited
+from modelsurgeon.onnx.patient import OnnxPatient
+from modelsurgeon.opening import AUTO, on_the_table, studied
+from modelsurgeon.plan import Plan, Step
+from modelsurgeon.study import Study
+from modelsurgeon.surgery import Site, apply, macs
+from tests.benchmarks.subjects import Subject
+
+PEER = ("spatial-svd", "svd")  # k x 1 then 1 x k where there is a kernel, else two smaller matrices
+STEPS = 20  # of a bisection
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """A net that was cut, and the relative L2 that was foretold, if it was. methods: how often each."""
+
+    patient: OnnxPatient
+    plan: Plan
+    predicted: float | None = None
+
+
+Arm = Callable[[float], Cut]  # raises Unreachable
+
+
+def plain(subject: Subject) -> Arm:
+    """The same share of every layer that pays at all, by its weight alone: ten lines of SVD."""
+    patient = _opened(subject)
+    total = patient.total("macs")
+
+    def left(plan: Plan) -> float:
+        chosen = [site for site in patient.sites if site.name in plan]
+        saved = sum(macs([s.layer], s.calls) - _cost(s, plan[s.name].rank) for s in chosen)
+        return 1 - saved / total
+
+    def at(fraction: float) -> Cut:
+        low, high = 0.0, 1.0
+        if left(uniform(patient.sites, low)) > fraction:
+            raise Unreachable(f"rank 1 everywhere leaves more than {fraction:g}")
+        for _ in range(STEPS):
+            share = (low + high) / 2
+            low, high = (share, high) if left(uniform(patient.sites, share)) <= fraction else (low, share)
+        twin, plan = patient.twin(), uniform(patient.sites, low)
+        apply(plan, [site for site in twin.sites if site.name in plan])
+        twin.close()
+        return Cut(patient=twin, plan=plan)
+
+    return at
+
+
+def uniform(sites: list[Site], share: float) -> Plan:
+    """Each layer at the largest rank that costs at most that share of it, where even rank 1 pays."""
+    steps = {}
+    for site in sites:
+        whole, one = macs([site.layer], site.calls), _cost(site, 1)
+        rank = max(1, int(share * whole / one))
+        if rank * one < whole:
+            steps[site.name] = Step(method=suited(site.layer, PEER)[0], rank=rank)
+    return Plan(steps)
+
+
+def _cost(site: Site, rank: int) -> int:
+    """MACs of the chain, which grow with the rank."""
+    method = METHODS[suited(site.layer, PEER)[0]]
+    return rank * macs(method.sketch(site.layer, 1), site.calls)
+
+
+def data_free(subject: Subject) -> Arm:
+    """What `compress` does without samples: a choice for the whole net, by the weights."""
+    return _chosen(_study(_opened(subject), runs=False))
+
+
+def calibrated(subject: Subject) -> Arm:
+    """What `compress` does with samples: watched, weighed, chosen, refitted."""
+    patient = on_the_table(
+        subject.model, data=dict(subject.calibration), shapes=None, batch=subject.batch, dims=None,
+        provider="cpu", runs=True,
+    )  # fmt: skip
+    return _chosen(_study(patient, runs=True))
+
+
+def _chosen(study: Study) -> Arm:
+    options, _ = study.options("macs")
+    total = study.patient.total("macs")
+
+    def at(fraction: float) -> Cut:
+        plan = by_budget(options, fraction, total, "macs").plan
+        trial = study.trial(plan)
+        return Cut(patient=trial, plan=plan, predicted=study.predicted(trial))
+
+    return at
+
+
+def _opened(subject: Subject) -> OnnxPatient:
+    """The model on the table without samples, at the sizes of its feeds."""
+    patient: OnnxPatient = on_the_table(
+        subject.model, data=None, shapes=subject.shapes, batch=None, dims=None, provider="cpu", runs=False
+    )
+    return patient
+
+
+def _study(patient: OnnxPatient, *, runs: bool) -> Study:
+    return studied(patient, method=AUTO, only=(), skip=(), refit=True, seed=0, runs=runs, watch=None)
+
+
+ARMS: dict[str, Callable[[Subject], Arm]] = {
+    "plain": plain,
+    "data-free": data_free,
+    "calibrated": calibrated,
+}

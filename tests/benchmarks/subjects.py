@@ -1,0 +1,113 @@
+"""A trained net with samples: some to calibrate on, others to judge by, and what it is judged by."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from modelsurgeon.data import Batches, batches
+from modelsurgeon.onnx.run import inputs
+
+Array = NDArray[Any]
+Arrays = Mapping[str, Array]  # by input name, samples along the first axis
+Read = Callable[[Array], Any]
+Scores = Mapping[str, float]
+ROOT = Path(__file__).parents[2]
+CACHE = ROOT / "build" / "benchmarks"  # what takes long to make, such as trained weights
+
+
+class Absent(Exception):
+    """Something that a net needs isn't on this machine; the message says what, and how to give it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A model that is to be cut.
+
+    calibration: unlabelled. test: other samples. batch: of them in a feed. read: what is kept of an answer,
+    the first output of a feed. score: from all that was read, and what was read of the original, to figures.
+    """
+
+    model: ir.Model
+    calibration: Arrays
+    test: Arrays
+    read: Read
+    score: Callable[[Sequence[Any], Sequence[Any]], Scores]
+    batch: int = 1
+
+    def feeds(self, samples: Arrays, *, batch: int | None = None) -> Batches:
+        """The samples, a feed at a time."""
+        return batches(dict(samples), inputs(self.model), batch=batch or self.batch)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the inputs in a feed."""
+        return {name: array.shape for name, array in next(iter(self.feeds(self.test))).items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """What the calibrated net must reach at `kept` of its MACs: the original's figure less `loss`."""
+
+    kept: float
+    figure: str
+    loss: float
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Net:
+    """How to come by a subject. kept: fractions of the MACs to cut it to. samples: to calibrate on at most.
+
+    open: takes how many samples to calibrate on and to judge by; raises Absent.
+    """
+
+    name: str
+    open: Callable[[int, int], Subject]
+    kept: Sequence[float]
+    bars: Sequence[Bar] = ()
+    samples: int = 256
+    tests: int = 200
+
+
+def public(pattern: str) -> Path:
+    """A file below the folder that MODELSURGEON_MODELS names. Raises Absent."""
+    folder = os.environ.get("MODELSURGEON_MODELS")
+    if folder is None:
+        raise Absent("set MODELSURGEON_MODELS to a folder with the unpacked packages")
+    found = next(iter(sorted(Path(folder).rglob(pattern))), None)
+    if found is None:
+        raise Absent(f"no {pattern} below {folder} (MODELSURGEON_MODELS)")
+    return found
+
+
+def label(answer: Array) -> list[int]:
+    """The class of each sample in a feed."""
+    return [int(each) for each in answer.reshape(len(answer), -1).argmax(axis=1)]
+
+
+def agreement(ours: Sequence[Any], theirs: Sequence[Any]) -> float:
+    """The share of answers that are the same."""
+    return float(np.mean([one == two for one, two in zip(ours, theirs, strict=True)]))
+
+
+def flat(parts: Sequence[Sequence[Any]]) -> list[Any]:
+    """What was read of all feeds, a sample at a time."""
+    return [each for part in parts for each in part]
+
+
+def classified(labels: Sequence[int]) -> Callable[[Sequence[Any], Sequence[Any]], Scores]:
+    """Judged by the true labels, and by whether the answer is still the original's."""
+
+    def score(ours: Sequence[Any], theirs: Sequence[Any]) -> Scores:
+        given = flat(ours)
+        return {"accuracy": agreement(given, labels), "same answer": agreement(given, flat(theirs))}
+
+    return score

@@ -1,0 +1,75 @@
+"""MACs kept against what each net is for, in one table a net: `make bench` prints them with the rest.
+
+Alone: `python -m pytest -s -rs tests/benchmarks/test_accuracy.py`. Public models are found below the folder
+that MODELSURGEON_MODELS names (packages, unpacked), photos in MODELSURGEON_IMAGES (a thousand of ImageNet, in
+the order of their classes); a net that lacks something is skipped and says what. It may say more:
+
+    MODELSURGEON_BENCH_NETS     parts of names, with commas between: ddddocr,rec
+    MODELSURGEON_BENCH_KEPT     fractions of the MACs, with commas between: .5,.4
+    MODELSURGEON_BENCH_ARMS     plain,data-free,calibrated
+    MODELSURGEON_BENCH_SAMPLES  to calibrate on, at most
+    MODELSURGEON_BENCH_TESTS    to judge by, at most
+    MODELSURGEON_BENCH_TIMES    0: nothing is timed
+
+It is told for each promise whether it held; nothing fails here for missing one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from rich.console import Console
+
+from modelsurgeon.table import Row
+from tests.benchmarks import accuracy
+from tests.benchmarks.arms import ARMS
+from tests.benchmarks.nets import NETS
+from tests.benchmarks.subjects import Absent, Net
+
+pytestmark = [pytest.mark.slow, pytest.mark.models]
+
+WIDTH = 170
+
+
+def listed(name: str) -> list[str]:
+    """What the environment says, split at commas."""
+    return [
+        part.strip() for part in os.environ.get(f"MODELSURGEON_BENCH_{name}", "").split(",") if part.strip()
+    ]
+
+
+def at_most(name: str, usual: int) -> int:
+    said = listed(name)
+    return min(int(said[0]), usual) if said else usual
+
+
+def chosen() -> list[Net]:
+    parts = listed("NETS")
+    return [net for net in NETS if not parts or any(part.lower() in net.name.lower() for part in parts)]
+
+
+@pytest.fixture(scope="module")
+def promises() -> Iterator[list[Row]]:
+    """Those of all nets, printed in the end."""
+    told: list[Row] = []
+    yield told
+    if len({row["net"] for row in told}) > 1:
+        Console(width=WIDTH).print(accuracy.kept(told))
+
+
+@pytest.mark.parametrize("net", chosen(), ids=lambda net: net.name)
+def test_the_table(net: Net, promises: list[Row]) -> None:
+    try:
+        subject = net.open(at_most("SAMPLES", net.samples), at_most("TESTS", net.tests))
+    except Absent as reason:
+        pytest.skip(str(reason))
+    fractions = [float(part) for part in listed("KEPT")] or net.kept
+    timed = listed("TIMES") != ["0"]
+    found = list(accuracy.rows(subject, fractions, listed("ARMS") or list(ARMS), timed=timed))
+    Console(width=WIDTH).print("", accuracy.table(net, found))
+    told = accuracy.promises(net, found)
+    promises += told
+    Console(width=WIDTH).print(accuracy.kept(told))
+    assert all(row["kept"] <= row["asked"] + 1e-6 for row in found if "kept" in row)
