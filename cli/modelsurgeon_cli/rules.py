@@ -31,7 +31,6 @@ Sizes that the model leaves open are taken at stated defaults, and nothing is to
 
 """
 SENTENCE = re.compile(r"(?<=[.]) (?=[A-Z])")
-PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
 def rules() -> list[Rule]:
@@ -57,8 +56,7 @@ def _line(rule: Rule) -> str:
 
 def _entry(rule: Rule) -> str:
     marks = ", ".join([rule.severity, *_marks(rule)])
-    advice = PLACEHOLDER.sub(lambda name: name[1].upper(), rule.advice)
-    texts = (f"*{marks}*: {rule.summary}.", rule.detail, f"What to do: {advice}")
+    texts = (f"*{marks}*: {rule.summary}.", rule.detail, f"What to do: {rule.general_advice}")
     return "\n\n".join([f"## {rule.id}", *(SENTENCE.sub("\n", text) for text in texts)]) + "\n"
 
 

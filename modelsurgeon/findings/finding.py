@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -11,6 +12,7 @@ Severity = Literal["error", "warning", "note"]
 # error: the answers are wrong or random. warning: something is lost or wasted, and there is a cure.
 # note: it stands out, and may be meant.
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+PLACEHOLDER = re.compile(r"\{(\w+)\}")  # in advice: what a finding fills in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,11 @@ class Rule:
     advice: str
     bottleneck: bool = False
     weights: bool = False
+
+    @property
+    def general_advice(self) -> str:
+        """The advice for any layer: `--only LAYER` where a finding has a name."""
+        return PLACEHOLDER.sub(lambda name: name[1].upper(), self.advice)
 
 
 @dataclass(frozen=True, kw_only=True)

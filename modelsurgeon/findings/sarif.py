@@ -39,7 +39,7 @@ def _rule(rule: Rule) -> dict[str, Any]:
         "id": rule.id,
         "shortDescription": {"text": rule.summary},
         "fullDescription": {"text": rule.detail},
-        "help": {"text": rule.advice},
+        "help": {"text": rule.general_advice},
         "defaultConfiguration": {"level": rule.severity},
     }
 

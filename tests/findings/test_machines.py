@@ -15,7 +15,13 @@ from modelsurgeon.findings import SEVERITIES, Finding, Report, Roofline, Rule, S
 from modelsurgeon.findings.sarif import artifact_uri
 
 RULES = [
-    Rule(id=f"{severity}-rule", severity=severity, summary="It is.", detail="When it is.", advice="Mend it.")
+    Rule(
+        id=f"{severity}-rule",
+        severity=severity,
+        summary="It is.",
+        detail="When it is.",
+        advice="Mend {layer}.",
+    )
     for severity in SEVERITIES
 ]
 NASTY = "conv[31m\x1b\x00<b>&\"'\n\ud800]]>"
@@ -59,6 +65,7 @@ def test_sarif_has_the_structure_of_its_schema(found: list[Finding]) -> None:
     assert len({rule["id"] for rule in driver["rules"]}) == len(driver["rules"])
     for rule in driver["rules"]:
         assert all(rule[key]["text"] for key in ("shortDescription", "fullDescription", "help"))
+        assert rule["help"]["text"] == "Mend LAYER."
         assert rule["defaultConfiguration"]["level"] in ("none", "note", "warning", "error")
     assert len(run["results"]) == len(found)
     for result in run["results"]:
