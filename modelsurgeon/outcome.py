@@ -31,6 +31,11 @@ TWO_ERRORS = (
 )
 AGREE = 1.5  # predicted and measured errors that are so many times apart are said to be
 
+_TIMES = (
+    Column(key="milliseconds_before", title="ms before", kind="float", wide=True),
+    Column(key="milliseconds_after", title="after", kind="float", wide=True),
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
@@ -98,12 +103,16 @@ def _edited(edits: Sequence[Edit]) -> Table:
         Column(key="kept", title="kept", kind="percent"),
         Column(key="kept", title="", kind="bar"),
         Column(key="params_after", title="params after", kind="count", wide=True),
+        *(_TIMES if any(edit.milliseconds_after is not None for edit in edits) else ()),
         *(Column(key=error, title=ERRORS[error], kind="float") for error in errors),
     ]
     rows = [_row(edit) for edit in edits]
     before, after = (sum(getattr(e, key) or 0 for e in edits) for key in ("macs_before", "macs_after"))
     total = {"layer": f"{len(edits)} layers replaced", "macs_before": before, "macs_after": after}
     total["kept"] = after / before if before else None
+    timed = [edit for edit in edits if edit.milliseconds_after is not None]
+    for key in ("milliseconds_before", "milliseconds_after"):
+        total[key] = sum(getattr(edit, key) for edit in timed) if timed else None
     chart = _along(edits) if aware and len(edits) > 1 else None
     notes = [TWO_ERRORS] if aware else []
     return Table(title="Layers replaced", columns=columns, rows=rows, total=total, notes=notes, plot=chart)
@@ -197,7 +206,7 @@ def _cells(before: Any, after: Any, is_bytes: bool) -> dict[str, Any]:  # noqa: 
 def _latency(latency: Mapping[str, Any]) -> dict[str, Any]:
     before, after = latency["before"], latency["after"]
     return {
-        "what": "latency",
+        "what": "latency, one thread" if before["threads"] == 1 else "latency",
         "before": f"{before['median_ms']:.3g} ms ({before['p10_ms']:.3g}-{before['p90_ms']:.3g})",
         "after": f"{after['median_ms']:.3g} ms ({after['p10_ms']:.3g}-{after['p90_ms']:.3g})",
         "ratio": 1 / latency["speedup"],

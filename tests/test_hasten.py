@@ -62,6 +62,8 @@ def test_a_net_of_wide_layers_gets_the_speed_asked_for() -> None:
     for edit in done:
         assert edit.milliseconds_after is not None and edit.milliseconds_before is not None
         assert edit.milliseconds_after < edit.milliseconds_before
+    told = "".join(table.text(140) for table in result.tables())
+    assert "ms before" in told and "latency, one thread" in told
     assert result.latency is not None
     assert result.latency["before"]["threads"] == 1
     with pytest.raises(

@@ -56,7 +56,7 @@ budget_options = together(
     click.option(
         "--speedup",
         type=Real(1, min_open=True),
-        help="How much faster on this machine, as 1.5.",
+        help="How many times as fast on this machine, on one thread, as 1.5.",
     ),
     click.option("--plan", type=click.Path(), metavar="FILE", help="Replay a plan of --save-plan."),
     click.option(
