@@ -12,6 +12,7 @@ import numpy as np
 from modelsurgeon import doors
 from modelsurgeon.compare import Comparison, Run
 from modelsurgeon.compare import compare as compare_runs
+from modelsurgeon.cut import Input
 from modelsurgeon.data import batches
 from modelsurgeon.edits import Edit
 from modelsurgeon.errors import BadData, ToleranceExceeded
@@ -130,9 +131,7 @@ def _compared(
     from modelsurgeon.onnx.run import inputs, runner
 
     takes, gives = inputs(donor), inputs(made)
-    if [(each.dtype, each.shape and len(each.shape)) for each in takes] != [
-        (each.dtype, each.shape and len(each.shape)) for each in gives
-    ]:
+    if len(takes) != len(gives) or not all(map(_are_alike, takes, gives)):
         return None, ["not compared: donor and recipient take different inputs"]
     provider = how.get("provider", "cpu")
     names = dict(zip((each.name for each in takes), (each.name for each in gives), strict=True))
@@ -157,6 +156,15 @@ def _compared(
             "was allowed: match more layers (--map), or allow more (--tolerance)"
         )
     return comparison, []
+
+
+def _are_alike(one: Input, other: Input) -> bool:
+    """Whether two inputs may take the same arrays."""
+    if one.dtype != other.dtype or one.shape is None or other.shape is None:
+        return one.dtype == other.dtype
+    sizes = zip(one.shape, other.shape, strict=False)
+    fit = all(a == b or not (isinstance(a, int) and isinstance(b, int)) for a, b in sizes)
+    return len(one.shape) == len(other.shape) and fit
 
 
 def _by_place(run: Run, names: Mapping[str, str], outputs: Sequence[str]) -> Run:

@@ -59,7 +59,7 @@ def fc2conv(
     from modelsurgeon.onnx.passes.fc2conv import fc2conv as work
 
     if im2col and not reverse:
-        raise BadPlan("im2col makes matrices of convolutions: it goes with reverse")
+        raise BadPlan("im2col (--im2col) makes matrices of convolutions: it goes with reverse (--reverse)")
     flags = {"reverse": reverse, "im2col": im2col}
     return operate(
         model,

@@ -168,8 +168,10 @@ def _told(taker: _Taker, pinned: Mapping[int, str], kept: Mask) -> Edit:
         reason = f"{len(idle)} of its channels are dead or double, but {pinned[idle[0]]}" if idle else NEEDED
         return Edit(layer=name, action=ACTION, skipped=reason)
     details = {
-        "channels": [len(rows), int(rows.sum())],
-        "inputs": [len(columns), int(columns.sum())],
+        "channels_before": len(rows),
+        "channels_after": int(rows.sum()),
+        "inputs_before": len(columns),
+        "inputs_after": int(columns.sum()),
         "dead": int((dead & ~rows).sum()),
         "double": int((double & ~rows).sum()),
         "unused": int((~dead & ~double & ~rows).sum()),

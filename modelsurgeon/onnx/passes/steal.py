@@ -87,7 +87,8 @@ def _kind(site: OnnxSite | None, node: ir.Node) -> str:
     if site is None:
         return f"{node.domain}.{node.op_type}" if node.domain else node.op_type
     layer = site.layer
-    return f"{'transposed ' if layer.transposed else ''}{len(layer.kernel)}-d, {layer.groups} groups"
+    groups = "depthwise" if layer.groups == layer.in_channels > 1 else f"{layer.groups} groups"
+    return f"{'transposed ' if layer.transposed else ''}{len(layer.kernel)}-d, {groups}"
 
 
 def steal(
@@ -144,8 +145,7 @@ def taken_whole(model: ir.Model, edits: Sequence[Edit]) -> list[str]:
 
 
 def _why_no_donor(part: Part, donors: Sequence[Part]) -> str:
-    same = [donor for donor in donors if donor.kind == part.kind]
-    if not same:
+    if not any(donor.kind == part.kind for donor in donors):
         return f"the donor has no {part.kind} with weights"
     return "no layer of the donor that is left has its name or, in this order, its shapes"
 

@@ -167,6 +167,16 @@ def test_a_maximum_is_approximated_on_data_and_says_so() -> None:
     assert 0.1 < edit.details["error"] < 0.5
 
 
+@pytest.mark.parametrize("window", ["kernel_shape = [3, 2], strides = [2, 1], pads = [1, 0, 0, 1]",
+                                    "kernel_shape = [2, 3], dilations = [2, 1], ceil_mode = 1"])  # fmt: skip
+def test_windows_of_any_shape_are_approximated(window: str) -> None:
+    model = net(f"y = MaxPool <{window}> (x)")
+    x = np.abs(normal(30, 3, 9, 8))
+    done = ms.pool2conv(model, approximate=True, data={"x": x})
+    assert done.comparison is not None
+    assert done.comparison.worst < 0.4
+
+
 def test_where_a_maximum_is_linear_the_fit_finds_it() -> None:
     """On maps that grow along both axes the maximum is the last tap, plus what the border adds."""
     model = net("y = MaxPool <kernel_shape = [2, 3], strides = [2, 1]> (x)")

@@ -39,7 +39,8 @@ def error(model: ir.Model, done: ms.Operation) -> float:
 
 def told(done: ms.Operation) -> dict[str, object]:
     """Per layer its channels before and after, or why it stays."""
-    return {edit.layer: edit.skipped or list(edit.details["channels"]) for edit in done.edits}
+    sides = ("channels_before", "channels_after")
+    return {edit.layer: edit.skipped or [edit.details[side] for side in sides] for edit in done.edits}
 
 
 SLOPES = normal(6, 1, 1)

@@ -102,6 +102,18 @@ def test_other_sizes_stay_unless_the_overlap_is_asked_for() -> None:
     assert not done.frozen
 
 
+def test_depthwise_layers_of_other_widths_overlap() -> None:
+    def depthwise(wide: int) -> ir.Model:
+        weight = np.full((wide, 1, 3, 3), wide, np.float32)
+        text = f"g (float[1, {wide}, 6, 6] x) => (float y) {{ y = Conv <group = {wide}> (x, w) }}"
+        return zoo.model(text, w=weight)
+
+    done = ms.steal(depthwise(3), depthwise(5), partial=True)
+    [node] = done.model.graph
+    assert node.inputs[1].const_value.numpy()[:, 0, 0, 0].tolist() == [3, 3, 3, 5, 5]  # type: ignore[union-attr]
+    assert "not compared: donor and recipient take different inputs" in done.notes
+
+
 def test_another_operator_has_no_donor() -> None:
     recipient = zoo.model(
         "g (float[N, 3, 6, 6] x) => (float y) { y = PRelu (x, s) }", s=np.ones((3, 1, 1), np.float32)
