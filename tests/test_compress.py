@@ -55,6 +55,31 @@ def test_a_budget_in_macs_is_met(net: ir.Model, fraction: float, method: str) ->
     assert result.before["macs"] - result.after["macs"] == saved
 
 
+def under_noise(rank: int, out: int, into: int, noise: float) -> np.ndarray:
+    """A signal of that rank, each of its terms twice as strong as the strongest of the noise."""
+    left, right = (np.linalg.qr(RNG.normal(size=(side, rank)))[0] for side in (out, into))
+    signal = 2 * (out**0.5 + into**0.5) * left @ right.T
+    return (noise * (signal + RNG.normal(size=(out, into)))).astype("f4")
+
+
+def test_the_rank_that_a_spectrum_suggests_is_that_of_the_signal() -> None:
+    net = model(
+        """g (float[N, 256] x) => (float[N, 160] y) {
+            a = Gemm <transB = 1> (x, first_w)
+            b = Relu (a)
+            c = Gemm <transB = 1> (b, noise_w)
+            y = Gemm <transB = 1> (c, last_w)
+        }""",
+        first_w=under_noise(32, 192, 256, 1e-3),
+        noise_w=RNG.normal(size=(224, 192)).astype("f4"),
+        last_w=under_noise(48, 160, 224, 1e3),
+    )
+    result = ms.compress(net, rank="evbmf", method="svd", compare=False)
+    assert list(edited(result).values()) == [("svd", 32), ("svd", 48)]
+    [left] = [edit for edit in result.edits if edit.skipped is not None]
+    assert left.skipped == "no rank that its spectrum suggests (evbmf) costs less than the layer"
+
+
 def test_a_budget_in_params_is_met(net: ir.Model) -> None:
     result = ms.compress(net, params=0.5, compare=False)
     assert result.before is not None and result.after is not None

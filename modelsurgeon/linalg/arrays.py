@@ -74,7 +74,13 @@ def cholesky(covariance: Array, floor: float) -> Array:
     """Lower triangular S of `S S^T`, a covariance `(n, n)` with a floor under its variances.
 
     floor: a share of the mean variance; larger where rounding left the covariance indefinite.
+    Raises UnsupportedLayer where it holds NaN or Inf, which no floor mends.
     """
+    if not np.isfinite(covariance).all():
+        raise UnsupportedLayer(
+            "what goes through it on the data holds NaN or Inf, or overflows when squared: "
+            "finite numbers are needed, look with `info --data`"
+        )
     mean = max(0.0, float(np.trace(covariance))) / len(covariance) or 1.0
     while True:
         raised = covariance + floor * mean * np.eye(len(covariance))

@@ -16,7 +16,7 @@ from numpy.linalg import norm
 from modelsurgeon import linalg
 from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.layer import Array
-from modelsurgeon.linalg import Truncation, svd
+from modelsurgeon.linalg import Truncation, cholesky, svd
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -194,3 +194,17 @@ def test_a_large_matrix_is_cut_in_little_memory(rank: int) -> None:
         env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
     )
     assert float(done.stdout) < 2  # and its own makes three
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_no_root_of_odd_numbers_is_looked_for(odd: float) -> None:
+    covariance = np.eye(3)
+    covariance[0, 0] = odd
+    with pytest.raises(UnsupportedLayer, match="on the data holds NaN or Inf"):
+        cholesky(covariance, 1e-4)
+
+
+def test_a_root_of_what_rounding_left_indefinite() -> None:
+    covariance = np.diag([1.0, -1e-9])
+    root = cholesky(covariance, 1e-12)
+    assert norm(root @ root.T - covariance) < 1e-6
