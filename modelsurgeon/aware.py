@@ -30,9 +30,8 @@ from modelsurgeon.layer import Array, Layer
 from modelsurgeon.linalg import cholesky, directions
 from modelsurgeon.moments import Inputs, Moments
 
-# Of the mean variance, added to each: what no sample showed. The fewer there are, the more they leave out.
-FLOOR = 1e-4
-FLOOR_PER_SAMPLE = 0.1
+FLOOR = 1e-4  # of the mean variance, added to each: what no sample showed may still come
+MOST = 0.95  # of a covariance that is taken to be chance
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -168,27 +167,42 @@ class View:
         bias = shift if layer.bias is None else layer.bias + shift
         return [*chain[:-1], replace(chain[-1], bias=bias.astype(layer.weight.dtype))]
 
-    @property
-    def _floor(self) -> float:
-        samples = 1 if self.inputs is None else max(1, self.inputs.samples)
-        return FLOOR + FLOOR_PER_SAMPLE / samples
-
     @cached_property
     def _roots(self) -> list[Array]:
         """Cholesky factors of what is known of the channels, one for each group."""
         known: Sequence[Moments] = () if self.inputs is None else self.inputs.channels
-        return [cholesky(m.covariance if self.centred else m.second, self._floor) for m in known]
+        samples = 1 if self.inputs is None else self.inputs.samples
+        found = []
+        for moments in known:
+            covariance = moments.covariance if self.centred else moments.second
+            # The rows of one sample are alike: they tell more than one row would, and less than so many.
+            told = (samples * max(samples, moments.count)) ** 0.5
+            found.append(cholesky(covariance, FLOOR + chance(covariance, told)))
+        return found
 
     @cached_property
     def _taps(self) -> list[Array]:
         """Cholesky factors of the taps' correlations along each axis."""
         known: Sequence[Array] = () if self.inputs is None else self.inputs.taps
         return [
-            cholesky(taps * (len(taps) / (np.trace(taps) or 1.0)), self._floor)
-            if len(taps) > 1
-            else np.eye(1)
+            cholesky(taps * (len(taps) / (np.trace(taps) or 1.0)), FLOOR) if len(taps) > 1 else np.eye(1)
             for taps in known
         ]
+
+
+def chance(covariance: Array, rows: float) -> float:
+    """How much of a covariance `(n, n)` of so many rows is chance: the weight of the identity beside it.
+
+    The oracle approximating shrinkage of Chen, Wiesel, Eldar and Hero (2010, arXiv:0907.4698), as a ratio.
+    """
+    n = len(covariance)
+    total, squares = float(np.trace(covariance)) ** 2, float(np.square(covariance).sum())
+    spread = squares - total / n
+    if n == 1 or spread <= 0:
+        return 0.0
+    share = ((1 - 2 / n) * squares + total) / ((rows + 1 - 2 / n) * spread)
+    share = min(share, MOST)
+    return share / (1 - share)
 
 
 def _mixed(weight: Array, root: Array, axis: int) -> Array:

@@ -50,7 +50,7 @@ def watch(patient: Patient, sites: Sequence[Site], feeds: Batches, *, seed: int 
 def sensitivity(
     patient: Patient,
     trials: Mapping[str, tuple[View, Step]],
-    feeds: Iterable[Feed],
+    feeds: Batches,
     *,
     watch: Progress | None = None,
 ) -> dict[str, float]:
@@ -59,7 +59,7 @@ def sensitivity(
     Each layer is cut alone, as its trial says, in a net that is whole otherwise; an output's error is the
     largest over the outputs.
     """
-    few = list(islice(feeds, TRIED))
+    few = list(islice(feeds, 0, None, max(1, len(feeds) // TRIED)))[:TRIED]
     whole = _answers(patient.twin().runner(), few)
     found = {}
     for name, (view, step) in counted(trials.items(), "sensitivity", len(trials), watch):

@@ -29,6 +29,7 @@ from modelsurgeon.surgery import Edit, Site, macs, paid, told
 Resource = Literal["macs", "params", "milliseconds"]
 MOST = 24  # ranks tried per layer and method
 MOST_LOST = 1 - 1e-9  # of a weight's energy; all of it would be damage without end
+TRIED = 0.3  # relative error: well above what few samples leave open, and not yet all that can be lost
 FEW = 4  # of them decomposed where each takes a run of its own
 
 
@@ -145,7 +146,8 @@ def narrower(site: Site, view: View) -> list[Candidate]:
     """The layer with fewer of its input channels: it costs less, and so does what makes them."""
     layer, makers, method = view.layer, site.makers, CHANNELS
     full = layer.weight.shape[1]
-    ranks = _thinned(range(BLOCK, full, BLOCK), MOST)
+    blocks = range(BLOCK, full, BLOCK)
+    ranks = blocks[:: 1 + len(blocks) // MOST]
     if makers is None or not ranks:
         return []
     found = []
@@ -180,13 +182,12 @@ def weighed(
     }
 
 
-def trials(options: Mapping[str, Sequence[Candidate]], resource: Resource) -> dict[str, Step]:
-    """For each layer the step that about halves it: what its errors do to the outputs is tried with that."""
-    price = _candidate_price(resource)
+def trials(options: Mapping[str, Sequence[Candidate]]) -> dict[str, Step]:
+    """For each layer the step that tells what its errors do to the outputs: its own error is near `TRIED`."""
     found = {}
-    for name, (dense, *chains) in options.items():
+    for name, (_, *chains) in options.items():
         if chains:
-            near = min(chains, key=lambda c: abs(price(c) - price(dense) / 2))
+            near = min(chains, key=lambda c: abs(c.error - TRIED))
             found[name] = Step(method=near.method or "svd", rank=near.rank or 1)
     return found
 

@@ -28,6 +28,7 @@ __all__ = ["Array", "Batches", "Feed", "Input", "batches", "noise", "read", "spl
 IDS = 16
 FLAGS = ("type", "segment", "flag")
 MASKS = ("mask",)
+CHECKED = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +123,19 @@ def split(data: Batches, held_out: float = 0.25) -> tuple[Batches, Batches]:
     wanted = min(max(round(total * held_out), 1), total - 1)
     out = [(i + 1) * wanted // total > i * wanted // total for i in range(total)]
     return _only(data, [not held for held in out]), _only(data, out)
+
+
+def is_check(number: int) -> bool:
+    """Whether a feed of those to learn from is one that checks what the others taught: every fourth is."""
+    return number % CHECKED == CHECKED - 1
+
+
+def shown_and_checks(data: Batches) -> tuple[Batches, Batches]:
+    """The feeds that teach and those that check; both are all, where there are too few to leave any out."""
+    if len(data) < CHECKED:
+        return data, data
+    checks = [is_check(number) for number in range(len(data))]
+    return _only(data, [not check for check in checks]), _only(data, checks)
 
 
 def _only(data: Batches, keep: Sequence[bool]) -> Batches:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from modelsurgeon.calibrate import Calibration
-from modelsurgeon.data import Batches
+from modelsurgeon.data import Batches, is_check
 from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.factorize import compose, relative_error
 from modelsurgeon.layer import Array, Layer
@@ -29,7 +29,6 @@ from modelsurgeon.surgery import Edit, Patient, put, told
 
 KEPT = float("inf")  # the ridge that leaves a factor as it is
 RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the mean variance of z
-HELD_OUT = 4  # every so-many-th feed judges the ridge, and nothing is fitted to it
 ROWS = 16384  # over all samples
 ROWS_PER_COLUMN = 8  # and at least so many for each column of z
 HELD = 2**23  # numbers that wait for their products
@@ -198,7 +197,7 @@ def _sums(
     wanted = max(ROWS, ROWS_PER_COLUMN * last.weight[0].size)
     for number, (x, seen) in enumerate(pairs):
         at = drawn(output_places(layer, x), wanted, samples, rng)
-        side = sides[int(number % HELD_OUT == HELD_OUT - 1)]
+        side = sides[int(is_check(number))]
         side.add(patches_at(layer, x, at), patches_at(layer, seen, at))
     learnt, judged = (side.done() for side in sides)
     return learnt, judged or learnt

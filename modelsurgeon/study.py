@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,14 +11,14 @@ from modelsurgeon.calibrate import Calibration, sensitivity, squared_error, watc
 from modelsurgeon.candidates import Decision, Resource, options, trials, weighed
 from modelsurgeon.compare import Comparison
 from modelsurgeon.compare import compare as compare_runs
-from modelsurgeon.data import Batches, Feed
+from modelsurgeon.data import Batches, shown_and_checks
 from modelsurgeon.factorize import METHODS
 from modelsurgeon.hollow import filled
 from modelsurgeon.layer import Layer
 from modelsurgeon.pace import Times, narrowing, paced, times
 from modelsurgeon.plan import Plan, Step
 from modelsurgeon.progress import Progress, counted
-from modelsurgeon.refit import HELD_OUT, fitted
+from modelsurgeon.refit import fitted
 from modelsurgeon.select import Candidate
 from modelsurgeon.surgery import Clock, Edit, Patient, Site, apply, by_weight, put
 
@@ -47,7 +47,7 @@ class Study:
         """The same study with what every layer is fed, where there are samples to learn that from."""
         if self.learned is None:
             return self
-        feeds = self._told(self.learned, "calibration")
+        feeds = self._told(shown_and_checks(self.learned)[0], "calibration")
         inputs = watch(self.patient, self.sites, feeds, seed=self.seed)
         return replace(self, calibration=Calibration(inputs=inputs))
 
@@ -67,9 +67,9 @@ class Study:
         if self.learned is None:
             return found, broken
         views = {site.name: self.calibration.view(site) for site in self.sites}
-        half: Resource = "params" if resource == "params" else "macs"
-        tried = {name: (views[name], step) for name, step in trials(found, half).items()}
-        return weighed(found, sensitivity(self.patient, tried, self.learned, watch=self.watch)), broken
+        tried = {name: (views[name], step) for name, step in trials(found).items()}
+        checks = shown_and_checks(self.learned)[1]
+        return weighed(found, sensitivity(self.patient, tried, checks, watch=self.watch)), broken
 
     def timed(self, found: Mapping[str, Sequence[Candidate]], clock: Clock) -> dict[str, list[Candidate]]:
         """The candidates with their milliseconds; layers that can't be timed are left out."""
@@ -137,7 +137,7 @@ class Study:
         if self.learned is None:
             return None
         ours, theirs = self.patient.twin().runner(), changed.runner()
-        few = list(_judges(self.learned))
+        few = list(shown_and_checks(self.learned)[1])
         error = squared_error([ours(feed) for feed in few], [theirs(feed) for feed in few])
         return float(error**0.5)
 
@@ -171,12 +171,6 @@ def _narrow(plan: Plan, patient: Patient) -> list[Edit]:
     """What makes channels that the plan leaves out is made narrower."""
     cut = [name for name, step in plan.items() if not METHODS[step.method].alone]
     return patient.narrow(cut) if cut else []
-
-
-def _judges(feeds: Batches) -> Iterator[Feed]:
-    """The feeds to which nothing is fitted; all where they are too few to leave any out."""
-    every = HELD_OUT if len(feeds) >= HELD_OUT else 1
-    return (feed for number, feed in enumerate(feeds) if number % every == every - 1)
 
 
 def totals_foretold(before: Mapping[str, int] | None, edits: Sequence[Edit]) -> dict[str, int] | None:

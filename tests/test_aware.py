@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelsurgeon.aware import View
+from modelsurgeon.aware import View, chance
 from modelsurgeon.factorize import METHODS, compose
 from modelsurgeon.layer import Layer, chain_params
 from modelsurgeon.moments import Watch
@@ -38,10 +38,10 @@ def lost(layer: Layer, chain: list[Layer], x: np.ndarray) -> float:
     return float(np.sqrt(sum((d**2).sum() for _, d in centred) / sum((y**2).sum() for y, _ in centred)))
 
 
-def coloured(channels: int, *size: int, samples: int = 64) -> np.ndarray:
+def coloured(channels: int, *size: int, samples: int = 64, rng: np.random.Generator = RNG) -> np.ndarray:
     """Samples whose channels are mixed, and of very different strength; positive, as behind a ReLU."""
-    mix = RNG.normal(size=(channels, channels)) * 0.5 ** np.arange(channels)
-    return np.abs(np.einsum("ij,nj...->ni...", mix, RNG.normal(size=(samples, channels, *size)))) + 1
+    mix = rng.normal(size=(channels, channels)) * 0.5 ** np.arange(channels)
+    return np.abs(np.einsum("ij,nj...->ni...", mix, rng.normal(size=(samples, channels, *size)))) + 1
 
 
 @settings(max_examples=40, deadline=None)
@@ -57,8 +57,9 @@ def test_full_rank_is_exact(layer: Layer, method: str, seed: int) -> None:
 @pytest.mark.parametrize("shape", [(6, 12), (12, 6), (8, 8, 1, 1)])
 def test_a_matrix_is_cut_at_the_optimum(shape: tuple[int, ...]) -> None:
     layer = Layer(weight=RNG.normal(size=shape), bias=np.zeros(shape[0]))
-    x = coloured(shape[1], *([1] * (len(shape) - 2)), samples=400)
-    rows = x.reshape(400, -1) - x.reshape(400, -1).mean(axis=0)
+    many = 40_000  # so that hardly anything of the covariance is chance
+    x = coloured(shape[1], *([1] * (len(shape) - 2)), samples=many, rng=np.random.default_rng(4))
+    rows = x.reshape(many, -1) - x.reshape(many, -1).mean(axis=0)
     sigma = np.linalg.svd(rows @ layer.weight.reshape(shape[:2]).T, compute_uv=False)
     view = viewed(layer, x)
     for rank in (1, 3, 5):
@@ -71,8 +72,9 @@ def test_a_matrix_is_cut_at_the_optimum(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("method", ["svd", "spatial-svd", "tucker2", "cp"])
 def test_a_kernel_loses_less_than_by_its_weight(method: str) -> None:
-    layer = Layer(weight=RNG.normal(size=(12, 8, 3, 3)), padding=((1, 1), (1, 1)))
-    x = coloured(8, 9, 9)
+    rng = np.random.default_rng(2)
+    layer = Layer(weight=rng.normal(size=(12, 8, 3, 3)), padding=((1, 1), (1, 1)))
+    x = coloured(8, 9, 9, rng=rng)
     view = viewed(layer, x)
     for rank in (3, 6):
         aware = lost(layer, view.chain(method, rank), x)
@@ -110,3 +112,18 @@ def test_dead_constant_and_huge_inputs_leave_finite_factors(x: np.ndarray) -> No
     for method in METHODS:
         chain = viewed(layer, x.astype(np.float32)).chain(method, 2)
         assert all(np.isfinite(link.weight).all() for link in chain)
+
+
+def test_a_covariance_of_few_rows_is_mostly_chance() -> None:
+    """The shrunk one is nearer to the truth than what was seen, and with many rows hardly another."""
+    rng = np.random.default_rng(3)
+    scales = 0.9 ** np.arange(40)
+    truth = np.diag(scales**2)
+    for rows in (10, 40, 4000):
+        x = rng.normal(size=(rows, 40)) * scales
+        seen = x.T @ x / rows
+        share = chance(seen, rows) / (1 + chance(seen, rows))
+        shrunk = (1 - share) * seen + share * np.eye(40) * np.trace(seen) / 40
+        assert np.linalg.norm(shrunk - truth) < np.linalg.norm(seen - truth)
+    assert chance(seen, 4000) < 0.02 < 0.3 < chance(np.cov(rng.normal(size=(40, 10))), 10)
+    assert chance(np.eye(3), 10) == chance(np.eye(1), 10) == 0

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import DTypeLike
 
-from modelsurgeon.data import Batches, Input, batches, noise, read, split
+from modelsurgeon.data import Batches, Input, batches, is_check, noise, read, shown_and_checks, split
 from modelsurgeon.errors import BadData, UnknownShape
 
 F32, F64, I64 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int64)
@@ -391,3 +391,17 @@ def test_one_feed_is_both_sides_and_says_so() -> None:
 def test_a_share_that_is_none_is_told(share: float) -> None:
     with pytest.raises(BadData, match=r"it must lie between 0 and 1"):
         split(batches(images(2, 3), [OPEN]), share)
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 10])
+def test_checks_are_every_fourth_feed_and_teach_nothing(count: int) -> None:
+    feeds = batches(
+        [{"x": np.full((1, 2), i, np.float32)} for i in range(count)],
+        [Input(name="x", dtype=F32, shape=(1, 2))],
+    )
+    shown, checks = ([int(feed["x"][0, 0]) for feed in part] for part in shown_and_checks(feeds))
+    if count < 4:
+        assert shown == checks == list(range(count))
+        return
+    assert checks == [i for i in range(count) if is_check(i)]
+    assert sorted(shown + checks) == list(range(count))
