@@ -38,13 +38,14 @@ class Decision:
     """A plan, and why the layers that it doesn't name are left alone.
 
     firm: carried out however slow. errors: of the outputs of each layer cut alone, relative, where the choice
-    was made by them.
+    was made by them. options: what there was to choose from.
     """
 
     plan: Plan
     kept: Sequence[Edit] = field(default=())
     firm: bool = False
     errors: Mapping[str, float] = field(default_factory=dict)
+    options: Mapping[str, Sequence[Candidate]] = field(default_factory=dict, repr=False)
 
 
 def by_rank(sites: Iterable[Site], rank: int | str, methods: Sequence[str]) -> Decision:

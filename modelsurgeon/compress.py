@@ -136,6 +136,7 @@ def foretold(study: Study, decision: Decision) -> Result:
         latency=None,
         plan=plan,
         predicted=predicted,
+        outlook=study.outlook(decision, edits, predicted),
         notes=[*study.patient.notes, "not compared: this was a dry run"],
     )
 

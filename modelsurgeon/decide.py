@@ -52,7 +52,7 @@ def budgets(study: Study, resource: Literal["macs", "params"]) -> tuple[Callable
 
     def at(fraction: float) -> Decision:
         decision = vetted(options, study, lambda: ways.by_budget(options, fraction, total, resource))
-        return replace(decision, kept=[*decision.kept, *broken])
+        return replace(decision, kept=[*decision.kept, *broken], options=options)
 
     return at, ways.least(options, total, resource)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from modelsurgeon.chart import Chart, Line
@@ -48,7 +48,9 @@ class Frontier:
 
     def tables(self) -> list[Table]:
         """A row a point, with a chart; and what became of each layer at each of them."""
-        return [_frontier(self), *_layers(self)]
+        outlook = self.points[0].result.outlook
+        net = [] if outlook is None else [replace(outlook, cost="").table()]
+        return [_frontier(self), *_layers(self), *net]
 
     def __rich__(self) -> RenderableType:
         """All tables, for a terminal."""

@@ -14,6 +14,7 @@ from modelsurgeon.table import Column, Table
 
 if TYPE_CHECKING:
     from modelsurgeon.compare import Comparison
+    from modelsurgeon.outlook import Outlook
     from modelsurgeon.plan import Plan
 
 TOTALS = {
@@ -43,6 +44,7 @@ class Result:
 
     model: None after a dry run; a module is the caller's own, edited in place. before, after: totals.
     predicted: relative L2 to be expected at the outputs, from calibration alone; None without samples.
+    outlook: of a dry run, what the cut will cost and what low rank can do here at all.
     """
 
     model: Any
@@ -53,6 +55,7 @@ class Result:
     latency: Mapping[str, Any] | None
     plan: Plan
     predicted: float | None = None
+    outlook: Outlook | None = None
     notes: Sequence[str] = field(default=())
 
     @property
@@ -72,6 +75,7 @@ class Result:
             "plan": self.plan.as_dict(),
             "predicted_error": self.predicted,
             "measured_error": self.measured if isfinite(self.measured or 0.0) else None,
+            "outlook": None if self.outlook is None else self.outlook.as_dict(),
             "notes": list(self.notes),
         }
 
@@ -88,6 +92,7 @@ def tables(result: Result) -> list[Table]:
     found += [left_alone(kept)] if kept else []
     found.append(_totals(result))
     found += [_errors(result.predicted, result.measured)] if result.predicted is not None else []
+    found += [] if result.outlook is None else [result.outlook.table()]
     return found + (result.comparison.tables() if result.comparison is not None else [])
 
 

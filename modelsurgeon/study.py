@@ -15,6 +15,7 @@ from modelsurgeon.data import Batches, shown_and_checks
 from modelsurgeon.factorize import METHODS
 from modelsurgeon.hollow import filled
 from modelsurgeon.layer import Layer
+from modelsurgeon.outlook import Outlook, outlook
 from modelsurgeon.pace import Times, narrowing, paced, times
 from modelsurgeon.plan import Plan, Step
 from modelsurgeon.progress import Progress, counted
@@ -94,6 +95,14 @@ class Study:
         if self.learned is None:
             return list(edits)
         return [replace(e, own_error=self._own_error(e, decision)) if not e.skipped else e for e in edits]
+
+    def outlook(self, decision: Decision, edits: Sequence[Edit], predicted: float | None) -> Outlook | None:
+        """What can be said before the cut is made; None where sizes aren't known."""
+        before = self.patient.totals()
+        if before is None or "macs" not in before:
+            return None
+        found = decision.options or options(self.sites, self.methods, "macs", self.calibration)[0]
+        return outlook(self.sites, found, before["macs"], edits, predicted)
 
     def _own_error(self, edit: Edit, decision: Decision) -> float | None:
         if edit.layer in decision.errors or edit.method is None or edit.rank is None:
