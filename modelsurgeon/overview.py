@@ -83,9 +83,13 @@ def _hidden(rows: Sequence[LayerRow], by: str) -> list[str]:
     if not rest:
         return []
     if by != "node":
-        return [f"{len(rest)} more rows have no MACs and no params"]
+        return [f"{_more(len(rest), 'row')} no MACs and no params"]
     flops = show(sum(row.flops or 0 for row in rest), "count")
-    return [f"{len(rest)} more nodes have no MACs and no params ({flops} FLOPs)"]
+    return [f"{_more(len(rest), 'node')} no MACs and no params ({flops} FLOPs)"]
+
+
+def _more(count: int, what: str) -> str:
+    return f"1 more {what} has" if count == 1 else f"{count} more {what}s have"
 
 
 def _open(found: Analysis) -> list[str]:

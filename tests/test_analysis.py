@@ -118,7 +118,7 @@ def test_the_table_shows_what_costs_or_holds_something() -> None:
     layers, bottlenecks, uncounted = FOUND.tables()
     assert [row["name"] for row in layers.rows] == ["stem", "odd", "head"]
     assert layers.title == "net.onnx"
-    assert "1 more nodes have no MACs and no params (128 FLOPs)" in layers.notes
+    assert "1 more node has no MACs and no params (128 FLOPs)" in layers.notes
     assert "MACs = 1000*N; shown for N = 1" in layers.notes
     assert "a note" in layers.notes
     assert [row["rule"] for row in bottlenecks.rows] == ["dominates-macs"]

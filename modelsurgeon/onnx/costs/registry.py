@@ -161,7 +161,7 @@ def cost_of(operation: Operation) -> Cost | Uncounted:
     node = operation.node
     function = _counted.get(_key(node))
     if function is None:
-        return Uncounted(reason="no cost is defined for this operator")
+        return Uncounted(reason="no cost is defined for this operator: tell it with modelsurgeon.counts")
     try:
         return function(operation)
     except UnknownShape as error:
