@@ -13,7 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -104,9 +104,10 @@ class Outcome:
 
 @dataclass(kw_only=True)
 class Ledger:
-    """All outcomes, by verb and model."""
+    """All outcomes by verb and model, and what went wrong by verb."""
 
-    outcomes: dict[str, dict[tuple[str, str], Outcome]] = field(default_factory=dict)
+    outcomes: dict[str, dict[tuple[str, str], Outcome]]
+    failures: dict[str, list[str]]
 
     def tables(self) -> Iterator[Table]:
         yield self._kinds()
@@ -137,7 +138,7 @@ class Ledger:
     def _models(self) -> Table:
         names = [key for key in next(iter(self.outcomes.values())) if key[0] in ("public", "light")]
         rows = [
-            {"model": name[1]} | {verb: _cell(found[name]) for verb, found in self.outcomes.items()}
+            {"model": name[1]} | {verb: _cell(found.get(name)) for verb, found in self.outcomes.items()}
             for name in names
         ]
         columns = [Column(key=key, title=key) for key in ("model", *self.outcomes)]
@@ -159,56 +160,74 @@ class Ledger:
         return Table(title="The commonest reasons", columns=columns, rows=rows)
 
 
-def _cell(outcome: Outcome) -> str:
+def _cell(outcome: Outcome | None) -> str:
+    if outcome is None:
+        return "failed"
     if not outcome.runs:
         return "x"
     return f"{outcome.edits} {outcome.error:.0e}" if outcome.error is not None else "-"
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Patient:
+    """A model and one feed for it; None where it has to be noise, or nothing fits."""
+
+    kind: str
+    name: str
+    model: ir.Model
+    feed: Feed | None
+
+    @cached_property
+    def runs(self) -> bool:
+        """Whether the original itself can be run as `operate` would run it."""
+        try:
+            first = self.feed or next(iter(doors.feeds(self.model, None)[0]))
+            for optimize in (False, True):
+                runner(self.model, optimize=optimize)(first)
+        except ms.SurgeryError:
+            return False
+        return True
+
+
 @pytest.fixture(scope="module")
-def ledger() -> Iterator[Ledger]:
-    """Printed when the last verb is done."""
-    made = Ledger()
-    yield made
+def ledger() -> Ledger:
+    """Every verb on every model; each model is loaded once."""
+    made = Ledger(outcomes={verb: {} for verb in VERBS}, failures={verb: [] for verb in VERBS})
+    for patient in patients():
+        for verb in VERBS:
+            try:
+                made.outcomes[verb][patient.kind, patient.name] = outcome(VERBS[verb], patient)
+            except (AssertionError, ms.SurgeryError) as error:
+                made.failures[verb].append(f"{patient.name}: {error}")
     for table in made.tables():
         print("\n" + table.text(220))
+    return made
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_answers_hold_everywhere(verb: str, ledger: Ledger) -> None:
-    outcomes = ledger.outcomes.setdefault(verb, {})
-    failures: list[str] = []
-    for kind, name, model, feed in models():
-        try:
-            outcomes[kind, name] = outcome(VERBS[verb], model, feed)
-        except (AssertionError, ms.SurgeryError) as error:
-            failures.append(f"{name}: {error}")
-    assert not failures
+    assert not ledger.failures[verb]
 
 
-def outcome(verb: Verb, model: ir.Model, feed: Feed | None) -> Outcome:
+def outcome(verb: Verb, patient: Patient) -> Outcome:
     """The verb on a model. Where nothing is edited, nothing has changed; where it is, the answers hold."""
+    model, feed = patient.model, patient.feed
     told = {"feed": feed} if "at_its_size" in str(verb) else {}
     if told and feed is None:
         return Outcome(runs=False)
     done = verb(model, compare=False, **told)
-    edits = [edit for edit in done.edits if edit.skipped is None]
-    found = Outcome(
-        edits=len(edits), reasons=Counter(str(e.skipped) for e in done.edits if e.skipped is not None)
-    )
-    assert "" not in found.reasons
-    if not edits and form(done.model) == form(editable(model)):
+    reasons = Counter(str(edit.skipped) for edit in done.edits if edit.skipped is not None)
+    found = Outcome(edits=sum(edit.skipped is None for edit in done.edits), reasons=reasons)
+    assert "" not in reasons
+    if not found.edits and form(done.model) == form(editable(model)):
         return found
-    if not runs(model, feed):
-        found.runs = False
+    found.runs = patient.runs
+    if not found.runs or done.verb == "bn sanitize":  # what was broken may change the answers
         return found
-    if done.verb == "bn sanitize":
-        return found  # what was broken may change the answers
     comparison = verb(model, data=[feed] if feed else None, **told).comparison
     assert comparison is not None
-    assert comparison.worst <= EXACT or comparison.verdict == "within-noise" or is_half(model), (
-        comparison.worst
-    )
+    exact = comparison.worst <= EXACT or comparison.verdict == "within-noise" or is_half(model)
+    assert exact, comparison.worst
     found.error = comparison.worst
     return found
 
@@ -230,8 +249,14 @@ def is_half(model: ir.Model) -> bool:
     return any(value.dtype == ir.DataType.FLOAT16 for value in model.graph.initializers.values())
 
 
+def patients() -> Iterator[Patient]:
+    """Every model there is."""
+    for kind, name, model, feed in models():
+        yield Patient(kind=kind, name=name, model=model, feed=feed)
+
+
 def models() -> Iterator[tuple[str, str, ir.Model, Feed | None]]:
-    """Every model by kind and name, with one feed for it; None where it has to be noise, or nothing fits."""
+    """Every model by kind and name, with its feed."""
     backend = set(CASES)
     for path in sorted(Path(str(MODELS)).rglob("*.onnx")):
         if path not in backend and "backend/test" not in str(path) and (model := opened(path)) is not None:
@@ -324,14 +349,3 @@ def draw_weights(model: ir.Model) -> None:
             old = node.outputs
             made.outputs[0].name = old[0].name
             ir.convenience.replace_nodes_and_values(model.graph, node, [node], [made], old, made.outputs)
-
-
-def runs(model: ir.Model, feed: Feed | None) -> bool:
-    """Whether the original itself can be run as `operate` would run it."""
-    try:
-        first = feed or next(iter(doors.feeds(model, None)[0]))
-        for optimize in (False, True):
-            runner(model, optimize=optimize)(first)
-    except ms.SurgeryError:
-        return False
-    return True

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import onnx_ir as ir
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import modelsurgeon as ms
 from modelsurgeon.onnx import run
@@ -208,3 +212,64 @@ def test_sizes_without_a_proper_name_stay_open() -> None:
     assert told(done)["a"] == [6, 4]
     assert error(model, done) < 1e-6
     assert str(done.model.graph.inputs[0].shape) == "[?,3,8,8]"
+
+
+# What may follow on a value X of C channels: nodes, and the channels of what they give. w[...] is a weight of
+# that shape, Y an earlier value of D channels.
+STEPS = {
+    "V = Conv (X, w[4 C 1 1], w[4])": "4",
+    "V = Conv (X, w[3 C 1 1])": "3",
+    "V = Conv <pads = [1, 1, 1, 1]> (X, w[3 C 3 3], w[3])": "3",
+    "V = Conv <group = C> (X, w[C 1 1 1], w[C])": "C",
+    "V = Relu (X)": "C",
+    "V = Clip (X, low, high)": "C",
+    "V = Sigmoid (X)": "C",
+    "V = PRelu (X, w[C 1 1])": "C",
+    "V = Add (X, w[C 1 1])": "C",
+    "V = Mul (w[C 1 1], X)": "C",
+    "V = BatchNormalization (X, w[C], w[C], w[C], one)": "C",
+    "V = AveragePool <kernel_shape = [2, 2], pads = [1, 0, 0, 1]> (X)": "C",
+    "Vg = GlobalAveragePool (X) V = Mul (Vg, X)": "C",
+    "V = Add (X, Y)": "D",
+    "V = Concat <axis = 1> (Y, X)": "C+D",
+}
+
+
+@st.composite
+def nets(draw: st.DrawFn) -> ir.Model:
+    """Nets whose weights are -1, 0 and 1, so that by chance channels are dead, double and constant."""
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    weights = {"low": np.float32(-0.5), "high": np.float32(6)}
+    nodes, values = [], [("x", 2)]
+
+    def stored(shape: re.Match[str]) -> str:
+        name = f"w{len(weights)}"
+        weights[name] = random.integers(-1, 2, [int(n) for n in shape[1].split()]).astype(np.float32)
+        return name
+
+    for step in draw(st.lists(st.sampled_from(list(STEPS)), min_size=4, max_size=12)):
+        (x, c), (y, d) = values[-1], values[random.integers(len(values))]
+        if STEPS[step] == "D" and c != d:
+            continue
+        text = re.sub(r"\bC\b", str(c), step).replace("X", x).replace("Y", y).replace("V", f"v{len(values)}")
+        if "one" in text:
+            weights[f"one{c}"] = np.ones(c, np.float32)
+            text = text.replace("one", f"one{c}")
+        nodes.append(re.sub(r"w\[(.*?)\]", stored, text))
+        values.append(
+            (f"v{len(values)}", {"C": c, "D": d, "C+D": c + d}.get(STEPS[step]) or int(STEPS[step]))
+        )
+    (x, c) = values[-1]
+    ends = re.sub(r"w\[(.*?)\]", stored, f"f = Flatten ({x}) y = Gemm (f, w[{c * 16} 3], w[3])")
+    return zoo.model(f"g (float[2, 2, 4, 4] x) => (float y) {{ {' '.join(nodes)} {ends} }}", **weights)
+
+
+@settings(max_examples=20, deadline=None)
+@given(model=nets())
+def test_answers_stay_whatever_is_dead(model: ir.Model) -> None:
+    done = ms.prune(model, compare=False)
+    x = normal(2, 2, 4, 4)
+    a, b = (run.runner(m, optimize=False)({"x": x})["y"] for m in (model, done.model))
+    assert np.linalg.norm(a - b) <= 1e-5 * max(1, np.linalg.norm(a))
+    again = ms.prune(done.model, compare=False)
+    assert all(edit.skipped for edit in again.edits), "once is enough"
