@@ -13,7 +13,7 @@ from modelsurgeon.onnx.passes.channels import Channels, Link, channels
 from modelsurgeon.onnx.passes.each_channel import EACH_BY_ITSELF
 from modelsurgeon.onnx.passes.prune import all_pinned, is_depthwise, prune
 from modelsurgeon.onnx.passes.subject import Subject
-from modelsurgeon.onnx.sites import OnnxSite, sites
+from modelsurgeon.onnx.sites import OnnxSite, Sizes, sites
 from modelsurgeon.surgery import Edit, Makers, macs
 
 
@@ -68,7 +68,7 @@ def narrow(subject: Subject, cut: Mapping[str, Makers]) -> list[Edit]:
     """
     names = {name for each, feeding in cut.items() for name in (each, *feeding.layers)}
     globs = [glob for name in sorted(names) for glob in (escape(name), f"{escape(name)}.*")]
-    before = {site.name: site for site in sites(subject.model, subject.measured)[0]}
+    before = {site.name: site for site in sites(subject.model, Sizes.of(subject.model, subject.measured))[0]}
     layers = {name: site.layer for name, site in before.items()}
     done = prune(Subject(model=subject.model, only=globs, given=subject.given, dims=subject.dims))
     after = {site.name: site for site in sites(subject.model)[0]}

@@ -22,7 +22,7 @@ from modelsurgeon.onnx.narrow import makers, narrow
 from modelsurgeon.onnx.operators import holds_layer
 from modelsurgeon.onnx.passes.subject import Subject
 from modelsurgeon.onnx.recurrent import RECURRENT
-from modelsurgeon.onnx.sites import OnnxSite, editable, sites
+from modelsurgeon.onnx.sites import OnnxSite, Sizes, editable, sites
 from modelsurgeon.onnx.stopwatch import THREADS, Stopwatch
 from modelsurgeon.rows import Totals
 from modelsurgeon.surgery import Clock, Edit, Makers, Pairs, Run
@@ -58,7 +58,7 @@ class OnnxPatient:
     def _open(self) -> None:
         self._model = editable(self._original)
         self.names = [name for node, name in layer_names(self._original).items() if holds_layer(node)]
-        found, self.skipped = sites(self._model, self._frame.measured)
+        found, self.skipped = sites(self._model, self._frame.sizes)
         self.sites = [replace(site, makers=self._frame.makers.get(site.name)) for site in found]
 
     def twin(self) -> OnnxPatient:
@@ -156,11 +156,12 @@ def _rows(site: OnnxSite, pairs: Pairs) -> Iterator[tuple[Array, Array]]:
 class Frame:
     """The sizes at which a model is measured. measured: a copy with shapes inferred at all of them.
 
-    shapes, dims: what binds them. assumed: those of dims that nobody asked for. makers: by the name of the
-    layer that they feed.
+    sizes: those shapes by name. shapes, dims: what binds them. assumed: those of dims that nobody asked for.
+    makers: by the name of the layer that they feed.
     """
 
     measured: ir.Model
+    sizes: Sizes
     shapes: Mapping[str, Sequence[int]]
     dims: Mapping[str, int]
     assumed: Mapping[str, int]
@@ -186,5 +187,12 @@ class Frame:
         bound = {**(dims or {}), **assumed}
         measured = shapes.bound(model, asked, bound)
         subject = Subject(model=editable(model), given=asked, dims=bound)
-        feeding = makers(subject, sites(subject.model, measured)[0])
-        return cls(measured=measured, shapes=asked or {}, dims=bound, assumed=assumed, makers=feeding)
+        sizes = Sizes.of(model, measured)
+        return cls(
+            measured=measured,
+            sizes=sizes,
+            shapes=asked or {},
+            dims=bound,
+            assumed=assumed,
+            makers=makers(subject, sites(subject.model, sizes)[0]),
+        )

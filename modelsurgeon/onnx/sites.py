@@ -6,7 +6,7 @@ shared as the weight was. What can't be replaced is an `Edit` with the reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -117,14 +117,29 @@ def editable(model: ir.Model) -> ir.Model:
     return copy
 
 
-def sites(model: ir.Model, measured: ir.Model | None = None) -> tuple[list[OnnxSite], list[Edit]]:
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """Shapes of a model's values by name. fixed: those that the model fixes. assumed: at stated defaults."""
+
+    fixed: Mapping[str, Size]
+    assumed: Mapping[str, Size]
+
+    @classmethod
+    def of(cls, model: ir.Model, measured: ir.Model | None = None) -> Sizes:
+        """measured: the model with shapes inferred and, as far as the user wishes, bound (`shapes.bound`)."""
+        known = shapes.bound(model)
+        return cls(fixed=_sizes(known, defaults=False), assumed=_sizes(measured or known))
+
+
+def sites(model: ir.Model, sizes: Sizes | None = None) -> tuple[list[OnnxSite], list[Edit]]:
     """Every layer of an editable model that can be replaced, and, as edits, those that can't and why.
 
-    measured: the model with shapes inferred and, as far as the user wishes, bound (`shapes.bound`).
+    sizes: where they are known already.
     """
     names = layer_names(model)
     taken = taken_names(model)
-    fixed, assumed = _sizes(shapes.bound(model), defaults=False), _sizes(measured or shapes.bound(model))
+    sizes = sizes or Sizes.of(model)
+    fixed, assumed = sizes.fixed, sizes.assumed
     found: list[OnnxSite] = []
     skipped: list[Edit] = []
     for group in _groups(model):
@@ -159,7 +174,7 @@ def _groups(model: ir.Model) -> list[list[ir.Node]]:
     return list(groups.values())
 
 
-def _replaceable(model: ir.Model, group: Sequence[ir.Node], fixed: dict[str, Size]) -> Layer:
+def _replaceable(model: ir.Model, group: Sequence[ir.Node], fixed: Mapping[str, Size]) -> Layer:
     """The layer that all nodes of a group apply; UnsupportedLayer with the reason where there isn't one."""
     for node in group:
         _check_place(model, node)

@@ -25,7 +25,7 @@ from modelsurgeon.edits import Edit
 from modelsurgeon.layer import Array, Layer
 from modelsurgeon.onnx.passes.channels import Channels, Link, Shift, channels
 from modelsurgeon.onnx.passes.subject import Subject
-from modelsurgeon.onnx.sites import sites
+from modelsurgeon.onnx.sites import Sizes, sites
 from modelsurgeon.onnx.weights import constant
 
 ACTION = "equalize"
@@ -39,7 +39,7 @@ Vector = NDArray[np.float64]
 def equalize(subject: Subject) -> list[Edit]:
     """Scale the channels between layers so that ranges on both sides are alike."""
     names = subject.names
-    found, fixed = sites(subject.model, subject.measured)
+    found, fixed = sites(subject.model, Sizes.of(subject.model, subject.measured))
     graph = channels(subject, [site for site in found if subject.left_out(site.name) is None])
     for site in found:
         site.taken.update(subject.taken)

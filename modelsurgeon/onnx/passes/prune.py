@@ -26,7 +26,7 @@ from modelsurgeon.onnx.passes.each_channel import EACH_BY_ITSELF, channel_axis
 from modelsurgeon.onnx.passes.numbering import Index, Numbers, first_of, folded, number
 from modelsurgeon.onnx.passes.opened import forget_shapes
 from modelsurgeon.onnx.passes.subject import Subject
-from modelsurgeon.onnx.sites import OnnxSite, sites
+from modelsurgeon.onnx.sites import OnnxSite, Sizes, sites
 from modelsurgeon.onnx.weights import constant
 
 ACTION = "prune"
@@ -38,7 +38,7 @@ Mask = NDArray[np.bool_]
 def prune(subject: Subject) -> list[Edit]:
     """Remove the channels that no answer depends on; an edit for every layer."""
     names = subject.names
-    found, fixed = sites(subject.model, subject.measured)
+    found, fixed = sites(subject.model, Sizes.of(subject.model, subject.measured))
     chosen = [site for site in found if subject.left_out(site.name) is None]
     graph = channels(subject, chosen, tied=is_depthwise, rules=EACH_BY_ITSELF)
     numbers, pinned = number(subject, graph, chosen), all_pinned(subject, graph)
