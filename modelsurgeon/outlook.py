@@ -84,8 +84,8 @@ class Outlook:
             Column(key="kind", title="layers"),
             Column(key="layers", title="number", kind="int"),
             Column(key="share", title="of all MACs", kind="percent"),
-            Column(key="lost", title=f"energy of {_what(self.seen)} lost at half", kind="percent"),
-            Column(key="barren", title="no rank leaves half", kind="percent"),
+            Column(key="lost", title=f"{_what(self.seen)} lose at half", kind="percent"),
+            Column(key="barren", title="no rank leaves half", kind="percent", wide=True),
         ]
         rows = [asdict(kind) for kind in self.kinds]
         return Table(
