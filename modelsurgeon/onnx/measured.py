@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -53,19 +53,17 @@ class Measured:
     def notes(self) -> list[str]:
         """What had to be assumed, and what isn't known."""
         return [
-            *_renamed(self.opened.meta.get(RENAMED, {})),
+            *_renamed(self.opened.meta.get(RENAMED, {}), self.defaults),
             *self.walk.notes,
             *_unknown_memory(self.held.memory),
             *_misfit(self.visits, self.defaults),
         ]
 
 
-def _renamed(names: Mapping[str, str]) -> list[str]:
+def _renamed(names: Mapping[str, str], still_open: Collection[str]) -> list[str]:
     """Which symbols stand for names that no formula can hold."""
-    if not names:
-        return []
-    told = ", ".join(f"{old} is called {new}" for old, new in names.items())
-    return [f"dimensions without a usable name: {told}"]
+    told = [f"{old} is called {new}" for old, new in names.items() if new in still_open]
+    return [f"dimensions without a usable name: {', '.join(told)}"] if told else []
 
 
 def _unknown_memory(found: Memory) -> list[str]:

@@ -81,6 +81,7 @@ def test_names_that_cannot_stand_in_a_formula_are_told() -> None:
     found = analyze(built)
     assert found.formulas["macs"] == "8*p2o_0"
     assert found.notes == ["dimensions without a usable name: p2o.0 is called p2o_0"]
+    assert analyze(built, shapes={"x": (2, 4)}).notes == []
     built.graph.inputs[0].shape = ir.Shape(["?", 4])
     assert analyze(built).notes == ["dimensions without a usable name: axis 0 of x is called x_0"]
 
