@@ -30,8 +30,9 @@ tbody tr:nth-child(even) { background: var(--stripe); }
 tfoot td { border-top: 2px solid var(--line); font-weight: 600; }
 .number { text-align: right; }
 .prose { white-space: normal; min-width: 18rem; max-width: 40rem; }
-.text { white-space: normal; }
-td.text:first-child { min-width: 14rem; }
+.long { display: inline-block; white-space: normal; min-width: 14rem; max-width: 30rem; }
+code { font: .95em ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; }
+code span { white-space: nowrap; }
 .rail { display: block; width: 6.5rem; height: .7rem; margin-top: .35rem; background: var(--rail);
   border-radius: 2px; }
 h2 { font-size: 1.05rem; font-weight: 600; margin: 0 0 .6rem; }

@@ -26,6 +26,9 @@ LEFT = ("text", "prose", "bar", "spark")
 FORMULA_STARTS = ("=", "+", "-", "@")
 MARKDOWN = re.compile(r"[\\`*{}\[\]<>|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 BREAKS = re.compile(r"[./_]\b")  # where a page may break a long name
+COMMAND, WORD = re.compile(r"`([^`]+)`"), re.compile(r"\S+")
+UNBROKEN = r"<span>\g<0></span>"
+LONG_NAME = 36
 BAR_WIDTH, MARKDOWN_WIDTH = 10, 100
 
 
@@ -139,7 +142,7 @@ class Table:
             else ""
         )
         plot = "" if self.plot is None else f"<h2>{_html(self.title)}</h2>\n{self.plot.svg()}"
-        notes = "".join(f'\n<p class="note">{_html(note)}</p>' for note in self.notes)
+        notes = "".join(f'\n<p class="note">{_html_code(_html(note))}</p>' for note in self.notes)
         return (
             f'{plot}<div class="scroll"><table>\n{caption}<thead><tr>{head}</tr></thead>\n'
             f"<tbody>\n{body}\n</tbody>\n{foot}</table></div>{notes}\n"
@@ -207,4 +210,12 @@ def _html_cell(row: Row, column: Column) -> str:
     shown = html.escape(column.text(row))
     if depth := column.depth(row):
         return f'<span style="padding-left:{1.2 * depth:.1f}em">{shown}</span>'
-    return BREAKS.sub(r"\g<0><wbr>", shown) if column.kind == "text" else shown
+    if column.kind == "text" and len(shown) > LONG_NAME:
+        broken = BREAKS.sub(r"\g<0><wbr>", shown)
+        return f'<span class="long">{broken}</span>'
+    return _html_code(shown) if column.kind == "prose" else shown
+
+
+def _html_code(text: str) -> str:
+    """Commands in backquotes as code, broken at spaces alone: not in `--only`."""
+    return COMMAND.sub(lambda found: f"<code>{WORD.sub(UNBROKEN, found[1])}</code>", text)

@@ -56,7 +56,7 @@ def test_any_name_leaves_the_page_as_it_is(name: str) -> None:
     page = Outline(html_page(name, [layers(name)], lead=[name]))
     calm = Outline(html_page("x", [layers("x")], lead=["x"]))
     assert not page.open
-    free = {"caption", "wbr"}
+    free = {"caption", "code", "span", "wbr"}  # a name may look like a command, or be long
     assert [tag for tag in page.tags if tag not in free] == [tag for tag in calm.tags if tag not in free]
     assert page.attributes <= calm.attributes | {"class"}
 

@@ -155,9 +155,9 @@ def test_names_that_differ_nowhere_are_shortened_in_the_middle() -> None:
 
 
 def test_an_endless_name_is_laid_out_at_once() -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     table(row("n" * 1_000_000)).text(80)
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_prose_is_wrapped_and_whole() -> None:
@@ -273,6 +273,21 @@ def test_a_table_without_rows_shows_its_header() -> None:
 def test_notes_stand_for_rows_that_are_not_there() -> None:
     empty = Table(title="Findings", columns=COLUMNS, rows=(), notes=["nothing was found"])
     assert empty.text(80) == "Findings\nnothing was found\n"
+
+
+def test_a_page_shows_commands_as_code_and_breaks_them_at_spaces_alone() -> None:
+    columns = [Column(key="name", title="name"), Column(key="advice", title="advice", kind="prose")]
+    long = "encoder/" * 8
+    page = Table(
+        title="",
+        columns=columns,
+        rows=[{"name": "a/b", "advice": "try `x --y <z>` first"}, {"name": long, "advice": "`"}],
+        notes=["as `info` says"],
+    ).html()
+    assert "try <code><span>x</span> <span>--y</span> <span>&lt;z&gt;</span></code> first" in page
+    assert '<p class="note">as <code><span>info</span></code> says</p>' in page
+    assert ">a/b</td>" in page
+    assert page.count("<wbr>") == long.count("/e")
 
 
 def test_a_spark_is_a_line_of_columns_and_a_list_in_json() -> None:
