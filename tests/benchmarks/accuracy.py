@@ -67,7 +67,7 @@ def rows(
     whole = {"arm": "original", "asked": 1.0, "kept": 1.0, "macs": original.macs / subject.batch}
     yield {**whole, **original.scores}
     for name in arms:
-        arm, learned = _timed(partial(ARMS[name], subject))
+        arm, learned = _timed(partial(ARMS[name], subject, timed=timed))
         for fraction in fractions:
             told = {"arm": name, "asked": fraction, "learned": learned}
             try:

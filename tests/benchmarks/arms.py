@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
-from modelsurgeon.candidates import by_budget
+from modelsurgeon.decide import budgets
 from modelsurgeon.errors import Unreachable
 from modelsurgeon.factorize import METHODS, suited
+from modelsurgeon.guard import guarded
 from modelsurgeon.onnx.patient import OnnxPatient
 from modelsurgeon.opening import AUTO, on_the_table, studied
 from modelsurgeon.plan import Plan, Step
-from modelsurgeon.study import Study
 from modelsurgeon.surgery import Site, apply, macs
 from tests.benchmarks.subjects import Subject
 
@@ -31,7 +32,7 @@ class Cut:
 Arm = Callable[[float], Cut]  # raises Unreachable
 
 
-def plain(subject: Subject) -> Arm:
+def plain(subject: Subject, *, timed: bool = True) -> Arm:  # noqa: ARG001 - there is no choice to time
     """The same share of every layer that pays at all, by its weight alone: ten lines of SVD."""
     patient = _opened(subject)
     total = patient.total("macs")
@@ -73,46 +74,48 @@ def _cost(site: Site, rank: int) -> int:
     return rank * macs(method.sketch(site.layer, 1), site.calls)
 
 
-def data_free(subject: Subject) -> Arm:
+def data_free(subject: Subject, *, timed: bool) -> Arm:
     """What `compress` does without samples: a choice for the whole net, by the weights."""
-    return _chosen(_study(_opened(subject), runs=False))
+    return _chosen(_opened(subject, runs=timed), timed=timed)
 
 
-def calibrated(subject: Subject) -> Arm:
+def calibrated(subject: Subject, *, timed: bool) -> Arm:
     """What `compress` does with samples: watched, weighed, chosen, refitted."""
     patient = on_the_table(
         subject.model, data=dict(subject.calibration), shapes=None, batch=subject.batch, dims=None,
         provider="cpu", runs=True,
     )  # fmt: skip
-    return _chosen(_study(patient, runs=True))
+    return _chosen(patient, timed=timed, runs=True)
 
 
-def _chosen(study: Study) -> Arm:
-    options, _ = study.options("macs")
-    total = study.patient.total("macs")
+def _chosen(patient: OnnxPatient, *, timed: bool, runs: bool = False) -> Arm:
+    """timed: what is slower than its layer is no candidate, and what comes out slower is put back."""
+    study = studied(
+        patient, method=AUTO, only=(), skip=(), refit=True, seed=0, runs=runs or timed, watch=None
+    )
+    study = study if timed else replace(study, judged=None)
+    decided, _ = budgets(study, "macs")
 
     def at(fraction: float) -> Cut:
-        plan = by_budget(options, fraction, total, "macs").plan
-        trial = study.trial(plan)
-        return Cut(patient=trial, plan=plan, predicted=study.predicted(trial))
+        twin = patient.twin()
+        done = guarded(decided(fraction).plan, study, twin, firm=False)
+        return Cut(patient=twin, plan=done.plan, predicted=study.predicted(twin))
 
     return at
 
 
-def _opened(subject: Subject) -> OnnxPatient:
+def _opened(subject: Subject, *, runs: bool = False) -> OnnxPatient:
     """The model on the table without samples, at the sizes of its feeds."""
     patient: OnnxPatient = on_the_table(
-        subject.model, data=None, shapes=subject.shapes, batch=None, dims=None, provider="cpu", runs=False
+        subject.model, data=None, shapes=subject.shapes, batch=None, dims=None, provider="cpu", runs=runs
     )
     return patient
 
 
-def _study(patient: OnnxPatient, *, runs: bool) -> Study:
-    return studied(patient, method=AUTO, only=(), skip=(), refit=True, seed=0, runs=runs, watch=None)
+class Start(Protocol):
+    """An arm is studied once for all fractions. timed: whether anything may be."""
+
+    def __call__(self, subject: Subject, *, timed: bool) -> Arm: ...
 
 
-ARMS: dict[str, Callable[[Subject], Arm]] = {
-    "plain": plain,
-    "data-free": data_free,
-    "calibrated": calibrated,
-}
+ARMS: dict[str, Start] = {"plain": plain, "data-free": data_free, "calibrated": calibrated}
