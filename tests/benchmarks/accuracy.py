@@ -109,6 +109,12 @@ def _times(original: Original, cut: Cut) -> dict[str, Any]:
     return found
 
 
+def line(net: Net, row: Row) -> str:
+    """A row as it comes, for those who wait for the table."""
+    told = ", ".join(f"{key} {value:.3g}" for key, value in row.items() if isinstance(value, float))
+    return f"{net.name}, {row['arm']}: {told}"
+
+
 def table(net: Net, found: Sequence[Row]) -> Table:
     """All arms of a net."""
     whole = found[0]

@@ -17,6 +17,7 @@ It is told for each promise whether it held; nothing fails here for missing one.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -67,9 +68,11 @@ def test_the_table(net: Net, promises: list[Row]) -> None:
         pytest.skip(str(reason))
     fractions = [float(part) for part in listed("KEPT")] or net.kept
     timed = listed("TIMES") != ["0"]
-    found = list(accuracy.rows(subject, fractions, listed("ARMS") or list(ARMS), timed=timed))
-    Console(width=WIDTH).print("", accuracy.table(net, found))
+    found = []
+    for row in accuracy.rows(subject, fractions, listed("ARMS") or list(ARMS), timed=timed):
+        found.append(row)
+        print(accuracy.line(net, row), file=sys.stderr, flush=True)
     told = accuracy.promises(net, found)
     promises += told
-    Console(width=WIDTH).print(accuracy.kept(told))
+    Console(width=WIDTH).print("", accuracy.table(net, found), *([accuracy.kept(told)] if told else []))
     assert all(0 < row["kept"] <= 1 for row in found if "kept" in row)

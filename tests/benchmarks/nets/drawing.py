@@ -75,10 +75,10 @@ def line(random: Random, height: int, width: int) -> tuple[Array, str]:
     if random.random() < 0.3:
         text = f"{text.split()[0].title()} {random.randint(10, 99999)}"
     image, draw = _ground(random, height, width)
-    number, size = random.randrange(len(CLEAR)), round(height * random.uniform(0.6, 0.75))
-    while draw.textlength(text, font(number, size)) > width - 2 * MARGIN:
-        size -= 1
-    draw.text((MARGIN, height / 2), text, random.randint(0, 70), font(number, size), anchor="lm")
+    face = font(random.randrange(len(CLEAR)), round(height * random.uniform(0.72, 0.85)))
+    while draw.textlength(text, face) > width - 2 * MARGIN:
+        text = text.rpartition(" ")[0] or text[:-1]
+    draw.text((MARGIN, height / 2), text, random.randint(0, 70), face, anchor="lm")
     return _noisy(image, random, 2.0), text
 
 
@@ -95,9 +95,9 @@ def captcha(random: Random, height: int, width: int) -> tuple[Array, str]:
         tile = images.new("L", (height, height), 0)
         face = font(random.randrange(len(CLEAR)), round(min(step * 1.2, height * 0.7)))
         pillow()[1].Draw(tile).text((height / 2, height / 2), sign, 255, face, anchor="mm")
-        turned = tile.rotate(random.uniform(-12, 12))
+        turned = tile.rotate(random.uniform(-8, 8))
         at = (round(MARGIN + step * (place + 0.5) - height / 2), random.randint(-4, 4))
-        image.paste(random.randint(0, 80), at, turned)
+        image.paste(random.randint(0, 50), at, turned)
     return _noisy(image, random, 4.0), text
 
 
