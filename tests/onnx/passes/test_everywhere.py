@@ -251,29 +251,38 @@ def is_half(model: ir.Model) -> bool:
 
 def patients() -> Iterator[Patient]:
     """Every model there is."""
-    for kind, name, model, feed in models():
-        yield Patient(kind=kind, name=name, model=model, feed=feed)
+    yield from public()
+    yield from light()
+    yield from backend()
 
 
-def models() -> Iterator[tuple[str, str, ir.Model, Feed | None]]:
-    """Every model by kind and name, with its feed."""
-    backend = set(CASES)
+def public() -> Iterator[Patient]:
+    """What people use."""
     for path in sorted(Path(str(MODELS)).rglob("*.onnx")):
-        if path not in backend and "backend/test" not in str(path) and (model := opened(path)) is not None:
-            yield "public", path.stem, model, noise(model)
+        if "backend/test" not in str(path) and (model := opened(path)) is not None:
+            yield Patient(kind="public", name=path.stem, model=model, feed=noise(model))
     if (module := efficientnet()) is not None:
-        yield "public", "efficientnet-lite0", module, noise(module)
+        yield Patient(kind="public", name="efficientnet-lite0", model=module, feed=noise(module))
+
+
+def light() -> Iterator[Patient]:
+    """The classic nets, with random weights in the place of equal ones."""
     for path in sorted(zoo.LIGHT.glob("*.onnx")):
         model = ms.load(path)
         draw_weights(model)
-        yield "light", path.stem, model, noise(model)
+        yield Patient(kind="light", name=path.stem, model=model, feed=noise(model))
+
+
+def backend() -> Iterator[Patient]:
+    """Those of onnx's test-suite, as they are and with weights."""
     for path in CASES:
         if (model := opened(path)) is None:
             continue
         feed = sample(model, path.parent / "test_data_set_0")
-        yield "backend", path.parent.name, model, feed
+        yield Patient(kind="backend", name=path.parent.name, model=model, feed=feed)
         if feed and len(feed) > 1 and (held := opened(path)) is not None:
-            yield "with weights", path.parent.name, held, store_all_but_one(held, feed)
+            left = store_all_but_one(held, feed)
+            yield Patient(kind="with weights", name=path.parent.name, model=held, feed=left)
 
 
 def opened(path: Path) -> ir.Model | None:
