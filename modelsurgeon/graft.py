@@ -107,7 +107,9 @@ def _aligned(donors: Sequence[Part], recipients: Sequence[Part]) -> list[tuple[s
 
 
 def _item(part: Part) -> Item:
-    return Item(name=part.name, op=part.kind, traits=tuple(sorted(part.shapes.items())))
+    """With as many traits as any other: one that lacks a bias may still have the right weight."""
+    traits = (tuple(sorted(part.shapes.items())), part.shapes.get("weight"))
+    return Item(name=part.name, op=part.kind, traits=traits)
 
 
 def overlapped(donor: Array, recipient: Array) -> Array:

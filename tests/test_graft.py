@@ -34,6 +34,13 @@ def test_renamed_layers_are_aligned_around_one_that_was_put_in() -> None:
     assert pair(donors, ours).donors == {"new0": "old0", "new1": "old1", "new3": "old2", "new4": "old3"}
 
 
+def test_a_layer_without_a_bias_finds_its_weight() -> None:
+    donors = [part("a", 4, 3), part("b", 8, 4)]
+    biased = Part(name="y", kind="conv", shapes={"weight": (8, 4), "bias": (8,)})
+    assert pair(donors, [biased]).donors == {"y": "b"}
+    assert pair([biased], donors).donors == {"b": "y"}
+
+
 def test_another_kind_never_matches() -> None:
     assert not pair([part("a", 4, 3)], [part("a", 4, 3, kind="norm")]).donors
 

@@ -20,7 +20,7 @@ from modelsurgeon.edits import Edit
 from modelsurgeon.errors import BadPlan, UnsupportedLayer
 from modelsurgeon.graft import Growth, Part, Rows, fitted, grown, origins, overlapped, pair
 from modelsurgeon.layer import Array, Layer
-from modelsurgeon.onnx.names import layer_names
+from modelsurgeon.onnx.names import layer_names, nodes_of
 from modelsurgeon.onnx.operators import LINEAR, weight_place
 from modelsurgeon.onnx.passes.opened import forget_shapes
 from modelsurgeon.onnx.passes.subject import Subject
@@ -47,8 +47,10 @@ class Stock:
 def stock(model: ir.Model) -> Stock:
     """What stands in an editable model."""
     found, skipped = sites(model)
-    layers = {site.name: site for site in found}
     names = layer_names(model)
+    # A recurrent node holds more weights than its layer: it is taken as any other node.
+    layers = {site.name: site for site in found if site.nodes[0].op_type in LINEAR}
+    linear = {names[node] for node in nodes_of(model) if node.op_type in LINEAR}
     nodes = {names[node]: node for node in model.graph if names[node] not in layers}
     weights: dict[str, Mapping[str, Array]] = {}
     aliases: dict[str, tuple[str, ...]] = {}
@@ -67,8 +69,8 @@ def stock(model: ir.Model) -> Stock:
         Part(name=name, kind=kinds[name], shapes={s: a.shape for s, a in held.items()}, aliases=aliases[name])
         for name, held in weights.items()
     ]
-    return Stock(parts=parts, weights=weights, layers=layers, nodes=nodes,
-                 fixed={edit.layer: str(edit.skipped) for edit in skipped})  # fmt: skip
+    fixed = {edit.layer: str(edit.skipped) for edit in skipped if edit.layer in linear}
+    return Stock(parts=parts, weights=weights, layers=layers, nodes=nodes, fixed=fixed)
 
 
 def _tensors(node: ir.Node) -> dict[str, Array]:
@@ -87,8 +89,12 @@ def _kind(site: OnnxSite | None, node: ir.Node) -> str:
     if site is None:
         return f"{node.domain}.{node.op_type}" if node.domain else node.op_type
     layer = site.layer
-    groups = "depthwise" if layer.groups == layer.in_channels > 1 else f"{layer.groups} groups"
-    return f"{'transposed ' if layer.transposed else ''}{len(layer.kernel)}-d, {groups}"
+    if not layer.kernel:
+        return "fully connected layer"
+    depthwise = layer.groups == layer.in_channels > 1
+    groups = "" if depthwise or layer.groups == 1 else f" of {layer.groups} groups"
+    words = ["depthwise"] * depthwise + ["transposed"] * layer.transposed
+    return " ".join([*words, f"{len(layer.kernel)}-d convolution{groups}"])
 
 
 def steal(

@@ -102,6 +102,22 @@ def test_other_sizes_stay_unless_the_overlap_is_asked_for() -> None:
     assert not done.frozen
 
 
+def test_a_recurrent_node_gives_all_its_weights() -> None:
+    def recurrent(seed: int) -> ir.Model:
+        draw = np.random.default_rng(seed)
+        shapes = {"w": (1, 12, 2), "r": (1, 12, 3), "b": (1, 24)}
+        return zoo.model(
+            "g (float[4, 1, 2] x) => (float y) { y, h = LSTM <hidden_size = 3> (x, w, r, b) }",
+            **{name: draw.normal(size=shape).astype(np.float32) for name, shape in shapes.items()},
+        )
+
+    done = ms.steal(recurrent(1), recurrent(2))
+    assert len(done.edits) == 1
+    assert done.comparison is not None
+    assert done.comparison.verdict == "identical"
+    assert len(done.frozen) == 3
+
+
 def test_depthwise_layers_of_other_widths_overlap() -> None:
     def depthwise(wide: int) -> ir.Model:
         weight = np.full((wide, 1, 3, 3), wide, np.float32)
