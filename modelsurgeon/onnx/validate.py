@@ -24,6 +24,8 @@ Check = Callable[[TensorProto], None]
 # What a graph defines: name -> place of the node that makes it, or -1 for what is given.
 Names = Mapping[str, int]
 A = AttributeProto
+STANDARD = ("", "ai.onnx")
+BODIES = {"If": ("then_branch", "else_branch"), "Loop": ("body",), "Scan": ("body",)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +188,10 @@ def _inside(node: NodeProto, scope: tuple[Names, ...], rules: Rules) -> Iterator
         raise BadModel(
             f"has a node {quoted(node.name)} ({node.op_type}) with two attributes {quoted(doubled)}"
         )
+    graphs = {attribute.name for attribute in node.attribute if attribute.type == A.GRAPH}
+    needed = () if node.domain not in STANDARD else BODIES.get(node.op_type, ())
+    if missing := [name for name in needed if name not in graphs]:
+        raise BadModel(f"has a node {quoted(node.name)} ({node.op_type}) without its {missing[0]}")
     for attribute in node.attribute:
         _check_attribute(attribute, rules)
         if attribute.type == A.GRAPH:

@@ -11,7 +11,7 @@ import onnx.parser
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
-from onnx import AttributeProto, ModelProto, TensorProto, numpy_helper
+from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, numpy_helper
 
 from modelsurgeon.errors import BadModel
 from modelsurgeon.onnx import calls, io, pack, validate, walk
@@ -95,6 +95,9 @@ UNSOUND = {
     r"needs 'x': nothing makes": model("y = local.F (x)", function("F", "b = Neg (x)")),
     r"functions that call themselves: 'local.F'": model("y = Neg (x)", function("F", "b = local.F (a)")),
     r"defines the function 'F' twice": model("y = Neg (x)", *[function("F", "b = Neg (a)")] * 2),
+    r"'' \(If\) without its else_branch": model(
+        IF.format("b = Neg (x)", "b = Neg (x)").replace("else_", "elsa_")
+    ),
     r"two attributes 'axis'": model("y = Softmax <axis = 0, axis = 0> (x)"),
     r"no operator in node 0": changed(model("y = Neg (x)"), lambda m: m.graph.node[0].ClearField("op_type")),
     r"states no IR version": changed(model("y = Neg (x)"), lambda m: m.ClearField("ir_version")),
@@ -210,8 +213,10 @@ def nested(depth: int) -> ModelProto:
     proto = model("y = Neg (x)")
     graph = proto.graph
     for _ in range(depth):
-        attribute = graph.node.add(op_type="If", input=["c"]).attribute.add(name="then_branch")
-        attribute.type = AttributeProto.GRAPH
+        attributes = graph.node.add(op_type="If", input=["c"]).attribute
+        for name in ("else_branch", "then_branch"):
+            attribute = attributes.add(name=name, type=AttributeProto.GRAPH)
+            attribute.g.CopyFrom(GraphProto())
         graph = attribute.g
     return proto
 
@@ -252,7 +257,7 @@ def mutants(count: int, seed: int) -> Iterator[bytes]:
 def test_a_broken_file_is_a_bad_model_or_a_model(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     outcomes = {"model": 0, "bad": 0}
-    for data in mutants(400, seed=0):
+    for data in mutants(600, seed=0):
         path.write_bytes(data)
         try:
             model = io.load(path)
