@@ -9,23 +9,24 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import log1p
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from modelsurgeon.aware import View
 from modelsurgeon.calibrate import Calibration
 from modelsurgeon.errors import Unreachable, UnsupportedLayer
-from modelsurgeon.factorize import METHODS, Method, suited
+from modelsurgeon.factorize import METHODS, Method, Rank, suited
 from modelsurgeon.factorize.channels import CHANNELS
 from modelsurgeon.goal import SPECTRUM, share
 from modelsurgeon.layer import Layer, chain_params
 from modelsurgeon.pace import pays
 from modelsurgeon.plan import Plan, Step
-from modelsurgeon.rank import BLOCK, Price, break_even, for_energy, for_share, for_spectrum, ladder
+from modelsurgeon.rank import BLOCK, Price, break_even, for_energy, for_share, for_spectrum, frontier, ladder
 from modelsurgeon.select import Candidate, Cost, cheapest, select
 from modelsurgeon.surgery import Edit, Site, macs, paid, told
 
+T = TypeVar("T")
 Resource = Literal["macs", "params", "milliseconds"]
 MOST = 24  # ranks tried per layer and method
 MOST_LOST = 1 - 1e-9  # of a weight's energy; all of it would be damage without end
@@ -123,17 +124,12 @@ def candidates(site: Site, view: View, methods: Sequence[str], resource: Resourc
     dense = Candidate(macs=macs([layer], site.calls), params=layer.params)
     found = [dense, *(narrower(site, view) if site.makers is not None and CHANNELS.name in methods else ())]
     for name in suited(layer, methods):
-        method = METHODS[name]
-        below = ladder(method, layer, _price(site, resource))
-        if resource != "milliseconds":
-            below = [r for r in below if pays(layer, view.sketch(name, r), site.calls)]
-        ranks = _thinned(below, MOST)
-        for rank, error in zip(ranks, _errors(method, view, ranks), strict=True):
+        for rank, error in _tried(site, view, name, resource):
             chain = view.sketch(name, rank)
             found.append(
                 Candidate(
                     method=name,
-                    rank=method.clip(layer, rank),
+                    rank=METHODS[name].clip(layer, rank),
                     macs=macs(chain, site.calls),
                     params=chain_params(chain),
                     error=error,
@@ -141,6 +137,20 @@ def candidates(site: Site, view: View, methods: Sequence[str], resource: Resourc
                 )
             )
     return [c for c in found if c.macs <= dense.macs]
+
+
+def _tried(site: Site, view: View, name: str, resource: Resource) -> list[tuple[Rank, float]]:
+    """Ranks of a method that are worth trying, with their errors; of pairs, those that nothing betters."""
+    method, layer, price = METHODS[name], view.layer, _price(site, resource)
+
+    def quick(rank: Rank) -> bool:
+        return resource == "milliseconds" or pays(layer, view.sketch(name, rank), site.calls)
+
+    if isinstance(method.full_rank(layer), tuple):
+        every = frontier(method, layer, price, partial(view.error, name))
+        return [(rank, error) for rank, error in _thinned(every, MOST) if quick(rank)]
+    ranks = _thinned([rank for rank in ladder(method, layer, price) if quick(rank)], MOST)
+    return list(zip(ranks, _errors(method, view, ranks), strict=True))
 
 
 def narrower(site: Site, view: View) -> list[Candidate]:
@@ -236,7 +246,7 @@ def _at_energy(site: Site, energy: float, methods: Sequence[str]) -> Step:
     best: tuple[int, Step] | None = None
     for name in suited(layer, methods):
         method = METHODS[name]
-        ranks = ladder(method, layer, price)
+        ranks = _worth(method, layer, price)
         if best is not None:  # a method that can't be cheaper needs no error
             ranks = [r for r in ranks if price(method.sketch(layer, r)) < best[0]]
         rank = for_energy(method, layer, energy, ranks)
@@ -245,6 +255,13 @@ def _at_energy(site: Site, energy: float, methods: Sequence[str]) -> Step:
     if best is None:
         raise UnsupportedLayer(f"no rank that keeps {energy:.1%} of its energy costs less than the layer")
     return best[1]
+
+
+def _worth(method: Method[Any], layer: Layer, price: Price) -> Sequence[Rank]:
+    """Ranks, or pairs of them, that cost less than the layer; cheapest first."""
+    if isinstance(method.full_rank(layer), tuple):
+        return [rank for rank, _ in frontier(method, layer, price, partial(method.error, layer))]
+    return ladder(method, layer, price)
 
 
 def _at_spectrum(site: Site, methods: Sequence[str]) -> Step:
@@ -285,8 +302,8 @@ def _candidate_price(resource: Resource) -> Cost:
     return prices[resource]
 
 
-def _thinned(ranks: Sequence[int], most: int) -> list[int]:
-    """At most that many of the ranks, spread evenly on a logarithmic scale, both ends kept."""
+def _thinned(ranks: Sequence[T], most: int) -> list[T]:
+    """At most that many of the ranks, in order, spread evenly on a logarithmic scale, both ends kept."""
     if len(ranks) <= most:
         return list(ranks)
     last = len(ranks) - 1

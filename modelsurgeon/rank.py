@@ -38,9 +38,45 @@ def ladder(method: Method[Any], layer: Layer, price: Price, *, block: int = BLOC
     full = method.full_rank(layer)
     top = max(full) if isinstance(full, tuple) else full
     whole = price([layer])
-    ranks = range(1, top + 1) if top <= block else range(block, top + 1, block)
+    ranks = _steps(top, block)
     count = bisect_left(ranks, True, key=lambda r: price(method.sketch(layer, r)) >= whole)
     return list(ranks[:count])
+
+
+def frontier(
+    method: Method[Any],
+    layer: Layer,
+    price: Price,
+    error: Callable[[Sequence[Rank]], Sequence[float]],
+    *,
+    block: int = BLOCK,
+) -> list[tuple[Rank, float]]:
+    """Pairs of ranks with their errors, each better than all that cost no more; cheapest first.
+
+    Below the layer's own cost, of multiples of `block`. error: of the method at many ranks, in one pass.
+    """
+    sides = [_steps(top, block) for top in method.full_rank(layer)]
+    pairs: list[Rank] = [(p, q) for p in sides[0] for q in sides[1]]
+    costs = _costs(method, layer, price, sides)
+    errors = np.asarray(error(pairs))
+    order = [int(i) for i in np.lexsort((errors, costs)) if costs[i] < price([layer])]
+    found: list[tuple[Rank, float]] = []
+    for i in order:
+        if not found or errors[i] < found[-1][1]:
+            found.append((pairs[i], float(errors[i])))
+    return found
+
+
+def _steps(top: int, block: int) -> range:
+    """Ranks up to `top`, in blocks where one fits below it."""
+    return range(1, top + 1) if top <= block else range(block, top + 1, block)
+
+
+def _costs(method: Method[Any], layer: Layer, price: Price, sides: Sequence[range]) -> Array:
+    """Cost of every pair: a polynomial of the first degree in either rank, known from four of its values."""
+    (a, b), (c, d) = ([price(method.sketch(layer, (p, q))) for q in (1, 2)] for p in (1, 2))
+    p, q = np.meshgrid(*(np.array(side) - 1 for side in sides), indexing="ij")
+    return np.asarray(a + p * (c - a) + q * (b - a) + p * q * (a - b - c + d)).ravel()
 
 
 def break_even(method: Method[Any], layer: Layer, price: Price) -> int:
@@ -51,7 +87,7 @@ def break_even(method: Method[Any], layer: Layer, price: Price) -> int:
     return bisect_left(range(1, top + 1), True, key=lambda r: price(method.sketch(layer, r)) >= whole)
 
 
-def for_energy(method: Method[Any], layer: Layer, energy: float, ranks: Sequence[int]) -> Rank | None:
+def for_energy(method: Method[Any], layer: Layer, energy: float, ranks: Sequence[Rank]) -> Rank | None:
     """The first of `ranks` at which the chain keeps that share of the squared norm; None if none does.
 
     energy: between 0 and 1; a relative error e leaves 1 - e^2.

@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 
 from modelsurgeon.factorize import METHODS, Method, relative_error
 from modelsurgeon.layer import Layer, chain_macs, chain_params
-from modelsurgeon.rank import BLOCK, Towards, aligned, break_even, for_energy, for_share, for_spectrum, ladder
+from modelsurgeon.rank import (
+    BLOCK,
+    Towards,
+    aligned,
+    break_even,
+    for_energy,
+    for_share,
+    for_spectrum,
+    frontier,
+    ladder,
+)
 from tests.strategies import layers
 
 every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
@@ -88,6 +98,22 @@ def test_the_rank_for_a_share_is_the_largest_that_costs_no_more(method: Method, 
     assert chain_params(method.sketch(layer, rank)) <= share * layer.params
     assert chain_params(method.sketch(layer, rank + BLOCK)) > share * layer.params
     assert for_share(method, layer, 1e-4, chain_params) is None
+
+
+@given(out=st.sampled_from([5, 40, 64]), into=st.sampled_from([3, 32, 80]), seed=st.integers(0, 99))
+def test_no_pair_of_ranks_betters_one_of_the_frontier(out: int, into: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    decay = 0.9 ** np.arange(out)[:, None, None, None] * 0.8 ** np.arange(into)[:, None, None]
+    layer = Layer(weight=rng.normal(size=(out, into, 3, 3)) * decay, stride=(2, 2), padding=((1, 1), (1, 1)))
+    price, method = partial(chain_macs, size=(9, 9)), METHODS["tucker2"]
+    found = frontier(method, layer, price, partial(method.error, layer))
+    costs = [price(method.sketch(layer, rank)) for rank, _ in found]
+    errors = [error for _, error in found]
+    assert costs == sorted(costs) and all(cost < price([layer]) for cost in costs)
+    assert errors == sorted(set(errors), reverse=True) == method.error(layer, [rank for rank, _ in found])
+    for rank in ladder(method, layer, price):
+        cost, [error] = price(method.sketch(layer, rank)), method.error(layer, [rank])
+        assert any(c <= cost and e <= error for c, e in zip(costs, errors, strict=True))
 
 
 def under_noise(rank: int, shape: tuple[int, int], seed: int = 0) -> np.ndarray:

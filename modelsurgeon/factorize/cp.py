@@ -107,8 +107,9 @@ def _worth(whole: Array) -> int:
 
 
 def _knots(ranks: Sequence[int], most: int) -> list[int]:
-    """Ranks to decompose, evenly from the least asked for to the largest."""
-    low, high = (min(end, most) for end in (min(ranks), max(ranks)))
+    """Ranks to decompose, evenly from the least asked for to the largest; beyond `most` a slope is needed."""
+    high = min(max(ranks), most)
+    low = min(min(ranks), high if high == max(ranks) else max(high // 2, 1))
     return sorted({round(r) for r in np.linspace(low, high, KNOTS)})
 
 
