@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PINS := pyproject.toml constraints.txt
+# One of them alone: make bench BENCH=tests/benchmarks/test_speed.py, the decompositions.
+BENCH := tests/benchmarks
 
 # The first interpreter that is new enough and can make a virtual environment.
 FITS := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
@@ -32,7 +34,7 @@ check: $(VENV)/.test
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.bench  ## decompositions and `info` beside others; MACs kept against accuracy (hours, with public models)
-	$(BIN)/python -m pytest -q -s -rs tests/benchmarks
+	$(BIN)/python -m pytest -q -s -rs $(BENCH)
 
 peers:  ## other inspectors in an environment of their own, which the benchmarks then show beside ours
 	"$(PYTHON)" -m venv --clear .venv-peers

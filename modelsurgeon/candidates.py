@@ -49,21 +49,25 @@ class Decision:
     options: Mapping[str, Sequence[Candidate]] = field(default_factory=dict, repr=False)
 
 
-def by_rank(sites: Iterable[Site], rank: int | str, methods: Sequence[str]) -> Decision:
+def by_rank(
+    sites: Iterable[Site], rank: int | str, methods: Sequence[str], *, block: int = BLOCK
+) -> Decision:
     """That rank wherever it pays: the first of `methods` whose chain costs less than the layer.
 
-    rank: a number, or how each layer finds its own; see `Goal`.
+    rank: a number, or how each layer finds its own, a multiple of `block` then; see `Goal`.
     """
     if isinstance(rank, int):
         return _each(sites, lambda site: _at_rank(site, rank, methods))
     if rank == SPECTRUM:
-        return _each(sites, lambda site: _at_spectrum(site, methods))
-    return _each(sites, lambda site: _at_share(site, share(rank), methods))
+        return _each(sites, lambda site: _at_spectrum(site, methods, block))
+    return _each(sites, lambda site: _at_share(site, share(rank), methods, block))
 
 
-def by_energy(sites: Iterable[Site], energy: float, methods: Sequence[str]) -> Decision:
+def by_energy(
+    sites: Iterable[Site], energy: float, methods: Sequence[str], *, block: int = BLOCK
+) -> Decision:
     """For each layer, the cheapest chain that keeps that share of the weight's energy."""
-    return _each(sites, lambda site: _at_energy(site, energy, methods))
+    return _each(sites, lambda site: _at_energy(site, energy, methods, block))
 
 
 def by_budget(
@@ -101,19 +105,26 @@ def _fixed(options: Mapping[str, Sequence[Candidate]], total: float, price: Cost
 
 
 def options(
-    sites: Iterable[Site], methods: Sequence[str], resource: Resource, calibration: Calibration
+    sites: Iterable[Site],
+    methods: Sequence[str],
+    resource: Resource,
+    calibration: Calibration,
+    *,
+    block: int = BLOCK,
 ) -> tuple[dict[str, list[Candidate]], list[Edit]]:
     """The candidates of every site, and an edit for each whose weight can't be factorized."""
     found, broken = {}, []
     for site in sites:
         try:
-            found[site.name] = candidates(site, calibration.view(site), methods, resource)
+            found[site.name] = candidates(site, calibration.view(site), methods, resource, block=block)
         except UnsupportedLayer as reason:
             broken.append(Edit(layer=site.name, skipped=str(reason)))
     return found, broken
 
 
-def candidates(site: Site, view: View, methods: Sequence[str], resource: Resource) -> list[Candidate]:
+def candidates(
+    site: Site, view: View, methods: Sequence[str], resource: Resource, *, block: int = BLOCK
+) -> list[Candidate]:
     """The layer as it is, and every chain worth trying that costs less of the resource and no more MACs.
 
     Where milliseconds are the resource, which are measured later, it costs fewer MACs; else its share of them
@@ -122,9 +133,9 @@ def candidates(site: Site, view: View, methods: Sequence[str], resource: Resourc
     """
     layer = view.layer
     dense = Candidate(macs=macs([layer], site.calls), params=layer.params)
-    found = [dense, *(narrower(site, view) if site.makers is not None and CHANNELS.name in methods else ())]
+    found = [dense, *(narrower(site, view, block) if CHANNELS.name in methods else ())]
     for name in suited(layer, methods):
-        for rank, error in _tried(site, view, name, resource):
+        for rank, error in _tried(site, view, name, resource, block):
             chain = view.sketch(name, rank)
             found.append(
                 Candidate(
@@ -139,7 +150,7 @@ def candidates(site: Site, view: View, methods: Sequence[str], resource: Resourc
     return [c for c in found if c.macs <= dense.macs]
 
 
-def _tried(site: Site, view: View, name: str, resource: Resource) -> list[tuple[Rank, float]]:
+def _tried(site: Site, view: View, name: str, resource: Resource, block: int) -> list[tuple[Rank, float]]:
     """Ranks of a method that are worth trying, with their errors; of pairs, those that nothing betters."""
     method, layer, price = METHODS[name], view.layer, _price(site, resource)
 
@@ -147,17 +158,17 @@ def _tried(site: Site, view: View, name: str, resource: Resource) -> list[tuple[
         return resource == "milliseconds" or pays(layer, view.sketch(name, rank), site.calls)
 
     if isinstance(method.full_rank(layer), tuple):
-        every = frontier(method, layer, price, partial(view.error, name))
+        every = frontier(method, layer, price, partial(view.error, name), block=block)
         return [(rank, error) for rank, error in _thinned(every, MOST) if quick(rank)]
-    ranks = _thinned([rank for rank in ladder(method, layer, price) if quick(rank)], MOST)
+    ranks = _thinned([rank for rank in ladder(method, layer, price, block=block) if quick(rank)], MOST)
     return list(zip(ranks, _errors(method, view, ranks), strict=True))
 
 
-def narrower(site: Site, view: View) -> list[Candidate]:
+def narrower(site: Site, view: View, block: int = BLOCK) -> list[Candidate]:
     """The layer with fewer of its input channels: it costs less, and so does what makes them."""
     layer, makers, method = view.layer, site.makers, CHANNELS
     full = layer.weight.shape[1]
-    blocks = range(BLOCK, full, BLOCK)
+    blocks = range(block, full, block)
     ranks = blocks[:: 1 + len(blocks) // MOST]
     if makers is None or not ranks:
         return []
@@ -241,12 +252,12 @@ def _at_rank(site: Site, rank: int, methods: Sequence[str]) -> Step:
     raise UnsupportedLayer(f"rank {rank} costs no less than the layer; what pays: {told}")
 
 
-def _at_energy(site: Site, energy: float, methods: Sequence[str]) -> Step:
+def _at_energy(site: Site, energy: float, methods: Sequence[str], block: int) -> Step:
     layer, price = site.layer, _price(site, "macs")
     best: tuple[int, Step] | None = None
     for name in suited(layer, methods):
         method = METHODS[name]
-        ranks = _worth(method, layer, price)
+        ranks = _worth(method, layer, price, block)
         if best is not None:  # a method that can't be cheaper needs no error
             ranks = [r for r in ranks if price(method.sketch(layer, r)) < best[0]]
         rank = for_energy(method, layer, energy, ranks)
@@ -257,27 +268,30 @@ def _at_energy(site: Site, energy: float, methods: Sequence[str]) -> Step:
     return best[1]
 
 
-def _worth(method: Method[Any], layer: Layer, price: Price) -> Sequence[Rank]:
+def _worth(method: Method[Any], layer: Layer, price: Price, block: int) -> Sequence[Rank]:
     """Ranks, or pairs of them, that cost less than the layer; cheapest first."""
     if isinstance(method.full_rank(layer), tuple):
-        return [rank for rank, _ in frontier(method, layer, price, partial(method.error, layer))]
-    return ladder(method, layer, price)
+        error = partial(method.error, layer)
+        return [rank for rank, _ in frontier(method, layer, price, error, block=block)]
+    return ladder(method, layer, price, block=block)
 
 
-def _at_spectrum(site: Site, methods: Sequence[str]) -> Step:
+def _at_spectrum(site: Site, methods: Sequence[str], block: int) -> Step:
     layer, price = site.layer, _price(site, "macs")
     whole = price([layer])
     for name in suited(layer, methods):
         method = METHODS[name]
-        rank = for_spectrum(method, layer) if method.spectral else None
+        rank = for_spectrum(method, layer, block=block) if method.spectral else None
         if rank is not None and price(method.sketch(layer, rank)) < whole:
             return Step(method=name, rank=rank)
     raise UnsupportedLayer("no rank that its spectrum suggests (evbmf) costs less than the layer")
 
 
-def _at_share(site: Site, most: float, methods: Sequence[str]) -> Step:
+def _at_share(site: Site, most: float, methods: Sequence[str], block: int) -> Step:
     layer, price = site.layer, _price(site, "macs")
-    ranks = {name: for_share(METHODS[name], layer, most, price) for name in suited(layer, methods)}
+    ranks = {
+        name: for_share(METHODS[name], layer, most, price, block=block) for name in suited(layer, methods)
+    }
     errors = {name: METHODS[name].error(layer, [rank])[0] for name, rank in ranks.items() if rank}
     if not errors:
         raise UnsupportedLayer(f"no rank leaves {most:.1%} of the layer's MACs or fewer")

@@ -21,6 +21,7 @@ from modelsurgeon.operate import record, source
 from modelsurgeon.outcome import Result
 from modelsurgeon.plan import Plan
 from modelsurgeon.progress import Progress
+from modelsurgeon.rank import BLOCK
 from modelsurgeon.study import Study, totals_foretold
 from modelsurgeon.surgery import Edit, Patient
 
@@ -47,6 +48,7 @@ def compress(
     tolerance: float | None = None,
     compare: bool = True,
     dry_run: bool = False,
+    block: int = BLOCK,
     batch: int | None = None,
     provider: str = "cpu",
     device: str = "cpu",  # noqa: ARG001 - `on_device` reads it
@@ -60,7 +62,8 @@ def compress(
     much its errors matter, and with `refit` the factors are fitted to them; the rest judges the outcome.
     Without samples ranks follow from the weights alone, and seeded noise is compared on; the result says so.
     tolerance: raise ToleranceExceeded where relative L2 at an output is larger. compare: run and time the
-    models; speedup and max_error need that. batch: samples a feed, where the model leaves that open. device:
+    models; speedup and max_error need that. block: ranks that are chosen are multiples of it, as runtimes lay
+    channels out. batch: samples a feed, where the model leaves that open. device:
     where large weights are factorized, see `ms.device`. watch: told what is done, how much, and of how much.
     """
     goal = Goal(
@@ -77,7 +80,15 @@ def compress(
         model, data=data, shapes=shapes, batch=batch, dims=dims, provider=provider, runs=runs
     )
     study = studied(
-        patient, method=method, only=only, skip=skip, refit=refit, seed=seed, runs=runs, watch=watch
+        patient,
+        method=method,
+        only=only,
+        skip=skip,
+        refit=refit,
+        seed=seed,
+        runs=runs,
+        watch=watch,
+        block=block,
     )
     decision = decide(goal, study)
     if dry_run:
@@ -85,7 +96,9 @@ def compress(
     with _undone_on_failure(patient):
         result = carried_out(study, decision, patient, tolerance)
     if not doors.is_module(model):
-        record(result.model, "compress", _told(goal, method, only, skip), source(model), result.comparison)
+        record(
+            result.model, "compress", _told(goal, method, only, skip, block), source(model), result.comparison
+        )
     return result
 
 
@@ -110,9 +123,14 @@ def carried_out(study: Study, decision: Decision, patient: Patient, tolerance: f
     )
 
 
-def _told(goal: Goal, method: str, only: Sequence[str], skip: Sequence[str]) -> dict[str, Any]:
+def _told(goal: Goal, method: str, only: Sequence[str], skip: Sequence[str], block: int) -> dict[str, Any]:
     """What a history tells of a compression: what was asked for, never where it lies."""
-    chosen = {"method": method if method != AUTO else None, "only": list(only), "skip": list(skip)}
+    chosen: dict[str, Any] = {
+        "method": method if method != AUTO else None,
+        "only": list(only),
+        "skip": list(skip),
+    }
+    chosen["block"] = block if block != BLOCK else None
     asked = {**vars(goal), "plan": goal.plan.as_dict() if goal.plan else None, **chosen}
     return {name: value for name, value in asked.items() if value}
 

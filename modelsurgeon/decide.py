@@ -25,9 +25,9 @@ def decide(goal: Goal, study: Study) -> Decision:
     if goal.plan is not None:
         return _replayed(goal.plan, study)
     if goal.rank is not None:
-        return ways.by_rank(study.sites, goal.rank, study.methods)
+        return ways.by_rank(study.sites, goal.rank, study.methods, block=study.block)
     if goal.energy is not None:
-        return ways.by_energy(study.sites, goal.energy, study.methods)
+        return ways.by_energy(study.sites, goal.energy, study.methods, block=study.block)
     if goal.speedup is not None and study.judged is not None:
         return by_speed(goal.speedup, study)
     resource: Literal["macs", "params"] = "macs" if goal.params is None else "params"

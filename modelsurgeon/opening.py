@@ -11,6 +11,7 @@ from modelsurgeon.data import Batches, split
 from modelsurgeon.errors import BadPlan
 from modelsurgeon.factorize import METHODS
 from modelsurgeon.progress import Progress
+from modelsurgeon.rank import BLOCK
 from modelsurgeon.study import Study
 from modelsurgeon.surgery import Edit, Patient, Site
 
@@ -39,6 +40,7 @@ def studied(
     seed: int,
     runs: bool,
     watch: Progress | None,
+    block: int = BLOCK,
 ) -> Study:
     """What is known of the model on the table; its layers have been watched where there are samples.
 
@@ -57,6 +59,7 @@ def studied(
         seed=seed,
         left_out=left_out,
         watch=watch,
+        block=_at_least_one(block),
     ).watched()
 
 
@@ -66,6 +69,12 @@ def _split(batches: Batches | None) -> tuple[Batches | None, Batches | None]:
         return None, batches
     learned, judged = split(batches)
     return (learned, judged) if learned.samples >= FEWEST else (None, batches)
+
+
+def _at_least_one(block: int) -> int:
+    if block < 1:
+        raise ValueError(f"blocks of {block}: 1 or more is needed")
+    return block
 
 
 def _methods(method: str) -> list[str]:

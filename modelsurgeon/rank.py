@@ -101,9 +101,11 @@ def for_energy(method: Method[Any], layer: Layer, energy: float, ranks: Sequence
     return ranks[bisect_left(ranks[:-1], True, key=lambda r: method.error(layer, [r])[0] <= allowed)]
 
 
-def for_share(method: Method[Any], layer: Layer, share: float, price: Price) -> int | None:
+def for_share(
+    method: Method[Any], layer: Layer, share: float, price: Price, *, block: int = BLOCK
+) -> int | None:
     """The largest rank of the ladder whose chain costs at most that share of the layer; None if none does."""
-    ranks = ladder(method, layer, price)
+    ranks = ladder(method, layer, price, block=block)
     most = share * price([layer])
     count = bisect_left(ranks, True, key=lambda r: price(method.sketch(layer, r)) > most)
     return ranks[count - 1] if count else None

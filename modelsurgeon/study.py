@@ -19,6 +19,7 @@ from modelsurgeon.outlook import Outlook, outlook
 from modelsurgeon.pace import Times, narrowing, paced, times
 from modelsurgeon.plan import Plan, Step
 from modelsurgeon.progress import Progress, counted
+from modelsurgeon.rank import BLOCK
 from modelsurgeon.refit import fitted
 from modelsurgeon.select import Candidate
 from modelsurgeon.surgery import Clock, Edit, Patient, Site, apply, by_weight, put
@@ -30,7 +31,7 @@ class Study:
 
     learned: samples to calibrate on, None where there are none but noise. judged: samples to compare on, None
     where the model isn't run. refit: fit the factors to the learned samples. left_out: the layers that are
-    left alone whatever is asked for. watch: told how much is done.
+    left alone whatever is asked for. watch: told how much is done. block: what chosen ranks are multiples of.
     """
 
     patient: Patient
@@ -43,6 +44,7 @@ class Study:
     left_out: Sequence[Edit] = ()
     calibration: Calibration = field(default_factory=Calibration)
     watch: Progress | None = None
+    block: int = BLOCK
 
     def watched(self) -> Study:
         """The same study with what every layer is fed, where there are samples to learn that from."""
@@ -64,6 +66,7 @@ class Study:
             self.methods,
             resource,
             self.calibration,
+            block=self.block,
         )
         if self.learned is None:
             return found, broken

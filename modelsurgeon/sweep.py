@@ -15,6 +15,7 @@ from modelsurgeon.opening import AUTO, on_the_table, studied
 from modelsurgeon.operate import record, source
 from modelsurgeon.outcome import Result
 from modelsurgeon.progress import Progress
+from modelsurgeon.rank import BLOCK
 
 
 @on_device
@@ -34,6 +35,7 @@ def sweep(
     tolerance: float | None = None,
     compare: bool = True,
     dry_run: bool = False,
+    block: int = BLOCK,
     batch: int | None = None,
     provider: str = "cpu",
     device: str = "cpu",  # noqa: ARG001 - `on_device` reads it
@@ -52,7 +54,15 @@ def sweep(
         model, data=data, shapes=shapes, batch=batch, dims=dims, provider=provider, runs=runs
     )
     study = studied(
-        patient, method=method, only=only, skip=skip, refit=refit, seed=seed, runs=runs, watch=watch
+        patient,
+        method=method,
+        only=only,
+        skip=skip,
+        refit=refit,
+        seed=seed,
+        runs=runs,
+        watch=watch,
+        block=block,
     )
     at, _ = budgets(study, of)
     decisions = {fraction: at(fraction) for fraction in fractions}  # all, before the first takes its time
@@ -64,7 +74,12 @@ def sweep(
 
     points = [Point(fraction=fraction, result=_at(fraction, of, result)) for fraction in fractions]
     if not (dry_run or doors.is_module(model)):
-        asked = {"method": method if method != AUTO else None, "only": list(only), "skip": list(skip)}
+        asked = {
+            "method": method if method != AUTO else None,
+            "only": list(only),
+            "skip": list(skip),
+            "block": block if block != BLOCK else None,
+        }
         told = {name: value for name, value in asked.items() if value}
         for point in points:
             arguments = {of: point.fraction, **told}

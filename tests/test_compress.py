@@ -80,6 +80,22 @@ def test_the_rank_that_a_spectrum_suggests_is_that_of_the_signal() -> None:
     assert left.skipped == "no rank that its spectrum suggests (evbmf) costs less than the layer"
 
 
+@pytest.mark.parametrize("goal", [{"macs": 0.7}, {"energy": 0.9}, {"rank": "60%"}, {"rank": "evbmf"}])
+def test_chosen_ranks_are_multiples_of_the_block(net: ir.Model, goal: dict[str, object]) -> None:
+    for method in ("svd", "tucker2"):
+        result = ms.compress(net, **goal, method=method, block=12, compare=False)
+        ranks = [rank for _, rank in edited(result).values()]
+        assert all(np.all(np.array(rank) % 12 == 0) for rank in ranks if np.min(rank) >= 12)
+        assert ranks or "evbmf" in goal.values()
+    with pytest.raises(ValueError, match="blocks of 0: 1 or more is needed"):
+        ms.compress(net, **goal, block=0)
+
+
+def test_either_rank_of_tucker2_is_chosen_by_itself(net: ir.Model) -> None:
+    pairs = [rank for _, rank in edited(ms.compress(net, macs=0.5, method="tucker2", compare=False)).values()]
+    assert any(p != q for p, q in pairs)
+
+
 def test_a_budget_in_params_is_met(net: ir.Model) -> None:
     result = ms.compress(net, params=0.5, compare=False)
     assert result.before is not None and result.after is not None

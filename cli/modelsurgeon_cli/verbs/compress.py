@@ -92,6 +92,13 @@ how_options = together(
     ),
     name_options,
     click.option(
+        "--block",
+        type=click.IntRange(min=1),
+        default=16,
+        show_default=True,
+        help="Ranks that are chosen are multiples of this; runtimes lay channels out in blocks.",
+    ),
+    click.option(
         "--device",
         type=click.Choice(["cpu", "cuda"]),
         default="cpu",
