@@ -17,6 +17,7 @@ import modelsurgeon as ms
 from modelsurgeon.errors import SurgeryError
 from modelsurgeon.onnx.analysis import analyze
 from modelsurgeon.onnx.shapes import bound, data_inputs, sizes
+from tests import macs
 
 MODELS = os.environ.get("MODELSURGEON_MODELS")
 CASES = sorted(Path(MODELS).rglob("backend/test/data/**/*.onnx")) if MODELS else []
@@ -78,3 +79,31 @@ def test_no_shape_is_wrong() -> None:
                 assert shape == truth.shape, (path, value.name)
                 known += 1
     assert known > len(CASES) / 2
+
+
+def feed(path: Path, model: ir.Model) -> dict[str, np.ndarray] | None:
+    """The inputs that come with a test model; None where one is a sequence or left out."""
+    data = path.parent / "test_data_set_0"
+    given = {str(value.name): array(data / f"input_{i}.pb") for i, value in enumerate(data_inputs(model))}
+    return None if any(found is None for found in given.values()) else given  # type: ignore[return-value]
+
+
+@pytest.mark.slow
+def test_what_is_counted_is_what_runs(tmp_path: Path) -> None:
+    """In all models with products that onnxruntime runs; sizes that only data tell are named as uncounted."""
+    ran = 0
+    for path in CASES:
+        proto, model = onnx.load(path), ir.load(path)
+        given = feed(path, model)
+        if given is None or not any(node.op_type in macs.MACS for node in model.graph.all_nodes()):
+            continue
+        for number, node in enumerate(proto.graph.node):
+            node.name = f"n{number}"
+        try:
+            truth = macs.macs(macs.ran(proto, given, tmp_path))
+        except Exception:  # noqa: BLE001, S112 - what onnxruntime can't run, it can't count
+            continue
+        found = analyze(model, shapes={name: each.shape for name, each in given.items()})
+        assert found.totals.macs == truth or found.uncounted, path
+        ran += found.totals.macs == truth
+    assert ran > 80
