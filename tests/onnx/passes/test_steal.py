@@ -77,6 +77,16 @@ def test_a_matrix_is_taken_whichever_way_round_it_is_stored() -> None:
     assert np.array_equal(answers(ms.steal(donor, net(2)).model), answers(donor))
 
 
+@pytest.mark.parametrize("grow", [{}, {"c": 9}])
+def test_weights_keep_their_names_and_nothing_is_left_over(grow: dict[str, int]) -> None:
+    donor, recipient = net(1), net(2)
+    made = ms.steal(donor, recipient, grow=grow).model
+    assert set(made.graph.initializers) == set(recipient.graph.initializers)
+    assert [str(node.attributes) for node in made.graph] == [str(node.attributes) for node in recipient.graph]
+    done = ms.steal(donor, recipient)
+    assert set(done.frozen) == set(recipient.graph.initializers)
+
+
 def test_a_map_is_followed() -> None:
     done = ms.steal(net(1), net(2, names="xyz"), given={"z": "c"}, only=["z"])
     assert told(done) == {"x": LEFT_OUT, "y": LEFT_OUT, "z": "map"}
