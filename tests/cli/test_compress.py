@@ -1,6 +1,7 @@
 """`modelsurgeon compress`, as it is typed."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -207,3 +208,19 @@ def test_a_sweep_that_misses_its_tolerance_writes_nothing(run: Command, here: Pa
     done = run(*COMPRESS, "--sweep", "0.9,0.5", "--tolerance", "1e-6")
     assert (done.code, done.out) == (1, "")
     assert set(here.iterdir()) == before
+
+
+@pytest.mark.parametrize("budget", [("--macs", "0.6"), ("--sweep", "0.8,0.6")])
+def test_equal_seed_and_samples_give_equal_bytes_in_another_process(
+    here: Path, budget: tuple[str, str]
+) -> None:
+    program = [sys.executable, "-m", "modelsurgeon_cli", *COMPRESS, *budget, "--data", "calibration.npz"]
+    environment = {**os.environ, "MODELSURGEON_CACHE": str(here / "cache")}  # what was timed once stays so
+    found = []
+    for _ in range(2):
+        subprocess.run(program, cwd=here, env=environment, check=True, capture_output=True)
+        made = sorted(here.glob("small*.onnx"))
+        found.append({path.name: path.read_bytes() for path in made})
+        for path in made:
+            path.unlink()
+    assert found[0] == found[1] and found[0]
