@@ -12,7 +12,7 @@ from modelsurgeon.aware import View
 from modelsurgeon.data import Batches, Feed
 from modelsurgeon.factorize import compose
 from modelsurgeon.layer import Array
-from modelsurgeon.moments import Inputs, Watch
+from modelsurgeon.moments import Inputs, Watch, check_fed
 from modelsurgeon.plan import Step
 from modelsurgeon.progress import Progress, counted
 from modelsurgeon.surgery import Patient, Run, Site
@@ -37,12 +37,13 @@ class Calibration:
 
 
 def watch(patient: Patient, sites: Sequence[Site], feeds: Batches, *, seed: int = 0) -> dict[str, Inputs]:
-    """What each site is fed, from one pass over the feeds."""
+    """What each site is fed, from one pass over the feeds. Raises BadData for what no moment can hold."""
     watches = {
         site.name: Watch(site.layer, feeds.samples, whole=site.makers is not None, seed=seed)
         for site in sites
     }
     for name, x in patient.observe(list(watches), feeds):
+        check_fed(name, x)
         watches[name].add(x)
     return {name: each.done() for name, each in watches.items()}
 

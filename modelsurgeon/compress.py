@@ -195,9 +195,12 @@ def _notes(study: Study, comparison: Comparison | None, latency: Mapping[str, An
     notes = [batches.note] if batches.note else []
     if study.learned is not None:
         done = "calibrated and refitted" if study.refit else "calibrated"
-        notes.append(f"{done} on {study.learned.samples} samples, compared on {batches.samples} others")
+        same = study.learned.make is batches.make  # there is one batch only, which its own note tells of
+        told = "the same" if same else f"{batches.samples} others"
+        notes.append(f"{done} on {study.learned.samples} samples, compared on {told}")
     elif batches.kind == "data":
-        notes.append(f"{batches.samples} samples are too few to calibrate on: ranks follow from the weights")
+        count = "1 sample is" if batches.samples == 1 else f"{batches.samples} samples are"
+        notes.append(f"{count} too few to calibrate on: ranks follow from the weights")
     else:
         notes.append("compared on seeded noise: a verdict on noise is not a verdict on data; pass --data")
     if latency is not None and latency["p90"] < 1:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import blas
 
+from modelsurgeon.errors import BadData
 from modelsurgeon.layer import Array, Layer
 from modelsurgeon.linalg import calm
 from modelsurgeon.patches import channels_at, drawn, output_places, patches_at
@@ -18,6 +19,7 @@ from modelsurgeon.patches import channels_at, drawn, output_places, patches_at
 ROWS = 16384  # of a layer, over all samples: more tell less than other samples would
 ROWS_PER_CHANNEL = 8  # and at least so many for each of its channels
 TAP_ROWS = 4096  # for the few moments of the taps
+LARGEST = 1e15  # the sums of squares of larger values overflow
 HELD = 2**21  # numbers that wait for their products, which are cheaper for many rows at once
 
 
@@ -142,6 +144,15 @@ class Watch:
         for axis, taps in enumerate(self._taps):
             if len(taps) > 1:
                 taps += _along(whole, 2 + axis)
+
+
+def check_fed(layer: str, x: Array) -> None:
+    """Raises BadData where a layer is fed what no moment can hold."""
+    if x.size and not all(abs(float(end)) <= LARGEST for end in (x.min(), x.max())):  # of NaN, too
+        raise BadData(
+            f"layer {layer!r} is fed NaN, Inf or values beyond {LARGEST:g} on samples that calibrate: leave "
+            f"those samples out, or the layer (--skip {layer})"
+        )
 
 
 def responds(layer: Layer) -> bool:

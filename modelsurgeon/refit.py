@@ -9,7 +9,7 @@ A product of two matrices is fitted as a whole, by reduced-rank regression.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -21,6 +21,7 @@ from modelsurgeon.data import Batches, is_check
 from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.factorize import compose, relative_error
 from modelsurgeon.layer import Array, Layer
+from modelsurgeon.moments import check_fed
 from modelsurgeon.patches import drawn, output_places, patches_at
 from modelsurgeon.plan import Plan
 from modelsurgeon.progress import Progress, counted
@@ -72,12 +73,18 @@ def fitted(
         if not view.layer.transposed and any(True for _ in pairs()):
             joint = step.method == "svd" and prod(view.layer.kernel) == 1
             how: dict[str, Any] = {"joint": joint, "centred": view.centred, "seed": seed}
-            fit = refit(view.layer, chain, pairs(), feeds.samples, **how)
+            fit = refit(view.layer, chain, _checked(site.name, pairs()), feeds.samples, **how)
             chain = list(fit.chain)
         put(site, step, chain)
         edit = told(site, view.layer, step, chain, relative_error(view.layer, chain))
         edits.append(edit if fit is None else replace(edit, output_error=fit.error))
     return edits
+
+
+def _checked(layer: str, pairs: Iterable[tuple[Array, Array]]) -> Iterator[tuple[Array, Array]]:
+    for ours, theirs in pairs:
+        check_fed(layer, ours)
+        yield ours, theirs
 
 
 def refit(

@@ -11,6 +11,7 @@ import pytest
 
 import modelsurgeon as ms
 from modelsurgeon.calibrate import squared_error
+from modelsurgeon.errors import BadData
 from modelsurgeon.outcome import disagreement
 from tests.zoo import model
 
@@ -171,6 +172,81 @@ def test_odd_samples_are_survived(net: ir.Model) -> None:
     for data in (np.zeros_like(pictures(8, 1)), 1e12 * pictures(8, 1), np.ones_like(pictures(8, 1))):
         result = ms.compress(net, macs=0.5, data=data)
         assert result.comparison is not None and not any(o.nan_or_inf for o in result.comparison.outputs)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
+@pytest.mark.parametrize("where", [1, 4])
+def test_samples_that_no_moment_can_hold_are_refused(net: ir.Model, bad: float, where: int) -> None:
+    """One of the samples that are watched, and one that only checks the fit."""
+    data = pictures(8, 1)
+    data[where, 2, :, :] = bad
+    with pytest.raises(BadData, match=r"layer 'a' is fed NaN, Inf or values beyond 1e\+15 on samples that"):
+        ms.compress(net, macs=0.5, data=data)
+    others = ms.compress(net, macs=0.5, data=np.delete(data, where, axis=0))
+    assert others.predicted is not None and worst(others) < 1
+
+
+def test_constant_and_dead_channels_are_survived(net: ir.Model) -> None:
+    data = pictures(16, 1)
+    data[:, 3], data[:, 4] = 1.5, 0.0
+    result = ms.compress(net, macs=0.6, data=data)
+    assert worst(result) < 0.6 and result.predicted is not None
+
+
+def test_one_batch_says_that_it_judges_itself(net: ir.Model) -> None:
+    notes = ms.compress(net, macs=0.6, data=pictures(8, 1), batch=8).notes
+    assert "one batch only: calibrated and judged on the same samples" in notes
+    assert "calibrated and refitted on 8 samples, compared on the same" in notes
+
+
+def test_feeds_may_differ_in_size() -> None:
+    """Samples and steps are open, as in a net that reads sentences."""
+    rng = np.random.default_rng(0)
+    reader = model(
+        "g (float[N, T, 64] x) => (float[N, T, 48] y) { a = MatMul (x, w)  b = Relu (a)  y = MatMul (b, v) }",
+        w=rng.normal(size=(64, 96)).astype(np.float32) / 8,
+        v=rng.normal(size=(96, 48)).astype(np.float32) / 8,
+    )
+    causes = rng.normal(size=(6, 64))
+    feeds = [{"x": (rng.normal(size=(1 + n % 3, 4 + n, 6)) @ causes).astype(np.float32)} for n in range(12)]
+    result = ms.compress(reader, macs=0.75, data=feeds)
+    assert result.predicted is not None and worst(result) < 0.2
+
+
+def test_nets_with_several_inputs_and_outputs() -> None:
+    rng = np.random.default_rng(0)
+    double = model(
+        """g (float[N, 8, 12, 12] x, float[N, 64] z) => (float[N, 10] y, float[N, 64] u) {
+            a = Conv <pads = [1, 1, 1, 1], strides = [2, 2]> (x, w)  b = Relu (a)  f = Flatten (b)
+            c = MatMul (z, v)  u = Relu (c)  d = Concat <axis = 1> (f, u)  y = Gemm <transB = 1> (d, h)
+        }""",
+        w=(rng.normal(size=(48, 8, 3, 3)) / 8).astype(np.float32),
+        v=(rng.normal(size=(64, 64)) / 8).astype(np.float32),
+        h=(rng.normal(size=(10, 48 * 36 + 64)) / 40).astype(np.float32),
+    )
+    data = {"x": pictures(16, 1), "z": rng.normal(size=(16, 64)).astype(np.float32)}
+    result = ms.compress(double, macs=0.7, data=data)
+    assert result.comparison is not None
+    assert [output.name for output in result.comparison.outputs] == ["y", "u"]
+    assert result.predicted is not None and worst(result) < 0.7
+    with pytest.raises(BadData, match="the data lacks z, it has x"):
+        ms.compress(double, macs=0.7, data={"x": data["x"]})
+
+
+def test_models_of_half_precision_stay_so() -> None:
+    rng = np.random.default_rng(0)
+    half = model(
+        """g (float16[N, 8, 12, 12] x) => (float16[N, 10] y) {
+            a = Conv <pads = [1, 1, 1, 1]> (x, w)  b = Relu (a)  f = Flatten (b)
+            y = Gemm <transB = 1> (f, h)
+        }""",
+        w=(rng.normal(size=(48, 8, 3, 3)) / 8).astype(np.float16),
+        h=(rng.normal(size=(10, 48 * 144)) / 80).astype(np.float16),
+    )
+    result = ms.compress(half, macs=0.6, data=pictures(16, 1).astype(np.float16))
+    assert result.predicted is not None and worst(result) < 0.6
+    kinds = {value.dtype for value in result.model.graph.initializers.values() if value.dtype is not None}
+    assert kinds == {ir.DataType.FLOAT16}
 
 
 def test_the_error_is_of_the_worst_float_output() -> None:
