@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.layer import Array, Layer
 from modelsurgeon.linalg import square
 
@@ -79,7 +80,9 @@ class Method(Generic[R]):
         return chain
 
     def full_rank(self, layer: Layer) -> R:
-        """The smallest rank at which the chain equals the layer."""
+        """The smallest rank at which the chain equals the layer. Raises UnsupportedLayer for an empty one."""
+        if not layer.weight.size:
+            raise UnsupportedLayer(f"its weight of shape {layer.weight.shape} is empty: nothing can be cut")
         return self.bound(_group(layer, 0))
 
     def clip(self, layer: Layer, rank: Rank) -> R:

@@ -9,6 +9,7 @@ Cost per output position at stride 1: `in * q + q * p * prod(kernel) + p * out`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import log2, prod
 
 import numpy as np
 from scipy import linalg
@@ -16,7 +17,7 @@ from scipy import linalg
 from modelsurgeon.factorize.method import Factor, Method
 from modelsurgeon.factorize.svd import simple
 from modelsurgeon.layer import Array, Layer
-from modelsurgeon.linalg import calm, directions, finite, leading
+from modelsurgeon.linalg import calm, directions, finite, leading, normalised
 
 Pair = tuple[int, int]
 SWEEPS = 5  # more change the error by less than a thousandth on trained kernels
@@ -36,7 +37,7 @@ def outline(layer: Layer, rank: Pair) -> list[Factor]:
 
 def factors(layer: Layer, rank: Pair) -> list[Array]:
     """Weights of the chain."""
-    tensor = three_way(layer)
+    tensor, unit = normalised(three_way(layer))
     left, right = (leading(_unfolded(tensor, mode), r) for mode, r in enumerate(rank))
     left, right = (basis.astype(tensor.dtype, copy=False) for basis in (left, right))
     slices = np.ascontiguousarray(np.moveaxis(tensor, 2, 0))
@@ -46,7 +47,22 @@ def factors(layer: Layer, rank: Pair) -> list[Array]:
             right = _turned(slices.transpose(0, 2, 1) @ left, right)
         core = np.moveaxis(left.T @ (slices @ right), 0, 2)
     shapes = [f.shape for f in outline(layer, rank)]
-    return [w.reshape(shape) for w, shape in zip((right.T, core, left), shapes, strict=True)]
+    return [w.reshape(shape) for w, shape in zip(_even((right.T, core, left), unit), shapes, strict=True)]
+
+
+def _even(factors: Sequence[Array], unit: float) -> list[Array]:
+    """The factors of `unit` times their product, with largest entries alike: none outgrows half precision.
+
+    They are multiplied by powers of two, which rounds nothing.
+    """
+    peaks = [float(np.abs(factor).max()) for factor in factors]
+    even = (prod(peaks) * unit) ** (1 / len(peaks))
+    if not even:
+        return list(factors)
+    first, *rest = (round(log2(even / peak)) for peak in peaks)
+    core, *others = rest
+    core = round(log2(unit)) - first - sum(others)
+    return [np.ldexp(f, power) for f, power in zip(factors, (first, core, *others), strict=True)]
 
 
 def _turned(projected: Array, basis: Array) -> Array:
@@ -71,7 +87,7 @@ def errors(layer: Layer, ranks: Sequence[Pair]) -> list[float]:
 
     The core in the full bases holds all energy, so one pass gives the error of every pair of ranks.
     """
-    tensor = three_way(layer)
+    tensor, _ = normalised(three_way(layer))
     p, q = bound(layer)
     left, right = directions(_unfolded(tensor, 0), p), directions(_unfolded(tensor, 1), q)
     energy = np.square(_core(tensor, left, right)).sum(axis=2)

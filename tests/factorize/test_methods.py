@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.factorize import METHODS, Method, compose, relative_error
 from modelsurgeon.layer import Layer, chain_macs, chain_params
 from tests.conv import run, sizes
@@ -194,6 +195,27 @@ def test_extreme_weights(method: Method, scale: float) -> None:
     assert relative_error(layer, chain) < 1e-6
 
 
+@every_method
+@pytest.mark.parametrize("shape", [(0, 4), (4, 0), (0, 4, 3, 3), (4, 0, 3, 3), (4, 4, 0, 3)])
+def test_an_empty_weight_is_refused(method: Method, shape: tuple[int, ...]) -> None:
+    for work in (lambda layer: method(layer, 1), lambda layer: method.error(layer, [1]), method.full_rank):
+        with pytest.raises(UnsupportedLayer, match="is empty: nothing can be cut"):
+            work(Layer(weight=np.zeros(shape)))
+
+
+@every_factorization
+@pytest.mark.parametrize(("dtype", "scale"), [("float16", 1e4), ("float32", 1e30), ("float32", 1e-30)])
+@pytest.mark.parametrize("shape", [(64, 1, 3, 3), (1, 64, 3, 3), (32, 32, 3, 3), (96, 40)])
+def test_factors_stay_within_their_format(
+    method: Method, dtype: str, scale: float, shape: tuple[int, ...]
+) -> None:
+    weight = (np.random.default_rng(0).normal(size=shape) * scale).astype(dtype)
+    layer = Layer(weight=weight)
+    chain = method(layer, 8)
+    [promised] = method.error(layer, [8])
+    assert relative_error(layer, chain) == pytest.approx(promised, rel=0.2, abs=2e-3)
+
+
 @every_factorization
 def test_rank_deficient_weights_are_exact_at_their_rank(method: Method) -> None:
     layer = Layer(weight=np.ones((6, 5, 3, 3), np.float32))
@@ -210,8 +232,6 @@ def test_same_layer_same_bytes(method: Method, layer: Layer) -> None:
 
 @every_method
 def test_nan_is_refused(method: Method) -> None:
-    from modelsurgeon.errors import UnsupportedLayer
-
     weight = np.ones((4, 4, 3, 3))
     weight[0, 0, 0, 0] = np.nan
     with pytest.raises(UnsupportedLayer, match="NaN or Inf"):
