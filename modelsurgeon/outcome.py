@@ -107,8 +107,8 @@ def _edited(edits: Sequence[Edit]) -> Table:
         Column(key="macs_after", title="after", kind="count"),
         Column(key="kept", title="kept", kind="percent"),
         Column(key="kept", title="", kind="bar"),
-        Column(key="params_after", title="params after", kind="count", wide=True),
         *(_TIMES if any(edit.milliseconds_after is not None for edit in edits) else ()),
+        Column(key="params_after", title="params after", kind="count", wide=True),
         *(Column(key=error, title=ERRORS[error], kind="float") for error in errors),
     ]
     rows = [_row(edit) for edit in edits]
