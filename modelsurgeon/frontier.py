@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from modelsurgeon.chart import Chart, Line
+from modelsurgeon.guard import NO_GAIN, NO_USE
 from modelsurgeon.outcome import Result, disagreement, rank_told
 from modelsurgeon.table import Column, Table
 
@@ -115,6 +116,8 @@ def _notes(point: Point) -> list[str]:
     result = point.result
     ratio = (result.measured or 0.0) / (result.predicted or 1.0)
     own = disagreement(ratio) if result.measured and result.predicted else []
+    back = [edit for edit in result.edits if edit.skipped in (NO_GAIN, NO_USE)]
+    own += [f"{len(back)} layers were put back, where their chains were no faster"] if back else []
     return [*result.notes, *(f"at {point.fraction:g}: {note}" for note in own)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 import modelsurgeon as ms
 from modelsurgeon.errors import BadPlan, ToleranceExceeded, Unreachable
+from modelsurgeon.guard import NO_GAIN
 from modelsurgeon.table import Table
 from tests.test_calibrate import net, pictures  # noqa: F401 - a fixture
 
@@ -105,3 +107,11 @@ def test_a_module_is_left_as_it_is() -> None:
     assert str(module) == before
     sizes = [sum(p.numel() for p in point.result.model.parameters()) for point in frontier.points]
     assert sizes[1] < sizes[0] < sum(p.numel() for p in module.parameters())
+
+
+def test_layers_that_the_clock_put_back_are_told(found: tuple[ms.Frontier, Any]) -> None:
+    point = found[0].points[0]
+    edits = [replace(edit, skipped=NO_GAIN) for edit in point.result.edits]
+    slow = replace(point, result=replace(point.result, edits=edits))
+    notes = replace(found[0], points=[slow]).tables()[0].notes
+    assert f"at 0.7: {len(edits)} layers were put back, where their chains were no faster" in notes
