@@ -131,3 +131,42 @@ def test_hidden_units_of_fully_connected_layers_go() -> None:
     samples = rng.normal(size=(64, 16)).astype(np.float32)
     result = ms.compress(mlp, plan={"y": {"method": "channels", "rank": 48}}, data=samples)
     assert result.after is not None and result.after["params"] == 48 * (16 + 1 + 6) + 6
+
+
+@pytest.mark.parametrize(
+    "gelu",
+    [
+        "a = Gelu (s)",
+        "d = Div (s, r) e = Erf (d) o = Add (e, one) m = Mul (s, o) a = Mul (m, half)",
+        "t = Sigmoid (s) a = Mul (s, t)",
+    ],
+)
+def test_hidden_units_of_a_transformers_mlp_go(gelu: str) -> None:
+    rng = np.random.default_rng(0)
+    mlp = model(
+        f"""g (float[N, T, 16] x) => (float[N, T, 16] z) {{
+            n = LayerNormalization (x, scale)
+            h = MatMul (n, w1)
+            s = Add (h, b1)
+            {gelu}
+            y = MatMul (a, w2)
+            p = Add (y, b2)
+            z = Add (p, x)
+        }}""",
+        opset=20,
+        scale=np.ones(16, np.float32),
+        r=np.float32(2**0.5),
+        one=np.float32(1),
+        half=np.float32(0.5),
+        w1=rng.normal(size=(16, 64)).astype(np.float32),
+        b1=rng.normal(size=64).astype(np.float32),
+        w2=rng.normal(size=(64, 16)).astype(np.float32),
+        b2=rng.normal(size=16).astype(np.float32),
+    )
+    samples = rng.normal(size=(64, 5, 16)).astype(np.float32)
+    known = makers(mlp)["y"]
+    assert known is not None and (known.layers, known.params) == (("h",), 16)
+    result = ms.compress(mlp, plan={"y": {"method": "channels", "rank": 48}}, data=samples)
+    weights = {v.shape.numpy() for v in result.model.graph.initializers.values() if v.shape is not None}
+    assert {(16, 48), (48,), (48, 16)} <= weights
+    assert result.comparison is not None and result.comparison.worst < 0.4

@@ -4,6 +4,7 @@ A function with f(k x) = k f(x) for every k > 0 is positively homogeneous: ReLU 
 sums, maxima (MaxOut among them). If all values between two layers come from such functions, a channel that
 is divided by k behind the first layer may be multiplied by k in the second.
 
+The channels are on the second axis; behind a fully connected layer on values of more axes, on the last.
 Every channel of every value is an element. A homogeneous function hands its elements on, or joins those that
 meet in one output channel; what is joined, directly or around corners, is one component and has one factor.
 So branches, residual sums, concatenations, MaxOut and Flatten need no cases of their own. An element that a
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 from modelsurgeon.onnx.flow import constant_values, needs
 from modelsurgeon.onnx.passes.batchnorm import is_training
 from modelsurgeon.onnx.passes.each_channel import (
+    ELEMENTWISE,
     FACTORS,
     HOMOGENEOUS,
     MOVING,
@@ -41,6 +43,8 @@ from modelsurgeon.onnx.passes.subject import Subject
 from modelsurgeon.onnx.sites import OnnxSite
 
 Index = NDArray[np.intp]
+SECOND = 1
+ANOTHER_AXIS = "a fully connected layer takes it along another axis"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,11 +58,14 @@ class Link:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Shift:
-    """A constant that is added to channels, and changes with their factors. place: of it among the inputs."""
+    """A constant that is added to channels, and changes with their factors.
+
+    place: of it among the inputs. behind: how many axes follow that of the channels.
+    """
 
     node: ir.Node
     place: int
-    ndim: int
+    behind: int
     at: Index
 
 
@@ -67,6 +74,7 @@ class Channels:
     """The components of a graph. pinned: why a component stays as it is, by its number.
 
     at: the component of every channel of a value. handing: nodes whose output has the channels of their data.
+    axes: where a value has its channels, if that isn't the second axis. loose: layers whose inputs have not.
     """
 
     count: int
@@ -75,6 +83,12 @@ class Channels:
     pinned: Mapping[int, str]
     at: Mapping[ir.Value, Index]
     handing: Set[ir.Node]
+    axes: Mapping[ir.Value, int]
+    loose: Set[ir.Node]
+
+    def place(self, subject: Subject, value: ir.Value) -> tuple[int, int]:
+        """The number of a value's axes, and the one that its channels are on."""
+        return subject.ndim(value) or 0, self.axes.get(value, SECOND)
 
     def is_free(self) -> NDArray[np.bool_]:
         """Of every component, whether it may have a factor."""
@@ -119,19 +133,31 @@ class _Elements:
     pins: list[tuple[Index, str]] = field(default_factory=list)
     shifts: list[Shift] = field(default_factory=list)
     handing: set[ir.Node] = field(default_factory=set)
+    axes: dict[ir.Value, int] = field(default_factory=dict)
+    loose: dict[ir.Node, Index] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.constants = constant_values(self.subject.model)
 
     def of(self, value: ir.Value | None) -> Index | None:
-        """The elements of a value along its second axis, made at the first call; None where it has none."""
+        """The elements of a value along its channels, made at the first call; None where it has none."""
         if value is None or value in self.constants:
             return None
-        sizes = dims(self.subject, value)
-        if value not in self.at and sizes is not None and len(sizes) > 1 and sizes[1] is not None:
-            self.at[value] = np.arange(self.count, self.count + sizes[1])
-            self.count += sizes[1]
+        if value not in self.at and (size := self._size(value)) is not None:
+            self.at[value] = np.arange(self.count, self.count + size)
+            self.count += size
         return self.at.get(value)
+
+    def _size(self, value: ir.Value) -> int | None:
+        """How many channels a value has."""
+        sizes, axis = dims(self.subject, value), self._axis(value)
+        return None if sizes is None or len(sizes) <= axis else sizes[axis]
+
+    def _axis(self, value: ir.Value) -> int:
+        return self.axes.get(value, SECOND)
+
+    def _ndim(self, value: ir.Value) -> int:
+        return len(dims(self.subject, value) or ())
 
     def pin(self, value: ir.Value | None, reason: str) -> None:
         """Give the channels of a value the factor 1."""
@@ -150,13 +176,27 @@ class _Elements:
                 self.pin(value, reason)
 
     def _is_layer(self, node: ir.Node) -> bool:
-        """Layers whose channels are on the second axis are free on both sides."""
-        x, y = self.of(_data(node)), self.of(node.outputs[0])
+        """Layers are free on both sides; where inputs have other channels than they take, behind them."""
+        layer, made = self.layers[node].layer, node.outputs[0]
+        if not layer.kernel and made not in self.at and self._ndim(made) > SECOND:
+            self.axes[made] = self._ndim(made) - 1
+        x, y = self.taken(node), self.of(made)
         if x is None or y is None:
             return False
-        layer = self.layers[node].layer
-        fits = len(x) == layer.in_channels and len(y) == layer.out_channels
-        return fits and (bool(layer.kernel) or len(dims(self.subject, node.outputs[0]) or ()) == 2)
+        wanted = SECOND if layer.kernel else self._ndim(made) - 1
+        return len(x) == layer.in_channels and len(y) == layer.out_channels and wanted == self._axis(made)
+
+    def taken(self, node: ir.Node) -> Index | None:
+        """The elements that a layer takes: those of its data, or pinned ones of its own."""
+        layer, data = self.layers[node].layer, _data(node)
+        if data is None or layer.kernel or self._axis(data) == self._ndim(data) - 1:
+            return self.of(data)
+        if node not in self.loose:
+            self.pin(data, ANOTHER_AXIS)
+            self.loose[node] = np.arange(self.count, self.count + layer.in_channels)
+            self.count += layer.in_channels
+            self.pins.append((self.loose[node], ANOTHER_AXIS))
+        return self.loose[node]
 
     def _hands_on(self, node: ir.Node) -> bool:
         """Whether the node is homogeneous, and its output's elements are known now."""
@@ -168,15 +208,25 @@ class _Elements:
         elements = [self.of(value) for value in data]
         if not data or any(each is None for each in elements):
             return False
+        axes, made = {self._axis(value) for value in data}, node.outputs[0]
+        if axes != {SECOND} and not self._is_elementwise(node, data):
+            return False
+        (self.axes[made],) = axes
         found = self._found(node, data, [each for each in elements if each is not None])
-        if found is None:
+        if found is None or self._size(made) != len(found):
+            del self.axes[made]
             return False
-        size = (dims(self.subject, node.outputs[0]) or [None, None])[1:2]
-        if size != [len(found)]:
-            return False
-        self.at[node.outputs[0]] = found
+        self.at[made] = found
         self.handing.add(node)
         return True
+
+    def _is_elementwise(self, node: ir.Node, data: Sequence[ir.Value]) -> bool:
+        """Whether a node does the same on any axis, and all its data have their channels on one."""
+        places = {(self._axis(value), self._ndim(value)) for value in data}
+        alike = (
+            node.op_type in ELEMENTWISE and node.op_type in self.rules.keeping | self.rules.joining | FACTORS
+        )
+        return alike and len(places) == 1
 
     def _found(self, node: ir.Node, data: Sequence[ir.Value], at: Sequence[Index]) -> Index | None:
         """The elements of the output; None where the node isn't homogeneous."""
@@ -202,8 +252,8 @@ class _Elements:
         shifts = [place for place, value in enumerate(node.inputs) if value not in data]
         if shifts and (node.op_type not in self.rules.shifting or "broadcast" in node.attributes):
             return None
-        ndim = len(dims(self.subject, data[0]) or ())
-        self.shifts += [Shift(node=node, place=place, ndim=ndim, at=at[0]) for place in shifts]
+        behind = self._ndim(data[0]) - 1 - self._axis(data[0])
+        self.shifts += [Shift(node=node, place=place, behind=behind, at=at[0]) for place in shifts]
         self.edges += [(at[0], other) for other in at[1:]]
         return at[0]
 
@@ -212,7 +262,8 @@ class _Elements:
         before, after = (dims(self.subject, each) for each in (value, node.outputs[0]))
         if not self.rules.stretching or before is None or after is None:
             return before == after
-        return len(before) == len(after) and before[1] == after[1]
+        axis = self._axis(value)
+        return len(before) == len(after) and before[axis] == after[axis]
 
     def _reshaped(self, node: ir.Node, value: ir.Value, at: Index) -> Index | None:
         """Channels of both shapes that share a feature are joined; samples must stay samples."""
@@ -233,7 +284,7 @@ class _Elements:
 
     def join_uses(self, site: OnnxSite, tied: bool) -> None:
         """One layer that is used several times has the same factors in all of them."""
-        pairs = [(self.of(_data(node)), self.of(node.outputs[0])) for node in site.nodes]
+        pairs = [(self.taken(node), self.of(node.outputs[0])) for node in site.nodes]
         first = pairs[0]
         for other in pairs[1:]:
             for a, b in zip(first, other, strict=True):
@@ -259,15 +310,23 @@ class _Elements:
                 pinned.setdefault(int(component), reason)
         links = []
         for site in sites:
-            x, y = self.of(_data(site.nodes[0])), self.of(site.nodes[0].outputs[0])
+            x, y = self.taken(site.nodes[0]), self.of(site.nodes[0].outputs[0])
             if x is not None and y is not None and self._is_layer(site.nodes[0]):
                 links.append(Link(site=site, x=labels[x], y=labels[y]))
         shifts = [
-            Shift(node=each.node, place=each.place, ndim=each.ndim, at=labels[each.at])
+            Shift(node=each.node, place=each.place, behind=each.behind, at=labels[each.at])
             for each in self.shifts
         ]
-        at = {value: labels[elements] for value, elements in self.at.items()}
-        return Channels(count=count, links=links, shifts=shifts, pinned=pinned, at=at, handing=self.handing)
+        return Channels(
+            count=count,
+            links=links,
+            shifts=shifts,
+            pinned=pinned,
+            at={value: labels[elements] for value, elements in self.at.items()},
+            handing=self.handing,
+            axes=self.axes,
+            loose=self.loose.keys(),
+        )
 
 
 def _data(node: ir.Node) -> ir.Value | None:

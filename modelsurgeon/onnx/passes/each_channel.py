@@ -23,6 +23,7 @@ SHIFTING = frozenset({"Add", "Sub"})
 RESHAPING = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze"})
 REDUCING = frozenset({"ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"})
 FACTORS = frozenset({"Div", "Mul", "PRelu"})
+ELEMENTWISE = UNARY | JOINING | FACTORS | {"Abs", "Dropout", "Identity", "Pow"}
 MOVING = frozenset({"Pad", "Resize", "Slice", "Upsample"})
 
 
@@ -60,14 +61,14 @@ EACH_BY_ITSELF = Rules(
 )
 
 
-def channel_axis(node: ir.Node, array: Array, ndim: int) -> int | None:
+def channel_axis(node: ir.Node, array: Array, ndim: int, channels: int = 1) -> int | None:
     """The axis of a constant of a node that has a number per channel; None where one serves all.
 
-    ndim: of what the node gives.
+    ndim, channels: of what the node gives, and the axis that its channels are on.
     """
     if node.op_type == "BatchNormalization":
         return 0
-    axis = array.ndim - ndim + 1
+    axis = array.ndim - ndim + channels
     per_channel = node.op_type in EACH_BY_ITSELF.joining | FACTORS and 0 <= axis < array.ndim
     return axis if per_channel and array.shape[axis] > 1 else None
 

@@ -29,7 +29,7 @@ from modelsurgeon.onnx.sites import Sizes, sites
 from modelsurgeon.onnx.weights import constant
 
 ACTION = "equalize"
-NO_CHANNELS = "its channels aren't on the second axis, or their number is open"
+NO_CHANNELS = "its channels aren't where its operator has them, or their number is open"
 SWEEPS = 20
 SETTLED = 1e-2  # the largest logarithm of a factor that still moves
 LARGEST = 1e4  # factor: a channel that hardly weighs anything mustn't blow up its bias
@@ -177,5 +177,5 @@ def _rescale(subject: Subject, shift: Shift, factors: Vector) -> None:
     value = shift.node.inputs[shift.place]
     array, by = constant(value), factors[shift.at]
     if value is not None and array is not None and (by != 1).any():
-        divided = (array / by.reshape(-1, *(1,) * (shift.ndim - 2))).astype(array.dtype)
+        divided = (array / by.reshape(-1, *(1,) * shift.behind)).astype(array.dtype)
         shift.node.replace_input_with(shift.place, subject.store(f"{value.name}.equalized", divided))

@@ -72,11 +72,17 @@ class _Numbering:
             return
         data = [value for value in node.inputs if value is not None and value in self.graph.at]
         if node in self.layers and len(data) == 1:
-            found: list[int] | None = self._rows(self.layers[node], self.numbers(data[0]))
+            found: list[int] | None = self._rows(self.layers[node], self._inputs(node, data[0]))
         else:
             found = self._each(node, data)
         if found is not None and len(found) == len(self.graph.at[out]):
             self.of[out] = np.array(found, np.intp)
+
+    def _inputs(self, node: ir.Node, value: ir.Value) -> Index:
+        """The numbers of what a layer takes; new ones where its input has other channels."""
+        if node not in self.graph.loose:
+            return self.numbers(value)
+        return np.array([self._new() for _ in range(self.layers[node].in_channels)], np.intp)
 
     def _new(self) -> int:
         self.count += 1
@@ -139,7 +145,7 @@ class _Numbering:
         array = constant(value)
         if array is None:
             return None
-        axis = channel_axis(node, array, self.subject.ndim(node.outputs[0]) or 0)
+        axis = channel_axis(node, array, *self.graph.place(self.subject, node.outputs[0]))
         if axis is None:
             return [_Held(array)] * count
         return [_Held(part) for part in np.moveaxis(array, axis, 0)]

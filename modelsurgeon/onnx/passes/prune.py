@@ -31,7 +31,7 @@ from modelsurgeon.onnx.weights import constant
 
 ACTION = "prune"
 NEEDED = "each of its channels is needed"
-NO_CHANNELS = "its channels aren't on the second axis, or their number is open"
+NO_CHANNELS = "its channels aren't where its operator has them, or their number is open"
 Mask = NDArray[np.bool_]
 
 
@@ -42,7 +42,7 @@ def prune(subject: Subject) -> list[Edit]:
     chosen = [site for site in found if subject.left_out(site.name) is None]
     graph = channels(subject, chosen, tied=is_depthwise, rules=EACH_BY_ITSELF)
     numbers, pinned = number(subject, graph, chosen), all_pinned(subject, graph)
-    takers = {link.site.name: _Taker.of(link, numbers) for link in graph.links}
+    takers = {link.site.name: _Taker.of(link, numbers, graph) for link in graph.links}
     kept = _kept(graph, list(takers.values()), pinned)
     edits = {edit.layer: Edit(layer=edit.layer, action=ACTION, skipped=edit.skipped) for edit in fixed}
     for site in found:
@@ -80,9 +80,9 @@ class _Taker:
     constants: Mapping[int, float]
 
     @classmethod
-    def of(cls, link: Link, numbers: Numbers) -> _Taker:
+    def of(cls, link: Link, numbers: Numbers, graph: Channels) -> _Taker:
         layer, nodes = link.site.layer, link.site.nodes
-        if layer.groups == 1:
+        if layer.groups == 1 and graph.loose.isdisjoint(nodes):
             layer = _with_folded(
                 layer, _joint(numbers, [node.inputs[0] for node in nodes]), numbers.constants
             )
@@ -190,7 +190,9 @@ def _narrow(subject: Subject, graph: Channels, kept: Mask) -> None:
             continue
         for place, value in enumerate(node.inputs):
             array = constant(value) if value is not None and value not in graph.at else None
-            axis = None if array is None else channel_axis(node, array, subject.ndim(node.outputs[0]) or 0)
+            axis = (
+                None if array is None else channel_axis(node, array, *graph.place(subject, node.outputs[0]))
+            )
             if value is not None and array is not None and axis is not None:
                 part = subject.store(f"{value.name}.pruned", np.compress(stays, array, axis))
                 node.replace_input_with(place, part)
