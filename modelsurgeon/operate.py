@@ -242,7 +242,10 @@ def _compared(
 
 def _as_vectors(run: Run, original: ir.Model) -> Run:
     """Outputs (N, C, 1, 1) as (N, C), where the original gives vectors."""
-    flat = {value.name for value in original.graph.outputs if value.shape is None or value.shape.rank() == 2}
+    from modelsurgeon.onnx.shapes import bound
+
+    given = bound(original).graph.outputs
+    flat = {value.name for value in given if value.shape is None or value.shape.rank() == 2}
 
     def vector(name: str, value: Any) -> Any:  # noqa: ANN401 - an array, or what a sequence holds
         point = name in flat and getattr(value, "ndim", 0) > 2 and set(value.shape[2:]) == {1}

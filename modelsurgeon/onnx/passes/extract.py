@@ -17,6 +17,7 @@ from modelsurgeon.errors import BadPlan
 from modelsurgeon.onnx.flow import needs
 from modelsurgeon.onnx.passes.subject import Subject
 from modelsurgeon.onnx.rewrite import free
+from modelsurgeon.onnx.shapes import data_inputs
 from modelsurgeon.onnx.weights import constant
 
 
@@ -33,6 +34,8 @@ def extract(subject: Subject, outputs: Sequence[str], inputs: Sequence[str] = ()
     entries = [_found(name, values) for name in inputs]
     edits = [Edit(layer=str(v.name), action="drop output") for v in graph.outputs if v not in wanted]
     edits += [Edit(layer=str(v.name), action="make output") for v in wanted if v not in list(graph.outputs)]
+    for value in wanted:
+        _declare(subject, value)
     graph.outputs[:] = list(dict.fromkeys(wanted))
     edits += [edit for node in list(graph) if (edit := _without_dropout(subject, node)) is not None]
     edits += [_entered(subject, value) for value in dict.fromkeys(entries) if not value.is_graph_input()]
@@ -47,6 +50,15 @@ def _found(name: str, values: dict[str, ir.Value]) -> ir.Value:
     raise BadPlan(
         f"no tensor is called {name!r}; near it are {near or 'none'}; `info` prints the names of layers"
     )
+
+
+def _declare(subject: Subject, value: ir.Value) -> None:
+    """An output needs a type in the file, and a shape as far as sizes and the inputs' symbols give it."""
+    known = subject.inferred(value)
+    value.type = value.type or known.type
+    given = {str(dim) for each in data_inputs(subject.model) for dim in each.shape or ()}
+    if value.shape is None and known.shape is not None:
+        value.shape = ir.Shape([d if isinstance(d, int) or str(d) in given else None for d in known.shape])
 
 
 def _entered(subject: Subject, value: ir.Value) -> Edit:

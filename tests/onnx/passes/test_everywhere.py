@@ -268,8 +268,7 @@ def public() -> Iterator[Patient]:
 def light() -> Iterator[Patient]:
     """The classic nets, with random weights in the place of equal ones."""
     for path in sorted(zoo.LIGHT.glob("*.onnx")):
-        model = ms.load(path)
-        draw_weights(model)
+        model = drawn(ms.load(path))
         yield Patient(kind="light", name=path.stem, model=model, feed=noise(model))
 
 
@@ -345,16 +344,23 @@ def store_all_but_one(model: ir.Model, feed: Feed) -> Feed:
     return left
 
 
-def draw_weights(model: ir.Model) -> None:
-    """Put normal weights in the place of equal ones, positive where they have one axis."""
+def drawn(model: ir.Model) -> ir.Model:
+    """The model with normal weights in the place of equal ones, positive where they have one axis.
+
+    It ends before its softmax: with such weights that gives zeros and a one, whatever comes.
+    """
     draw = np.random.default_rng(0)
     for node in list(model.graph):
         if node.op_type == "ConstantOfShape":
             shape = tuple(int(size) for size in ir.convenience.get_const_tensor(node.inputs[0]).numpy())
             fan = np.prod(shape[1:]) if len(shape) > 1 else 1
-            drawn = draw.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / fan))
-            kept = drawn if len(shape) > 1 else draw.uniform(0.5, 1, shape).astype(np.float32)
+            weight = draw.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / fan))
+            kept = weight if len(shape) > 1 else draw.uniform(0.5, 1, shape).astype(np.float32)
             made = ir.node("Constant", [], {"value": ir.tensor(kept)})
             old = node.outputs
             made.outputs[0].name = old[0].name
             ir.convenience.replace_nodes_and_values(model.graph, node, [node], [made], old, made.outputs)
+    last = next(node for node in reversed(model.graph) if node.outputs[0].is_graph_output())
+    if last.op_type != "Softmax":
+        return model
+    return ms.extract(model, [str(last.inputs[0].name)], compare=False).model  # type: ignore[no-any-return,union-attr]

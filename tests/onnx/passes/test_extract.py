@@ -114,3 +114,15 @@ def test_what_a_branch_captures_is_cut_too() -> None:
     assert [value.name for value in done.model.graph.inputs] == ["c", "h"]
     assert done.comparison is not None
     assert done.comparison.verdict == "identical"
+
+
+def test_an_output_has_a_type_and_the_sizes_that_are_known() -> None:
+    model = zoo.model(
+        "g (float[N, 3, 8, 8] x) => (float y) { a = Conv (x, w) b = Relu (a) y = NonZero (b) }",
+        w=zoo.ones(4, 3, 3, 3),
+    )
+    for node in model.graph:
+        node.outputs[0].type = node.outputs[0].shape = None
+    [value] = ms.extract(model, ["b"]).model.graph.outputs
+    assert str(value.dtype) == "FLOAT"
+    assert str(value.shape) == "[N,4,6,6]"

@@ -220,6 +220,17 @@ def test_a_chain_of_points_is_a_chain_of_matrices() -> None:
     assert not reasons(done)
 
 
+def test_a_map_of_one_position_that_the_file_does_not_declare_stays_one() -> None:
+    model = zoo.model(
+        "g (float[N, 3, 8, 8] x) => (float y) { a = Conv (x, w) y = GlobalAveragePool (a) }",
+        w=normal(4, 3, 1, 1),
+    )
+    model.graph.outputs[0].shape = None
+    done = ms.fc2conv(model, reverse=True, im2col=True)
+    assert done.comparison is not None
+    assert done.comparison.worst < 1e-6
+
+
 POINTS = {
     "the size of its map is open": ("float[N, 3, H, 5]", "y = Conv (x, w)", (2, 3, 1, 1)),
     "it has 3 groups": ("float[N, 3, 4, 5]", "y = Conv <group = 3> (x, w)", (3, 1, 4, 5)),
