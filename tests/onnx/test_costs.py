@@ -289,6 +289,12 @@ def test_an_unknown_shape_is_a_reason_and_no_zero() -> None:
     assert cost_of(operation("Relu", None)) == Uncounted(reason="the shape of output 0 is unknown")
 
 
+def test_inputs_that_do_not_fit_are_told_by_their_shapes() -> None:
+    assert cost_of(operation("LSTM", (2, 3), (1, 8, 3))) == Uncounted(
+        reason="its inputs don't fit the operator: their shapes are 2×3, 1×8×3"
+    )
+
+
 def test_an_operator_that_nobody_knows_is_uncounted() -> None:
     odd = operation("Magic", (2, 3), domain="somewhere")
     assert cost_of(odd) == Uncounted(

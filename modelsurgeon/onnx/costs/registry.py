@@ -9,6 +9,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from modelsurgeon.cells import shape
 from modelsurgeon.cost import Cost, Number
 from modelsurgeon.errors import UnknownShape
 from modelsurgeon.onnx.ahead import small
@@ -166,8 +167,9 @@ def cost_of(operation: Operation) -> Cost | Uncounted:
         return function(operation)
     except UnknownShape as error:
         return Uncounted(reason=str(error))
-    except (IndexError, ValueError) as error:
-        return Uncounted(reason=f"inputs don't fit the operator: {error}")
+    except (IndexError, ValueError):  # fewer axes, or other ones, than the operator has by its definition
+        given = [operation.shape_of(value) for value in node.inputs if value is not None]
+        return Uncounted(reason=f"its inputs don't fit the operator: their shapes are {shape(given)}")
 
 
 def _key(node: ir.Node) -> tuple[str, str]:
