@@ -1,0 +1,106 @@
+"""A choice by milliseconds beside one by MACs: `pytest -s tests/benchmarks/test_pace.py` prints one table.
+
+Both are asked for the same speed on one thread, measured on the whole net; then each is carried out, fitted
+to the same samples and judged on the same others. It states for each promise whether it held on this machine,
+in this run; nothing here fails for being slow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx_ir as ir
+import pytest
+from rich.console import Console
+
+from modelsurgeon.candidates import Decision, by_budget, least
+from modelsurgeon.data import batches
+from modelsurgeon.decide import decide
+from modelsurgeon.goal import Goal
+from modelsurgeon.hasten import SAFE, Point, narrowed
+from modelsurgeon.onnx import run
+from modelsurgeon.onnx.patient import OnnxPatient
+from modelsurgeon.opening import studied
+from modelsurgeon.study import Study
+from modelsurgeon.table import Column, Row, Table
+from tests.benchmarks.classics import images, resnet50, vgg16
+
+pytestmark = pytest.mark.slow
+
+SAMPLES = 8
+REPEATS = 20
+LEAST_DELIVERED = 2.9  # of 3
+NETS = {"VGG-16": (vgg16, 3.0), "ResNet-50": (resnet50, 2.0)}
+COLUMNS = [
+    Column(key="net", title="net", kind="text"),
+    Column(key="by", title="chosen by", kind="text"),
+    Column(key="asked", title="asked", kind="float"),
+    Column(key="one", title="one thread", kind="float"),
+    Column(key="two", title="two threads", kind="float"),
+    Column(key="macs", title="MACs kept", kind="percent"),
+    Column(key="error", title="rel. L2", kind="float"),
+    Column(key="held", title="", kind="text"),
+]
+
+
+def by_macs(study: Study, speedup: float) -> Decision:
+    """The choice under a budget of MACs, brought to the same speed in the same way."""
+    options, _ = study.options("macs")
+    total = study.patient.total("macs")
+
+    def choose(budget: float) -> Decision:
+        return by_budget(options, budget, total, "macs")
+
+    def taken(decision: Decision) -> float:
+        timed = study.latency(study.hollow(decision.plan), repeats=10)
+        assert timed is not None
+        return 1 / float(timed["speedup"])
+
+    lowest = least(options, total, "macs") + 1e-9
+    quickest = choose(lowest)
+    start = Point(budget=lowest, taken=taken(quickest), choice=quickest)
+    return narrowed(start, SAFE / speedup, choose=choose, taken=taken)
+
+
+def rows(name: str, net: ir.Model, speedup: float, size: int = 224) -> Iterator[Row]:
+    """What each choice delivers."""
+    data = batches({"x": images(SAMPLES, size)}, run.inputs(net))
+    patient = OnnxPatient(net, data=data)
+    study = studied(patient, method="auto", only=(), skip=(), refit=True, seed=0, runs=True, watch=None)
+    errors = {}
+    for by in ("milliseconds", "MACs"):
+        decision = decide(Goal(speedup=speedup), study) if by == "milliseconds" else by_macs(study, speedup)
+        trial = study.trial(decision.plan)
+        comparison = study.compared(trial)
+        assert comparison is not None
+        errors[by] = comparison.worst
+        feed = next(iter(data))
+        timed = {
+            threads: run.speedup(net, trial.close(), feed, threads=threads, repeats=REPEATS).speedup
+            for threads in (1, 2)
+        }
+        yield {
+            "net": name,
+            "by": by,
+            "asked": speedup,
+            "one": timed[1],
+            "two": timed[2],
+            "macs": trial.total("macs") / patient.total("macs"),
+            "error": comparison.worst,
+            "held": told(by, speedup, timed[1], errors),
+        }
+
+
+def told(by: str, asked: float, delivered: float, errors: dict[str, float]) -> str:
+    """Whether the promises were kept: the speed, and the smaller error."""
+    if by == "milliseconds":
+        return "speed held" if delivered >= asked * LEAST_DELIVERED / 3 else "speed NOT HELD"
+    return "ours errs less: held" if errors["milliseconds"] < errors["MACs"] else "ours errs less: NOT HELD"
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_the_table(name: str) -> None:
+    make, speedup = NETS[name]
+    found = list(rows(name, make(), speedup))
+    Console(width=140).print(Table(title="By milliseconds, and by MACs", columns=COLUMNS, rows=found))
+    assert all(row["one"] > 1 for row in found)
