@@ -186,7 +186,7 @@ def _net(kinds: Sequence[Kind], edits: Sequence[Edit], *, seen: bool) -> str:
         told = f"this net is factorized already: {percent(blocks.share)} of its MACs lie in {BLOCKS}"
         if blocks.whole < limit:
             return f"{told}, yet {_evidence(blocks, seen)}: low rank still pays, if less than in other nets"
-        return f"{told}, and {_evidence(blocks, seen)}: low rank can't pay here; {_instead(edits, seen)}"
+        return f"{told}; {_evidence(blocks, seen)}: low rank can't pay here; {_instead(edits, seen)}"
     whole = sum(kind.share * kind.whole for kind in known) / share
     told = f"half of the MACs of all layers would cost {percent(whole)} of the energy of their {_what(seen)}"
     if not seen and whole >= PLAIN:
@@ -201,7 +201,7 @@ def _evidence(kind: Kind, seen: bool) -> str:
         return "no rank leaves half of those"
     if kind.barren and kind.barren > SMALL:
         barren = f"no rank leaves half of {percent(kind.barren)} of those"
-        return f"{barren}, and half of the rest costs {lost}{noise}"
+        return f"{barren}, half of the rest costs {lost}{noise}"
     return f"half of those costs {lost}{noise}"
 
 
