@@ -36,7 +36,7 @@ def answers(model: ir.Model, x: np.ndarray) -> np.ndarray:
     return np.asarray(run.runner(model, optimize=False)({"x": x})["y"])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     layer=layers(ndim=st.integers(1, 3), transposed=st.just(False), dtype=np.float32),
     opset=st.sampled_from([9, 13, 17]),
