@@ -88,7 +88,7 @@ def by_budget(
     kept = [
         Edit(layer=name, skipped="the budget is met with less damage elsewhere")
         for name in options
-        if name not in steps
+        if name not in steps and not any(name in c.narrows for c in chosen.values())
     ]
     return Decision(plan=Plan(steps), kept=kept, errors={name: chosen[name].error for name in steps})
 

@@ -104,6 +104,7 @@ def test_channels_that_hang_together_are_left_out_at_no_loss() -> None:
 def test_it_is_chosen_where_it_is_the_best(net: ir.Model) -> None:
     result = ms.compress(net, macs=0.7, data=data(96))
     assert result.plan["p"].method == "channels"
+    assert sorted(edit.layer for edit in result.edits) == ["d", "e", "p", "y"]  # one line each
     assert result.after is not None and result.before is not None
     assert result.after["macs"] <= 0.7 * result.before["macs"]
     others = [name for name in ms.factorize.METHODS if name != "channels"]
