@@ -43,10 +43,10 @@ class View:
 
     def error(self, method: str, ranks: Sequence[Rank]) -> list[float]:
         """Relative error of the outputs at each rank, of the weight where nothing is known of the inputs."""
+        if self._by_weight(method):
+            return METHODS[method].error(self.layer, ranks)
         if method != CHANNELS.name:
             return METHODS[method].error(self._whitened, ranks)
-        if not self._inputs_known:
-            return METHODS[method].error(self.layer, ranks)
         lost = np.sum([each.lost for each in self._eliminations], axis=0)
         return [float(np.sqrt(lost[CHANNELS.clip(self.layer, r)] / (lost[0] or 1.0))) for r in ranks]
 
@@ -69,21 +69,19 @@ class View:
 
     def _factors(self, method: str, rank: Rank) -> list[Layer]:
         sketch = METHODS[method].sketch(self.layer, rank)
-        if self._inputs_known:
-            by_channel = method == CHANNELS.name
-            return (
-                self._selected(sketch)
-                if by_channel
-                else self._unwhitened(METHODS[method](self._whitened, rank))
-            )
-        if method != CHANNELS.name and len(sketch) == 2:
+        if self._by_weight(method):
+            return METHODS[method](self.layer, rank)
+        if self.inputs is not None and self.inputs.response:
             return self._projected(sketch)
-        return METHODS[method](self.layer, rank)  # by its weight, and refitted
+        if method == CHANNELS.name:
+            return self._selected(sketch)
+        return self._unwhitened(METHODS[method](self._whitened, rank))
 
-    @property
-    def _inputs_known(self) -> bool:
-        """Whether it is the inputs whose moments are known, and not those of the outputs."""
-        return self.inputs is not None and not self.inputs.response
+    def _by_weight(self, method: str) -> bool:
+        """Whether nothing is known that the method could use: of outputs alone, all but a single cut."""
+        if self.inputs is None or not self.inputs.response:
+            return self.inputs is None
+        return method == CHANNELS.name or len(METHODS[method].sketch(self.layer, 1)) != 2
 
     @property
     def centred(self) -> bool:

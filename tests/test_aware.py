@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelsurgeon.aware import View, chance
-from modelsurgeon.factorize import METHODS, compose
+from modelsurgeon.factorize import METHODS, compose, relative_error
 from modelsurgeon.layer import Layer, chain_params
 from modelsurgeon.moments import Watch
 from modelsurgeon.patches import output_places, patches_at
@@ -127,3 +127,17 @@ def test_a_covariance_of_few_rows_is_mostly_chance() -> None:
         assert np.linalg.norm(shrunk - truth) < np.linalg.norm(seen - truth)
     assert chance(seen, 4000) < 0.02 < 0.3 < chance(np.cov(rng.normal(size=(40, 10))), 10)
     assert chance(np.eye(3), 10) == chance(np.eye(1), 10) == 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_wide_matrix_is_judged_by_what_is_done_to_it(method: str) -> None:
+    """Where the outputs alone are known, a method that needs the inputs goes by the weight, and says so."""
+    rng = np.random.default_rng(6)
+    layer = Layer(weight=rng.normal(size=(6, 16)), bias=np.zeros(6))
+    x = coloured(16, samples=4000, rng=rng)
+    view = viewed(layer, x)
+    for rank in (2, 4):
+        chain = view.chain(method, rank)
+        single = len(chain) == 2 and method != "channels"
+        wanted = lost(layer, chain, x) if single else relative_error(layer, chain)
+        assert view.error(method, [rank])[0] == pytest.approx(wanted, rel=0.1, abs=0.01)
