@@ -35,7 +35,7 @@ BAD = {
     "a list": ([], "this is a list"),
     "a number as step": ({"a": 3}, "layer 'a': .* is needed, found 3"),
     "no rank": ({"a": {"method": "svd"}}, "layer 'a': .* is needed"),
-    "no such method": ({"a": {"method": "qr", "rank": 2}}, "no method 'qr'; there are svd, spatial-svd"),
+    "no such method": ({"a": {"method": "qr", "rank": 2}}, "no method 'qr'; there are svd, input-svd"),
     "rank 0": ({"a": {"method": "svd", "rank": 0}}, "a rank of at least 1 .* found 0"),
     "rank true": ({"a": {"method": "svd", "rank": True}}, "found True"),
     "rank 1.5": ({"a": {"method": "svd", "rank": 1.5}}, "found 1.5"),
