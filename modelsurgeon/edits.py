@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
 from modelsurgeon.cells import Kind, is_number
+from modelsurgeon.errors import BadPlan
 from modelsurgeon.table import Column, Table
 
 
@@ -48,6 +49,13 @@ def left_out(layer: str, only: Sequence[str], skip: Sequence[str]) -> str | None
     if any(fnmatchcase(layer, glob) for glob in skip):
         return "left out as asked (--skip)"
     return None
+
+
+def check_globs(names: Collection[str], globs: Iterable[str]) -> None:
+    """Raise BadPlan for a glob that matches no layer's name."""
+    for glob in globs:
+        if not any(fnmatchcase(name, glob) for name in names):
+            raise BadPlan(f"no layer is called {glob!r}; `info` prints the names")
 
 
 def tables(edits: Sequence[Edit], notes: Sequence[str] = ()) -> list[Table]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 from modelsurgeon import doors
 from modelsurgeon.data import Batches, split
-from modelsurgeon.errors import BadPlan
+from modelsurgeon.edits import check_globs, left_out
 from modelsurgeon.factorize import METHODS
 from modelsurgeon.progress import Progress
 from modelsurgeon.rank import BLOCK
@@ -47,7 +46,7 @@ def studied(
     runs: whether the model is run at all. The rest is as for `compress`. Raises BadPlan, ValueError.
     """
     methods = _methods(method)
-    sites, left_out = _chosen(patient, only, skip)
+    sites, left = _chosen(patient, only, skip)
     learned, judged = _split(patient.batches(seed) if runs else None)
     return Study(
         patient=patient.twin(),
@@ -57,7 +56,7 @@ def studied(
         judged=judged,
         refit=refit,
         seed=seed,
-        left_out=left_out,
+        left_out=left,
         watch=watch,
         block=_at_least_one(block),
     ).watched()
@@ -85,16 +84,7 @@ def _methods(method: str) -> list[str]:
 
 def _chosen(patient: Patient, only: Sequence[str], skip: Sequence[str]) -> tuple[list[Site], list[Edit]]:
     """The sites that the globs leave, and an edit for every layer that is left alone by now."""
-    for glob in (*only, *skip):
-        if not any(fnmatchcase(name, glob) for name in patient.names):
-            raise BadPlan(f"no layer is called {glob!r}; `info` prints the names")
-    kept = []
-    sites = []
-    for site in patient.sites:
-        if only and not any(fnmatchcase(site.name, glob) for glob in only):
-            kept.append(Edit(layer=site.name, skipped="not among those asked for (--only)"))
-        elif any(fnmatchcase(site.name, glob) for glob in skip):
-            kept.append(Edit(layer=site.name, skipped="left out as asked (--skip)"))
-        else:
-            sites.append(site)
-    return sites, [*patient.skipped, *kept]
+    check_globs(patient.names, (*only, *skip))
+    reasons = {site.name: left_out(site.name, only, skip) for site in patient.sites}
+    kept = [Edit(layer=name, skipped=reason) for name, reason in reasons.items() if reason is not None]
+    return [site for site in patient.sites if reasons[site.name] is None], [*patient.skipped, *kept]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import cached_property
 
 import onnx_ir as ir
 
 from modelsurgeon.data import Batches
-from modelsurgeon.edits import Edit, left_out
-from modelsurgeon.errors import BadPlan
+from modelsurgeon.edits import Edit, check_globs, left_out
 from modelsurgeon.layer import Array
 from modelsurgeon.onnx import rewrite, shapes
 from modelsurgeon.onnx.names import layer_names
@@ -81,9 +79,7 @@ class Subject:
 
     def check_globs(self) -> None:
         """Raise BadPlan for a glob that is no layer's name."""
-        for glob in (*self.only, *self.skip):
-            if not any(fnmatchcase(name, glob) for name in self.names.values()):
-                raise BadPlan(f"no layer is called {glob!r}; `info` prints the names")
+        check_globs(self.names.values(), (*self.only, *self.skip))
 
     def free(self, wish: str) -> str:
         """A name that nothing has, taken from now on."""
