@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from modelsurgeon.data import Batches
 from modelsurgeon.edits import Edit
@@ -24,7 +23,7 @@ from modelsurgeon.population import Population
 from modelsurgeon.torch.call import bind, evaluating, forward, named_outputs
 from modelsurgeon.torch.layers import HOOKS
 from modelsurgeon.torch.sites import sites
-from modelsurgeon.torch.watch import flat
+from modelsurgeon.torch.watch import Reading
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 Left = Callable[[str], str | None]  # a layer's name -> why the user wants it left alone
@@ -158,7 +157,7 @@ def _each(
     return [one(place) for place in norms]
 
 
-class Wiring(TorchFunctionMode):
+class Wiring(Reading):
     """Which layer's output each norm takes, and which of those outputs anything else reads."""
 
     def __init__(self) -> None:
@@ -171,21 +170,10 @@ class Wiring(TorchFunctionMode):
         self._made: dict[int, tuple[torch.Tensor, nn.Module]] = {}
         self._running: nn.Module | None = None
 
-    def __torch_function__(
-        self,
-        func: Any,  # noqa: ANN401 (any function of torch)
-        types: Iterable[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> object:
-        """Called by torch in place of each of its functions, and of each attribute of a tensor."""
-        if self._running is None:
-            self.read(flat([*args, *(kwargs or {}).values()]))
-        return func(*args, **(kwargs or {}))
-
     def read(self, values: Iterable[object]) -> None:
         """Note that something else than a norm reads these values."""
-        self.shared.update(self._made[id(value)][1] for value in values if id(value) in self._made)
+        if self._running is None:
+            self.shared.update(self._made[id(value)][1] for value in values if id(value) in self._made)
 
     def gave(self, part: nn.Module, _args: object, output: torch.Tensor) -> None:
         """A forward hook of each layer."""

@@ -15,7 +15,26 @@ from modelsurgeon.surgery import Call
 from modelsurgeon.torch.call import Example, bind, forward
 
 
-class Watch(TorchFunctionMode):
+class Reading(TorchFunctionMode):
+    """While it is entered, `read` is told what every function of torch is given."""
+
+    def __torch_function__(
+        self,
+        func: Any,  # noqa: ANN401 (any function of torch)
+        types: Iterable[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> object:
+        """Called by torch in place of each of its functions, and of each attribute of a tensor."""
+        self.read(flat([*args, *(kwargs or {}).values()]))
+        return func(*args, **(kwargs or {}))
+
+    def read(self, values: Iterable[object]) -> None:
+        """See the values that one function is given."""
+        raise NotImplementedError
+
+
+class Watch(Reading):
     """Notes every call of `parts`, and every use of their weights by anything else.
 
     calls: part -> its calls, in order. reasons: part -> why no other module can take its place.
@@ -29,19 +48,12 @@ class Watch(TorchFunctionMode):
         self._owners = {id(value): part for part in parts for value in part.parameters(recurse=False)}
         self._running: nn.Module | None = None
 
-    def __torch_function__(
-        self,
-        func: Any,  # noqa: ANN401 (any function of torch)
-        types: Iterable[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> object:
-        """Called by torch in place of each of its functions, and of each attribute of a tensor."""
-        for value in flat([*args, *(kwargs or {}).values()]):
+    def read(self, values: Iterable[object]) -> None:
+        """Note whose weights are among these values, if they aren't read by their owner."""
+        for value in values:
             part = self._owners.get(id(value))
             if part is not None and part is not self._running:
                 self.reasons[part] = "its weight is read outside of its own forward, too"
-        return func(*args, **(kwargs or {}))
 
     def enter(self, part: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """A forward pre-hook of each part."""
