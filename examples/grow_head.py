@@ -48,6 +48,7 @@ def accuracy(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> fl
 
 def main(folder: Path) -> None:
     """Train on five classes, grow, compare the old logits, train on ten."""
+    folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     data = load_digits()
     images = torch.tensor(data.images, dtype=torch.float32)[:, None] / 16

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any
 
 import numpy as np
 
@@ -71,9 +70,15 @@ def fitted(
             continue
         fit = None
         if not view.layer.transposed and any(True for _ in pairs()):
-            joint = step.method == "svd" and prod(view.layer.kernel) == 1
-            how: dict[str, Any] = {"joint": joint, "centred": view.centred, "seed": seed}
-            fit = refit(view.layer, chain, _checked(site.name, pairs()), feeds.samples, **how)
+            fit = refit(
+                view.layer,
+                chain,
+                _checked(site.name, pairs()),
+                feeds.samples,
+                joint=step.method == "svd" and prod(view.layer.kernel) == 1,
+                centred=view.centred,
+                seed=seed,
+            )
             chain = list(fit.chain)
         put(site, step, chain)
         edit = told(site, view.layer, step, chain, relative_error(view.layer, chain))

@@ -70,8 +70,8 @@ class Study:
         )
         if self.learned is None:
             return found, broken
-        views = {site.name: self.calibration.view(site) for site in self.sites}
-        tried = {name: (views[name], step) for name, step in trials(found).items()}
+        views = self.views
+        tried = {name: (views[name][1], step) for name, step in trials(found).items()}
         checks = shown_and_checks(self.learned)[1]
         return weighed(found, sensitivity(self.patient, tried, checks, watch=self.watch)), broken
 
