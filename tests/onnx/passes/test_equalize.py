@@ -9,6 +9,7 @@ import pytest
 import modelsurgeon as ms
 from modelsurgeon.onnx import run
 from tests import zoo
+from tests.onnx.passes.moves import MOVES
 
 RNG = np.random.default_rng(11)
 
@@ -50,19 +51,7 @@ THROUGH = {
         "r = MaxPool <kernel_shape = [2, 2]> (a) p = AveragePool <kernel_shape = [2, 2]> (r) y = Conv (p, v)",
         {},
     ),
-    "a padding": (
-        'p = Pad (a, t) q = Pad <mode = "reflect"> (p, t) y = Conv (q, v)',
-        {"t": np.array([0, 0, 1, 0, 0, 0, 0, 2])},
-    ),
-    "a crop": (
-        "s = Slice (a, o, l, d) y = Conv (s, v)",
-        {"o": np.array([1]), "l": np.array([5]), "d": np.array([-1])},
-    ),
-    "enlarging": (
-        's = Resize <mode = "linear"> (a, , t) y = Conv (s, v)',
-        {"t": np.array([1, 1, 2, 1.5], np.float32)},
-    ),
-    "dropout": ("r = Dropout (a) i = Identity (r) y = Conv (i, v)", {}),
+    **MOVES,
     "a shift": ("s = Add (a, t) r = Relu (s) y = Conv (r, v)", {"t": normal(6, 1, 1)}),
     "one shift for all": ("s = Sub (t, a) r = Relu (s) y = Conv (r, v)", {"t": np.float32(0.5)}),
     "a factor": ("m = Mul (a, t) d = Div (m, t) y = Conv (d, v)", {"t": np.float32(0.5)}),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import modelsurgeon as ms
 from modelsurgeon.onnx import run
 from tests import zoo
+from tests.onnx.passes.moves import MOVES
 
 RNG = np.random.default_rng(17)
 DEAD, DOUBLE, OF = 1, 4, 2  # of six channels, one is zero and one made as another
@@ -95,19 +96,7 @@ THROUGH = {
     ),
     "a padded taker": ("r = Relu (a) y = Conv <pads = [1, 1, 1, 1]> (r, v)", {}),
     "a transposed taker": ("r = Relu (a) y = ConvTranspose (r, z)", {"z": normal(6, 4, 2, 2)}),
-    "a padding": (
-        'p = Pad (a, t) q = Pad <mode = "reflect"> (p, t) y = Conv (q, v)',
-        {"t": np.array([0, 0, 1, 0, 0, 0, 0, 2])},
-    ),
-    "a crop": (
-        "s = Slice (a, o, l, d) y = Conv (s, v)",
-        {"o": np.array([1]), "l": np.array([5]), "d": np.array([-1])},
-    ),
-    "enlarging": (
-        's = Resize <mode = "linear"> (a, , t) y = Conv (s, v)',
-        {"t": np.array([1, 1, 2, 1.5], np.float32)},
-    ),
-    "dropout": ("r = Dropout (a) i = Identity (r) y = Conv (i, v)", {}),
+    **MOVES,
 }
 
 

@@ -1,0 +1,19 @@
+"""What may stand between the output `a` of one convolution and a next that takes its channels one by one."""
+
+import numpy as np
+
+MOVES = {
+    "a padding": (
+        'p = Pad (a, t) q = Pad <mode = "reflect"> (p, t) y = Conv (q, v)',
+        {"t": np.array([0, 0, 1, 0, 0, 0, 0, 2])},
+    ),
+    "a crop": (
+        "s = Slice (a, o, l, d) y = Conv (s, v)",
+        {"o": np.array([1]), "l": np.array([5]), "d": np.array([-1])},
+    ),
+    "enlarging": (
+        's = Resize <mode = "linear"> (a, , t) y = Conv (s, v)',
+        {"t": np.array([1, 1, 2, 1.5], np.float32)},
+    ),
+    "dropout": ("r = Dropout (a) i = Identity (r) y = Conv (i, v)", {}),
+}
