@@ -36,7 +36,7 @@ def analyze(
     if memory:
         held = found.held
         sections["memory"] = footprint(
-            found.whole, held.fixed, found.walk.names, found.visits, held.memory.peak
+            found.whole, held.fixed, held.bytes_of, found.walk.names, found.visits, held.memory.peak
         )
     if training:
         from modelsurgeon.onnx import training as backward

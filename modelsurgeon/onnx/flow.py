@@ -11,16 +11,17 @@ from modelsurgeon.onnx.walk import nodes
 RANDOM = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 )
+GRAPHS = frozenset({ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS})
 
 
 def subgraphs(node: ir.Node) -> Iterator[ir.Graph]:
     """The graphs that a node carries as attributes: branches and loop bodies."""
-    for attr in node.attributes.values():
-        if attr.is_ref():
+    for attr in node.attributes.data.values():  # its own values() looks each one up again
+        if attr.type not in GRAPHS or attr.is_ref():
             continue
         if attr.type == ir.AttributeType.GRAPH:
             yield attr.as_graph()
-        elif attr.type == ir.AttributeType.GRAPHS:
+        else:
             yield from attr.as_graphs()
 
 

@@ -17,6 +17,9 @@ from modelsurgeon.onnx.params import nbytes
 from modelsurgeon.onnx.shapes import data_inputs, sizes
 from modelsurgeon.onnx.visits import Visit
 
+BytesOf = Callable[[ir.Value], int | None]
+CONTAINERS = (ir.SequenceType, ir.OptionalType)  # types of values that are no tensor
+
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
@@ -32,7 +35,7 @@ class Memory:
 
 def bytes_of(value: ir.Value) -> int | None:
     """Bytes of a value whose shape is bound; None where they aren't known."""
-    shape = None if isinstance(value.type, ir.SequenceType | ir.OptionalType) else sizes(value)
+    shape = None if type(value.type) in CONTAINERS else sizes(value)
     return None if shape is None else nbytes(prod(shape), value.dtype)
 
 
@@ -41,7 +44,7 @@ def activations(graph: ir.Graph, fixed: set[ir.Value]) -> list[ir.Value]:
     return [value for node in graph for value in node.outputs if value.name and value not in fixed]
 
 
-def memory(model: ir.Model, fixed: set[ir.Value], bytes_of: Callable[[ir.Value], Number | None]) -> Memory:
+def memory(model: ir.Model, fixed: set[ir.Value], bytes_of: BytesOf) -> Memory:
     """Bytes of the main graph's activations, run in file order, with no two values in the same place.
 
     An input lives until its last use, an output to the end; a node's inputs and outputs live together.
@@ -49,7 +52,7 @@ def memory(model: ir.Model, fixed: set[ir.Value], bytes_of: Callable[[ir.Value],
     inputs = data_inputs(model)
     values = [*inputs, *activations(model.graph, fixed)]
     known = {value: size for value in values if (size := bytes_of(value)) is not None}
-    life = Life(size_of={value: size for value, size in known.items() if isinstance(size, int)}.get)
+    life = Life(size_of=known.get)
     kept = sum(life.size_of(value) or 0 for value in model.graph.outputs if value in inputs)
     return Memory(
         total=sum(known.values()),
@@ -59,7 +62,12 @@ def memory(model: ir.Model, fixed: set[ir.Value], bytes_of: Callable[[ir.Value],
 
 
 def footprint(
-    model: ir.Model, fixed: set[ir.Value], names: Mapping[ir.Node, str], visits: Sequence[Visit], main: int
+    model: ir.Model,
+    fixed: set[ir.Value],
+    bytes_of: BytesOf,
+    names: Mapping[ir.Node, str],
+    visits: Sequence[Visit],
+    main: int,
 ) -> Footprint:
     """Live bytes over all nodes that run, and the tensors of the peak. main: the main graph's own peak.
 
@@ -71,16 +79,13 @@ def footprint(
         return None if value in fixed else bytes_of(value)
 
     def course() -> Iterator[tuple[Moment, Life]]:
-        life = Life(
-            size_of=lambda value: None if value in fixed else bytes_of(value),
-            enters=lambda graph: graph in ran,
-        )
+        life = Life(size_of=size_of, enters=lambda graph: graph in ran)
         for moment in life.course(model.graph, data_inputs(model)):
             if not fixed.issuperset(moment.node.outputs):
                 yield moment, life
 
     steps = [Step(node=names[one.node], bytes=one.bytes, depth=one.depth) for one, _ in course()]
-    found = Footprint(timeline=steps, tensors=(), main=main, notes=_unknown(visits, fixed))
+    found = Footprint(timeline=steps, tensors=(), main=main, notes=_unknown(visits, fixed, bytes_of))
     if found.peak is None:
         return found
     _, life = next(islice(course(), found.peak, None))
@@ -99,7 +104,7 @@ def _tensor(value: ir.Value, size: int, names: Mapping[ir.Node, str]) -> Tensor:
     )
 
 
-def _unknown(visits: Sequence[Visit], fixed: set[ir.Value]) -> list[str]:
+def _unknown(visits: Sequence[Visit], fixed: set[ir.Value], bytes_of: BytesOf) -> list[str]:
     """The values of unknown size that nodes make as they run, branches and bodies included."""
     made = [value for visit in visits if visit.runs for value in visit.node.outputs if value.name]
     lost = [str(value.name) for value in made if value not in fixed and bytes_of(value) is None]

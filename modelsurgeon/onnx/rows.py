@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import onnx_ir as ir
 
@@ -12,27 +13,32 @@ from modelsurgeon.cost import Cost
 from modelsurgeon.onnx import costs
 from modelsurgeon.onnx.flow import constant_values
 from modelsurgeon.onnx.frame import dtype_name
-from modelsurgeon.onnx.memory import Memory, bytes_of, memory
+from modelsurgeon.onnx.memory import BytesOf, Memory, bytes_of, memory
 from modelsurgeon.onnx.names import scope
 from modelsurgeon.onnx.params import Param, params
-from modelsurgeon.onnx.shapes import sizes
 from modelsurgeon.onnx.visits import Visit, Walk
 from modelsurgeon.rows import LayerRow, Totals, Uncounted
 
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """What a bound model holds: constants, params, activations."""
+    """What a bound model holds: constants, params, activations.
+
+    bytes_of: of a value; None where unknown. Remembered: it holds while the model stays bound as it is.
+    """
 
     fixed: set[ir.Value]
     params: list[Param]
     memory: Memory
+    bytes_of: BytesOf
 
     @classmethod
     def of(cls, model: ir.Model) -> Held:
         """Read off the structure; `model` is bound."""
-        fixed = constant_values(model)
-        return cls(fixed=fixed, params=params(model, fixed), memory=memory(model, fixed, bytes_of))
+        fixed, known = constant_values(model), cache(bytes_of)
+        return cls(
+            fixed=fixed, params=params(model, fixed), memory=memory(model, fixed, known), bytes_of=known
+        )
 
 
 def totals(visits: Sequence[Visit], held: Held) -> Totals:
@@ -58,12 +64,10 @@ def rows(walk: Walk, visits: Sequence[Visit], held: Held) -> list[LayerRow]:
         own.setdefault(param.node, []).append(param)
     macs = sum(visit.total.macs for visit in visits) or 1
     elements = sum(param.elements for param in held.params) or 1
-    return [_row(walk, visit, own.get(visit.node, []), held.fixed, macs, elements) for visit in visits]
+    return [_row(walk, visit, own.get(visit.node, ()), held, macs, elements) for visit in visits]
 
 
-def _row(
-    walk: Walk, visit: Visit, own: Sequence[Param], fixed: set[ir.Value], macs: int, elements: int
-) -> LayerRow:
+def _row(walk: Walk, visit: Visit, own: Sequence[Param], held: Held, macs: int, elements: int) -> LayerRow:
     node, total = visit.node, visit.total
     known = isinstance(visit.cost, Cost) or visit.runs == 0  # what doesn't run costs nothing, whatever it is
     size = sum(param.elements for param in own)
@@ -73,18 +77,18 @@ def _row(
         op=node.op_type,
         domain=node.domain,
         module=scope(node),
-        input_shapes=tuple(map(sizes, inputs)),
-        output_shapes=tuple(map(sizes, outputs)),
+        input_shapes=tuple(map(walk.shape_of, inputs)),
+        output_shapes=tuple(map(walk.shape_of, outputs)),
         dtype=dtype_name(outputs[0]) if outputs else None,
         macs=total.macs if known else None,
         flops=total.flops if known else None,
         bias_adds=total.bias_adds if known else None,
         params=size,
         param_bytes=sum(param.bytes for param in own),
-        output_bytes=sum(bytes_of(value) or 0 for value in outputs if value not in fixed),
+        output_bytes=sum(held.bytes_of(value) or 0 for value in outputs if value not in held.fixed),
         mac_share=total.macs / macs if known else None,
         param_share=size / elements,
-        intensity=_intensity(visit, [*inputs, *outputs]),
+        intensity=_intensity(visit, [held.bytes_of(value) for value in (*inputs, *outputs)]),
         runs=visit.runs,
     )
 
@@ -94,9 +98,8 @@ def _present(values: Sequence[ir.Value | None]) -> list[ir.Value]:
     return [value for value in values if value is not None and value.name]
 
 
-def _intensity(visit: Visit, values: Sequence[ir.Value]) -> float | None:
-    """FLOPs for each byte that one run reads and writes."""
-    moved = [bytes_of(value) for value in values]
+def _intensity(visit: Visit, moved: Sequence[int | None]) -> float | None:
+    """FLOPs for each byte that one run reads and writes. moved: bytes of all that is read and written."""
     if not isinstance(visit.cost, Cost) or None in moved or not any(moved):
         return None
     return float(visit.cost.flops / sum(size or 0 for size in moved))
