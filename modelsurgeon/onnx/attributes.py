@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -13,6 +13,14 @@ from onnx import defs, helper
 EVERY = {"dilations": 1, "strides": 1, "pads": 0}
 IMPLIED = frozenset({"kernel_shape"})  # by the weight, where there is one
 WEIGHTED = frozenset({"Conv", "ConvInteger", "ConvTranspose", "DeformConv", "QLinearConv"})
+
+
+def values_of(node: ir.Node) -> Hashable:
+    """The attributes of a node: equal for nodes that have the same, tensors and graphs by identity."""
+    attributes = node.attributes.data.items()  # its own items() looks each one up again
+    return tuple(
+        [(name, tuple(one.value) if type(one.value) is list else one.value) for name, one in attributes]
+    )
 
 
 def stated(node: ir.Node, opsets: Mapping[str, int]) -> Iterator[ir.Attr]:

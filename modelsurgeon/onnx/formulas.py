@@ -19,6 +19,7 @@ from modelsurgeon.onnx.bind import Dims, data_inputs, symbols
 from modelsurgeon.onnx.costs import Operation, Shape, Uncounted, cost_of
 from modelsurgeon.onnx.flow import constant_values
 from modelsurgeon.onnx.growth import growth
+from modelsurgeon.onnx.inference import unknown
 from modelsurgeon.onnx.memory import activations
 from modelsurgeon.onnx.params import nbytes
 from modelsurgeon.onnx.shapes import expressions
@@ -78,7 +79,9 @@ class _Open:
 def _open_visits(opened: ir.Model, whole: ir.Model, walk: Walk, shape_of: ShapeOf) -> _Open:
     twins = zip(nodes(opened), nodes(whole), strict=True)
     names = walk.names if opened is whole else {node: walk.names[twin] for node, twin in twins}
-    open_walk = replace(walk, names=names, shape_of=shape_of, cost_of=_remembered(), notes=[])
+    open_walk = replace(
+        walk, names=names, shape_of=shape_of, unknown=unknown(opened), cost_of=_remembered(), notes=[]
+    )
     visits = open_walk.visits(opened.graph)
     return _Open(visits=visits, alike=open_walk.notes == walk.notes)
 

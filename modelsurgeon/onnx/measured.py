@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import onnx_ir as ir
 
+from modelsurgeon.onnx.inference import unknown
 from modelsurgeon.onnx.memory import Memory
 from modelsurgeon.onnx.names import layer_names
 from modelsurgeon.onnx.rows import Held, rows
-from modelsurgeon.onnx.shapes import RENAMED, UNKNOWN, Dims, bound, default_dims, settled, sizes
+from modelsurgeon.onnx.shapes import RENAMED, Dims, bound, default_dims, settled, sizes
 from modelsurgeon.onnx.visits import Visit, Walk
 from modelsurgeon.rows import LayerRow
 
@@ -36,7 +38,12 @@ class Measured:
         opened = bound(model, shapes, dims)
         defaults = default_dims(opened)
         whole = settled(model, opened, shapes, {**(dims or {}), **defaults}) if defaults else opened
-        walk = Walk(names=layer_names(whole), shape_of=sizes, functions=whole.functions)
+        walk = Walk(
+            names=layer_names(whole),
+            shape_of=cache(sizes),
+            unknown=unknown(whole),
+            functions=whole.functions,
+        )
         visits = walk.visits(whole.graph)
         held = Held.of(whole)
         return cls(
@@ -56,7 +63,7 @@ class Measured:
             *_renamed(self.opened.meta.get(RENAMED, {}), self.defaults),
             *self.walk.notes,
             *_unknown_memory(self.held.memory),
-            *_misfit(self.visits, self.defaults),
+            *_misfit(self.walk, self.visits, self.defaults),
         ]
 
 
@@ -73,9 +80,9 @@ def _unknown_memory(found: Memory) -> list[str]:
     return [f"activations leave out {len(found.unknown)} values of unknown size ({first})"]
 
 
-def _misfit(visits: Sequence[Visit], defaults: Dims) -> list[str]:
+def _misfit(walk: Walk, visits: Sequence[Visit], defaults: Dims) -> list[str]:
     """Whether a default size is one that the model can't have been made for."""
-    failed = [visit.node.meta[UNKNOWN] for visit in visits if visit.runs and UNKNOWN in visit.node.meta]
+    failed = [walk.unknown[visit.node] for visit in visits if visit.runs and visit.node in walk.unknown]
     if not failed or not defaults:
         return []
     return [f"the default sizes don't fit this model ({failed[0]}): bind {', '.join(defaults)}"]

@@ -12,11 +12,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
-from onnx_shape_inference import OpUsageError, ShapeInferenceError, infer_symbolic_shapes, registry
+from onnx_shape_inference import registry
 
 from modelsurgeon.cost import Number
 from modelsurgeon.errors import BadModel
-from modelsurgeon.onnx import rules
 from modelsurgeon.onnx.ahead import settle
 from modelsurgeon.onnx.bind import (
     OPEN,
@@ -27,6 +26,7 @@ from modelsurgeon.onnx.bind import (
     open_shape,
     symbols,
 )
+from modelsurgeon.onnx.inference import UNKNOWN, infer, unknown
 from modelsurgeon.onnx.usual import default_dims
 from modelsurgeon.onnx.walk import NODES, nodes
 
@@ -43,13 +43,11 @@ __all__ = [
     "symbols",
 ]
 
-UNKNOWN = "modelsurgeon.unknown"  # node.meta: why inference could not do this node
 RENAMED = "modelsurgeon.renamed"  # model.meta: symbols by the malformed names that they replace
 ORIGIN = "modelsurgeon.origin"  # node.meta: the same in every inlined copy of one node of a function
 LEARNT = "pkg.onnx_shape_inference.sym_data"  # value.metadata_props: what inference knows of its content
 BELIEVED = "modelsurgeon.believed"  # value.meta: its shape in the file, where inference has no rule
 ROUNDS = 32
-ASIDE = "modelsurgeon.aside"  # a domain of which inference knows nothing
 
 
 def bound(
@@ -67,7 +65,7 @@ def bound(
     wrong number of axes, and sizes that contradict each other.
     """
     clone = inlined(model)
-    clone.meta[NODES] = tuple(clone.graph.all_nodes())
+    clone.meta[NODES], clone.meta[UNKNOWN] = tuple(clone.graph.all_nodes()), {}
     _know_constants(clone)
     renamed = clone.meta[RENAMED] = name_open_dims(data_inputs(clone))
     _believe(clone, renamed)
@@ -230,7 +228,7 @@ def _forget_loops(model: ir.Model) -> None:
 def _loops(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Graph]]:
     for node in nodes(model):
         body = node.attributes.get_graph("body", None) if node.op_type == "Loop" else None
-        if body is not None and not node.domain and UNKNOWN not in node.meta:
+        if body is not None and not node.domain and node not in unknown(model):
             yield node, body
 
 
@@ -242,9 +240,10 @@ def _open_what_grows(model: ir.Model, grown: set[str]) -> bool:
             if start.shape is None or isinstance(start.type, ir.SequenceType | ir.OptionalType):
                 continue
             if end.shape is None or end.shape.rank() != start.shape.rank():
-                node.meta[UNKNOWN] = f"the shape of {start.name!r} changes from one iteration to the next"
+                why = f"the shape of {start.name!r} changes from one iteration to the next"
+                unknown(model)[node] = why
                 start.shape = None
-                grown.add(str(node.meta[UNKNOWN]))
+                grown.add(why)
                 continue
             dims = list(start.shape)  # the shape itself may be shared with the value that enters the Loop
             for axis, size in enumerate(end.shape):
@@ -259,7 +258,7 @@ def _settle(model: ir.Model) -> None:
     """Infer, and compute ahead what inference lacks, until neither learns anything more from the other."""
     grown: set[str] = set()
     for _ in range(ROUNDS):
-        _infer(model)
+        infer(model)
         if _open_what_grows(model, grown):
             _forget(model, {})
         elif settle(model, _unknown(model)):
@@ -276,45 +275,3 @@ def _unknown(model: ir.Model) -> Iterator[ir.Value]:
         for output in node.outputs:
             if output.shape is None or not output.shape.free_symbols() <= given:
                 yield output
-
-
-def _infer(model: ir.Model) -> None:
-    """Infer in place. A node that fails is set aside, with the reason in its meta, and the rest goes on."""
-    rules.register()
-    labelled = {f"{ASIDE}:{number}": node for number, node in enumerate(nodes(model))}
-    own = [(node, node.name, node.domain) for node in labelled.values()]
-    for label, node in labelled.items():
-        if UNKNOWN in node.meta:
-            node.domain = ASIDE
-        node.name = label  # an error tells a name, and no more, of where it arose
-    try:
-        while (failed := _attempt(model, labelled)) is not None:
-            node, reason = failed
-            node.meta[UNKNOWN] = reason
-            node.domain = ASIDE
-            for value in node.outputs:
-                value.shape = None
-    finally:
-        for node, name, domain in own:
-            node.name, node.domain = name, domain
-
-
-def _attempt(model: ir.Model, nodes: Mapping[str, ir.Node]) -> tuple[ir.Node, str] | None:
-    """One run of inference; the node that ended it and why, or None when it went through."""
-    try:
-        infer_symbolic_shapes(model, warn_on_missing=False, adopt_declared_symbols=False)
-    except OpUsageError as error:
-        return nodes.get(error.node.name or "") or _without_rule(model, nodes), error.message
-    except ShapeInferenceError as error:
-        return nodes.get(error.node_name or "") or _without_rule(model, nodes), error.message
-    return None
-
-
-def _without_rule(model: ir.Model, nodes: Mapping[str, ir.Node]) -> ir.Node:
-    """The node in whose built-in function inference failed: the first one unknown that has no rule."""
-    for node in nodes.values():
-        version = model.opset_imports.get(node.domain, 1)
-        unknown = node.domain != ASIDE and bool(node.outputs) and node.outputs[0].shape is None
-        if unknown and registry.get(node.domain, node.op_type, version=version) is None:
-            return node
-    raise BadModel("shape inference fails in this graph, at no node that it names; check the model")

@@ -11,7 +11,6 @@ from modelsurgeon.cost import Cost, Number
 from modelsurgeon.onnx.ahead import branch, scalar
 from modelsurgeon.onnx.costs import Operation, Shape, Uncounted, cost_of
 from modelsurgeon.onnx.flow import subgraphs
-from modelsurgeon.onnx.shapes import UNKNOWN
 
 CONTROL = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 BRANCHES = ("then_branch", "else_branch")
@@ -28,20 +27,23 @@ class Visit:
     @property
     def total(self) -> Cost:
         """What all its runs cost; nothing where that isn't known."""
-        return self.cost * self.runs if isinstance(self.cost, Cost) else Cost()
+        if not isinstance(self.cost, Cost):
+            return Cost()
+        return self.cost if self.runs == 1 else self.cost * self.runs
 
 
 @dataclass(frozen=True, kw_only=True)
 class Walk:
     """Visits every node of a bound model, and notes what couldn't be told from the file alone.
 
-    shape_of: the shape of a value; None where it is unknown. functions: those that couldn't be inlined.
-    cost_of: what an operation costs.
+    shape_of: the shape of a value; None where it is unknown. unknown: nodes that inference could not do, with
+    the reason. functions: those that couldn't be inlined. cost_of: what an operation costs.
     chosen: by name of an If whose condition isn't constant, the branch to count; filled with the dearer one.
     """
 
     names: Mapping[ir.Node, str]
     shape_of: Callable[[ir.Value], Shape | None]
+    unknown: Mapping[ir.Node, str]
     functions: Mapping[ir.OperatorIdentifier, ir.Function] = field(default_factory=dict)
     cost_of: Callable[[Operation], Cost | Uncounted] = cost_of
     chosen: dict[str, str] = field(default_factory=dict)
@@ -57,8 +59,8 @@ class Walk:
 
     def cost(self, node: ir.Node) -> Cost | Uncounted:
         """What one run of a node costs; its subgraphs aren't part of it."""
-        if UNKNOWN in node.meta:
-            return Uncounted(reason=str(node.meta[UNKNOWN]))
+        if (why := self.unknown.get(node)) is not None:
+            return Uncounted(reason=why)
         if node.op_identifier() in self.functions:
             return Uncounted(reason="a function that imports another opset than the model")
         if not node.domain and node.op_type in CONTROL:
@@ -90,7 +92,7 @@ class Walk:
         name, fixed = self.names[node], branch(node)
         if fixed is not None:
             return next(key for key in BRANCHES if node.attributes.get_graph(key) is fixed)
-        possible = [key for key in BRANCHES if not any(UNKNOWN in visit.node.meta for visit in inside[key])]
+        possible = [key for key in BRANCHES if not any(visit.node in self.unknown for visit in inside[key])]
         if name not in self.chosen:
             self.chosen[name] = max(possible or BRANCHES, key=lambda key: _weight(inside[key]))
         why = "can't run at these sizes" if len(possible) == 1 else "is not dearer"

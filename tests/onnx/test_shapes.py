@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 
 from modelsurgeon.errors import BadModel, UnknownShape
-from modelsurgeon.onnx.shapes import UNKNOWN, bound, data_inputs, default_dims, expressions, sizes, symbols
+from modelsurgeon.onnx.inference import unknown
+from modelsurgeon.onnx.shapes import bound, data_inputs, default_dims, expressions, sizes, symbols
 from modelsurgeon.onnx.walk import nodes
 from tests import zoo
 
@@ -209,8 +210,9 @@ def test_a_function_of_another_opset_stays_a_call() -> None:
 
 def test_a_node_that_cannot_run_is_told_and_the_rest_goes_on() -> None:
     built = zoo.model("g (float[2, 3] x) => (float y, float z) { y = MatMul (x, x) z = Relu (x) }")
-    bad, good = bound(built).graph
-    assert "3" in bad.meta[UNKNOWN]
+    found = bound(built)
+    bad, good = found.graph
+    assert "3" in unknown(found)[bad]
     assert sizes(bad.outputs[0]) is None
     assert sizes(good.outputs[0]) == (2, 3)
     assert [node.domain for node in (bad, good)] == ["", ""]
@@ -251,7 +253,7 @@ def test_what_grows_in_a_loop_has_no_size() -> None:
 def test_a_rank_that_changes_in_a_loop_is_told() -> None:
     model = bound(zoo.loop(body="t = Constant <value = int64[1] {0}> () z = Unsqueeze (s, t)"))
     [node] = [node for node in model.graph if node.op_type == "Loop"]
-    assert "'s' changes from one iteration" in node.meta[UNKNOWN]
+    assert "'s' changes from one iteration" in unknown(model)[node]
 
 
 @pytest.mark.parametrize(

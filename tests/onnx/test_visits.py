@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 import pytest
 
+from modelsurgeon.onnx.inference import unknown
 from modelsurgeon.onnx.names import layer_names
 from modelsurgeon.onnx.shapes import bound, sizes
 from modelsurgeon.onnx.visits import Visit, Walk
@@ -14,7 +15,7 @@ from tests import zoo
 def walked(model: ir.Model) -> tuple[dict[str, Visit], list[str]]:
     whole = bound(model)
     names = layer_names(whole)
-    walk = Walk(names=names, shape_of=sizes, functions=whole.functions)
+    walk = Walk(names=names, shape_of=sizes, unknown=unknown(whole), functions=whole.functions)
     return {names[visit.node]: visit for visit in walk.visits(whole.graph)}, walk.notes
 
 

@@ -13,6 +13,7 @@ from modelsurgeon.cells import shape
 from modelsurgeon.cost import Cost, Number
 from modelsurgeon.errors import UnknownShape
 from modelsurgeon.onnx.ahead import small
+from modelsurgeon.onnx.attributes import values_of
 
 Shape = tuple[Number, ...]
 ShapeOf = Callable[[ir.Value], Shape | None]
@@ -47,7 +48,7 @@ class Operation:
         values = (*node.inputs, None, *node.outputs)
         return (
             (node.domain, node.op_type, len(node.inputs)),
-            tuple((name, _hashable(attr)) for name, attr in node.attributes.items()),
+            values_of(node),
             tuple([None if value is None else self.shape_of(value) or value.dtype for value in values]),
         )
 
@@ -141,10 +142,6 @@ def counts(*ops: str, domain: str = "") -> Callable[[CostFunction], CostFunction
         return function
 
     return register
-
-
-def _hashable(attr: ir.Attr) -> Hashable:
-    return tuple(attr.value) if isinstance(attr.value, list | tuple) else attr.value
 
 
 def moves(operation: Operation) -> Cost:  # noqa: ARG001
