@@ -7,13 +7,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from textwrap import wrap
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console, ConsoleOptions, Group, RenderResult
-from rich.text import Text
 
 from modelsurgeon.cells import bar, escape, is_number, spark
 from modelsurgeon.table import BAR_WIDTH, Column, Row, Table
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, Group, RenderResult
+
+Line = Sequence[tuple[str, str]]  # pieces of text, each with its style
 
 GAP = "  "
 JOIN = "\N{NO-BREAK SPACE}"
@@ -50,30 +54,36 @@ class Screen:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The lines of the table at the width of the console."""
+        from rich.text import Text
+
         for line in lines(self.table, options.max_width, ascii_only=options.ascii_only):
-            line.no_wrap, line.overflow = True, "ignore"
-            yield line
+            # Text, not markup: a layer named "[red]" is printed as it is.
+            yield Text.assemble(*line, no_wrap=True, overflow="ignore")
 
 
 def stacked(tables: Sequence[Table]) -> Group:
     """Tables one below the other, with a line between."""
+    from rich.console import Group
+
     parts = [part for table in tables for part in ("", Screen(table=table))]
     return Group(*parts[1:])
 
 
 def text(table: Table, width: int) -> str:
     """The table as plain text without trailing blanks."""
-    return "".join(line.plain.rstrip() + "\n" for line in lines(table, width))
+    plain = ("".join([part for part, _ in line]) for line in lines(table, width))
+    return "".join([line.rstrip() + "\n" for line in plain])
 
 
-def lines(table: Table, width: int, *, ascii_only: bool = False) -> list[Text]:
+def lines(table: Table, width: int, *, ascii_only: bool = False) -> list[Line]:
     """Title, header, rows, totals and notes, one styled line each."""
     spans = fit(table, width)
-    rule = Text(("-" if ascii_only else "─") * min(width, _total(span.width for span in spans)), style="dim")
+    long = min(width, _total(span.width for span in spans))
+    rule = [(("-" if ascii_only else "─") * long, "dim")]
     head = _join([(_align(escape(span.column.title), span), "bold") for span in spans])
-    out = [Text(escape(table.title), style="bold")] if table.title else []
+    out: list[Line] = [[(escape(table.title), "bold")]] if table.title else []
     if table.plot is not None and (picture := table.plot.text(width, plain=ascii_only)):
-        out += [Text(line, style="cyan") for line in [*picture, ""]]
+        out += [[(line, "cyan")] for line in [*picture, ""]]
     if table.rows or table.total is not None or not table.notes:
         out += [head, rule]
     for place, row in enumerate(table.rows):
@@ -81,7 +91,7 @@ def lines(table: Table, width: int, *, ascii_only: bool = False) -> list[Text]:
     if table.total is not None:
         out += [rule, *_row(table.total, spans, -1, ascii_only, total=True)]
     for note in [*table.notes, *_left_out(table, spans)]:
-        out += [Text(part, style="dim") for part in wrapped(escape(note), width)]
+        out += [[(part, "dim")] for part in wrapped(escape(note), width)]
     return out
 
 
@@ -156,7 +166,7 @@ def _shrink(spans: Sequence[Span], width: int) -> list[Span]:
     return [replace(span, width=width) for span, width in zip(spans, widths, strict=True)]
 
 
-def _row(row: Row, spans: Sequence[Span], place: int, ascii_only: bool, *, total: bool = False) -> list[Text]:
+def _row(row: Row, spans: Sequence[Span], place: int, ascii_only: bool, *, total: bool = False) -> list[Line]:
     """A row takes one line, or as many as its longest prose does."""
     wrapped = [_cell(row, span, place, ascii_only, total) for span in spans]
     return [
@@ -187,12 +197,8 @@ def _align(part: str, span: Span) -> str:
     return part + blank if span.column.left else blank + part
 
 
-def _join(cells: Sequence[tuple[str, str]]) -> Text:
-    # Text, not markup: a layer named "[red]" is printed as it is.
-    line = Text()
-    for number, (part, style) in enumerate(cells):
-        line.append(GAP if number else "").append(part, style=style or None)
-    return line
+def _join(cells: Line) -> Line:
+    return [piece for cell in cells for piece in ((GAP, ""), cell)][1:]
 
 
 def wrapped(text: str, width: int) -> list[str]:
