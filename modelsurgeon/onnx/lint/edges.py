@@ -110,9 +110,11 @@ def wasted_taps(net: Net) -> Iterator[Hit]:
     MACs aren't told.
     """
     for place in net.places:
-        axes = windows(net, place.node) if place.row.op == "Conv" else []
+        if place.row.op != "Conv" or place.mac_share < WASTED_MACS:
+            continue
+        axes = windows(net, place.node)
         padded = 1 - prod(axis.inside for axis in axes)
-        if padded > WASTED_SHARE and place.mac_share >= WASTED_MACS:
+        if padded > WASTED_SHARE:
             yield Hit(
                 layer=place.row.name,
                 message=f"{percent(padded)} of its MACs meet padding: kernel {_taps(axes)} on input "
