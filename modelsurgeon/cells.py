@@ -136,11 +136,13 @@ def plain(value: object) -> object:
 
     JSON has no infinity and no NaN, so both become None.
     """
+    if value is None or type(value) in (str, int, bool):
+        return value
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [plain(item) for item in value]
-    if value is None or isinstance(value, (str, bool)):
+    if isinstance(value, str):
         return value
     if is_number(value):
         return _plain_number(value)
@@ -149,6 +151,6 @@ def plain(value: object) -> object:
 
 
 def _plain_number(value: SupportsFloat) -> float | None:
-    if isinstance(value, Integral):
+    if type(value) is not float and isinstance(value, Integral):
         return int(value)
     return float(value) if isfinite(value) else None

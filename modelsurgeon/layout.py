@@ -141,7 +141,7 @@ def _texts(table: Table, column: Column) -> list[str]:
 
 
 def _widest(texts: Iterable[str], at_least: int) -> int:
-    return max([at_least, *map(cell_len, texts)])
+    return max([at_least, *map(cell_len, set(texts))])
 
 
 def _total(widths: Iterable[int]) -> int:
@@ -229,7 +229,7 @@ def head(names: Sequence[str], width: int) -> int:
     >>> head(["encoder.block.0.conv", "encoder.block.1.conv"], 8)
     1
     """
-    if not (long := {name for name in names if cell_len(name) > width}):
+    if not (long := {name for name in set(names) if cell_len(name) > width}):
         return 0
 
     def differ(kept: int) -> tuple[int, int]:
