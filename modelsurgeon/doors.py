@@ -123,6 +123,7 @@ def info(
     samples: int | None = None,
     batch: int | None = None,
     provider: str = "cpu",
+    spend: bool = False,
     watch: Progress | None = None,
 ) -> Analysis:
     """What the model is made of and what it costs; it is run only where there is data.
@@ -131,13 +132,15 @@ def info(
     at stated defaults beside them. memory: also tell which activations live when. training: also what it
     takes to train it. weights: read the weights, too, one at a time, and tell their ranges, channels and
     spectra. data: whatever `data.batches` takes; run the model on it, on at most so many samples, and tell
-    the ranges of its activations. batch: samples a feed, where the model leaves that open. watch: told how
-    much is done. Raises BadModel, UnknownShape, BadData and Unavailable.
+    the ranges of its activations. batch: samples a feed, where the model leaves that open. spend: a graph may
+    be changed, as nobody needs it any more; that is quicker. watch: told how much is done. Raises BadModel,
+    UnknownShape, BadData and Unavailable.
     """
     from modelsurgeon.onnx.analysis import analyze
 
     opened = graph(model, shapes=shapes)
-    found = analyze(opened, shapes=shapes, dims=dims, memory=memory, training=training)
+    spent = _is_spent(model, spend=spend) and data is None and not weights
+    found = analyze(opened, shapes=shapes, dims=dims, memory=memory, training=training, spend=spent)
     if weights:
         from modelsurgeon.onnx.weighing import weigh_all
 
@@ -160,13 +163,15 @@ def check(
     ignore: Sequence[str] = (),
     weights: bool = False,
     balance: float | None = None,
+    spend: bool = False,
 ) -> Report:
     """What is wrong with the model or stands out in it, each with its rule, evidence and advice.
 
     shapes, dims: sizes that the model leaves open. select, ignore: ids of rules, all of docs/rules.md where
     none is selected; `rule:glob` ignores it for layers of such names. weights: whether to ask the rules that
-    read weights. balance: FLOPs for each byte that the machine does, 10 where it isn't told. Raises BadModel,
-    UnknownShape, and ValueError for a rule that there isn't.
+    read weights. balance: FLOPs for each byte that the machine does, 10 where it isn't told. spend: a graph
+    may be changed, as nobody needs it any more. Raises BadModel, UnknownShape, and ValueError for a rule that
+    there isn't.
     """
     from modelsurgeon.onnx.check import check as check_graph
     from modelsurgeon.onnx.lint import BALANCE
@@ -179,6 +184,7 @@ def check(
         ignore=ignore,
         weights=weights,
         balance=BALANCE if balance is None else balance,
+        spend=_is_spent(model, spend=spend),
     )
 
 
@@ -309,6 +315,11 @@ def graph(model: Model, *, shapes: Shapes | None = None) -> ir.Model:
         return from_proto(model)
     found = type(model).__name__
     raise BadModel(f"{found} is no model: give a path, an onnx_ir.Model, an onnx.ModelProto or an nn.Module")
+
+
+def _is_spent(model: Model, *, spend: bool) -> bool:
+    """Whether the graph of a model is nobody's: given away, or read from a file for this call alone."""
+    return spend or isinstance(model, str | Path)
 
 
 def is_module(model: object) -> TypeGuard[nn.Module]:

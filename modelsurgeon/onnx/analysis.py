@@ -23,14 +23,16 @@ def analyze(
     dims: Dims | None = None,
     memory: bool = False,
     training: bool = False,
+    spend: bool = False,
 ) -> Analysis:
     """Every node's cost, params and memory, their sums, and what stands out.
 
     shapes: input name -> sizes. dims: symbol -> size. Dimensions that stay open get stated defaults, and the
     totals formulas beside them. memory, training: also what lives when, and what it takes to train, as
-    sections of these names. Raises UnknownShape for bindings that don't fit the model.
+    sections of these names. spend: nobody needs `model` as it is any more: no copy is made of it. Raises
+    UnknownShape for bindings that don't fit the model.
     """
-    found = Measured.of(model, shapes, dims)
+    found = Measured.of(model, shapes, dims, spend=spend)
     sums, defaults = totals(found.visits, found.held), found.defaults
     sections: dict[str, Section] = {}
     if memory:

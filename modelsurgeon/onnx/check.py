@@ -25,16 +25,17 @@ def check(
     ignore: Sequence[str] = (),
     weights: bool = False,
     balance: float = BALANCE,
+    spend: bool = False,
 ) -> Report:
     """What the rules find in a model, the gravest first.
 
     shapes: input name -> sizes. dims: symbol -> size. select, ignore: ids of rules; without `select` all are
     asked, those that read weights only where `weights` says so; `rule:glob` ignores it for layers of such
-    names. balance: FLOPs for each byte of the machine. Raises ValueError for a rule that there isn't,
-    UnknownShape for bindings that don't fit the model.
+    names. balance: FLOPs for each byte of the machine. spend: nobody needs `model` as it is any more. Raises
+    ValueError for a rule that there isn't, UnknownShape for bindings that don't fit the model.
     """
     rules = chosen(select, ignore, weights=weights)
-    measured = Measured.of(model, shapes, dims)
+    measured = Measured.of(model, shapes, dims, spend=spend)
     net = _net(measured, balance)
     return Report(
         model=frame(model, measured.opened),

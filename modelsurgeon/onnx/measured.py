@@ -33,9 +33,19 @@ class Measured:
     rows: Sequence[LayerRow]
 
     @classmethod
-    def of(cls, model: ir.Model, shapes: Mapping[str, Sequence[int]] | None, dims: Dims | None) -> Measured:
-        """Bind, infer shapes and count. Raises UnknownShape for bindings that don't fit the model."""
-        opened = bound(model, shapes, dims)
+    def of(
+        cls,
+        model: ir.Model,
+        shapes: Mapping[str, Sequence[int]] | None,
+        dims: Dims | None,
+        *,
+        spend: bool = False,
+    ) -> Measured:
+        """Bind, infer shapes and count. Raises UnknownShape for bindings that don't fit the model.
+
+        spend: nobody needs `model` as it is any more; to measure it in place saves a copy.
+        """
+        opened = bound(model, shapes, dims, spend=spend)
         defaults = default_dims(opened)
         whole = settled(model, opened, shapes, {**(dims or {}), **defaults}) if defaults else opened
         walk = Walk(

@@ -54,6 +54,8 @@ def bound(
     model: ir.Model,
     shapes: Mapping[str, Sequence[int]] | None = None,
     dims: Dims | None = None,
+    *,
+    spend: bool = False,
 ) -> ir.Model:
     """A clone whose inputs are bound and whose shapes are inferred; tensors are shared, `model` is untouched.
 
@@ -61,10 +63,11 @@ def bound(
     notes what it learns about small integer tensors on its values.
 
     shapes: input name -> sizes. dims: symbol -> size; a symbol that had to be renamed, which the clone's
-    meta tells, has both names. Raises UnknownShape for an input or a symbol that the model doesn't have, a
+    meta tells, has both names. spend: nobody needs `model` as it is any more: one without functions, branches
+    and loops is bound itself. Raises UnknownShape for an input or a symbol that the model doesn't have, a
     wrong number of axes, and sizes that contradict each other.
     """
-    clone = inlined(model)
+    clone = model if spend and not (model.functions or _branches(model)) else inlined(model)
     clone.meta[NODES], clone.meta[UNKNOWN] = tuple(clone.graph.all_nodes()), {}
     _know_constants(clone)
     renamed = clone.meta[RENAMED] = name_open_dims(data_inputs(clone))
@@ -84,7 +87,7 @@ def settled(
     It is `opened` itself, bound on, unless a branch or a loop might go another way at known sizes;
     `expressions` still tells what was inferred for the open one.
     """
-    if opened.functions or any(True for _ in opened.graph.subgraphs()):
+    if opened.functions or _branches(opened):
         return bound(model, shapes, dims)
     for value in _values(opened):
         value.meta[OPEN] = value.shape
@@ -93,6 +96,10 @@ def settled(
     _forget(opened, bind(opened, {}, {name: size for name, size in dims.items() if name in left}))
     _settle(opened)
     return opened
+
+
+def _branches(model: ir.Model) -> bool:
+    return any(True for _ in model.graph.subgraphs())
 
 
 def _values(model: ir.Model) -> Iterator[ir.Value]:

@@ -289,3 +289,10 @@ def test_what_is_in_a_branch_that_cannot_run_costs_nothing() -> None:
     assert not found.uncounted
     assert next(row.macs for row in found.sorted_by("macs").layers) == 2 * 4 * 3
     assert {row.macs for row in found.layers if row.runs == 0} == {0}
+
+
+@pytest.mark.parametrize("make", [zoo.classifier, zoo.branches, zoo.loop, zoo.functions])
+def test_a_graph_that_was_given_away_is_told_the_same_of(make: Callable[[], ir.Model]) -> None:
+    kept = make()
+    found = analyze(kept)
+    assert analyze(make(), spend=True).as_dict() == found.as_dict() == analyze(kept).as_dict()

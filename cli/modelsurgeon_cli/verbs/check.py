@@ -148,7 +148,7 @@ def command(
     with progress(f"checking {model}", quiet=quiet):
         graph = ms.load(model, weights=weights, shapes=shapes, example=example, trust=trust)
         check_weights(outputs, weight_files(graph))
-        report = ms.check(graph, shapes=shapes, weights=read_weights, **asked)
+        report = ms.check(graph, shapes=shapes, weights=read_weights, spend=True, **asked)
     gate: Severity | None = None if fail_on == NEVER else SEVERITIES[SEVERITIES.index(fail_on)]
     shown = report.at_least(severity)
     if format in FOR_PEOPLE and not everything:

@@ -144,6 +144,7 @@ def command(
                 samples=samples,
                 batch=batch,
                 provider=provider,
+                spend=True,
                 watch=watch,
             )
     shown = [
