@@ -56,13 +56,14 @@ def _dtype(tensor: TensorProto) -> ir.DataType:
 
 
 def _elements(tensor: TensorProto) -> int:
-    if len(tensor.dims) > AXES:
-        raise BadModel(f"has {len(tensor.dims)} axes: {AXES} at most are read")
-    if any(dim < 0 for dim in tensor.dims):
-        raise BadModel(f"has the shape {list(tensor.dims)}: no size is negative")
-    count: int = prod(tensor.dims)
+    dims = list(tensor.dims)
+    if len(dims) > AXES:
+        raise BadModel(f"has {len(dims)} axes: {AXES} at most are read")
+    if min(dims, default=0) < 0:
+        raise BadModel(f"has the shape {dims}: no size is negative")
+    count: int = prod(dims)
     if count > LARGEST:
-        raise BadModel(f"has the shape {list(tensor.dims)}: no machine holds it")
+        raise BadModel(f"has the shape {dims}: no machine holds it")
     return count
 
 

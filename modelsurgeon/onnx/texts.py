@@ -11,6 +11,7 @@ from onnx import StringStringEntryProto, TypeProto, ValueInfoProto
 from modelsurgeon.errors import BadModel
 
 T = TypeVar("T", bound=Hashable)
+TEXT = frozenset({str})
 ELEMENTS = {kind.value for kind in ir.DataType}
 
 
@@ -29,6 +30,8 @@ def cause(error: BaseException) -> str:
 
 def check_texts(*texts: str) -> None:
     """Raise BadModel for bytes that aren't UTF-8; protobuf hands these out as they are."""
+    if TEXT.issuperset(map(type, texts)):
+        return
     for text in texts:
         if not isinstance(text, str):
             raise BadModel(f"has the name {text!r}, which isn't UTF-8: save the model again")

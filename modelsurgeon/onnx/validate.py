@@ -154,29 +154,32 @@ def _check_nodes(nodes: Sequence[NodeProto], scope: tuple[Names, ...], rules: Ru
     """scope: the names of the graph of these nodes, last, behind those of the graphs around it."""
     body = Body()
     own = scope[-1]
-    needs: list[set[int]] = []
+    needs: list[set[str]] = []
+    ordered = True
     for place, node in enumerate(nodes):
         _check_texts_of(node, place)
         inside = list(_inside(node, scope, rules))
         used = {*filter(None, node.input)}.union(*(each.captured for each in inside))
-        if unknown := [name for name in used if not any(name in names for names in scope)]:
+        outside = used.difference(own)
+        if unknown := [name for name in outside if not any(name in names for names in scope)]:
             raise BadModel(
                 f"has {_shown(node, place)}, which needs {quoted(min(unknown))}: nothing makes that"
             )
-        body.captured.update(name for name in used if name not in own)
-        body.ops.update([_op(node)])
+        body.captured.update(outside)
+        body.ops[_op(node)] += 1
         for each in inside:
             body.ops.update(each.ops)
-        needs.append({own[name] for name in used if own.get(name, -1) >= 0})
-    ordered = all(before < place for place, befores in enumerate(needs) for before in befores)
+        needs.append(used)
+        ordered = ordered and all(own.get(name, -1) < place for name in used)
     if not ordered:
-        _check_cycles(needs, nodes)
+        _check_cycles(needs, own, nodes)
     return Body(ops=body.ops, captured=body.captured, ordered=ordered)
 
 
-def _check_cycles(needs: Sequence[set[int]], nodes: Sequence[NodeProto]) -> None:
+def _check_cycles(needs: Sequence[set[str]], own: Names, nodes: Sequence[NodeProto]) -> None:
+    befores = ({own[name] for name in names if own.get(name, -1) >= 0} for names in needs)
     try:
-        TopologicalSorter(dict(enumerate(needs))).prepare()
+        TopologicalSorter(dict(enumerate(befores))).prepare()
     except CycleError as error:
         place = error.args[1][0]
         raise BadModel(f"has a cycle through {_shown(nodes[place], place)}") from error
@@ -184,6 +187,8 @@ def _check_cycles(needs: Sequence[set[int]], nodes: Sequence[NodeProto]) -> None
 
 def _inside(node: NodeProto, scope: tuple[Names, ...], rules: Rules) -> Iterator[Body]:
     """The graphs in a node's attributes, checked, and its other attributes, too."""
+    if not node.attribute and node.op_type not in BODIES:
+        return
     if doubled := twice(attribute.name for attribute in node.attribute):
         raise BadModel(
             f"has a node {quoted(node.name)} ({node.op_type}) with two attributes {quoted(doubled)}"

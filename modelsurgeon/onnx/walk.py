@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 Swap = Callable[[ir.TensorProtocol], ir.TensorProtocol]
 
+TENSORS = frozenset({ir.AttributeType.TENSOR, ir.AttributeType.TENSORS})
 NODES = "modelsurgeon.nodes"  # model.meta: all nodes of a model in which none is put or removed any more
 
 
@@ -28,23 +29,25 @@ def graphs(model: ir.Model) -> Iterator[ir.Graph]:
 def exchange(model: ir.Model, swap: Swap) -> None:
     """Put `swap(tensor)` in the place of every tensor: of initializers, attributes and attribute defaults."""
     for graph in graphs(model):
-        for value in graph.initializers.values():
-            if value.const_value is not None:
-                value.const_value = swap(value.const_value)
+        for value in graph.initializers.data.values():
+            tensor = value.const_value
+            if tensor is not None and (swapped := swap(tensor)) is not tensor:
+                value.const_value = swapped
         for node in graph:
-            _exchange(node.attributes, swap)
+            if node.attributes:
+                _exchange(node.attributes, swap)
     for function in model.functions.values():
         _exchange(function.attributes, swap)
 
 
 def _exchange(attributes: MutableMapping[str, ir.Attr], swap: Swap) -> None:
     for name, attribute in list(attributes.items()):
-        if attribute.is_ref():
+        if attribute.type not in TENSORS or attribute.is_ref():
             continue
         if attribute.type == ir.AttributeType.TENSOR:
             tensor = attribute.as_tensor()
             if (swapped := swap(tensor)) is not tensor:
                 attributes[name] = ir.AttrTensor(name, swapped, doc_string=attribute.doc_string)
-        elif attribute.type == ir.AttributeType.TENSORS:
+        else:
             tensors = [swap(tensor) for tensor in attribute.as_tensors()]
             attributes[name] = ir.AttrTensors(name, tensors, doc_string=attribute.doc_string)

@@ -39,6 +39,7 @@ PACKED = {
 }
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 LONGEST = 10  # bytes of a number
+PAGE = 4096  # bytes
 
 
 class Heavy(Protocol):
@@ -202,29 +203,33 @@ def _filled(part: bytes, fill: Callable[[int], list[Piece]]) -> list[Piece] | No
 
 def _fields(file: BinaryIO, start: int, end: int) -> Iterator[Field]:
     at = start
+    page, ahead = start, b""  # many fields are shorter than what is read at once
     while at < end:
-        head = _read(file, Span(at, min(at + 2 * LONGEST, end)))
-        key, body = _varint(head, 0)
+        if at + 2 * LONGEST > page + len(ahead) and page + len(ahead) < end:
+            page, ahead = at, _read(file, Span(at, min(at + PAGE, end)))
+        key, body = _varint(ahead, at - page)
         number, kind = key >> 3, key & 7
         if kind == VARINT:
-            _, stop = _varint(head, body)
+            _, stop = _varint(ahead, body)
         elif kind == BYTES:
-            length, body = _varint(head, body)
+            length, body = _varint(ahead, body)
             stop = body + length
         elif kind in (FIXED32, FIXED64):
             stop = body + (4 if kind == FIXED32 else 8)
         else:
             raise BadModel(f"can't be read as an ONNX model: byte {at} starts no protobuf field")
-        if at + stop > end:
+        if page + stop > end:
             raise BadModel(
-                f"is cut short or no ONNX model: {at + stop - end} bytes are missing at byte {end}"
+                f"is cut short or no ONNX model: {page + stop - end} bytes are missing at byte {end}"
             )
-        yield Field(number, kind, at, at + body, at + stop)
-        at += stop
+        yield Field(number, kind, at, page + body, page + stop)
+        at = page + stop
 
 
 def _varint(head: bytes, at: int) -> tuple[int, int]:
     """A number of 7 bits a byte, the lowest first, and where it ends."""
+    if at < len(head) and head[at] < 128:
+        return head[at], at + 1
     value = 0
     for index in range(at, min(at + LONGEST, len(head))):
         byte = head[index]
