@@ -44,11 +44,7 @@ def analyze(
         from modelsurgeon.onnx import training as backward
 
         sections["training"] = backward.training(found)
-    told = (
-        formulas(found.opened, found.whole, found.walk, found.visits, sums, defaults)
-        if defaults
-        else Formulas()
-    )
+    told = formulas(found, sums) if defaults else Formulas()
     return Analysis(
         model=frame(model, found.opened),
         totals=sums,

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from math import prod
 
 import onnx_ir as ir
@@ -20,7 +19,8 @@ from modelsurgeon.onnx.costs import Operation, Shape, Uncounted, cost_of
 from modelsurgeon.onnx.flow import constant_values
 from modelsurgeon.onnx.growth import growth
 from modelsurgeon.onnx.inference import unknown
-from modelsurgeon.onnx.memory import activations
+from modelsurgeon.onnx.measured import Measured
+from modelsurgeon.onnx.memory import CONTAINERS, activations
 from modelsurgeon.onnx.params import nbytes
 from modelsurgeon.onnx.shapes import expressions
 from modelsurgeon.onnx.visits import Visit, Walk
@@ -43,18 +43,15 @@ class Formulas:
     growth: Mapping[str, str] = field(default_factory=dict)
 
 
-def formulas(
-    opened: ir.Model, whole: ir.Model, walk: Walk, visits: Sequence[Visit], totals: Totals, dims: Dims
-) -> Formulas:
-    """Formulas of `totals` and of the visits; one that doesn't give the value at `dims` is left out.
-
-    opened, whole: the model bound as far as the user did, and to `dims` too, where `walk` made `visits`.
-    """
+def formulas(measured: Measured, totals: Totals) -> Formulas:
+    """Formulas of `totals` and of the visits; one that doesn't give the value at the defaults is left out."""
+    opened, visits = measured.opened, measured.visits
+    fixed = measured.held.fixed if opened is measured.whole else constant_values(opened)
     given = symbols(opened)
-    shape_of = cache(lambda value: expressions(value, given))
-    writer = _Writer(dims=dims)
-    found = _open_visits(opened, whole, walk, shape_of)
-    sums = {**_sums(found, visits), "activation_bytes": _activations(opened, shape_of)}
+    shape_of = expressions(given)
+    writer = _Writer(dims=measured.defaults)
+    found = _open_visits(opened, measured.whole, measured.walk, shape_of)
+    sums = {**_sums(found, visits), "activation_bytes": _activations(opened, fixed, shape_of)}
     known = {
         key: writer.tidy(formula)
         for key, formula in sums.items()
@@ -121,10 +118,10 @@ def _sum(terms: Iterable[Number]) -> Number:
     return sympy.Add(*terms) if any(isinstance(term, sympy.Basic) for term in terms) else sum(terms)
 
 
-def _activations(opened: ir.Model, shape_of: ShapeOf) -> Number | None:
+def _activations(opened: ir.Model, fixed: set[ir.Value], shape_of: ShapeOf) -> Number | None:
     """Bytes of all activations of the main graph; None where one is only known at some sizes."""
-    values = [*data_inputs(opened), *activations(opened.graph, constant_values(opened))]
-    if any(isinstance(value.type, ir.SequenceType | ir.OptionalType) for value in values):
+    values = [*data_inputs(opened), *activations(opened.graph, fixed)]
+    if any(type(value.type) in CONTAINERS for value in values):
         return None
     kinds = Counter((shape_of(value), value.dtype) for value in values)
     sizes = [None if shape is None else nbytes(prod(shape), dtype) for shape, dtype in kinds]

@@ -7,7 +7,8 @@ can't do leaves its outputs unknown, with the reason, in place of ending everyth
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import cache
 
 import onnx
 import onnx_ir as ir
@@ -120,13 +121,26 @@ def sizes(value: ir.Value | None, dims: Dims | None = None) -> tuple[int, ...] |
     return None if None in found else found  # type: ignore[return-value]
 
 
-def expressions(value: ir.Value, given: Collection[str]) -> tuple[Number, ...] | None:
-    """Shape of a value in numbers and sympy expressions of the given symbols; None where more is open."""
-    shape = open_shape(value)
-    if shape is None or not all(isinstance(dim, int) or dim.free_symbols() <= set(given) for dim in shape):
-        return None
-    # onnx_ir keeps the expression that it computes with to itself.
-    return tuple(dim if isinstance(dim, int) else dim._expr for dim in shape)
+def expressions(given: Collection[str]) -> Callable[[ir.Value], tuple[Number, ...] | None]:
+    """What tells the shape of a value in numbers and sympy expressions of these symbols.
+
+    It tells None where more is open. Most values look like others of a net: each shape is worked out once.
+    """
+    symbols = frozenset(given)
+
+    @cache
+    def written(dims: tuple[int | ir.SymbolicDim, ...]) -> tuple[Number, ...] | None:
+        if not all(isinstance(dim, int) or dim.free_symbols() <= symbols for dim in dims):
+            return None
+        # onnx_ir keeps the expression that it computes with to itself.
+        return tuple(dim if isinstance(dim, int) else dim._expr for dim in dims)
+
+    @cache
+    def shape_of(value: ir.Value) -> tuple[Number, ...] | None:
+        shape = open_shape(value)
+        return None if shape is None else written(shape.dims)
+
+    return shape_of
 
 
 def _size(dim: int | ir.SymbolicDim, dims: Dims) -> int | None:
@@ -278,7 +292,12 @@ def _settle(model: ir.Model) -> None:
 def _unknown(model: ir.Model) -> Iterator[ir.Value]:
     """Computed values whose shape doesn't follow from the inputs' sizes (yet)."""
     given = set(symbols(model))
+
+    @cache
+    def follows(dims: tuple[int | ir.SymbolicDim, ...]) -> bool:
+        return all(isinstance(dim, int) or dim.free_symbols() <= given for dim in dims)
+
     for node in nodes(model):
         for output in node.outputs:
-            if output.shape is None or not output.shape.free_symbols() <= given:
+            if output.shape is None or not follows(output.shape.dims):
                 yield output

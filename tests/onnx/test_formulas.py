@@ -124,7 +124,7 @@ def test_symbols_in_place_of_all_sizes_of_the_test_models() -> None:
         pairs = zip(bound(opened).graph.all_nodes(), fixed.graph.all_nodes(), strict=False)
         for node, truth in pairs:
             for one, other in zip(node.outputs, truth.outputs, strict=False):
-                shape = expressions(one, set(sizes))
+                shape = expressions(sizes)(one)
                 if shape is None or other.shape is None or not other.shape.is_static():
                     continue
                 found = tuple(
