@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import onnx_ir as ir
@@ -36,9 +37,12 @@ def _port(value: ir.Value, given: set[str]) -> dict[str, Any]:
 
 def dtype_name(value: ir.Value) -> str | None:
     """The name that numpy has for the type, such as float32."""
-    if value.dtype is None:
-        return None
+    return None if value.dtype is None else _name(value.dtype)
+
+
+@cache
+def _name(dtype: ir.DataType) -> str:
     try:
-        return str(value.dtype.numpy().name)
+        return str(dtype.numpy().name)
     except TypeError:
-        return value.dtype.name.lower()
+        return dtype.name.lower()

@@ -22,6 +22,7 @@ from modelsurgeon.onnx.walk import nodes
 Use = tuple[ir.Node, int]  # a node, and which of its inputs
 
 QUANTISED = frozenset({"INT8", "UINT8", "INT4", "UINT4", "INT2", "UINT2"})
+WEIGHTS = frozenset(dtype for dtype in ir.DataType if dtype.is_floating_point() or dtype.name in QUANTISED)
 # Where a 32-bit bias of a quantised operator stands.
 INTEGER_BIAS = {"DequantizeLinear": 0, "QLinearConv": 8, "QGemm": 6}
 # Inputs that are scales and zero points: they tell how numbers are stored, and are no weights.
@@ -142,12 +143,12 @@ def _stored(model: ir.Model, fixed: set[ir.Value]) -> Iterator[tuple[ir.Value, H
 
 def _is_weight(value: ir.Value) -> bool:
     """Floating and 8-bit or smaller numbers are, unless all that use them take them for scales."""
-    places = [(node.op_type, index) for node, index in value.uses()]
-    if value.dtype is None or all(index in SCALES.get(op, ()) for op, index in places):
+    dtype, uses = value.dtype, value.uses()
+    if all(index in SCALES.get(node.op_type, ()) for node, index in uses):
         return False
-    if value.dtype == ir.DataType.INT32:
-        return any(INTEGER_BIAS.get(op) == index for op, index in places)
-    return value.dtype.is_floating_point() or value.dtype.name in QUANTISED
+    if dtype == ir.DataType.INT32:
+        return any(INTEGER_BIAS.get(node.op_type) == index for node, index in uses)
+    return dtype in WEIGHTS
 
 
 def _users(value: ir.Value, fixed: set[ir.Value]) -> list[Use]:

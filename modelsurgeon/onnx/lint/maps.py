@@ -37,7 +37,7 @@ def narrow(net: Net) -> Iterator[Hit]:
     """
     for place in net.places:
         for earlier in place.before:
-            if earlier.area <= 1 or _feeds(earlier, place):
+            if earlier.area <= 1 or place.channels < SQUEEZE * earlier.channels or _feeds(earlier, place):
                 continue
             for start in earlier.before:
                 wide = min(place.channels, start.channels)
