@@ -20,7 +20,7 @@ ROWS = 16384  # of a layer, over all samples: more tell less than other samples 
 ROWS_PER_CHANNEL = 8  # and at least so many for each of its channels
 TAP_ROWS = 4096  # for the few moments of the taps
 LARGEST = 1e15  # the sums of squares of larger values overflow
-HELD = 2**21  # numbers that wait for their products, which are cheaper for many rows at once
+HELD = 2**19  # numbers that wait for their products, which are cheaper for many rows at once
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -11,7 +11,7 @@ import numpy as np
 
 from modelsurgeon.layer import Array
 
-HELD = 256 * 2**20  # bytes in memory; what comes on top is written to disk
+HELD = 128 * 2**20  # bytes in memory; what comes on top is written to disk
 
 Tensors = Mapping[str, Array]
 
@@ -38,10 +38,10 @@ class Spool:
             self._folder.cleanup()
 
     def put(self, number: int, tensors: Tensors) -> None:
-        """Keep the tensors of one feed."""
+        """Keep the tensors of one feed; copies, as what a session gives holds on to all of its memory."""
         self._bytes -= _size(self._held.pop(number, {}))
         if self._bytes + _size(tensors) <= HELD:
-            self._held[number] = tensors
+            self._held[number] = {name: np.array(array) for name, array in tensors.items()}
             self._bytes += _size(tensors)
             return
         names = list(tensors)
