@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 
 import numpy as np
 
@@ -17,8 +16,10 @@ from modelsurgeon.plan import Step
 from modelsurgeon.progress import Progress, counted
 from modelsurgeon.surgery import Patient, Run, Site
 
-TRIED = 8  # feeds on which the outputs are watched while one layer is cut
+TRIED = 8  # feeds on which the outputs are watched while one layer is cut, at least
+AFFORDED = 2e12  # MACs, over all layers and feeds: as many feeds as they are enough for
 LEAST = 1e-8  # of a squared error: below, what comes out is rounding
+SUMS = 1e-2  # how far from 1 the sum of what a softmax gives may be, in half precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +59,10 @@ def sensitivity(
     """For each layer, the squared error at the outputs that its own squared error makes: both relative.
 
     Each layer is cut alone, as its trial says, in a net that is whole otherwise; an output's error is the
-    largest over the outputs.
+    largest over the outputs. Of a softmax it is that of the scores which it takes: where one class has nearly
+    everything, errors hide in its answer until they turn it over.
     """
-    few = list(islice(feeds, 0, None, max(1, len(feeds) // TRIED)))[:TRIED]
+    few = _spread(feeds, _affordable(patient, len(trials)))
     whole = _answers(patient.twin().runner(), few)
     found = {}
     for name, (view, step) in counted(trials.items(), "sensitivity", len(trials), watch):
@@ -68,6 +70,19 @@ def sensitivity(
         if own > LEAST:
             found[name] = squared_error(whole, _answers(_cut(patient, name, view, step), few)) / own
     return found
+
+
+def _affordable(patient: Patient, trials: int) -> int:
+    """How many feeds to try every layer on."""
+    macs = (patient.totals() or {}).get("macs") or 1
+    return max(TRIED, int(AFFORDED / (macs * max(1, trials))))
+
+
+def _spread(feeds: Batches, most: int) -> list[Feed]:
+    """At most so many of the feeds, from all over them."""
+    count = min(most, len(feeds))
+    wanted = {number * len(feeds) // count for number in range(count)}
+    return [feed for number, feed in enumerate(feeds) if number in wanted]
 
 
 def _cut(patient: Patient, name: str, view: View, step: Step) -> Run:
@@ -79,7 +94,22 @@ def _cut(patient: Patient, name: str, view: View, step: Step) -> Run:
 
 
 def _answers(run: Run, feeds: Iterable[Feed]) -> list[Mapping[str, Array]]:
-    return [run(feed) for feed in feeds]
+    return [{name: scores(np.asarray(value)) for name, value in run(feed).items()} for feed in feeds]
+
+
+def scores(answer: Array) -> Array:
+    """What a softmax was fed, about its mean, where the answer is that of one; else the answer itself.
+
+    The answer of a softmax is known by its sums, which are 1 along one of the axes.
+    """
+    if answer.dtype.kind != "f" or not answer.size or answer.min() < 0:
+        return answer
+    for axis in reversed(range(answer.ndim)):
+        if answer.shape[axis] > 1 and np.allclose(answer.sum(axis, dtype=np.float64), 1, rtol=0, atol=SUMS):
+            logs = np.log(np.maximum(answer, np.finfo(answer.dtype).tiny), dtype=np.float64)
+            centred: Array = logs - logs.mean(axis, keepdims=True)
+            return centred
+    return answer
 
 
 def squared_error(ours: Sequence[Mapping[str, Array]], theirs: Sequence[Mapping[str, Array]]) -> float:

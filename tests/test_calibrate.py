@@ -10,9 +10,12 @@ import onnx_ir as ir
 import pytest
 
 import modelsurgeon as ms
-from modelsurgeon.calibrate import squared_error
+from modelsurgeon.aware import View
+from modelsurgeon.calibrate import scores, sensitivity, squared_error, watch
 from modelsurgeon.errors import BadData
+from modelsurgeon.onnx.patient import OnnxPatient
 from modelsurgeon.outcome import disagreement
+from modelsurgeon.plan import Step
 from tests.zoo import model
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
@@ -28,15 +31,15 @@ def pictures(count: int, seed: int) -> np.ndarray:
     ).astype(np.float32)
 
 
-@pytest.fixture(scope="module")
-def net() -> ir.Model:
+def ending(end: str) -> ir.Model:
+    """A net of four layers; end: makes y of the z that the last gives."""
     rng = np.random.default_rng(1)
 
     def weight(*shape: int) -> np.ndarray:
         return (rng.normal(size=shape) * (2 / np.prod(shape[1:])) ** 0.5).astype(np.float32)
 
     return model(
-        """g (float[N, 8, 12, 12] x) => (float[N, 10] y) {
+        f"""g (float[N, 8, 12, 12] x) => (float[N, 10] y) {{
             a = Conv <pads = [1, 1, 1, 1]> (x, w1, b1)
             p = Relu (a)
             b = Conv <pads = [1, 1, 1, 1], strides = [2, 2]> (p, w2, b2)
@@ -44,8 +47,9 @@ def net() -> ir.Model:
             c = Conv <pads = [1, 1, 1, 1]> (q, w3, b3)
             r = Relu (c)
             f = Flatten (r)
-            y = Gemm <transB = 1> (f, w4, b4)
-        }""",
+            z = Gemm <transB = 1> (f, w4, b4)
+            {end}
+        }}""",
         w1=weight(32, 8, 3, 3),
         w2=weight(48, 32, 3, 3),
         w3=weight(48, 48, 3, 3),
@@ -55,6 +59,11 @@ def net() -> ir.Model:
         b3=0.1 * weight(48, 1)[:, 0],
         b4=0.1 * weight(10, 1)[:, 0],
     )
+
+
+@pytest.fixture(scope="module")
+def net() -> ir.Model:
+    return ending("y = Identity (z)")
 
 
 def worst(result: ms.Result) -> float:
@@ -253,6 +262,55 @@ def test_the_error_is_of_the_worst_float_output() -> None:
     ours = [{"a": np.array([3.0, 4.0]), "b": np.array([1.0]), "i": np.array([1])}]
     theirs = [{"a": np.array([3.0, 4.5]), "b": np.array([1.5]), "i": np.array([9])}]
     assert squared_error(ours, theirs) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("axis", [1, -1])
+@pytest.mark.parametrize(("dtype", "close"), [("f8", 1e-9), ("f4", 1e-5), ("f2", 2e-2)])
+def test_behind_shares_stand_scores(axis: int, dtype: str, close: float) -> None:
+    fed = np.random.default_rng(0).normal(size=(3, 5, 7))
+    shares = np.exp(fed) / np.exp(fed).sum(axis, keepdims=True)
+    np.testing.assert_allclose(
+        scores(shares.astype(dtype)), fed - fed.mean(axis, keepdims=True), rtol=0, atol=close
+    )
+
+
+def test_shares_of_nothing_have_a_score() -> None:
+    assert np.isfinite(scores(np.array([[1.0, 0.0, 0.0]], np.float32))).all()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        np.array([[0.5, 0.6]]),
+        np.array([[1.5, -0.5]]),
+        np.array([[1.0], [1.0]]),
+        np.array([[1, 0]]),
+        np.zeros((0, 2)),
+        np.array(1.0),
+    ],
+    ids=["other sums", "below zero", "one class", "integers", "nothing", "a number"],
+)
+def test_other_answers_are_taken_as_they_are(answer: np.ndarray) -> None:
+    assert scores(answer) is answer
+
+
+def test_layers_matter_the_same_with_a_softmax_behind_them() -> None:
+    ends = "y = Softmax (z)", "m = ReduceMean <axes = [1]> (z)  y = Sub (z, m)"
+    one, other = (weights(ending(end), pictures(8, 3)) for end in ends)
+    assert list(one) == ["a", "b", "c", "z"]
+    assert one == pytest.approx(other, rel=1e-3)
+
+
+def weights(model: ir.Model, data: np.ndarray) -> dict[str, float]:
+    """What the error of each layer matters, tried at rank 4."""
+    patient = OnnxPatient(model, data=data)
+    feeds = patient.batches(0)
+    inputs = watch(patient, patient.sites, feeds)
+    tried = {
+        site.name: (View(layer=site.layer, inputs=inputs[site.name]), Step(method="svd", rank=4))
+        for site in patient.sites
+    }
+    return sensitivity(patient, tried, feeds)
 
 
 @pytest.mark.slow
