@@ -9,7 +9,6 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from modelsurgeon.cells import percent
-from modelsurgeon.findings import junit, sarif
 from modelsurgeon.findings.finding import SEVERITIES, Finding, Rule, Severity, reaches
 from modelsurgeon.table import Column, Table
 
@@ -85,10 +84,14 @@ class Report:
 
     def sarif(self) -> dict[str, Any]:
         """The findings as SARIF 2.1.0, which code hosts show beside the file."""
+        from modelsurgeon.findings import sarif
+
         return sarif.document(self.path, self.rules, self.findings)
 
     def junit(self, fail_on: Severity | None = "error") -> str:
         """The rules as JUnit XML: findings at least as grave as `fail_on` are failures, None for none."""
+        from modelsurgeon.findings import junit
+
         return junit.document(self.path, self.rules, self.findings, fail_on)
 
     def tables(self) -> list[Table]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import onnx_ir as ir
 
@@ -12,7 +12,7 @@ from modelsurgeon.errors import UnknownShape
 Dims = Mapping[str, int]
 
 SYMBOL = re.compile(r"[A-Za-z_]\w*", re.ASCII)
-OPEN = "modelsurgeon.open"  # value.meta: its shape before the symbols in it were bound
+OPEN = "modelsurgeon.open"  # model.meta: shapes by value, before the symbols in them were bound
 EXPRESSION = re.compile(r"[\w+\-*() ]{1,80}", re.ASCII)
 
 
@@ -21,18 +21,18 @@ def data_inputs(model: ir.Model) -> list[ir.Value]:
     return [value for value in model.graph.inputs if value.name not in model.graph.initializers]
 
 
-def open_shape(value: ir.Value) -> ir.Shape | None:
-    """The shape as it was inferred with its symbols, whether or not they have been bound since."""
-    shape: ir.Shape | None = value.meta.get(OPEN, value.shape)
-    return shape
+def open_shapes(model: ir.Model) -> Callable[[ir.Value], ir.Shape | None]:
+    """What tells the shape of a value as it was inferred with its symbols, be they bound since or not."""
+    before: Mapping[ir.Value, ir.Shape | None] = model.meta.get(OPEN, {})
+    return lambda value: before.get(value, value.shape)
 
 
 def symbols(model: ir.Model) -> list[str]:
     """Symbols in the shapes of a bound model's inputs, in order of appearance."""
     found = (
         name
-        for value in data_inputs(model)
-        for dim in open_shape(value) or ()
+        for shape in map(open_shapes(model), data_inputs(model))
+        for dim in shape or ()
         if isinstance(dim, ir.SymbolicDim)
         for name in sorted(dim.free_symbols())
     )

@@ -10,7 +10,8 @@ from modelsurgeon.findings import Report
 from modelsurgeon.onnx.frame import frame
 from modelsurgeon.onnx.lint import BALANCE, RULES, Net, chosen, findings, hits
 from modelsurgeon.onnx.measured import Measured
-from modelsurgeon.onnx.shapes import Dims, open_shape
+from modelsurgeon.onnx.shapes import Dims, open_shapes
+from modelsurgeon.onnx.walk import nodes
 from modelsurgeon.rows import Bottleneck
 
 FEW = 3  # bottlenecks of one rule; more would hide those of others
@@ -70,8 +71,9 @@ def _net(measured: Measured, balance: float = BALANCE) -> Net:
 
 def _shapes(model: ir.Model) -> dict[str, ir.Shape | None]:
     """By name, of all that the model is given or computes."""
-    computed = (value for node in model.graph.all_nodes() for value in node.outputs)
-    return {str(value.name): open_shape(value) for value in (*model.graph.inputs, *computed)}
+    computed = (value for node in nodes(model) for value in node.outputs)
+    shape_of = open_shapes(model)
+    return {str(value.name): shape_of(value) for value in (*model.graph.inputs, *computed)}
 
 
 def _assumed(measured: Measured) -> list[str]:

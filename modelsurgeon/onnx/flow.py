@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-from modelsurgeon.onnx.walk import nodes
+from modelsurgeon.onnx.walk import bodies, nodes
 
 RANDOM = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
@@ -42,7 +42,7 @@ def constant_values(model: ir.Model) -> set[ir.Value]:
     Initializers count even where a caller might override them (in IR version 3 all are listed as inputs).
     """
     fixed = set(model.graph.initializers.values())
-    for graph in model.graph.subgraphs():
+    for graph in bodies(model):
         fixed.update(graph.initializers.values())
     for node in nodes(model):
         if not _is_random(node) and fixed.issuperset(needs(node)):

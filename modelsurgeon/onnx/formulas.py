@@ -48,7 +48,7 @@ def formulas(measured: Measured, totals: Totals) -> Formulas:
     opened, visits = measured.opened, measured.visits
     fixed = measured.held.fixed if opened is measured.whole else constant_values(opened)
     given = symbols(opened)
-    shape_of = expressions(given)
+    shape_of = expressions(opened, given)
     writer = _Writer(dims=measured.defaults)
     found = _open_visits(opened, measured.whole, measured.walk, shape_of)
     sums = {**_sums(found, visits), "activation_bytes": _activations(opened, fixed, shape_of)}

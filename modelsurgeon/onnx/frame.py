@@ -7,30 +7,29 @@ from typing import Any
 
 import onnx_ir as ir
 
-from modelsurgeon.onnx.shapes import data_inputs, open_shape, symbols
+from modelsurgeon.onnx.shapes import data_inputs, open_shapes, symbols
 
 
 def frame(model: ir.Model, opened: ir.Model) -> dict[str, Any]:
     """The contract's description of the model itself; open dimensions are named by their symbols."""
-    given = set(symbols(opened))
+    given, shape_of = set(symbols(opened)), open_shapes(opened)
     path = model.meta.get("modelsurgeon.path")
     return {
         "path": None if path is None else str(path),
         "format": "onnx",
         "opset": dict(model.opset_imports),
         "producer": " ".join(filter(None, (model.producer_name, model.producer_version))),
-        "inputs": [_port(value, given) for value in data_inputs(opened)],
-        "outputs": [_port(value, given) for value in opened.graph.outputs],
+        "inputs": [_port(value, shape_of(value), given) for value in data_inputs(opened)],
+        "outputs": [_port(value, shape_of(value), given) for value in opened.graph.outputs],
     }
 
 
-def _port(value: ir.Value, given: set[str]) -> dict[str, Any]:
+def _port(value: ir.Value, dims: ir.Shape | None, given: set[str]) -> dict[str, Any]:
     def size(dim: int | ir.SymbolicDim) -> int | str | None:
         if isinstance(dim, int):
             return dim
         return str(dim) if dim.free_symbols() <= given else None
 
-    dims = open_shape(value)
     shape = None if dims is None else [size(dim) for dim in dims]
     return {"name": value.name, "dtype": dtype_name(value), "shape": shape}
 

@@ -22,7 +22,7 @@ from modelsurgeon.errors import BadModel
 from modelsurgeon.onnx import rules
 from modelsurgeon.onnx.attributes import values_of
 from modelsurgeon.onnx.rules import Rule
-from modelsurgeon.onnx.walk import nodes
+from modelsurgeon.onnx.walk import bodies, nodes
 
 UNKNOWN = "modelsurgeon.unknown"  # model.meta: the nodes that inference could not do, each with the reason
 ASIDE = "modelsurgeon.aside"  # a domain of which inference knows nothing
@@ -79,7 +79,7 @@ def _infer_each_kind(model: ir.Model) -> bool:
     found, ctx = nodes(model), _Context(model.opset_imports)
     ops = {node.op_identifier() for node in found}
     ruled = {op: registry.get(op[0], op[1], version=ctx.get_opset_version(op[0])) for op in ops}
-    if unknown(model) or model.functions or len(found) != len(model.graph) or None in ruled.values():
+    if unknown(model) or model.functions or bodies(model) or None in ruled.values():
         return False
     ctx.reserve_symbol_names(_symbols(model))
     for value in model.graph.inputs:

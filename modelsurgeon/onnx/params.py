@@ -17,7 +17,7 @@ import onnx_ir as ir
 from modelsurgeon.cost import Number
 from modelsurgeon.onnx.shapes import ORIGIN, sizes
 from modelsurgeon.onnx.sparse import STORED
-from modelsurgeon.onnx.walk import nodes
+from modelsurgeon.onnx.walk import bodies, nodes
 
 Use = tuple[ir.Node, int]  # a node, and which of its inputs
 
@@ -130,7 +130,7 @@ def _stored_bytes(value: ir.Value, dense: int) -> int:
 
 def _stored(model: ir.Model, fixed: set[ir.Value]) -> Iterator[tuple[ir.Value, Hashable]]:
     """Values that hold a tensor, each with what tells whether two of them hold the same one."""
-    for graph in (model.graph, *model.graph.subgraphs()):
+    for graph in (model.graph, *bodies(model)):
         yield from ((value, id(value.const_value)) for value in graph.initializers.values())
     for node in nodes(model):
         if node.domain or not node.outputs:

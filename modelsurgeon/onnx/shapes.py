@@ -12,7 +12,6 @@ from functools import cache
 
 import onnx
 import onnx_ir as ir
-from onnx_ir.passes.common import InlinePass
 from onnx_shape_inference import registry
 
 from modelsurgeon.cost import Number
@@ -24,12 +23,12 @@ from modelsurgeon.onnx.bind import (
     bind,
     data_inputs,
     name_open_dims,
-    open_shape,
+    open_shapes,
     symbols,
 )
 from modelsurgeon.onnx.inference import UNKNOWN, infer, unknown
 from modelsurgeon.onnx.usual import default_dims
-from modelsurgeon.onnx.walk import NODES, nodes
+from modelsurgeon.onnx.walk import BODIES, NODES, bodies, nodes
 
 __all__ = [
     "Dims",
@@ -38,7 +37,7 @@ __all__ = [
     "default_dims",
     "expressions",
     "inlined",
-    "open_shape",
+    "open_shapes",
     "settled",
     "sizes",
     "symbols",
@@ -47,7 +46,7 @@ __all__ = [
 RENAMED = "modelsurgeon.renamed"  # model.meta: symbols by the malformed names that they replace
 ORIGIN = "modelsurgeon.origin"  # node.meta: the same in every inlined copy of one node of a function
 LEARNT = "pkg.onnx_shape_inference.sym_data"  # value.metadata_props: what inference knows of its content
-BELIEVED = "modelsurgeon.believed"  # value.meta: its shape in the file, where inference has no rule
+BELIEVED = "modelsurgeon.believed"  # model.meta: shapes in the file by value, where inference has no rule
 ROUNDS = 32
 
 
@@ -68,8 +67,10 @@ def bound(
     and loops is bound itself. Raises UnknownShape for an input or a symbol that the model doesn't have, a
     wrong number of axes, and sizes that contradict each other.
     """
-    clone = model if spend and not (model.functions or _branches(model)) else inlined(model)
-    clone.meta[NODES], clone.meta[UNKNOWN] = tuple(clone.graph.all_nodes()), {}
+    own = spend and not model.functions and next(model.graph.subgraphs(), None) is None
+    clone = model if own else inlined(model)
+    inside = () if own else tuple(clone.graph.subgraphs())
+    clone.meta.update({NODES: tuple(clone.graph.all_nodes()), BODIES: inside, UNKNOWN: {}, OPEN: {}})
     _know_constants(clone)
     renamed = clone.meta[RENAMED] = name_open_dims(data_inputs(clone))
     _believe(clone, renamed)
@@ -88,19 +89,15 @@ def settled(
     It is `opened` itself, bound on, unless a branch or a loop might go another way at known sizes;
     `expressions` still tells what was inferred for the open one.
     """
-    if opened.functions or _branches(opened):
+    if opened.functions or bodies(opened):
         return bound(model, shapes, dims)
-    for value in _values(opened):
-        value.meta[OPEN] = value.shape
+    opened.meta[OPEN] = {value: value.shape for value in _values(opened)}
+    for value in opened.meta[OPEN]:
         value.metadata_props.pop(LEARNT, None)
     left = set(symbols(opened))
     _forget(opened, bind(opened, {}, {name: size for name, size in dims.items() if name in left}))
     _settle(opened)
     return opened
-
-
-def _branches(model: ir.Model) -> bool:
-    return any(True for _ in model.graph.subgraphs())
 
 
 def _values(model: ir.Model) -> Iterator[ir.Value]:
@@ -121,12 +118,12 @@ def sizes(value: ir.Value | None, dims: Dims | None = None) -> tuple[int, ...] |
     return None if None in found else found  # type: ignore[return-value]
 
 
-def expressions(given: Collection[str]) -> Callable[[ir.Value], tuple[Number, ...] | None]:
+def expressions(model: ir.Model, given: Collection[str]) -> Callable[[ir.Value], tuple[Number, ...] | None]:
     """What tells the shape of a value in numbers and sympy expressions of these symbols.
 
     It tells None where more is open. Most values look like others of a net: each shape is worked out once.
     """
-    symbols = frozenset(given)
+    symbols, open_shape = frozenset(given), open_shapes(model)
 
     @cache
     def written(dims: tuple[int | ir.SymbolicDim, ...]) -> tuple[Number, ...] | None:
@@ -157,6 +154,8 @@ def inlined(model: ir.Model) -> ir.Model:
     clone = _clone(model)
     if not clone.functions:
         return clone
+    from onnx_ir.passes.common import InlinePass
+
     for function in clone.functions.values():
         _adopt_opsets(function, clone.opset_imports)
         for number, node in enumerate(function.all_nodes()):
@@ -200,7 +199,7 @@ def _know_constants(model: ir.Model) -> None:
 
     onnx_ir would find the tensor of a Constant by itself, but give it another name, and it is the caller's.
     """
-    for graph in (model.graph, *model.graph.subgraphs()):
+    for graph in (model.graph, *bodies(model)):
         for value in graph.initializers.values():
             tensor = value.const_value
             if tensor is not None and (value.dtype != tensor.dtype or value.shape != tensor.shape):
@@ -214,6 +213,7 @@ def _know_constants(model: ir.Model) -> None:
 def _believe(model: ir.Model, renamed: Mapping[str, str]) -> None:
     """Note what the file says of the results of operators that nobody knows: there is nothing else."""
     given = set(symbols(model))
+    believed = model.meta[BELIEVED] = {}
     for node in nodes(model):
         if node.domain and registry.get(node.domain, node.op_type, version=1) is None:
             for value in node.outputs:
@@ -222,7 +222,7 @@ def _believe(model: ir.Model, renamed: Mapping[str, str]) -> None:
                     for dim in value.shape or ()
                 ]
                 if value.shape is not None and all(_is_told(dim, given) for dim in dims):
-                    value.meta[BELIEVED] = ir.Shape(dims)
+                    believed[value] = ir.Shape(dims)
 
 
 def _is_told(dim: int | str | ir.SymbolicDim, given: set[str]) -> bool:
@@ -231,10 +231,10 @@ def _is_told(dim: int | str | ir.SymbolicDim, given: set[str]) -> bool:
 
 def _forget(model: ir.Model, dims: Dims) -> None:
     """Drop the shapes that the file claims for computed values; inference would keep them otherwise."""
+    believed: Mapping[ir.Value, ir.Shape] = model.meta[BELIEVED]
     for node in nodes(model):
         for value in node.outputs:
-            believed = value.meta.get(BELIEVED)
-            value.shape = None if believed is None else believed.evaluate(dims)
+            value.shape = believed[value].evaluate(dims) if value in believed else None
             if node.op_type != "Constant":
                 value.const_value = None
 

@@ -7,12 +7,12 @@ follow from the shapes that have been inferred with open sizes; nothing is run, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import onnx_ir as ir
 
 from modelsurgeon.onnx.ahead import small
-from modelsurgeon.onnx.bind import Dims, data_inputs, open_shape
+from modelsurgeon.onnx.bind import Dims, data_inputs, open_shapes
 from modelsurgeon.onnx.walk import nodes
 
 # Heights and widths that nets are made for: classifiers, detectors, readers of text lines, small images.
@@ -98,19 +98,21 @@ def _image_axes(opened: ir.Model) -> dict[str, int]:
 def _demands(opened: ir.Model) -> dict[ir.SymbolicDim, bool]:
     """Open sizes of what is computed, each with whether it has to be 1; all of them have to be positive."""
     found: dict[ir.SymbolicDim, bool] = {}
+    shape_of = open_shapes(opened)
     for node in nodes(opened):
-        for value in node.outputs:
-            for dim in open_shape(value) or ():
-                if isinstance(dim, ir.SymbolicDim):
+        for shape in map(shape_of, node.outputs):
+            for dim in () if shape is None else shape.dims:
+                if not isinstance(dim, int):
                     found.setdefault(dim, False)
-        found |= dict.fromkeys(_squeezed(node), True)
+        if node.op_type == "Squeeze" and not node.domain and node.inputs:
+            found |= dict.fromkeys(_squeezed(node, shape_of), True)
     return found
 
 
-def _squeezed(node: ir.Node) -> Iterator[ir.SymbolicDim]:
-    """The open sizes of axes that a Squeeze names."""
-    data = node.inputs[0] if node.op_type == "Squeeze" and not node.domain and node.inputs else None
-    shape = open_shape(data) if data is not None else None
+def _squeezed(node: ir.Node, shape_of: Callable[[ir.Value], ir.Shape | None]) -> Iterator[ir.SymbolicDim]:
+    """The open sizes of axes that this Squeeze names."""
+    data = node.inputs[0]
+    shape = None if data is None else shape_of(data)
     if shape is None:
         return
     told = small(node.inputs[1]) if len(node.inputs) > 1 else None

@@ -10,12 +10,19 @@ Swap = Callable[[ir.TensorProtocol], ir.TensorProtocol]
 
 TENSORS = frozenset({ir.AttributeType.TENSOR, ir.AttributeType.TENSORS})
 NODES = "modelsurgeon.nodes"  # model.meta: all nodes of a model in which none is put or removed any more
+BODIES = "modelsurgeon.bodies"  # model.meta: all graphs inside them
 
 
 def nodes(model: ir.Model) -> Sequence[ir.Node]:
     """Every node of the graph and of its subgraphs, in file order."""
     found: Sequence[ir.Node] | None = model.meta.get(NODES)
     return tuple(model.graph.all_nodes()) if found is None else found
+
+
+def bodies(model: ir.Model) -> Sequence[ir.Graph]:
+    """The graphs inside the nodes of the main graph, at whatever depth."""
+    found: Sequence[ir.Graph] | None = model.meta.get(BODIES)
+    return tuple(model.graph.subgraphs()) if found is None else found
 
 
 def graphs(model: ir.Model) -> Iterator[ir.Graph]:

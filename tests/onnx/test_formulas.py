@@ -121,10 +121,12 @@ def test_symbols_in_place_of_all_sizes_of_the_test_models() -> None:
             if port.shape is not None and port.name not in opened.graph.initializers:
                 sizes |= {f"s{place}_{axis}": size for axis, size in enumerate(port.shape)}
                 port.shape = ir.Shape([f"s{place}_{axis}" for axis in range(len(port.shape))])
-        pairs = zip(bound(opened).graph.all_nodes(), fixed.graph.all_nodes(), strict=False)
+        opened = bound(opened)
+        shape_of = expressions(opened, sizes)
+        pairs = zip(opened.graph.all_nodes(), fixed.graph.all_nodes(), strict=False)
         for node, truth in pairs:
             for one, other in zip(node.outputs, truth.outputs, strict=False):
-                shape = expressions(sizes)(one)
+                shape = shape_of(one)
                 if shape is None or other.shape is None or not other.shape.is_static():
                     continue
                 found = tuple(

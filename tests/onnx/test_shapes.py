@@ -188,8 +188,8 @@ def test_sizes_are_whole_or_nothing() -> None:
 def test_expressions_only_speak_of_given_symbols() -> None:
     model = bound(zoo.classifier())
     last = model.graph.outputs[0]
-    assert expressions({"N"})(last) is not None
-    assert expressions(())(last) is None
+    assert expressions(model, {"N"})(last) is not None
+    assert expressions(model, ())(last) is None
 
 
 def test_every_call_of_a_function_has_its_own_shapes() -> None:
