@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from math import ceil
@@ -74,8 +74,11 @@ def is_source(source: str | Path) -> bool:
     return SOURCE.fullmatch(str(source)) is not None and not Path(source).exists()
 
 
-def weight_files(model: ir.Model) -> list[Path]:
-    """The files from which a loaded model reads its weights: to write to one would change the model."""
+def weight_files(model: ir.Model) -> Iterator[Path]:
+    """The files from which a loaded model reads its weights: to write to one would change the model.
+
+    They are looked for when the first one is asked for.
+    """
     import onnx_ir as ir
 
     from modelsurgeon.onnx.stored import StoredTensor
@@ -91,7 +94,7 @@ def weight_files(model: ir.Model) -> list[Path]:
         return tensor
 
     exchange(model, note)
-    return list(found)
+    yield from found
 
 
 def save(model: Model | Mapping[str, Any], path: str | Path, *, shapes: Shapes | None = None) -> None:

@@ -133,7 +133,8 @@ def check_outputs(outputs: Mapping[str, str | None], inputs: Mapping[str, str | 
 
 def check_weights(outputs: Mapping[str, str | None], files: Iterable[Path]) -> None:
     """Refuse outputs that would replace a file of weights beside an input."""
-    check_outputs(outputs, {f"weights, {file}": str(file) for file in files})
+    if any(path is not None for path in outputs.values()):
+        check_outputs(outputs, {f"weights, {file}": str(file) for file in files})
 
 
 class _OnlyTrying(Exception):

@@ -15,7 +15,10 @@ class Files:
     """The files that hold a model's weights: the model's own, and those that lie in its folder.
 
     root: a folder within which links and hard links are trusted, as in a download cache.
+    used: whether any tensor lies outside of the skeleton that is parsed.
     """
+
+    used = False
 
     def __init__(self, model: DataFile, *, root: Path | None = None) -> None:
         """Remember where to look; nothing is opened."""

@@ -57,7 +57,8 @@ def _parsed(file: DataFile, files: Files) -> ir.Model:
     _check_size(file.size)
     with file.opened() as opened, _told_by(opened):
         model = _built(ModelProto.FromString(wire.set_aside(opened, file.size)), files)
-    exchange(model, lambda tensor: _stored(tensor, files))
+    if files.used:
+        exchange(model, lambda tensor: _stored(tensor, files))
     return model
 
 

@@ -31,6 +31,8 @@ def check(tensor: TensorProto, files: Files | None) -> None:
         raise BadModel("comes in segments, which nothing reads: save the model again")
     typed = [field for field in (*FIELDS, "int32_data") if len(getattr(tensor, field))]
     external = tensor.data_location == TensorProto.EXTERNAL
+    if external and files is not None:
+        files.used = True
     if len(typed) + tensor.HasField("raw_data") + external > 1:
         raise BadModel("has its values in two places: one is needed")
     if dtype == ir.DataType.STRING:
