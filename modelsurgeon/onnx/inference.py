@@ -118,15 +118,13 @@ def _kind(ctx: _Context, node: ir.Node) -> Hashable | None:
         if value is None:
             given.append(None)
             continue
-        dims = _named(ctx, value)
-        repeats = repeats and value.dtype in DATA and value not in ctx.told
-        given.append((dims, value.dtype))
-    for value in node.outputs:
-        repeats = repeats and value.shape is None
-        given.append(value.dtype)
-    if not repeats:
+        dims, dtype = _named(ctx, value), value.dtype
+        given.append((dims, dtype))
+        if dtype not in DATA or value in ctx.told:
+            repeats = False
+    if not repeats or any(value.shape is not None for value in node.outputs):
         return None
-    return node.op_type, len(node.outputs), tuple(given), values_of(node)
+    return node.op_type, tuple(given), tuple([value.dtype for value in node.outputs]), values_of(node)
 
 
 def _named(ctx: _Context, value: ir.Value) -> tuple[int | ir.SymbolicDim, ...] | None:

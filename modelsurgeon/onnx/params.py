@@ -110,13 +110,13 @@ def nbytes(elements: Number, dtype: ir.DataType | None) -> Number | None:
 def _param(value: ir.Value, users: Sequence[Use]) -> Param | None:
     """The value as a param; None for scalars and what has no known size."""
     shape = sizes(value)
-    if not shape or (size := nbytes(prod(shape), value.dtype)) is None:
+    if not shape or (size := nbytes(count := prod(shape), value.dtype)) is None:
         return None
     return Param(
         value=value,
         node=users[0][0],
         index=users[0][1],
-        elements=_elements(value, prod(shape)),
+        elements=_elements(value, count),
         bytes=_stored_bytes(value, size),
         statistic=any(node.op_type == "BatchNormalization" and index in (3, 4) for node, index in users),
     )

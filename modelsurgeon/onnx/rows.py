@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 import onnx_ir as ir
@@ -70,7 +70,7 @@ def rows(walk: Walk, visits: Sequence[Visit], held: Held) -> list[LayerRow]:
 def _row(walk: Walk, visit: Visit, own: Sequence[Param], held: Held, macs: int, elements: int) -> LayerRow:
     node, total = visit.node, visit.total
     known = isinstance(visit.cost, Cost) or visit.runs == 0  # what doesn't run costs nothing, whatever it is
-    size = sum(param.elements for param in own)
+    size = sum([param.elements for param in own])
     inputs, outputs = _present(node.inputs), _present(node.outputs)
     return LayerRow(
         name=walk.names[node],
@@ -84,8 +84,8 @@ def _row(walk: Walk, visit: Visit, own: Sequence[Param], held: Held, macs: int, 
         flops=total.flops if known else None,
         bias_adds=total.bias_adds if known else None,
         params=size,
-        param_bytes=sum(param.bytes for param in own),
-        output_bytes=sum(held.bytes_of(value) or 0 for value in outputs if value not in held.fixed),
+        param_bytes=sum([param.bytes for param in own]),
+        output_bytes=sum([held.bytes_of(value) or 0 for value in outputs if value not in held.fixed]),
         mac_share=total.macs / macs if known else None,
         param_share=size / elements,
         intensity=_intensity(visit, [held.bytes_of(value) for value in (*inputs, *outputs)]),
@@ -100,16 +100,18 @@ def _present(values: Sequence[ir.Value | None]) -> list[ir.Value]:
 
 def _intensity(visit: Visit, moved: Sequence[int | None]) -> float | None:
     """FLOPs for each byte that one run reads and writes. moved: bytes of all that is read and written."""
-    if not isinstance(visit.cost, Cost) or None in moved or not any(moved):
+    known = [size for size in moved if size is not None]
+    if not isinstance(visit.cost, Cost) or len(known) < len(moved) or not any(known):
         return None
-    return float(visit.cost.flops / sum(size or 0 for size in moved))
+    return float(visit.cost.flops / sum(known))
 
 
 def with_formulas(rows: Sequence[LayerRow], formulas: Sequence[Mapping[str, str]]) -> Sequence[LayerRow]:
     """The rows, each with its formulas; as they are where there are none."""
     if not formulas:
         return rows
-    return [replace(row, formulas=told) if told else row for row, told in zip(rows, formulas, strict=True)]
+    pairs = zip(rows, formulas, strict=True)
+    return [LayerRow(**{**vars(row), "formulas": told}) if told else row for row, told in pairs]
 
 
 def uncounted(visits: Sequence[Visit]) -> list[Uncounted]:

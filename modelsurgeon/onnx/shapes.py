@@ -112,7 +112,10 @@ def sizes(value: ir.Value | None, dims: Dims | None = None) -> tuple[int, ...] |
     if value is None or value.shape is None:
         return None
     shape = value.shape.dims
-    if all(type(dim) is int and dim >= 0 for dim in shape):
+    for dim in shape:
+        if type(dim) is not int or dim < 0:
+            break
+    else:
         return shape  # type: ignore[return-value]
     found = tuple(_size(dim, dims or {}) for dim in shape)
     return None if None in found else found  # type: ignore[return-value]

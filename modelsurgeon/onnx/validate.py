@@ -157,7 +157,8 @@ def _check_nodes(nodes: Sequence[NodeProto], scope: tuple[Names, ...], rules: Ru
     needs: list[set[str]] = []
     ordered = True
     for place, node in enumerate(nodes):
-        _check_texts_of(node, place)
+        op = _op(node)
+        _check_texts_of(node, op, place)
         inside = list(_inside(node, scope, rules))
         used = {*filter(None, node.input)}.union(*(each.captured for each in inside))
         outside = used.difference(own)
@@ -166,7 +167,7 @@ def _check_nodes(nodes: Sequence[NodeProto], scope: tuple[Names, ...], rules: Ru
                 f"has {_shown(node, place)}, which needs {quoted(min(unknown))}: nothing makes that"
             )
         body.captured.update(outside)
-        body.ops[_op(node)] += 1
+        body.ops[op] += 1
         for each in inside:
             body.ops.update(each.ops)
         needs.append(used)
@@ -239,10 +240,10 @@ def _check_outputs(outputs: Iterable[str], names: Names) -> None:
             raise BadModel(f"has the output {quoted(name)}, which nothing in its graph makes")
 
 
-def _check_texts_of(node: NodeProto, place: int) -> None:
-    check_texts(*_op(node), node.name, node.doc_string, *node.input, *node.output)
+def _check_texts_of(node: NodeProto, op: Op, place: int) -> None:
+    check_texts(*op, node.name, node.doc_string, *node.input, *node.output)
     check_entries(node.metadata_props)
-    if not node.op_type:
+    if not op[1]:
         raise BadModel(f"has no operator in node {place}")
 
 

@@ -61,7 +61,7 @@ class Walk:
         """What one run of a node costs; its subgraphs aren't part of it."""
         if (why := self.unknown.get(node)) is not None:
             return Uncounted(reason=why)
-        if node.op_identifier() in self.functions:
+        if self.functions and node.op_identifier() in self.functions:
             return Uncounted(reason="a function that imports another opset than the model")
         if not node.domain and node.op_type in CONTROL:
             return Cost()
