@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from modelsurgeon import cells
 from modelsurgeon.cells import Kind
-from modelsurgeon.chart import Chart
-from modelsurgeon.plot import Plot
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from modelsurgeon.chart import Chart
+    from modelsurgeon.plot import Plot
 
 Row = Mapping[str, Any]
 

@@ -9,6 +9,8 @@ import onnx_ir as ir
 
 from modelsurgeon.onnx.flow import needs, subgraphs
 
+STACKING = ("Loop", "Scan")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
@@ -41,31 +43,32 @@ class Life:
         last.update(dict.fromkeys(graph.outputs, len(nodes)))
         own = self._add(value for value in inputs if value in last)
         for step, (node, needed) in enumerate(nodes):
-            own |= self._add(stacked(node))
+            if node.op_type in STACKING:
+                own |= self._add(stacked(node))
             for body in filter(self.enters, subgraphs(node)):
                 yield from self.course(body, body.inputs, depth + 1)
             own |= self._add(node.outputs)
             yield Moment(node=node, bytes=self.bytes, depth=depth)
-            done = (value for value in (*needed, *node.outputs) if last.get(value, step) == step)
+            done = [value for value in (*needed, *node.outputs) if last.get(value, step) == step]
             own -= self._drop(own.intersection(done))
         self._drop(own)
 
     def _add(self, values: Iterable[ir.Value]) -> set[ir.Value]:
         """The values that are counted, alive from now on."""
         sized = {value: size for value in values if (size := self.size_of(value)) is not None}
-        self.bytes += sum(size for value, size in sized.items() if value not in self.live)
-        self.live |= sized
+        self.bytes += sum([size for value, size in sized.items() if value not in self.live])
+        self.live.update(sized)
         return set(sized)
 
     def _drop(self, values: set[ir.Value]) -> set[ir.Value]:
         """The values, no longer alive."""
-        self.bytes -= sum(self.live.pop(value) for value in values)
+        self.bytes -= sum([self.live.pop(value) for value in values])
         return values
 
 
 def stacked(node: ir.Node) -> list[ir.Value]:
     """The outputs of a Loop or Scan that grow by a slice in each iteration."""
-    body = node.attributes.get_graph("body", None) if node.op_type in ("Loop", "Scan") else None
+    body = node.attributes.get_graph("body", None) if node.op_type in STACKING else None
     if body is None or node.domain:
         return []
     states = len(body.inputs) - (
