@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,17 +81,21 @@ def _export(code: Path, weights: Path, path: Path) -> None:
     net = EfficientNet.from_name("efficientnet-lite0")
     net.load_state_dict(torch.load(weights, weights_only=True))
     example = (torch.zeros(1, 3, SIDE, SIDE),)
-    program = torch.onnx.export(
-        net.eval(), example, dynamo=True, optimize=True, input_names=["x"], output_names=["logits"]
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns of what it does itself
+        program = torch.onnx.export(
+            net.eval(), example, dynamo=True, optimize=True, input_names=["x"], output_names=["logits"]
+        )
     ms.save(program.model, path)
 
 
 @contextmanager
 def _importable(folder: Path) -> Iterator[None]:
     sys.path.insert(0, str(folder))
-    yield
-    sys.path.remove(str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
 
 
 NETS = (
