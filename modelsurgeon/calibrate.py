@@ -14,7 +14,7 @@ from modelsurgeon.layer import Array
 from modelsurgeon.moments import Inputs, Watch, check_fed
 from modelsurgeon.plan import Step
 from modelsurgeon.progress import Progress, counted
-from modelsurgeon.surgery import Patient, Run, Site
+from modelsurgeon.surgery import Patient, Run, Site, place
 
 TRIED = 8  # feeds on which the outputs are watched while one layer is cut, at least
 AFFORDED = 2e12  # MACs, over all layers and feeds: as many feeds as they are enough for
@@ -34,13 +34,17 @@ class Calibration:
 
     def view(self, site: Site) -> View:
         """The layer at a site as calibration sees it."""
-        return View(layer=site.layer, inputs=self.inputs.get(site.name))
+        watched, *_ = *site.parts, site.name
+        return View(layer=site.layer, inputs=self.inputs.get(watched))
 
 
 def watch(patient: Patient, sites: Sequence[Site], feeds: Batches, *, seed: int = 0) -> dict[str, Inputs]:
     """What each site is fed, from one pass over the feeds. Raises BadData for what no moment can hold."""
+    shared = {union.parts[0] for union in patient.unions}
     watches = {
-        site.name: Watch(site.layer, feeds.samples, whole=site.makers is not None, seed=seed)
+        site.name: Watch(
+            site.layer, feeds.samples, whole=site.makers is not None or site.name in shared, seed=seed
+        )
         for site in sites
     }
     for name, x in patient.observe(list(watches), feeds):
@@ -88,8 +92,7 @@ def _spread(feeds: Batches, most: int) -> list[Feed]:
 def _cut(patient: Patient, name: str, view: View, step: Step) -> Run:
     """The net with one layer replaced by the layer that its chain equals."""
     twin = patient.twin()
-    site = next(site for site in twin.sites if site.name == name)
-    site.replace([compose(view.chain(step.method, step.rank))])
+    place(twin, name).replace([compose(view.chain(step.method, step.rank))])
     return twin.runner()
 
 

@@ -87,8 +87,8 @@ def by_budget(
     steps = {n: Step(method=c.method, rank=c.rank or 1) for n, c in chosen.items() if c.method is not None}
     kept = [
         Edit(layer=name, skipped="the budget is met with less damage elsewhere")
-        for name in options
-        if name not in steps and not any(name in c.narrows for c in chosen.values())
+        for name, found in options.items()
+        if name not in steps and not any(name in c.whole for c in chosen.values()) and not _is_union(found)
     ]
     return Decision(plan=Plan(steps), kept=kept, errors={name: chosen[name].error for name in steps})
 
@@ -147,7 +147,28 @@ def candidates(
                     damage=-log1p(-min(error**2, MOST_LOST)),
                 )
             )
-    return [c for c in found if c.macs <= dense.macs]
+    found = [c for c in found if c.macs <= dense.macs]
+    return _united(found, site.parts) if site.parts else found
+
+
+def _united(found: Sequence[Candidate], parts: Sequence[str]) -> list[Candidate]:
+    """The candidates of a union: what its parts cost as they are counts there, and is saved here."""
+    dense = found[0]
+    return [
+        replace(
+            c,
+            macs=c.macs - dense.macs,
+            params=c.params - dense.params,
+            damage=c.damage * len(parts),
+            whole=tuple(parts) if c.method else (),
+        )
+        for c in found
+    ]
+
+
+def _is_union(found: Sequence[Candidate]) -> bool:
+    """Whether as they are they cost nothing that their parts don't tell of."""
+    return not found[0].params
 
 
 def _tried(site: Site, view: View, name: str, resource: Resource, block: int) -> list[tuple[Rank, float]]:
@@ -183,7 +204,7 @@ def narrower(site: Site, view: View, block: int = BLOCK) -> list[Candidate]:
                 params=chain_params(chain) - round(gone * makers.params),
                 error=error,
                 damage=-log1p(-min(error**2, MOST_LOST)),
-                narrows=tuple(makers.layers),
+                whole=tuple(makers.layers),
             )
         )
     return found

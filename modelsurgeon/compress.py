@@ -114,7 +114,7 @@ def carried_out(study: Study, decision: Decision, patient: Patient, tolerance: f
         model=finished,
         before=before,
         after=after,
-        edits=_in_order(patient, [*edits, *decision.kept, *study.left_out]),
+        edits=_in_order(study, [*edits, *decision.kept, *study.left_out]),
         comparison=comparison,
         latency=done.latency,
         plan=done.plan,
@@ -149,7 +149,7 @@ def foretold(study: Study, decision: Decision) -> Result:
         model=None,
         before=before,
         after=totals_foretold(before, edits),
-        edits=_in_order(study.patient, [*edits, *decision.kept, *study.left_out]),
+        edits=_in_order(study, [*edits, *decision.kept, *study.left_out]),
         comparison=None,
         latency=None,
         plan=plan,
@@ -183,8 +183,9 @@ def _read(plan: Plan | Mapping[str, Any] | str | Path | None) -> Plan | None:
     return Plan.read(plan) if isinstance(plan, str | Path) else Plan.from_dict(plan)
 
 
-def _in_order(patient: Patient, edits: Sequence[Edit]) -> list[Edit]:
-    place = {name: i for i, name in enumerate(patient.names)}
+def _in_order(study: Study, edits: Sequence[Edit]) -> list[Edit]:
+    place = {name: i for i, name in enumerate(study.patient.names)}
+    place |= {union.name: place[union.parts[0]] for union in study.unions}
     return sorted(edits, key=lambda edit: place.get(edit.layer, len(place)))
 
 

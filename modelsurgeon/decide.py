@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -81,11 +82,17 @@ def _below(found: Sequence[Candidate], step: Step) -> list[Candidate]:
 
 def _replayed(plan: Plan, study: Study) -> Decision:
     """A plan as given; its layers that can't be replaced here have their reason among the edits already."""
-    names = study.patient.names
+    unions = {union.name: union.parts for union in study.patient.unions}
+    names = {*study.patient.names, *unions}
     if odd := [name for name in plan if name not in names]:
         raise BadPlan(f"the plan names {odd[0]!r}, and the model has no such layer; `info` prints the names")
-    kept = [Edit(layer=s.name, skipped="the plan doesn't name it") for s in study.sites if s.name not in plan]
-    here = {site.name for site in study.sites}
+    covered = Counter([*plan, *(part for name in plan for part in unions.get(name, ()))])
+    if twice := [name for name, count in covered.items() if count > 1]:
+        raise BadPlan(f"the plan cuts {twice[0]!r} twice, alone and with others: leave one of the steps out")
+    kept = [
+        Edit(layer=s.name, skipped="the plan doesn't name it") for s in study.sites if s.name not in covered
+    ]
+    here = {site.name for site in study.places}
     return Decision(
         plan=Plan({name: step for name, step in plan.items() if name in here}), kept=kept, firm=True
     )

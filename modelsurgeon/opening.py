@@ -51,6 +51,7 @@ def studied(
     return Study(
         patient=patient.twin(),
         sites=sites,
+        unions=_united(patient, sites),
         methods=methods,
         learned=learned,
         judged=judged,
@@ -80,6 +81,12 @@ def _methods(method: str) -> list[str]:
     if method != AUTO and method not in METHODS:
         raise ValueError(f"no method {method!r}; there are {AUTO}, {', '.join(METHODS)}")
     return list(METHODS) if method == AUTO else [method]
+
+
+def _united(patient: Patient, sites: Sequence[Site]) -> list[Site]:
+    """The unions of which every part may be replaced."""
+    names = {site.name for site in sites}
+    return [union for union in patient.unions if names.issuperset(union.parts)]
 
 
 def _chosen(patient: Patient, only: Sequence[str], skip: Sequence[str]) -> tuple[list[Site], list[Edit]]:

@@ -40,7 +40,7 @@ def paced(site: Site, view: View, found: Sequence[Candidate], clock: Clock) -> l
 
     found: the layer as it is, then its chains. Those that narrow other layers wait for `narrowing`.
     """
-    chains = [c for c in found[1:] if not c.narrows]
+    chains = [c for c in found[1:] if not c.whole]
     timed = _timed(site, view, chains, clock)
     if timed is None:
         return []
@@ -56,14 +56,30 @@ def narrowing(
 
     whole: milliseconds of the layers as they are.
     """
-    chains = [c for c in found if c.narrows and whole.keys() >= {site.name, *c.narrows}]
+    chains = [c for c in found if c.whole and whole.keys() >= {site.name, *c.whole}]
     timed = _timed(site, view, chains, clock) or []
     full = view.layer.weight.shape[1]
     quick: list[Candidate] = []
     for c, ms in zip(chains, timed[1:], strict=True):
-        left = ms - sum(whole[name] for name in c.narrows) * (1 - _first(c.rank) / full)
+        left = ms - sum(whole[name] for name in c.whole) * (1 - _first(c.rank) / full)
         quick += [replace(c, milliseconds=left)] if left < whole[site.name] else []
     return quick
+
+
+def united(
+    site: Site, view: View, found: Sequence[Candidate], clock: Clock, whole: Mapping[str, float]
+) -> list[Candidate]:
+    """The candidates of a union that take less time than its parts, which is saved.
+
+    whole: milliseconds of the layers as they are.
+    """
+    chains = found[1:] if whole.keys() >= set(site.parts) else []
+    timed = _timed(site, view, chains, clock) or []
+    saved = sum(whole[name] for name in site.parts) if timed else 0.0
+    quick = [
+        replace(c, milliseconds=ms - saved) for c, ms in zip(chains, timed[1:], strict=True) if ms < saved
+    ]
+    return [replace(found[0], milliseconds=0.0), *quick]
 
 
 def _first(rank: Rank | None) -> int:

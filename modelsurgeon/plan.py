@@ -5,6 +5,8 @@ As JSON a plan is one object, layer name -> method and rank:
     {"conv1": {"method": "spatial-svd", "rank": 32}, "fc": {"method": "tucker2", "rank": [64, 16]}}
 
 A rank above full is full, and `"full"` stands for it. A layer that the plan doesn't name is left alone.
+Layers that are fed the same may be cut as one, under the name that the report gives them:
+`layers.0.{query,key,value}`.
 """
 
 from __future__ import annotations

@@ -20,7 +20,8 @@ class Candidate:
 
     macs, params: of the chain. milliseconds: as measured, None where it wasn't. error: of the layer's own
     outputs, or of its weight where nothing is known of what it is fed; relative. damage: its predicted share
-    in the error of the net.
+    in the error of the net. whole: layers that it changes besides, and that stay as they are otherwise; its
+    costs are less by what it saves there.
     """
 
     method: str | None = None
@@ -30,7 +31,7 @@ class Candidate:
     milliseconds: float | None = None
     error: float = 0.0
     damage: float = 0.0
-    narrows: tuple[str, ...] = ()
+    whole: tuple[str, ...] = ()
 
 
 LEAST = 1e-9  # what an upgrade is taken to cost that costs nothing, or saves
@@ -64,20 +65,20 @@ def _priced(candidates: Mapping[str, Sequence[Candidate]], price: float, cost: C
     def value(c: Candidate) -> tuple[float, float]:
         return (cost(c), c.damage) if price == float("inf") else (c.damage + price * cost(c), cost(c))
 
-    def best(layer: str, *, narrow: bool = False) -> Candidate | None:
-        fit = [c for c in candidates.get(layer, ()) if bool(c.narrows) == narrow]
+    def best(layer: str, *, more: bool = False) -> Candidate | None:
+        fit = [c for c in candidates.get(layer, ()) if bool(c.whole) == more]
         return min(fit, key=value, default=None)
 
     choice = {layer: c for layer in candidates if (c := best(layer)) is not None}
     settled: set[str] = set()
     for layer in candidates:
-        narrow = best(layer, narrow=True)
-        if narrow is None or not settled.isdisjoint((layer, *narrow.narrows)):
+        more = best(layer, more=True)
+        if more is None or not settled.isdisjoint((layer, *more.whole)):
             continue
-        whole = {name: candidates[name][0] for name in narrow.narrows if name in candidates} | {layer: narrow}
+        whole = {name: candidates[name][0] for name in more.whole if name in candidates} | {layer: more}
         if _sum(value(c) for c in whole.values()) < _sum(value(choice[name]) for name in whole):
             choice |= whole
-            settled |= {layer, *narrow.narrows}
+            settled |= {layer, *more.whole}
     return choice
 
 
@@ -108,7 +109,7 @@ def _spend(
     choice = dict(choice)
 
     def fits(c: Candidate) -> bool:
-        return all(choice[name].method is None for name in c.narrows if name in choice)
+        return all(choice[name].method is None for name in c.whole if name in choice)
 
     while True:
         left = budget - _total(choice, cost)

@@ -16,18 +16,19 @@ from modelsurgeon.factorize import METHODS
 from modelsurgeon.hollow import filled
 from modelsurgeon.layer import Layer
 from modelsurgeon.outlook import Outlook, outlook
-from modelsurgeon.pace import Times, narrowing, paced, times
+from modelsurgeon.pace import Times, narrowing, paced, times, united
 from modelsurgeon.plan import Plan, Step
 from modelsurgeon.progress import Progress, counted
 from modelsurgeon.rank import BLOCK
 from modelsurgeon.refit import fitted
 from modelsurgeon.select import Candidate
-from modelsurgeon.surgery import Clock, Edit, Patient, Site, apply, by_weight, put
+from modelsurgeon.surgery import Clock, Edit, Patient, Site, apply, by_weight, in_turn, place, places, put
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """patient: the model as it is; trials are its twins. sites: the layers that may be replaced.
+    """patient: the model as it is; trials are its twins. sites: the layers that may be replaced. unions: of
+    those.
 
     learned: samples to calibrate on, None where there are none but noise. judged: samples to compare on, None
     where the model isn't run. refit: fit the factors to the learned samples. left_out: the layers that are
@@ -36,6 +37,7 @@ class Study:
 
     patient: Patient
     sites: Sequence[Site]
+    unions: Sequence[Site] = ()
     methods: Sequence[str]
     learned: Batches | None
     judged: Batches | None
@@ -62,7 +64,7 @@ class Study:
     def options(self, resource: Resource) -> tuple[dict[str, list[Candidate]], list[Edit]]:
         """Every layer's candidates; with samples, their damage is that to the outputs."""
         found, broken = options(
-            counted(self.sites, "candidates", len(self.sites), self.watch),
+            counted(self.places, "candidates", len(self.places), self.watch),
             self.methods,
             resource,
             self.calibration,
@@ -78,11 +80,13 @@ class Study:
     def timed(self, found: Mapping[str, Sequence[Candidate]], clock: Clock) -> dict[str, list[Candidate]]:
         """The candidates with their milliseconds; layers that can't be timed are left out."""
         views, timed = self.views, {}
-        for name, each in counted(found.items(), "times", len(found), self.watch):
-            if some := paced(*views[name], each, clock):
-                timed[name] = some
+        for site in counted(self.sites, "times", len(self.sites), self.watch):
+            if site.name in found and (some := paced(*views[site.name], found[site.name], clock)):
+                timed[site.name] = some
         whole = {name: some[0].milliseconds or 0.0 for name, some in timed.items()}
-        return {n: [*some, *narrowing(*views[n], found[n], clock, whole)] for n, some in timed.items()}
+        narrow = {n: [*some, *narrowing(*views[n], found[n], clock, whole)] for n, some in timed.items()}
+        unions = [site.name for site in self.unions if site.name in found]
+        return narrow | {name: united(*views[name], found[name], clock, whole) for name in unions}
 
     def times(self, plan: Plan) -> Times:
         """Milliseconds of the plan's layers as they are and of the chains it puts there, where measured."""
@@ -91,7 +95,12 @@ class Study:
     @property
     def views(self) -> dict[str, tuple[Site, View]]:
         """Every site with its layer as calibration sees it."""
-        return {site.name: (site, self.calibration.view(site)) for site in self.sites}
+        return {site.name: (site, self.calibration.view(site)) for site in self.places}
+
+    @property
+    def places(self) -> list[Site]:
+        """All that a plan may name here."""
+        return in_turn(self.sites, self.unions)
 
     def own_errors(self, edits: Sequence[Edit], decision: Decision) -> list[Edit]:
         """The edits, each telling with samples what its layer alone would lose."""
@@ -110,15 +119,14 @@ class Study:
     def _own_error(self, edit: Edit, decision: Decision) -> float | None:
         if edit.layer in decision.errors or edit.method is None or edit.rank is None:
             return decision.errors.get(edit.layer)
-        site = next(site for site in self.patient.sites if site.name == edit.layer)
-        return self.calibration.view(site).error(edit.method, [edit.rank])[0]
+        return self.calibration.view(place(self.patient, edit.layer)).error(edit.method, [edit.rank])[0]
 
     def perform(self, plan: Plan, patient: Patient) -> list[Edit]:
         """Do what the plan says to a patient."""
         if self.learned is not None and self.refit:
             edits = fitted(plan, patient, self.calibration, self.learned, seed=self.seed, watch=self.watch)
         else:
-            edits = apply(plan, [site for site in patient.sites if site.name in plan], self._chain)
+            edits = apply(plan, [site for site in places(patient) if site.name in plan], self._chain)
         return [*edits, *_narrow(plan, patient)]
 
     def trial(self, plan: Plan) -> Patient:
@@ -131,7 +139,7 @@ class Study:
     def hollow(self, plan: Plan) -> Patient:
         """A twin with the plan's chains, their weights noise: it takes the time that the real one will."""
         twin = self.patient.twin()
-        for site in twin.sites:
+        for site in places(twin):
             if step := plan.get(site.name):
                 put(site, step, self._hollow(site, step))
         _narrow(plan, twin)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from modelsurgeon.data import Batches
 from modelsurgeon.errors import BadPlan, UnsupportedLayer
@@ -52,8 +52,16 @@ class Site(Protocol):
     def makers(self) -> Makers | None:
         """What could be narrower if this layer took fewer channels; None where that isn't possible."""
 
+    @property
+    def parts(self) -> Sequence[str]:
+        """The layers, by name, that stand here side by side as one; empty where there is one alone."""
+
     def replace(self, chain: Sequence[Layer]) -> None:
         """Put the layers of `chain`, in order, where the one layer stood."""
+
+
+One = TypeVar("One", bound=Site)
+Several = TypeVar("Several", bound=Site)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +103,10 @@ class Patient(Protocol):
     @property
     def sites(self) -> Sequence[Site]:
         """Where a chain can take a layer's place."""
+
+    @property
+    def unions(self) -> Sequence[Site]:
+        """Layers that are fed the same, taken as one: a chain in its place shares all but the last factor."""
 
     @property
     def skipped(self) -> Sequence[Edit]:
@@ -150,6 +162,22 @@ class Patient(Protocol):
 
     def close(self) -> Any:  # noqa: ANN401 - an ir.Model or an nn.Module
         """The model itself, nothing dead left in it."""
+
+
+def in_turn(sites: Sequence[One], unions: Sequence[Several]) -> list[One | Several]:
+    """Sites in the order of the model, each union before the first of its parts."""
+    first = {union.parts[0]: union for union in unions}
+    return [each for site in sites for each in (first.get(site.name), site) if each is not None]
+
+
+def places(patient: Patient) -> list[Site]:
+    """All that a plan may name."""
+    return in_turn(patient.sites, patient.unions)
+
+
+def place(patient: Patient, name: str) -> Site:
+    """The site or union of that name."""
+    return next(site for site in places(patient) if site.name == name)
 
 
 def macs(chain: Sequence[Layer], calls: Sequence[Call]) -> int:

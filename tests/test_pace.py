@@ -25,6 +25,7 @@ class Place:
 
     name = "a"
     makers: Makers | None = None
+    parts: Sequence[str] = ()
     calls: Sequence[Call] = [CALL]
 
     def __init__(self, layer: Layer) -> None:

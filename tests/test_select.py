@@ -59,7 +59,7 @@ def test_the_least_damage_goes_first() -> None:
 
 
 def test_a_layer_that_becomes_narrower_with_another_stays_as_it_is_otherwise() -> None:
-    thin = Candidate(method="channels", rank=1, macs=-40, params=0, damage=0.3, narrows=("a",))
+    thin = Candidate(method="channels", rank=1, macs=-40, params=0, damage=0.3, whole=("a",))
     net = {"a": [dense(100), cut(60, 0.2)], "b": [dense(50), cut(40, 0.2), thin]}
     cost = {budget: select(net, budget, lambda c: c.macs) for budget in (150, 105, 60)}
     assert [c.method for c in cost[150].values()] == [None, None]

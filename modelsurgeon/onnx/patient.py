@@ -24,8 +24,9 @@ from modelsurgeon.onnx.passes.subject import Subject
 from modelsurgeon.onnx.recurrent import RECURRENT
 from modelsurgeon.onnx.sites import OnnxSite, Sizes, editable, sites
 from modelsurgeon.onnx.stopwatch import THREADS, Stopwatch
+from modelsurgeon.onnx.unions import OnnxUnion, unions
 from modelsurgeon.rows import Totals
-from modelsurgeon.surgery import Clock, Edit, Makers, Pairs, Run
+from modelsurgeon.surgery import Clock, Edit, Makers, Pairs, Run, in_turn
 
 NOISE_SAMPLES = 8
 
@@ -66,6 +67,11 @@ class OnnxPatient:
         twin = copy(self)
         twin._open()
         return twin
+
+    @property
+    def unions(self) -> list[OnnxUnion]:
+        """Query, key and value, and what else is fed the same."""
+        return unions(self.sites)
 
     def undo(self) -> None:
         """Start from the original again; the caller's model was never touched."""
@@ -118,9 +124,9 @@ class OnnxPatient:
             for site in chosen:
                 yield from ((site.name, site.rows(seen[entry])) for entry in site.entries)
 
-    def lockstep(self, names: Sequence[str], feeds: Batches) -> Iterator[tuple[OnnxSite, Pairs]]:
+    def lockstep(self, names: Sequence[str], feeds: Batches) -> Iterator[tuple[OnnxSite | OnnxUnion, Pairs]]:
         """A stage of the graph at a time, see `onnx.lockstep`."""
-        chosen = [site for site in self.sites if site.name in names]
+        chosen = [site for site in in_turn(self.sites, self.unions) if site.name in names]
         starts = [(site.entries[0], str(site.nodes[0].outputs[0].name)) for site in chosen]
         stages = lockstep(editable(self._original), self._model, starts, feeds, self._provider)
         for site, pairs in zip(chosen, stages, strict=True):
@@ -147,8 +153,8 @@ class OnnxPatient:
         return analyze(self._model, shapes=self._frame.shapes, dims=self._frame.dims).totals
 
 
-def _rows(site: OnnxSite, pairs: Pairs) -> Iterator[tuple[Array, Array]]:
-    if len(site.nodes) == 1:
+def _rows(site: OnnxSite | OnnxUnion, pairs: Pairs) -> Iterator[tuple[Array, Array]]:
+    if len(site.entries) == 1:
         yield from ((site.rows(x), site.rows(seen)) for x, seen in pairs())
 
 

@@ -56,16 +56,30 @@ class OnnxSite:
             x = np.swapaxes(x, -1, -2)
         return x.reshape(-1, x.shape[-1])
 
+    @property
+    def parts(self) -> Sequence[str]:
+        """It is one layer; see `onnx.unions` for several."""
+        return ()
+
     def replace(self, chain: Sequence[Layer]) -> None:
         """Put the chain in place of every node; its weights are stored once."""
+        self.put(chain)
+
+    def feed(self, value: ir.Value) -> None:
+        """Let every node take another tensor."""
+        for node in self.nodes:
+            node.replace_input_with(1 - weight_place(node), value)
+
+    def put(self, chain: Sequence[Layer]) -> list[ir.Value]:
+        """Replace the nodes by the chain; what each of its layers gives, for the first node."""
         if len(chain) == 1:  # the one layer is called as the old one was
             self.taken.difference_update({self.name, *(str(node.name) for node in self.nodes)})
         names = [self.name] if len(chain) == 1 else [f"{self.name}.{i}" for i in range(len(chain))]
         stored = [
             self._stored(name, link, last=link is chain[-1]) for name, link in zip(names, chain, strict=True)
         ]
-        for node in self.nodes:
-            self._rewrite(node, chain, names, stored)
+        given, *_ = [self._rewrite(node, chain, names, stored) for node in self.nodes]
+        return given
 
     def _rewrite(
         self,
@@ -73,19 +87,22 @@ class OnnxSite:
         chain: Sequence[Layer],
         names: Sequence[str],
         stored: Sequence[tuple[ir.Value, ir.Value | None]],
-    ) -> None:
+    ) -> list[ir.Value]:
         x = _data(node)
         new: list[ir.Node] = []
+        given: list[ir.Value] = []
         for name, link, (weight, bias) in zip(names, chain, stored, strict=True):
             for made in operators.write(node, link, x, weight, bias, last=link is chain[-1]):
                 x = made.outputs[0]
                 made.name, x.name = free(name, self.taken), free(f"{name}.out", self.taken)
                 made.metadata_props.update(node.metadata_props)
                 new.append(made)
+            given.append(x)
         for value in new[-1].outputs[1:]:
             value.name = free(f"{self.name}.out", self.taken)
         old, now = list(node.outputs), list(new[-1].outputs)
         ir.convenience.replace_nodes_and_values(self.graph, node, [node], new, old, now)
+        return given
 
     def _store(self, name: str, array: Array) -> ir.Value:
         return store(self.graph, name, array, self.taken)

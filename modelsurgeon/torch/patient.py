@@ -68,6 +68,11 @@ class TorchPatient:
             for parent, child in site.owners:
                 parent.register_module(child, site.module)
 
+    @property
+    def unions(self) -> list[TorchSite]:
+        """None: modules keep factors of their own."""
+        return []
+
     def narrow(self, names: Sequence[str]) -> list[Edit]:
         """Nothing: modules don't tell who feeds whom."""
         del names

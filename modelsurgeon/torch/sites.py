@@ -47,6 +47,11 @@ class TorchSite:
         """What feeds a module isn't told by the module: none."""
         return
 
+    @property
+    def parts(self) -> Sequence[str]:
+        """It is one layer."""
+        return ()
+
     def replace(self, chain: Sequence[Layer]) -> None:
         """Put new modules where the old one stood: an nn.Sequential, or for a chain of one just that one.
 
