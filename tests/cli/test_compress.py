@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,15 @@ def test_cuda_without_cuda_is_a_problem_not_a_cpu_run(run: Command, here: Path) 
     assert not (here / "small.onnx").exists()
 
 
+@pytest.fixture
+def _heard() -> Iterator[None]:
+    """Programs hear Ctrl-C, even where the tests run in the background and don't."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_heard")
 def test_ctrl_c_exits_130_and_leaves_nothing(here: Path) -> None:
     onnx.save(small_net(channels=640), here / "large.onnx")
     before = set(here.iterdir())
