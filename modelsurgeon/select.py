@@ -108,8 +108,10 @@ def _spend(
     """Upgrade layers, the most damage saved per cost first, as long as the budget allows one."""
     choice = dict(choice)
 
-    def fits(c: Candidate) -> bool:
-        return all(choice[name].method is None for name in c.whole if name in choice)
+    def fits(layer: str, c: Candidate) -> bool:
+        others = {name for each, other in choice.items() if each != layer for name in other.whole}
+        alone = others.isdisjoint((layer, *c.whole))
+        return alone and all(choice[name].method is None for name in c.whole if name in choice)
 
     while True:
         left = budget - _total(choice, cost)
@@ -117,7 +119,7 @@ def _spend(
             ((choice[layer].damage - c.damage) / max(LEAST, cost(c) - cost(choice[layer])), layer, c)
             for layer, options in candidates.items()
             for c in options
-            if c.damage < choice[layer].damage and cost(c) - cost(choice[layer]) <= left and fits(c)
+            if c.damage < choice[layer].damage and cost(c) - cost(choice[layer]) <= left and fits(layer, c)
         ]
         if not upgrades:
             return choice

@@ -67,3 +67,17 @@ def test_a_layer_that_becomes_narrower_with_another_stays_as_it_is_otherwise() -
     for choice in cost.values():
         assert choice["b"].method != "channels" or choice["a"].method is None
     assert cheapest(net, lambda c: c.macs)["b"] is thin
+
+
+def test_no_layer_is_changed_by_two_candidates() -> None:
+    """Two layers are cut as one, so a third must not narrow one of them with what is left of the budget."""
+    joint = Candidate(method="svd", rank=1, macs=-150, params=0, damage=0.01, whole=("a", "b"))
+    thin = Candidate(method="channels", rank=1, macs=40, params=0, damage=0.1, whole=("b",))
+    net = {
+        "a": [dense(100)],
+        "b": [dense(100)],
+        "c": [dense(100), cut(10, 0.2), thin],
+        "ab": [Candidate(macs=0, params=0), joint],
+    }
+    choice = select(net, 95, lambda c: c.macs)
+    assert choice["ab"] is joint and choice["c"].method == "svd"
