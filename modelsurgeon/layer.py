@@ -69,6 +69,11 @@ class Layer:
         """Elements of weight and bias."""
         return self.weight.size + (0 if self.bias is None else self.bias.size)
 
+    @property
+    def is_matrix(self) -> bool:
+        """Whether one matrix takes the channels of each place to those of one place."""
+        return prod(self.kernel) == 1 and self.groups == 1 and not self.transposed
+
     def out_size(self, size: Sequence[int]) -> tuple[int, ...]:
         """Spatial output size for a spatial input size (ONNX operators Conv and ConvTranspose)."""
         axes = zip(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from glob import escape
-from math import prod
 
 import numpy as np
 
@@ -35,13 +34,9 @@ def makers(subject: Subject, found: Sequence[OnnxSite]) -> dict[str, Makers]:
         own = np.unique(link.x)
         feeding = [each for each in by_first.get(int(own[0]), ()) if np.array_equal(np.unique(each.y), own)]
         alone = len(own) == len(link.x) and (taken[own] == 1).all() and (made[own] == len(feeding)).all()
-        if feeding and alone and not pinned[own].any() and _is_matrix(link.site.layer):
+        if feeding and alone and not pinned[own].any() and link.site.layer.is_matrix:
             result[link.site.name] = _makers(feeding)
     return result
-
-
-def _is_matrix(layer: Layer) -> bool:
-    return prod(layer.kernel) == 1 and layer.groups == 1 and not layer.transposed
 
 
 def _counted(graph: Channels, sides: Sequence[np.ndarray]) -> np.ndarray:

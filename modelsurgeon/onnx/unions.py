@@ -10,7 +10,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from math import prod
 
 import numpy as np
 import onnx_ir as ir
@@ -91,13 +90,9 @@ def unions(sites: Sequence[OnnxSite]) -> list[OnnxUnion]:
     alike: dict[object, list[OnnxSite]] = {}
     for key, group in groups.items():
         for site in group if len(group) > 1 else ():
-            if _is_matrix(layer := site.layer):
+            if (layer := site.layer).is_matrix:
                 alike.setdefault((key, _use(layer)), []).append(site)
     return [OnnxUnion(members=group) for group in alike.values() if len(group) > 1]
-
-
-def _is_matrix(layer: Layer) -> bool:
-    return prod(layer.kernel) == 1 and layer.groups == 1 and not layer.transposed
 
 
 def _use(layer: Layer) -> tuple[object, ...]:
