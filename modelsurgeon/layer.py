@@ -70,9 +70,14 @@ class Layer:
         return self.weight.size + (0 if self.bias is None else self.bias.size)
 
     @property
+    def is_pointwise(self) -> bool:
+        """Whether it looks at one place at a time, as 1x1 convolutions and fully connected layers do."""
+        return prod(self.kernel) == 1
+
+    @property
     def is_matrix(self) -> bool:
         """Whether one matrix takes the channels of each place to those of one place."""
-        return prod(self.kernel) == 1 and self.groups == 1 and not self.transposed
+        return self.is_pointwise and self.groups == 1 and not self.transposed
 
     def out_size(self, size: Sequence[int]) -> tuple[int, ...]:
         """Spatial output size for a spatial input size (ONNX operators Conv and ConvTranspose)."""

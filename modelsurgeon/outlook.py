@@ -110,7 +110,7 @@ def outlook(
     groups: dict[str, list[Sequence[Candidate]]] = {name: [] for name in (BLOCKS, KERNELS, MATRICES)}
     for site in sites:
         if site.name in options:
-            kind = BLOCKS if site.name in blocks else MATRICES if pointwise(site.layer) else KERNELS
+            kind = BLOCKS if site.name in blocks else MATRICES if site.layer.is_pointwise else KERNELS
             groups[kind].append(options[site.name])
     kinds = [_kind(name, found, total) for name, found in groups.items() if found]
     if (rest := 1 - sum(kind.share for kind in kinds)) > SMALL:
@@ -128,8 +128,8 @@ def in_blocks(layers: Sequence[tuple[str, Layer]]) -> set[str]:
         if not depthwise(layer):
             continue
         before, after = layers[max(0, place - NEAR) : place], layers[place + 1 : place + 1 + NEAR]
-        makers = {n for n, one in before if pointwise(one) and one.out_channels == layer.in_channels}
-        takers = {n for n, one in after if pointwise(one) and one.in_channels == layer.out_channels}
+        makers = {n for n, one in before if one.is_pointwise and one.out_channels == layer.in_channels}
+        takers = {n for n, one in after if one.is_pointwise and one.in_channels == layer.out_channels}
         if makers and takers:
             found |= {name, *makers, *takers}
     return found
@@ -138,11 +138,6 @@ def in_blocks(layers: Sequence[tuple[str, Layer]]) -> set[str]:
 def depthwise(layer: Layer) -> bool:
     """Whether each channel has a kernel of its own."""
     return layer.groups > 1 and layer.weight.shape[1] == 1 and prod(layer.kernel) > 1
-
-
-def pointwise(layer: Layer) -> bool:
-    """Whether it looks at one place at a time, as 1x1 convolutions and fully connected layers do."""
-    return prod(layer.kernel) == 1
 
 
 def _kind(name: str, found: Sequence[Sequence[Candidate]], total: int) -> Kind:

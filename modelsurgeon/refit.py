@@ -75,7 +75,7 @@ def fitted(
                 chain,
                 _checked(site.name, pairs()),
                 feeds.samples,
-                joint=step.method == "svd" and prod(view.layer.kernel) == 1,
+                joint=step.method == "svd" and view.layer.is_pointwise,
                 centred=view.centred,
                 seed=seed,
             )

@@ -46,7 +46,7 @@ def apart(kernel: Sequence[int]) -> list[Axes]:
 
 def outline(split: Split, layer: Layer, rank: int) -> list[Factor]:
     """Shapes of the chain."""
-    if svd.flat(layer):
+    if layer.is_pointwise:
         return svd.outline(layer, rank)
     out, into, *kernel = layer.weight.shape
     ones = (1,) * len(kernel)
@@ -63,7 +63,7 @@ def outline(split: Split, layer: Layer, rank: int) -> list[Factor]:
 
 def factors(split: Split, layer: Layer, rank: int) -> list[Array]:
     """Weights of the chain."""
-    if svd.flat(layer):
+    if layer.is_pointwise:
         return svd.factors(layer, rank)
     a, b, *taps = als.decompose(tensor(split, layer), rank)
     weights = (b.T, *(t.T for t in taps), a)
@@ -72,7 +72,7 @@ def factors(split: Split, layer: Layer, rank: int) -> list[Array]:
 
 def bound(split: Split, layer: Layer) -> int:
     """A rank that is always enough."""
-    return svd.bound(layer) if svd.flat(layer) else terms.enough(_sizes(split, layer))
+    return svd.bound(layer) if layer.is_pointwise else terms.enough(_sizes(split, layer))
 
 
 def errors(split: Split, layer: Layer, ranks: Sequence[int]) -> list[float]:
@@ -81,7 +81,7 @@ def errors(split: Split, layer: Layer, ranks: Sequence[int]) -> list[float]:
     The error of the start is known at every rank. By how much the sweeps better it is found at a few ranks:
     the logarithm of that gain is nearly linear in the rank, so the other ranks follow.
     """
-    if svd.flat(layer):
+    if layer.is_pointwise:
         return svd.errors(layer, ranks)
     whole = tensor(split, layer)
     knots = _knots(ranks, _worth(whole))

@@ -17,7 +17,6 @@ mirrored convolution.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 
 import numpy as np
 
@@ -62,14 +61,9 @@ def tails(sigma: Array, ranks: Sequence[int]) -> list[float]:
     return [float(np.sqrt(energy[r] / total)) for r in ranks]
 
 
-def flat(layer: Layer) -> bool:
-    """True where the kernel has one tap: the layer is a matrix, and so is every factorization of it."""
-    return prod(layer.kernel) == 1
-
-
 def simple(layer: Layer) -> bool:
     """True where more factors than two have nothing to share: one tap, or one channel from one."""
-    return flat(layer) or layer.weight.shape[:2] == (1, 1)
+    return layer.is_pointwise or layer.weight.shape[:2] == (1, 1)
 
 
 def input_unfolded(layer: Layer) -> Array:

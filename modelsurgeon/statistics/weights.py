@@ -116,7 +116,7 @@ def _fan(layer: Layer) -> tuple[int, int]:
 
 def _operator(layer: Layer, size: Sequence[int] | None) -> OperatorNorm | None:
     """None for one tap: the matrix of the weight is the whole operator."""
-    if size is None or prod(layer.kernel) == 1 or not all(size):
+    if size is None or layer.is_pointwise or not all(size):
         return None
     return operator_norm(layer, size)
 
