@@ -132,7 +132,7 @@ def candidates(
     Damage is minus the logarithm of the energy that a layer keeps: what survives all layers is a product.
     """
     layer = view.layer
-    dense = Candidate(macs=macs([layer], site.calls), params=layer.params)
+    dense = Candidate(macs=macs([layer], site.calls), params=layer.params + site.absorbed)
     found = [dense, *(narrower(site, view, block) if CHANNELS.name in methods else ())]
     for name in suited(layer, methods):
         for rank, error in _tried(site, view, name, resource, block):

@@ -41,6 +41,10 @@ class Site(Protocol):
         """The layer as it stands there now; its weight is read when asked for."""
 
     @property
+    def absorbed(self) -> int:
+        """Params that go with the layer besides its own: `layer` stands for something more than itself."""
+
+    @property
     def calls(self) -> Sequence[Call]:
         """Every use of the layer: its spatial input size, and the positions it is applied at besides.
 
@@ -234,7 +238,7 @@ def told(site: Site, layer: Layer, step: Step, chain: Sequence[Layer], error: fl
         rank=METHODS[step.method].clip(layer, step.rank),
         macs_before=macs([layer], site.calls),
         macs_after=macs(paid(step.method, chain), site.calls),
-        params_before=layer.params,
+        params_before=layer.params + site.absorbed,
         params_after=chain_params(paid(step.method, chain)),
         error=error,
     )

@@ -24,6 +24,7 @@ class Place:
     """A site that stands nowhere."""
 
     name = "a"
+    absorbed = 0
     makers: Makers | None = None
     parts: Sequence[str] = ()
     calls: Sequence[Call] = [CALL]

@@ -8,17 +8,21 @@ from glob import escape
 import numpy as np
 
 from modelsurgeon.layer import Layer
+from modelsurgeon.onnx.norms import norms
 from modelsurgeon.onnx.passes.channels import Channels, Link, channels
 from modelsurgeon.onnx.passes.each_channel import EACH_BY_ITSELF
 from modelsurgeon.onnx.passes.prune import all_pinned, is_depthwise, prune
 from modelsurgeon.onnx.passes.subject import Subject
-from modelsurgeon.onnx.sites import OnnxSite, Sizes, sites
-from modelsurgeon.surgery import Edit, Makers, macs
+from modelsurgeon.onnx.sites import Norm, OnnxSite, Sizes, sites
+from modelsurgeon.surgery import Call, Edit, Makers, macs
 
 
-def makers(subject: Subject, found: Sequence[OnnxSite]) -> dict[str, Makers]:
+def makers(
+    subject: Subject, found: Sequence[OnnxSite], behind: Mapping[str, Norm] | None = None
+) -> dict[str, Makers]:
     """For each layer that is a matrix on its channels, what makes them for it alone; by the layer's name.
 
+    behind: the norms behind layers by name, which become narrower with them.
     Layers are left out whose channels are also taken elsewhere, seen from outside, or made by halves.
     """
     graph = channels(subject, found, tied=is_depthwise, rules=EACH_BY_ITSELF)
@@ -35,7 +39,7 @@ def makers(subject: Subject, found: Sequence[OnnxSite]) -> dict[str, Makers]:
         feeding = [each for each in by_first.get(int(own[0]), ()) if np.array_equal(np.unique(each.y), own)]
         alone = len(own) == len(link.x) and (taken[own] == 1).all() and (made[own] == len(feeding)).all()
         if feeding and alone and not pinned[own].any() and link.site.layer.is_matrix:
-            result[link.site.name] = _makers(feeding)
+            result[link.site.name] = _makers(feeding, behind or {})
     return result
 
 
@@ -47,13 +51,18 @@ def _counted(graph: Channels, sides: Sequence[np.ndarray]) -> np.ndarray:
     return count
 
 
-def _makers(feeding: Sequence[Link]) -> Makers:
-    costs = [(link.site.layer, link.site.calls) for link in feeding]
+def _makers(feeding: Sequence[Link], behind: Mapping[str, Norm]) -> Makers:
+    made = [(link.site, link.site.layer) for link in feeding]
     return Makers(
-        layers=tuple(link.site.name for link in feeding),
-        macs=sum(macs([layer], calls) / layer.out_channels for layer, calls in costs),
-        params=sum(layer.params / layer.out_channels for layer, _ in costs),
+        layers=tuple(site.name for site, _ in made),
+        macs=sum(macs([layer], site.calls) / layer.out_channels for site, layer in made),
+        params=sum(_params(site, layer, behind) / layer.out_channels for site, layer in made),
     )
+
+
+def _params(site: OnnxSite, layer: Layer, behind: Mapping[str, Norm]) -> int:
+    """Those of a layer and of the norm behind it."""
+    return layer.params + (behind[site.name].params if site.name in behind else 0)
 
 
 def narrow(subject: Subject, cut: Mapping[str, Makers]) -> list[Edit]:
@@ -63,23 +72,30 @@ def narrow(subject: Subject, cut: Mapping[str, Makers]) -> list[Edit]:
     """
     names = {name for each, feeding in cut.items() for name in (each, *feeding.layers)}
     globs = [glob for name in sorted(names) for glob in (escape(name), f"{escape(name)}.*")]
-    before = {site.name: site for site in sites(subject.model, Sizes.of(subject.model, subject.measured))[0]}
-    layers = {name: site.layer for name, site in before.items()}
+    found, _ = sites(subject.model, Sizes.of(subject.model, subject.measured))
+    calls, before = {site.name: site.calls for site in found}, _held(subject, found)
     done = prune(Subject(model=subject.model, only=globs, given=subject.given, dims=subject.dims))
-    after = {site.name: site for site in sites(subject.model)[0]}
+    after = _held(Subject(model=subject.model), sites(subject.model)[0])
     return [
-        _told(before[edit.layer], layers[edit.layer], after[edit.layer].layer)
+        _told(edit.layer, calls[edit.layer], before[edit.layer], after[edit.layer])
         for edit in done
         if edit.skipped is None and edit.layer not in cut
     ]
 
 
-def _told(site: OnnxSite, was: Layer, now: Layer) -> Edit:
+def _held(subject: Subject, found: Sequence[OnnxSite]) -> dict[str, tuple[Layer, int]]:
+    """Every layer, and the params of it and of the norm behind it."""
+    behind = norms(subject, found)
+    layers = [(site, site.layer) for site in found]
+    return {site.name: (layer, _params(site, layer, behind)) for site, layer in layers}
+
+
+def _told(name: str, calls: Sequence[Call], was: tuple[Layer, int], now: tuple[Layer, int]) -> Edit:
     return Edit(
-        layer=site.name,
+        layer=name,
         action="narrow",
-        macs_before=macs([was], site.calls),
-        macs_after=macs([now], site.calls),
-        params_before=was.params,
-        params_after=now.params,
+        macs_before=macs([was[0]], calls),
+        macs_after=macs([now[0]], calls),
+        params_before=was[1],
+        params_after=now[1],
     )

@@ -19,10 +19,11 @@ from modelsurgeon.onnx.analysis import analyze
 from modelsurgeon.onnx.lockstep import lockstep
 from modelsurgeon.onnx.names import layer_names
 from modelsurgeon.onnx.narrow import makers, narrow
+from modelsurgeon.onnx.norms import norms
 from modelsurgeon.onnx.operators import holds_layer
 from modelsurgeon.onnx.passes.subject import Subject
 from modelsurgeon.onnx.recurrent import RECURRENT
-from modelsurgeon.onnx.sites import OnnxSite, Sizes, editable, sites
+from modelsurgeon.onnx.sites import Norm, OnnxSite, Sizes, editable, sites
 from modelsurgeon.onnx.stopwatch import THREADS, Stopwatch
 from modelsurgeon.onnx.unions import OnnxUnion, unions
 from modelsurgeon.rows import Totals
@@ -60,7 +61,11 @@ class OnnxPatient:
         self._model = editable(self._original)
         self.names = [name for node, name in layer_names(self._original).items() if holds_layer(node)]
         found, self.skipped = sites(self._model, self._frame.sizes)
-        self.sites = [replace(site, makers=self._frame.makers.get(site.name)) for site in found]
+        known = self._frame
+        self.sites = [
+            replace(site, makers=known.makers.get(site.name), norm=known.norms.get(site.name))
+            for site in found
+        ]
 
     def twin(self) -> OnnxPatient:
         """The model as it was, on a table of its own."""
@@ -163,7 +168,7 @@ class Frame:
     """The sizes at which a model is measured. measured: a copy with shapes inferred at all of them.
 
     sizes: those shapes by name. shapes, dims: what binds them. assumed: those of dims that nobody asked for.
-    makers: by the name of the layer that they feed.
+    makers: by the name of the layer that they feed. norms: by that of the layer that they take from.
     """
 
     measured: ir.Model
@@ -172,6 +177,7 @@ class Frame:
     dims: Mapping[str, int]
     assumed: Mapping[str, int]
     makers: Mapping[str, Makers]
+    norms: Mapping[str, Norm]
 
     @classmethod
     def of(
@@ -194,11 +200,14 @@ class Frame:
         measured = shapes.bound(model, asked, bound)
         subject = Subject(model=editable(model), given=asked, dims=bound)
         sizes = Sizes.of(model, measured)
+        found, _ = sites(subject.model, sizes)
+        behind = norms(subject, found)
         return cls(
             measured=measured,
             sizes=sizes,
             shapes=asked or {},
             dims=bound,
             assumed=assumed,
-            makers=makers(subject, sites(subject.model, sizes)[0]),
+            makers=makers(subject, found, behind),
+            norms=behind,
         )

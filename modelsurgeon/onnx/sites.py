@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
+from modelsurgeon import fold
 from modelsurgeon.errors import UnsupportedLayer
+from modelsurgeon.fold import Affine
 from modelsurgeon.layer import Array, Layer
 from modelsurgeon.onnx import operators, shapes
 from modelsurgeon.onnx.names import layer_names, nodes_of
@@ -23,11 +25,24 @@ from modelsurgeon.surgery import Call, Edit, Makers
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Norm:
+    """The batch norm that alone takes what a layer gives. params: that it alone holds.
+
+    gained: params that the layer gains when it takes the norm up: a bias, where it had none.
+    """
+
+    affine: Affine
+    params: int
+    gained: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class OnnxSite:
     """Nodes of the main graph that apply one layer.
 
     sizes: shapes of their data inputs, where the model fixes them. taken: names in use. makers: see
-    `onnx.narrow.makers`.
+    `onnx.narrow.makers`. norm: of the only node, where the layer stands for both, and a chain takes the place
+    of both; see `onnx.norms`.
     """
 
     name: str
@@ -37,11 +52,18 @@ class OnnxSite:
     calls: Sequence[Call]
     taken: set[str] = field(repr=False)
     makers: Makers | None = None
+    norm: Norm | None = None
 
     @property
     def layer(self) -> Layer:
         """The layer as it stands; a weight in external data is mapped, and read where it is used."""
-        return operators.read(self.nodes[0], self.sizes[0])
+        layer = operators.read(self.nodes[0], self.sizes[0])
+        return layer if self.norm is None else fold.behind(layer, self.norm.affine)
+
+    @property
+    def absorbed(self) -> int:
+        """Those of its batch norm, less what the layer gains by it."""
+        return 0 if self.norm is None else self.norm.params - self.norm.gained
 
     @property
     def entries(self) -> list[str]:
@@ -71,7 +93,7 @@ class OnnxSite:
             node.replace_input_with(1 - weight_place(node), value)
 
     def put(self, chain: Sequence[Layer]) -> list[ir.Value]:
-        """Replace the nodes by the chain; what each of its layers gives, for the first node."""
+        """Replace the nodes, and their norm, by the chain; what each layer gives, for the first node."""
         if len(chain) == 1:  # the one layer is called as the old one was
             self.taken.difference_update({self.name, *(str(node.name) for node in self.nodes)})
         names = [self.name] if len(chain) == 1 else [f"{self.name}.{i}" for i in range(len(chain))]
@@ -100,8 +122,10 @@ class OnnxSite:
             given.append(x)
         for value in new[-1].outputs[1:]:
             value.name = free(f"{self.name}.out", self.taken)
-        old, now = list(node.outputs), list(new[-1].outputs)
-        ir.convenience.replace_nodes_and_values(self.graph, node, [node], new, old, now)
+        gone = [node] if self.norm is None else [node, *node.outputs[0].consumers()]
+        now = new[-1].outputs
+        old = gone[-1].outputs[: len(now)]  # a norm may have more, which nothing takes
+        ir.convenience.replace_nodes_and_values(self.graph, node, gone, new, old, now)
         return given
 
     def _store(self, name: str, array: Array) -> ir.Value:

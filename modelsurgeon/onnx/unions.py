@@ -51,6 +51,11 @@ class OnnxUnion:
         return self.members[0].calls
 
     @property
+    def absorbed(self) -> int:
+        """Those of all."""
+        return sum(site.absorbed for site in self.members)
+
+    @property
     def entries(self) -> list[str]:
         """The tensor that they are fed with."""
         return self.members[0].entries

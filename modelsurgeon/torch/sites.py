@@ -43,6 +43,11 @@ class TorchSite:
         return layer_of(self.module)
 
     @property
+    def absorbed(self) -> int:
+        """It stands for itself alone."""
+        return 0
+
+    @property
     def makers(self) -> None:
         """What feeds a module isn't told by the module: none."""
         return

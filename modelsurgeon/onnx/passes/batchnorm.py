@@ -59,9 +59,12 @@ def _one(subject: Subject, node: ir.Node, action: str, work: Callable[[NormSite]
 
 def norms(model: ir.Model) -> Iterator[ir.Node]:
     """Every BatchNormalization, in subgraphs and functions too."""
-    for node in list(nodes_of(model)):
-        if node.op_type == "BatchNormalization" and node.domain in ("", "ai.onnx"):
-            yield node
+    yield from [node for node in nodes_of(model) if is_norm(node)]
+
+
+def is_norm(node: ir.Node) -> bool:
+    """Whether the node is a batch norm."""
+    return node.op_type == "BatchNormalization" and node.domain in ("", "ai.onnx")
 
 
 def read(subject: Subject, node: ir.Node) -> NormSite:
@@ -96,6 +99,11 @@ def is_training(model: ir.Model, node: ir.Node) -> bool:
         return _number(node, "is_test", 0) == 0
     if opset >= 14:
         return _number(node, "training_mode", 0) != 0
+    return gives_statistics(node)
+
+
+def gives_statistics(node: ir.Node) -> bool:
+    """Whether outputs beside the data are used, which tell the running statistics."""
     return any(value.uses() or value.is_graph_output() for value in node.outputs[1:])
 
 
@@ -128,7 +136,7 @@ def freeze(subject: Subject, *, form: str = "mul-add", training: bool = False) -
     def work(site: NormSite) -> Edit:
         if site.training and not training:
             raise UnsupportedLayer("it is in training mode: --training freezes it at its stored statistics")
-        if len(site.node.outputs) > 1 and any(v.uses() or v.is_graph_output() for v in site.node.outputs[1:]):
+        if gives_statistics(site.node):
             raise UnsupportedLayer("its running statistics are used as outputs")
         (_as_mul_add if form == "mul-add" else _as_norm)(subject, site)
         return Edit(layer=site.name, action="freeze", details={"form": form, "channels": site.norm.channels})
