@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from modelsurgeon import candidates as ways
 from modelsurgeon import doors
 from modelsurgeon.candidates import Decision
 from modelsurgeon.compare import Comparison
@@ -140,7 +139,7 @@ def foretold(study: Study, decision: Decision) -> Result:
     plan, before = decision.plan, study.patient.totals()
     predicted = None
     if study.learned is None:
-        edits = [ways.sketched(site, plan[site.name]) for site in study.sites if site.name in plan]
+        edits = study.sketched(plan)
     else:
         trial = study.patient.twin()
         edits = study.own_errors(study.perform(plan, trial), decision)

@@ -8,7 +8,7 @@ from typing import Any
 
 from modelsurgeon.aware import View
 from modelsurgeon.calibrate import Calibration, sensitivity, squared_error, watch
-from modelsurgeon.candidates import Decision, Resource, options, trials, weighed
+from modelsurgeon.candidates import Decision, Resource, options, sketched, trials, weighed
 from modelsurgeon.compare import Comparison
 from modelsurgeon.compare import compare as compare_runs
 from modelsurgeon.data import Batches, shown_and_checks
@@ -129,6 +129,11 @@ class Study:
             edits = apply(plan, [site for site in places(patient) if site.name in plan], self._chain)
         return [*edits, *_narrow(plan, patient)]
 
+    def sketched(self, plan: Plan) -> list[Edit]:
+        """What the plan would do, told from weights and shapes; no factor is made."""
+        edits = [sketched(site, plan[site.name]) for site in self.places if site.name in plan]
+        return [*edits, *(_narrow(plan, self._hollowed(plan)) if _narrows(plan) else [])]
+
     def trial(self, plan: Plan) -> Patient:
         """A twin to which the plan was done."""
         twin = self.patient.twin()
@@ -138,10 +143,7 @@ class Study:
 
     def hollow(self, plan: Plan) -> Patient:
         """A twin with the plan's chains, their weights noise: it takes the time that the real one will."""
-        twin = self.patient.twin()
-        for site in places(twin):
-            if step := plan.get(site.name):
-                put(site, step, self._hollow(site, step))
+        twin = self._hollowed(plan)
         _narrow(plan, twin)
         twin.close()
         return twin
@@ -178,6 +180,13 @@ class Study:
         """The feeds, with the watch told how many of them have been used."""
         return replace(feeds, make=lambda: iter(counted(feeds.make(), what, len(feeds), self.watch)))
 
+    def _hollowed(self, plan: Plan) -> Patient:
+        twin = self.patient.twin()
+        for site in places(twin):
+            if step := plan.get(site.name):
+                put(site, step, self._hollow(site, step))
+        return twin
+
     def _hollow(self, site: Site, step: Step) -> list[Layer]:
         if METHODS[step.method].alone:
             return filled(self.calibration.view(site).sketch(step.method, step.rank))
@@ -189,8 +198,13 @@ class Study:
 
 def _narrow(plan: Plan, patient: Patient) -> list[Edit]:
     """What makes channels that the plan leaves out is made narrower."""
-    cut = [name for name, step in plan.items() if not METHODS[step.method].alone]
+    cut = _narrows(plan)
     return patient.narrow(cut) if cut else []
+
+
+def _narrows(plan: Plan) -> list[str]:
+    """The layers that take fewer channels."""
+    return [name for name, step in plan.items() if not METHODS[step.method].alone]
 
 
 def totals_foretold(before: Mapping[str, int] | None, edits: Sequence[Edit]) -> dict[str, int] | None:

@@ -176,8 +176,11 @@ def test_a_plan_cuts_nothing_twice(attention: ir.Model) -> None:
 
 
 def test_without_samples_a_union_counts_as_its_parts(attention: ir.Model) -> None:
-    result = ms.compress(attention, macs=0.75, block=4, compare=False, dims={"N": 1, "T": 6})
+    asked = {"macs": 0.75, "block": 4, "compare": False, "dims": {"N": 1, "T": 6}}
+    result, foretold = (ms.compress(attention, **asked, dry_run=dry) for dry in (False, True))
     assert isinstance(result.plan, Plan) and list(result.plan) == ["{q,k,v}"]
+    assert result.after is not None
+    assert foretold.after == {key: result.after[key] for key in ("macs", "params")}
 
 
 def test_a_union_is_chosen_by_its_milliseconds() -> None:
