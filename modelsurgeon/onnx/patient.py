@@ -168,7 +168,8 @@ class Frame:
     """The sizes at which a model is measured. measured: a copy with shapes inferred at all of them.
 
     sizes: those shapes by name. shapes, dims: what binds them. assumed: those of dims that nobody asked for.
-    makers: by the name of the layer that they feed. norms: by that of the layer that they take from.
+    makers: by the name of the layer that they feed. norms: by that of the layer that they take from, where
+    there are samples: without them inputs count as white, and the gains belong to real ones.
     """
 
     measured: ir.Model
@@ -209,5 +210,5 @@ class Frame:
             dims=bound,
             assumed=assumed,
             makers=makers(subject, found, behind),
-            norms=behind,
+            norms=behind if runs and given is not None else {},
         )

@@ -14,8 +14,12 @@ from modelsurgeon.candidates import candidates
 from modelsurgeon.data import batches
 from modelsurgeon.factorize import METHODS, compose
 from modelsurgeon.onnx import run
+from modelsurgeon.onnx.norms import norms
+from modelsurgeon.onnx.passes.subject import Subject
 from modelsurgeon.onnx.patient import OnnxPatient
 from modelsurgeon.onnx.sites import editable, sites
+from modelsurgeon.plan import Plan, Step
+from modelsurgeon.surgery import apply
 from tests.zoo import model
 
 RNG = np.random.default_rng(5)
@@ -50,7 +54,8 @@ def operators(net: ir.Model) -> Counter[str]:
 
 
 def found(net: ir.Model) -> list[str]:
-    return [site.name for site in OnnxPatient(net, runs=False).sites if site.norm is not None]
+    subject = Subject(model=editable(net))
+    return list(norms(subject, sites(subject.model)[0]))
 
 
 def merged(net: ir.Model) -> ir.Model:
@@ -120,10 +125,8 @@ def images(count: int = 24) -> np.ndarray:
     return normal(count, 16, 8, 8) * 10
 
 
-@pytest.mark.parametrize("data", [False, True])
-def test_norms_go_where_their_layer_is_cut_and_only_there(net: ir.Model, *, data: bool) -> None:
-    samples = images() if data else None
-    result = ms.compress(net, plan={"a": {"method": "svd", "rank": 16}}, data=samples)
+def test_norms_go_where_their_layer_is_cut_and_only_there(net: ir.Model) -> None:
+    result = ms.compress(net, plan={"a": {"method": "svd", "rank": 16}}, data=images())
     assert operators(result.model)["BatchNormalization"] == 1
     assert {"scale2", "var2"} <= set(result.model.graph.initializers)
     assert "scale" not in result.model.graph.initializers
@@ -131,8 +134,18 @@ def test_norms_go_where_their_layer_is_cut_and_only_there(net: ir.Model, *, data
     assert [value.name for node in result.model.graph for value in node.outputs][1:4] == ["n", "r", "c"]
 
 
+@pytest.mark.parametrize("how", [{}, {"data": True, "compare": False}])
+def test_without_samples_all_norms_stay(net: ir.Model, how: dict[str, bool]) -> None:
+    asked = how | ({"data": images()} if "data" in how else {})
+    result = ms.compress(net, plan={"a": {"method": "svd", "rank": 16}}, **asked)
+    assert operators(result.model)["BatchNormalization"] == 2
+    [edit] = [edit for edit in result.edits if edit.skipped is None]
+    assert (edit.params_before, edit.params_after) == (32 * 16 * 9, 16 * 16 * 9 + 32 * 16)
+
+
 def test_errors_are_those_behind_the_norm(net: ir.Model) -> None:
-    edit, _ = ms.compress(net, plan={"a": {"method": "svd", "rank": 8}}, compare=False).edits
+    plan = Plan({"a": Step(method="svd", rank=8)})
+    [edit] = apply(plan, OnnxPatient(net, data=images()).sites)
     folded, raw = (
         METHODS["svd"].error(sites(editable(each))[0][0].layer, [8])[0] for each in (merged(net), net)
     )
@@ -162,7 +175,7 @@ def test_a_dry_run_foretells_what_comes_out(net: ir.Model, goal: dict[str, objec
 
 
 def test_budgets_count_the_norm_with_its_layer(net: ir.Model) -> None:
-    patient = OnnxPatient(net)
+    patient = OnnxPatient(net, data=images())
     dense = [candidates(site, View(layer=site.layer), ["svd"], "params")[0] for site in patient.sites]
     assert [each.params for each in dense] == [32 * 16 * 9 + 4 * 32, 24 * 32 * 9 + 24 + 4 * 24]
     assert sum(each.params for each in dense) + 24 * 64 == patient.total("params")
@@ -251,7 +264,7 @@ def test_outputs_that_nothing_takes_are_no_hindrance() -> None:
         opset=9,
         **norm(4),
     )
-    [site] = OnnxPatient(net).sites
+    [site] = OnnxPatient(net, data=normal(2, 4, 6, 6)).sites
     assert site.norm is not None
     site.replace([site.layer])
     assert [node.op_type for node in site.graph] == ["Conv", "Relu"]
@@ -363,6 +376,6 @@ def test_channels_are_left_out_across_norms(rest: dict[str, object]) -> None:
     left = {v.name: v.shape.numpy() for v in result.model.graph.initializers.values() if v.shape is not None}
     assert {shape for shape in left.values() if len(shape) == 1} == {(32,), (8,)}
     for samples in (data, None):
-        foretold = ms.compress(net, plan=plan, data=samples, dry_run=True)
-        assert foretold.after is not None and result.after is not None
-        assert foretold.after == {key: result.after[key] for key in ("macs", "params")}
+        foretold, done = (ms.compress(net, plan=plan, data=samples, dry_run=dry) for dry in (True, False))
+        assert foretold.after is not None and done.after is not None
+        assert foretold.after == {key: done.after[key] for key in ("macs", "params")}
