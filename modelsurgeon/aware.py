@@ -20,14 +20,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from scipy import linalg
 
 from modelsurgeon.factorize import METHODS, Rank, compose
 from modelsurgeon.factorize.channels import CHANNELS, Elimination, eliminate, repaired, selection
 from modelsurgeon.factorize.method import split_groups
 from modelsurgeon.factorize.svd import input_unfolded
 from modelsurgeon.layer import Array, Layer
-from modelsurgeon.linalg import cholesky, directions
+from modelsurgeon.linalg import cholesky, directions, mixed, unmixed
 from modelsurgeon.moments import Inputs, Moments
 
 FLOOR = 1e-4  # of the mean variance, added to each: what no sample showed may still come
@@ -97,10 +96,9 @@ class View:
             roots = [root[:, :, *(None for _ in self.layer.kernel)] for root in self._roots]
             return replace(self.layer, weight=np.concatenate(roots), bias=None)
         parts = np.split(self.layer.weight.astype(np.float64), self.layer.groups)
-        mixed = [_mixed(part, root, 1) for part, root in zip(parts, self._roots, strict=True)]
-        weight = np.concatenate(mixed)
+        weight = np.concatenate([mixed(part, root, 1) for part, root in zip(parts, self._roots, strict=True)])
         for axis, root in enumerate(self._taps):
-            weight = _mixed(weight, root, 2 + axis)
+            weight = mixed(weight, root, 2 + axis)
         wide = self.layer.weight.dtype == np.float64
         return replace(self.layer, weight=weight.astype(np.float64 if wide else np.float32))
 
@@ -147,12 +145,12 @@ class View:
         """The chain fed with channels and taps as they are: every axis undone on the factor that holds it."""
         found = list(chain)
         parts = np.split(found[0].weight, self.layer.groups)
-        undone = [_unmixed(part, root, 1) for part, root in zip(parts, self._roots, strict=True)]
+        undone = [unmixed(part, root, 1) for part, root in zip(parts, self._roots, strict=True)]
         found[0] = replace(found[0], weight=np.concatenate(undone))
         for axis, root in enumerate(self._taps):
             place = next((i for i, link in enumerate(found) if link.kernel[axis] == len(root)), None)
             if place is not None and len(root) > 1:
-                found[place] = replace(found[place], weight=_unmixed(found[place].weight, root, 2 + axis))
+                found[place] = replace(found[place], weight=unmixed(found[place].weight, root, 2 + axis))
         return found
 
     def _centred(self, chain: list[Layer]) -> list[Layer]:
@@ -201,16 +199,3 @@ def chance(covariance: Array, rows: float) -> float:
     share = ((1 - 2 / n) * squares + total) / ((rows + 1 - 2 / n) * spread)
     share = min(share, MOST)
     return share / (1 - share)
-
-
-def _mixed(weight: Array, root: Array, axis: int) -> Array:
-    """The weight times S along one axis."""
-    return np.moveaxis(np.tensordot(weight, root, (axis, 0)), -1, axis)
-
-
-def _unmixed(weight: Array, root: Array, axis: int) -> Array:
-    """The weight times the inverse of S along one axis."""
-    moved = np.moveaxis(weight, axis, 0)
-    flat = moved.reshape(len(moved), -1).astype(np.float64)
-    solved = linalg.solve_triangular(root, flat, trans="T", lower=True, check_finite=False)
-    return np.moveaxis(solved.reshape(moved.shape), 0, axis)

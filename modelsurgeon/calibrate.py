@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from modelsurgeon.aware import View
-from modelsurgeon.data import Batches, Feed
+from modelsurgeon.data import Batches, Feed, spread
 from modelsurgeon.factorize import compose
 from modelsurgeon.layer import Array
 from modelsurgeon.moments import Inputs, Watch, check_fed
@@ -17,7 +17,7 @@ from modelsurgeon.progress import Progress, counted
 from modelsurgeon.surgery import Patient, Run, Site, place
 
 TRIED = 8  # feeds on which the outputs are watched while one layer is cut, at least
-AFFORDED = 2e12  # MACs, over all layers and feeds: as many feeds as they are enough for
+AFFORDED = 2e12  # MACs of all trials: as many feeds as they are enough for
 LEAST = 1e-8  # of a squared error: below, what comes out is rounding
 SUMS = 1e-2  # how far from 1 the sum of what a softmax gives may be, in half precision
 
@@ -66,7 +66,7 @@ def sensitivity(
     largest over the outputs. Of a softmax it is that of the scores which it takes: where one class has nearly
     everything, errors hide in its answer until they turn it over.
     """
-    few = _spread(feeds, _affordable(patient, len(trials)))
+    few = list(spread(feeds, affordable(patient, AFFORDED / max(1, len(trials)))))
     whole = _answers(patient.twin().runner(), few)
     found = {}
     for name, (view, step) in counted(trials.items(), "sensitivity", len(trials), watch):
@@ -76,17 +76,10 @@ def sensitivity(
     return found
 
 
-def _affordable(patient: Patient, trials: int) -> int:
-    """How many feeds to try every layer on."""
-    macs = (patient.totals() or {}).get("macs") or 1
-    return max(TRIED, int(AFFORDED / (macs * max(1, trials))))
-
-
-def _spread(feeds: Batches, most: int) -> list[Feed]:
-    """At most so many of the feeds, from all over them."""
-    count = min(most, len(feeds))
-    wanted = {number * len(feeds) // count for number in range(count)}
-    return [feed for number, feed in enumerate(feeds) if number in wanted]
+def affordable(patient: Patient, macs: float) -> int:
+    """How many feeds the model can be run on with so many MACs; a few at least."""
+    whole = (patient.totals() or {}).get("macs") or 1
+    return max(TRIED, int(macs / whole))
 
 
 def _cut(patient: Patient, name: str, view: View, step: Step) -> Run:

@@ -225,14 +225,33 @@ def weighed(
     }
 
 
+def repaired(
+    options: Mapping[str, Sequence[Candidate]], gains: Mapping[str, Mapping[str, float]]
+) -> dict[str, list[Candidate]]:
+    """The same candidates, their errors those that a fit leaves; gains: see `refit.gains`."""
+    return {
+        name: [replace(c, error=c.error * gains.get(name, {}).get(c.method or "", 1.0)) for c in found]
+        for name, found in options.items()
+    }
+
+
 def trials(options: Mapping[str, Sequence[Candidate]]) -> dict[str, Step]:
     """For each layer the step that tells what its errors do to the outputs: its own error is near `TRIED`."""
+    return {name: _nearest(chains) for name, (_, *chains) in options.items() if chains}
+
+
+def trial_fits(options: Mapping[str, Sequence[Candidate]]) -> dict[str, list[Step]]:
+    """For each layer a step of every method that stands alone, with an error near `TRIED`."""
     found = {}
-    for name, (_, *chains) in options.items():
-        if chains:
-            near = min(chains, key=lambda c: abs(c.error - TRIED))
-            found[name] = Step(method=near.method or "svd", rank=near.rank or 1)
-    return found
+    for name, chains in options.items():
+        methods = dict.fromkeys(c.method for c in chains if c.method and METHODS[c.method].alone)
+        found[name] = [_nearest([c for c in chains if c.method == method]) for method in methods]
+    return {name: steps for name, steps in found.items() if steps}
+
+
+def _nearest(chains: Sequence[Candidate]) -> Step:
+    near = min(chains, key=lambda c: abs(c.error - TRIED))
+    return Step(method=near.method or "svd", rank=near.rank or 1)
 
 
 def _errors(method: Method[Any], view: View, ranks: Sequence[int]) -> list[float]:

@@ -138,6 +138,13 @@ def shown_and_checks(data: Batches) -> tuple[Batches, Batches]:
     return _only(data, [not check for check in checks]), _only(data, checks)
 
 
+def spread(data: Batches, most: int) -> Batches:
+    """At most so many of the feeds, from all over them."""
+    count = min(most, len(data))
+    wanted = {number * len(data) // count for number in range(count)}
+    return _only(data, [number in wanted for number in range(len(data))])
+
+
 def _only(data: Batches, keep: Sequence[bool]) -> Batches:
     count = sum(keep)
     samples = round(data.samples * count / len(data))

@@ -27,7 +27,7 @@ TOTALS = {
 }
 ERRORS = {"error": "weight error", "own_error": "own error", "output_error": "error so far"}
 TWO_ERRORS = (
-    "own error: foretold of the layer's outputs if it alone were cut and nothing fitted; error so far: of "
+    "own error: foretold of the layer's outputs if it alone were cut; error so far: of "
     "its outputs in the cut net, on samples that nothing was fitted to"
 )
 AGREE = 1.5  # predicted and measured errors that are so many times apart are said to be

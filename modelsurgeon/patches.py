@@ -32,6 +32,24 @@ def channels_at(x: Array, at: Index) -> Array:
     return np.moveaxis(flat, 1, 2).reshape(-1, x.shape[1])
 
 
+def mixers(layer: Layer, before: Layer, last: Layer) -> list[Array]:
+    """For each group, the matrix `(columns, z)` that takes a patch of the layer to one of the last factor.
+
+    before: the layer that the factors before `last` equal.
+    """
+    return [_mixer(part, layer.kernel, last.kernel) for part in np.split(before.weight, layer.groups)]
+
+
+def _mixer(before: Array, kernel: tuple[int, ...], last: tuple[int, ...]) -> Array:
+    """before: `(rank, in, *kernel)`, with one tap on each axis of which `last`, the last kernel, has more."""
+    rank, into = before.shape[:2]
+    whole = np.zeros((rank, *last, into, *kernel))
+    for tap in np.ndindex(*last):
+        here = tuple(slice(t, t + 1) if k > 1 else slice(None) for t, k in zip(tap, last, strict=True))
+        whole[(slice(None), *tap, slice(None), *here)] = before
+    return whole.reshape(rank * prod(last), -1).T
+
+
 def patches_at(layer: Layer, x: Array, at: Index) -> Array:
     """Patches that a convolution turns into its outputs at flat output positions `(p,)`.
 

@@ -1,47 +1,33 @@
-"""Least squares of a chain's factors: what a layer gave before, from what the cut net feeds it now.
+"""Every chain of a plan fitted to what the cut net feeds it: what its layer gave before comes out again.
 
-With x the rows that the chain is fed and y what the original layer gave for the same samples, the chain's
-last factor is `B = (C_yz + l B0) (C_zz + l I)^-1`, where z is what the factors before it make of x, and the
-bias is `mean(y) - B mean(z)`. Layers are fitted in the order in which they run, so each repairs what those
-before it broke (Zhang et al., 2015, arXiv:1505.06798, without the term for the non-linearity).
-A product of two matrices is fitted as a whole, by reduced-rank regression.
+Layers are fitted in the order in which they run, so each repairs what those before it broke (Zhang et al.,
+2015, arXiv:1505.06798, without the term for the non-linearity); where its outputs go into a sum, also what
+the other side of that has lost. What fits are worth is known before a plan is made, see `gains`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from math import prod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
-import numpy as np
-
-from modelsurgeon.calibrate import Calibration
-from modelsurgeon.data import Batches, is_check
+from modelsurgeon.aware import View
+from modelsurgeon.calibrate import Calibration, affordable
+from modelsurgeon.data import Batches, spread
 from modelsurgeon.errors import UnsupportedLayer
-from modelsurgeon.factorize import compose, relative_error
-from modelsurgeon.layer import Array, Layer
+from modelsurgeon.factorize import METHODS, compose, relative_error
+from modelsurgeon.fits import Fit, Rows, fit_all, fit_last
+from modelsurgeon.gather import gathered
+from modelsurgeon.layer import Layer
 from modelsurgeon.moments import check_fed
-from modelsurgeon.patches import drawn, output_places, patches_at
-from modelsurgeon.plan import Plan
+from modelsurgeon.patches import mixers
+from modelsurgeon.plan import Plan, Step
 from modelsurgeon.progress import Progress, counted
-from modelsurgeon.regression import Problem, Sums
-from modelsurgeon.surgery import Edit, Patient, put, told
+from modelsurgeon.surgery import Edit, Fed, Patient, put, told
 
-KEPT = float("inf")  # the ridge that leaves a factor as it is
-RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the mean variance of z
-ROWS = 16384  # over all samples
-ROWS_PER_COLUMN = 8  # and at least so many for each column of z
-HELD = 2**23  # numbers that wait for their products
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Fit:
-    """A fitted chain. before, error: of the outputs in the cut net, relative, without and with the fit."""
-
-    chain: Sequence[Layer]
-    before: float
-    error: float
-    ridge: float
+COLUMNS = 4096  # of a patch: with more, the moments of all would take too much, and z alone is looked at
+KERNEL_COLUMNS = 2304  # where there are taps besides channels: 256 channels under 3 x 3 of them
+GAINS_AFFORDED = 5e11  # MACs of a whole net: as many feeds show what fits are worth as they are enough for
+GAINS_EFFORT = 0.2  # of the steps of a fit
 
 
 def fitted(
@@ -75,7 +61,7 @@ def fitted(
                 chain,
                 _checked(site.name, pairs()),
                 feeds.samples,
-                joint=step.method == "svd" and view.layer.is_pointwise,
+                inner=METHODS[step.method].alone,  # what chooses channels stays as it is
                 centred=view.centred,
                 seed=seed,
             )
@@ -86,178 +72,79 @@ def fitted(
     return edits
 
 
-def _checked(layer: str, pairs: Iterable[tuple[Array, Array]]) -> Iterator[tuple[Array, Array]]:
-    for ours, theirs in pairs:
-        check_fed(layer, ours)
-        yield ours, theirs
+def _checked(layer: str, pairs: Iterable[Fed]) -> Iterator[Fed]:
+    for fed in pairs:
+        check_fed(layer, fed.was)
+        yield fed
 
 
 def refit(
     layer: Layer,
     chain: Sequence[Layer],
-    pairs: Iterable[tuple[Array, Array]],
+    fed: Iterable[Fed],
     samples: int,
     *,
-    joint: bool = False,
+    inner: bool = True,
     centred: bool = True,
     seed: int = 0,
 ) -> Fit:
-    """The chain with its last factor and, where `centred`, its bias fitted.
+    """The chain with its factors and, where `centred`, its bias fitted.
 
-    pairs: inputs `(n, channels, *space)` of the original layer and of the chain, for the same samples.
-    samples: how many those are in all. joint: the chain is a product of two matrices, and both are fitted.
+    fed: what the layer was fed, and the chain is. samples: how many those are in all. inner: the factors
+    before the last are fitted, too.
     """
-    last = layer if joint else chain[-1]
-    learnt, judged = _sums(layer, [] if joint else chain[:-1], last, pairs, samples, seed)
-    problems, checks = ([sums.problem(centred=centred) for sums in side] for side in (learnt, judged))
-    start = _Factor.of(layer, compose(chain) if joint else last)
-    ridge, best = _ridged(problems, checks, _Factor.of(layer, last))
-    if joint:
-        made = _product(layer, chain, problems, best, centred=centred)
-        best = _Factor.of(layer, compose(made))
-    else:
-        made = [*chain[:-1], _link(layer, last, best, centred=centred)]
-    before, after = _loss(checks, start), _loss(checks, best)
-    energy = sum(sums.energy(other, centred=centred) for sums, other in zip(judged, learnt, strict=True))
-    return Fit(
-        chain=made if after < before else chain,
-        before=_share(before, energy),
-        error=_share(min(after, before), energy),
-        ridge=ridge if after < before else KEPT,
-    )
+    if inner and _is_held(layer):
+        return fit_all(layer, chain, Rows.of(*gathered(layer, fed, samples, seed=seed), centred=centred))
+    front = mixers(layer, compose(chain[:-1]), chain[-1])
+    rows = Rows.of(*gathered(layer, fed, samples, mixers=front, seed=seed), centred=centred)
+    return fit_last(layer, chain, rows)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Factor:
-    """A factor, group by group: weights `(out, z)`, and biases less those of the layer."""
-
-    weights: Sequence[Array]
-    biases: Sequence[Array]
-
-    @classmethod
-    def of(cls, layer: Layer, link: Layer) -> _Factor:
-        """The last link of a chain in the layer's place, or the layer that the chain equals."""
-        return cls(
-            weights=[w.reshape(len(w), -1).astype(np.float64) for w in np.split(link.weight, layer.groups)],
-            biases=np.split(_or_zero(link) - _or_zero(layer), layer.groups),
-        )
+def _is_held(layer: Layer) -> bool:
+    """Whether the moments of the layer's patches are small enough to be held."""
+    return bool(layer.weight[0].size <= (COLUMNS if layer.is_pointwise else KERNEL_COLUMNS))
 
 
-def _ridged(problems: Sequence[Problem], checks: Sequence[Problem], start: _Factor) -> tuple[float, _Factor]:
-    """The solution with the ridge that does best on samples that nothing was fitted to, and that ridge."""
-    tried = {KEPT: start} | {ridge: _solved(problems, start, ridge) for ridge in RIDGES}
-    best = min(tried, key=lambda ridge: _loss(checks, tried[ridge]))
-    return best, tried[best]
+def gains(
+    patient: Patient,
+    trials: Mapping[str, tuple[View, Sequence[Step]]],
+    feeds: Batches,
+    *,
+    seed: int = 0,
+    watch: Progress | None = None,
+) -> dict[str, dict[str, float]]:
+    """For each layer and method, what a fit leaves of the error that is foretold without one.
 
-
-def _solved(problems: Sequence[Problem], start: _Factor, ridge: float) -> _Factor:
-    weights = [p.solve(w, ridge) for p, w in zip(problems, start.weights, strict=True)]
-    return _Factor(weights=weights, biases=[p.bias(w) for p, w in zip(problems, weights, strict=True)])
-
-
-def _product(
-    layer: Layer, chain: Sequence[Layer], problems: Sequence[Problem], whole: _Factor, *, centred: bool
-) -> list[Layer]:
-    """A product of two matrices that is nearest to a fitted one, group by group."""
-    rank = len(chain[0].weight) // layer.groups
-    halves = [p.reduced(w, rank) for p, w in zip(problems, whole.weights, strict=True)]
-    biases = [p.bias(left @ right) for p, (left, right) in zip(problems, halves, strict=True)]
-    first = np.concatenate([right for _, right in halves]).reshape(chain[0].weight.shape)
-    last = _Factor(weights=[left for left, _ in halves], biases=biases)
-    return [
-        replace(chain[0], weight=first.astype(chain[0].weight.dtype)),
-        _link(layer, chain[-1], last, centred=centred),
-    ]
-
-
-def _loss(problems: Sequence[Problem], factor: _Factor) -> float:
-    parts = zip(problems, factor.weights, factor.biases, strict=True)
-    return sum(problem.loss(weight, bias) for problem, weight, bias in parts)
-
-
-def _link(layer: Layer, last: Layer, factor: _Factor, *, centred: bool) -> Layer:
-    """The last link with new numbers."""
-    dtype = last.weight.dtype
-    weight = np.concatenate(factor.weights).reshape(last.weight.shape).astype(dtype)
-    bias = (np.concatenate(factor.biases) + _or_zero(layer)).astype(dtype) if centred else last.bias
-    return replace(last, weight=weight, bias=bias)
-
-
-def _or_zero(layer: Layer) -> Array:
-    return np.zeros(layer.out_channels) if layer.bias is None else layer.bias
-
-
-def _share(loss: float, energy: float) -> float:
-    return float(np.sqrt(max(0.0, loss) / energy)) if energy > 0 else 0.0
-
-
-def _sums(
-    layer: Layer,
-    before: Sequence[Layer],
-    last: Layer,
-    pairs: Iterable[tuple[Array, Array]],
-    samples: int,
-    seed: int,
-) -> tuple[list[Sums], list[Sums]]:
-    """For each group, sums over the feeds that are learnt from and over those that judge.
-
-    before: what makes z for the link `last`; nothing where that is fed as the layer is.
+    A layer of each kind is fitted alone, at the rank of its trial, to what a whole net feeds it, and speaks
+    for all of its size and stride. Layers are left out that look at one place: what is foretold for those is
+    the best there is. So are those of which only the last factor is fitted.
     """
-    mixers = _mixers(layer, compose(before), last) if before else [None] * layer.groups
-    sides = _Rows(layer, mixers), _Rows(layer, mixers)
-    rng = np.random.default_rng(seed)
-    wanted = max(ROWS, ROWS_PER_COLUMN * last.weight[0].size)
-    for number, (x, seen) in enumerate(pairs):
-        at = drawn(output_places(layer, x), wanted, samples, rng)
-        side = sides[int(is_check(number))]
-        side.add(patches_at(layer, x, at), patches_at(layer, seen, at))
-    learnt, judged = (side.done() for side in sides)
-    return learnt, judged or learnt
+    few = spread(feeds, affordable(patient, GAINS_AFFORDED))
+    alike = _kinds({name: view.layer for name, (view, _) in trials.items()})
+    stages = patient.twin().lockstep(list(alike), few)
+    found: dict[str, dict[str, float]] = {}
+    for site, pairs in counted(stages, "trial fits", len(alike), watch):
+        view, steps = trials[site.name]
+        fed = _checked(site.name, pairs())
+        rows = Rows.of(*gathered(view.layer, fed, few.samples, seed=seed), centred=view.centred)
+        if rows.learnt:
+            found |= dict.fromkeys(alike[site.name], _gains(view, steps, rows))
+    return found
 
 
-class _Rows:
-    """Patches on their way to sums; they wait until there are enough for a quick product."""
-
-    def __init__(self, layer: Layer, mixers: Sequence[Array | None]) -> None:
-        groups = layer.groups
-        self._mixers = mixers
-        self._weights = [w.reshape(len(w), -1).astype(np.float32) for w in np.split(layer.weight, groups)]
-        self._waiting: list[tuple[Array, Array]] = []
-        self._sums: list[Sums] = []
-
-    def add(self, ours: Array, theirs: Array) -> None:
-        """Patches of the original layer and of the chain, row for row."""
-        self._waiting.append((ours.astype(np.float32, copy=False), theirs.astype(np.float32, copy=False)))
-        if sum(part.size for part, _ in self._waiting) > HELD:
-            self._sum()
-
-    def done(self) -> list[Sums]:
-        """Sums over all of them."""
-        if self._waiting:
-            self._sum()
-        return self._sums
-
-    def _sum(self) -> None:
-        ours, theirs = (
-            np.split(np.concatenate(part), len(self._weights), axis=1)
-            for part in zip(*self._waiting, strict=True)
-        )
-        rows = zip(ours, theirs, self._mixers, self._weights, strict=True)
-        new = [Sums.of(t if m is None else t @ m, o @ weight.T) for o, t, m, weight in rows]
-        self._sums = [a + b for a, b in zip(self._sums, new, strict=True)] if self._sums else new
-        self._waiting = []
+def _kinds(layers: Mapping[str, Layer]) -> dict[str, list[str]]:
+    """One layer of each kind that may gain, from the middle of the net, and all that are alike."""
+    kinds: dict[object, list[str]] = {}
+    for name, layer in layers.items():
+        if not layer.transposed and not layer.is_pointwise and _is_held(layer):
+            kinds.setdefault((layer.weight.shape, layer.groups, layer.stride), []).append(name)
+    return {alike[len(alike) // 2]: alike for alike in kinds.values()}
 
 
-def _mixers(layer: Layer, before: Layer, last: Layer) -> list[Array]:
-    """For each group, the matrix `(columns, z)` that takes a patch of the layer to one of the last factor."""
-    return [_mixer(part, layer.kernel, last.kernel) for part in np.split(before.weight, layer.groups)]
-
-
-def _mixer(before: Array, kernel: tuple[int, ...], last: tuple[int, ...]) -> Array:
-    """before: `(rank, in, *kernel)`, with one tap on each axis of which `last`, the last kernel, has more."""
-    rank, into = before.shape[:2]
-    whole = np.zeros((rank, *last, into, *kernel), np.float32)
-    for tap in np.ndindex(*last):
-        here = tuple(slice(t, t + 1) if k > 1 else slice(None) for t, k in zip(tap, last, strict=True))
-        whole[(slice(None), *tap, slice(None), *here)] = before
-    return whole.reshape(rank * prod(last), -1).T
+def _gains(view: View, steps: Sequence[Step], rows: Rows) -> dict[str, float]:
+    found = {}
+    for step in steps:
+        foretold = view.error(step.method, [step.rank])[0]
+        fit = fit_all(view.layer, view.chain(step.method, step.rank), rows, effort=GAINS_EFFORT)
+        found[step.method] = fit.error / foretold if foretold else 1.0
+    return found

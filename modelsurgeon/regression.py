@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import linalg
@@ -10,6 +10,7 @@ from scipy import linalg
 from modelsurgeon.layer import Array
 from modelsurgeon.linalg import cholesky, directions
 
+ROUNDING = 1e-6  # of the mean square: what is lost by products in float32
 TINY = 1e-9  # of the mean variance: below, z has no direction
 
 
@@ -64,6 +65,20 @@ class Problem:
     yy: float
     z: Array
     y: Array
+
+    def steadied(self) -> Problem:
+        """With a floor under the variances of z, as high as rounding may have left them too low.
+
+        Where z hardly varies about a large mean, the covariance is indefinite, and the error has no least.
+        """
+        floor = ROUNDING * float(np.trace(self.zz) + self.z @ self.z) / len(self.z)
+        steady = self.zz.copy()
+        np.fill_diagonal(steady, steady.diagonal() + floor)
+        return replace(self, zz=steady)
+
+    def through(self, mixer: Array) -> Problem:
+        """The same with `z @ mixer` in place of z; mixer: `(d, columns)`."""
+        return replace(self, zz=mixer.T @ self.zz @ mixer, yz=self.yz @ mixer, z=self.z @ mixer)
 
     def solve(self, start: Array, ridge: float) -> Array:
         """The factor, drawn toward `start` by a ridge of that share of the mean variance of z."""

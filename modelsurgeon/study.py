@@ -8,7 +8,16 @@ from typing import Any
 
 from modelsurgeon.aware import View
 from modelsurgeon.calibrate import Calibration, sensitivity, squared_error, watch
-from modelsurgeon.candidates import Decision, Resource, options, sketched, trials, weighed
+from modelsurgeon.candidates import (
+    Decision,
+    Resource,
+    options,
+    repaired,
+    sketched,
+    trial_fits,
+    trials,
+    weighed,
+)
 from modelsurgeon.compare import Comparison
 from modelsurgeon.compare import compare as compare_runs
 from modelsurgeon.data import Batches, shown_and_checks
@@ -20,7 +29,7 @@ from modelsurgeon.pace import Times, narrowing, paced, times, united
 from modelsurgeon.plan import Plan, Step
 from modelsurgeon.progress import Progress, counted
 from modelsurgeon.rank import BLOCK
-from modelsurgeon.refit import fitted
+from modelsurgeon.refit import fitted, gains
 from modelsurgeon.select import Candidate
 from modelsurgeon.surgery import Clock, Edit, Patient, Site, apply, by_weight, in_turn, place, places, put
 
@@ -72,10 +81,13 @@ class Study:
         )
         if self.learned is None:
             return found, broken
-        views = self.views
-        tried = {name: (views[name][1], step) for name, step in trials(found).items()}
-        checks = shown_and_checks(self.learned)[1]
-        return weighed(found, sensitivity(self.patient, tried, checks, watch=self.watch)), broken
+        views = {name: view for name, (_, view) in self.views.items()}
+        tried = {name: (views[name], step) for name, step in trials(found).items()}
+        weights = sensitivity(self.patient, tried, shown_and_checks(self.learned)[1], watch=self.watch)
+        if self.refit:
+            fits = {name: (views[name], steps) for name, steps in trial_fits(found).items()}
+            found = repaired(found, gains(self.patient, fits, self.learned, seed=self.seed, watch=self.watch))
+        return weighed(found, weights), broken
 
     def timed(self, found: Mapping[str, Sequence[Candidate]], clock: Clock) -> dict[str, list[Candidate]]:
         """The candidates with their milliseconds; layers that can't be timed are left out."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from modelsurgeon.data import Batches
 from modelsurgeon.errors import BadPlan, UnsupportedLayer
@@ -14,10 +14,24 @@ from modelsurgeon.plan import Plan, Step
 
 Call = tuple[tuple[int, ...], int]
 Run = Callable[[Mapping[str, Any]], Mapping[str, Any]]
-Pairs = Callable[[], Iterator[tuple[Array, Array]]]
 # A layer, chains that could take its place, and its calls, to milliseconds of the layer and of each chain,
 # measured on one thread; None where they can't be run.
 Clock = Callable[[Layer, Sequence[Sequence[Layer]], Sequence[Call]], list[float] | None]
+
+
+class Fed(NamedTuple):
+    """What a layer was fed in the model as it was, and is fed now: `(n, channels, *space)`.
+
+    beside: where the layer's outputs go into a sum and nowhere else, what is added to them there, as it was
+    and as it is now: `(n, out, *space)`. None elsewhere, and where that is made after the layer.
+    """
+
+    was: Array
+    now: Array
+    beside: tuple[Array, Array] | None = None
+
+
+Pairs = Callable[[], Iterator[Fed]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,8 +162,8 @@ class Patient(Protocol):
         """The named sites in the order in which they run, each with what it was fed and what it is fed now.
 
         The pairs are of the model as it was and as it stands, over all feeds; they may be gone through more
-        than once, until the next site is asked for. A site may be replaced in between, and later pairs show
-        that. A site that is applied more than once has no pairs.
+        than once, until the next site is asked for. What stands beside is told by graphs alone. A site may
+        be replaced in between, and later pairs show that. A site that is applied more than once has none.
         """
 
     def clock(self) -> Clock | None:

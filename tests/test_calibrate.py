@@ -163,7 +163,7 @@ def test_compression_tells_every_long_piece_of_its_work(net: ir.Model) -> None:
     told: list[tuple[str, int, int]] = []
     watched = ms.compress(net, macs=0.5, data=pictures(16, 1), watch=lambda *what: told.append(what))
     pieces = list(dict.fromkeys(what for what, _, _ in told))
-    assert pieces == ["calibration", "candidates", "sensitivity", "fitting", "comparison"]
+    assert pieces == ["calibration", "candidates", "sensitivity", "trial fits", "fitting", "comparison"]
     assert all(told.count((what, total, total)) == 1 for what, _, total in told)
     alone = ms.compress(net, macs=0.5, data=pictures(16, 1))
     assert ms.compare(watched.model, alone.model, data=pictures(2, 2)).worst == 0

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import DTypeLike
 
-from modelsurgeon.data import Batches, Input, batches, is_check, noise, read, shown_and_checks, split
+from modelsurgeon.data import Batches, Input, batches, is_check, noise, read, shown_and_checks, split, spread
 from modelsurgeon.errors import BadData, UnknownShape
 
 F32, F64, I64 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int64)
@@ -367,6 +367,15 @@ def test_noise_needs_sizes() -> None:
 
 
 # Splitting
+
+
+@given(st.integers(1, 40), st.integers(1, 50))
+def test_feeds_are_spread_from_all_over(count: int, most: int) -> None:
+    data = batches({"x": images(count, 1)}, [given_input(None, 1)])
+    places = [int(feed["x"][0, 0]) for feed in spread(data, most)]
+    assert len(places) == spread(data, most).count == min(count, most)
+    gaps = np.diff([*places, count])
+    assert places[0] == 0 and gaps.max() - gaps.min() <= 1
 
 
 @given(count=st.integers(2, 60), share=st.floats(0.01, 0.99))

@@ -41,7 +41,7 @@ def test_each_point_is_what_compress_gives(net: ir.Model, found: tuple[ms.Fronti
 def test_layers_are_watched_and_tried_only_once(found: tuple[ms.Frontier, Any]) -> None:
     _, told = found
     ended = [what for what, done, total in told if done == total]
-    assert ended == ["calibration", "candidates", "sensitivity", *2 * ["fitting", "comparison"]]
+    assert ended == ["calibration", "candidates", "sensitivity", "trial fits", *2 * ["fitting", "comparison"]]
 
 
 def test_the_frontier_shows_what_was_asked_kept_and_lost(found: tuple[ms.Frontier, Any]) -> None:

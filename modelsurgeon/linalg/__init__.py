@@ -3,7 +3,7 @@
 `svd` is the one entrance; the other functions are what it leaves in the hands of a factorization.
 """
 
-from modelsurgeon.linalg.arrays import calm, cholesky, finite, normalised, square
+from modelsurgeon.linalg.arrays import calm, cholesky, finite, mixed, normalised, square, unmixed
 from modelsurgeon.linalg.backend import Backend, on
 from modelsurgeon.linalg.bayes import evbmf
 from modelsurgeon.linalg.truncation import (
@@ -27,6 +27,7 @@ __all__ = [
     "evbmf",
     "finite",
     "leading",
+    "mixed",
     "normalised",
     "on",
     "principal",
@@ -34,4 +35,5 @@ __all__ = [
     "square",
     "svd",
     "truncated",
+    "unmixed",
 ]

@@ -88,3 +88,16 @@ def cholesky(covariance: Array, floor: float) -> Array:
             return np.asarray(linalg.cholesky(raised, lower=True, check_finite=False))
         except linalg.LinAlgError:
             floor *= 10
+
+
+def mixed(array: Array, root: Array, axis: int) -> Array:
+    """The array times S along one axis."""
+    return np.moveaxis(np.tensordot(array, root, (axis, 0)), -1, axis)
+
+
+def unmixed(array: Array, root: Array, axis: int, *, transposed: bool = False) -> Array:
+    """The array times the inverse of S along one axis, or of S^T; S is lower triangular."""
+    moved = np.moveaxis(array, axis, 0)
+    flat = moved.reshape(len(moved), -1).astype(np.float64)
+    solved = linalg.solve_triangular(root, flat, trans=0 if transposed else 1, lower=True, check_finite=False)
+    return np.moveaxis(solved.reshape(moved.shape), 0, axis)

@@ -8,6 +8,7 @@ each layer is fitted to what the layers before it, operated on already, really h
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
@@ -17,20 +18,29 @@ from modelsurgeon.layer import Array
 from modelsurgeon.onnx.flow import constant_values, needs
 from modelsurgeon.onnx.run import Run, runner
 from modelsurgeon.onnx.spool import Spool, Tensors, entries
-from modelsurgeon.surgery import Pairs
+from modelsurgeon.onnx.weights import constant
+from modelsurgeon.surgery import Fed, Pairs
+
+
+class Start(NamedTuple):
+    """A tensor that a stage is to show, the first that it makes, and what the sum behind that adds to it."""
+
+    shown: str
+    made: str
+    beside: str | None = None
 
 
 def lockstep(
     original: ir.Model,
     changed: ir.Model,
-    starts: Sequence[tuple[str, str]],
+    starts: Sequence[Start],
     feeds: Batches,
     provider: str = "cpu",
 ) -> Iterator[Pairs]:
     """For every stage, what both models have where it starts, as pairs of arrays over all feeds.
 
-    starts: of each stage in file order, the tensor that is looked at, and the first that the stage makes;
-    both models have them all. Between two steps the caller may replace nodes of `changed` that lie ahead.
+    starts: of each stage in file order; both models have all of their tensors. Between two steps the caller
+    may replace nodes of `changed` that lie ahead.
     """
     cuts = _cuts(original, starts)
     with Spool() as ours, Spool() as theirs:
@@ -39,27 +49,51 @@ def lockstep(
             theirs.put(number, feed)
         here = [str(value.name) for value in original.graph.inputs]
         count = len(feeds)
-        for (tensor, _), ahead in zip(starts, cuts, strict=True):
+        for start, ahead in zip(starts, cuts, strict=True):
             _advance(original, here, ahead, ours, count, provider)
             _advance(changed, here, ahead, theirs, count, provider)
             here = ahead
 
-            def pairs(name: str = tensor) -> Iterator[tuple[Array, Array]]:
+            def pairs(start: Start = start) -> Iterator[Fed]:
                 both = zip(entries(ours, count), entries(theirs, count), strict=True)
-                return ((one[name], other[name]) for one, other in both)
+                return (_fed(start, one, other) for one, other in both)
 
             yield pairs
 
 
-def _cuts(model: ir.Model, starts: Sequence[tuple[str, str]]) -> list[list[str]]:
-    """What is alive just before each site: made so far, or fed, and needed from there to the last site."""
+def addend(value: ir.Value) -> str | None:
+    """What a sum adds to a value that goes nowhere else; a constant may be added first, as a bias is."""
+    uses = list(value.uses())
+    if len(uses) != 1 or value.is_graph_output():
+        return None
+    node, place = uses[0]
+    if node.domain or node.op_type != "Add":
+        return None
+    other = node.inputs[1 - place]
+    return addend(node.outputs[0]) if other is None or constant(other) is not None else other.name
+
+
+def _fed(start: Start, ours: Tensors, theirs: Tensors) -> Fed:
+    name = start.beside
+    beside = (ours[name], theirs[name]) if name is not None and name in ours else None
+    return Fed(ours[start.shown], theirs[start.shown], beside)
+
+
+def _cuts(model: ir.Model, starts: Sequence[Start]) -> list[list[str]]:
+    """What is alive just before each site: made so far, or fed, and needed from there to the last site.
+
+    What stands beside a site is needed there.
+    """
     fixed = constant_values(model)
     nodes = list(model.graph)
     place = {str(value.name): i for i, node in enumerate(nodes) for value in node.outputs}
-    first = [place[answer] for _, answer in starts]
+    first = [place[start.made] for start in starts]
     last_use: dict[str, int] = {}
     for i, node in enumerate(nodes[: max(first, default=-1) + 1]):
         last_use |= {str(value.name): i for value in needs(node) if value not in fixed and value.name}
+    for start, cut in zip(starts, first, strict=True):
+        if start.beside is not None:
+            last_use[start.beside] = max(cut, last_use.get(start.beside, -1))
     return [[name for name, use in last_use.items() if place.get(name, -1) < cut <= use] for cut in first]
 
 

@@ -16,7 +16,7 @@ from modelsurgeon.data import Batches
 from modelsurgeon.layer import Array
 from modelsurgeon.onnx import probe, run, shapes, timing
 from modelsurgeon.onnx.analysis import analyze
-from modelsurgeon.onnx.lockstep import lockstep
+from modelsurgeon.onnx.lockstep import Start, addend, lockstep
 from modelsurgeon.onnx.names import layer_names
 from modelsurgeon.onnx.narrow import makers, narrow
 from modelsurgeon.onnx.norms import norms
@@ -27,7 +27,7 @@ from modelsurgeon.onnx.sites import Norm, OnnxSite, Sizes, editable, sites
 from modelsurgeon.onnx.stopwatch import THREADS, Stopwatch
 from modelsurgeon.onnx.unions import OnnxUnion, unions
 from modelsurgeon.rows import Totals
-from modelsurgeon.surgery import Clock, Edit, Makers, Pairs, Run, in_turn
+from modelsurgeon.surgery import Clock, Edit, Fed, Makers, Pairs, Run, in_turn
 
 NOISE_SAMPLES = 8
 
@@ -132,7 +132,7 @@ class OnnxPatient:
     def lockstep(self, names: Sequence[str], feeds: Batches) -> Iterator[tuple[OnnxSite | OnnxUnion, Pairs]]:
         """A stage of the graph at a time, see `onnx.lockstep`."""
         chosen = [site for site in in_turn(self.sites, self.unions) if site.name in names]
-        starts = [(site.entries[0], str(site.nodes[0].outputs[0].name)) for site in chosen]
+        starts = [_start(site) for site in chosen]
         stages = lockstep(editable(self._original), self._model, starts, feeds, self._provider)
         for site, pairs in zip(chosen, stages, strict=True):
             yield site, partial(_rows, site, pairs)
@@ -158,9 +158,20 @@ class OnnxPatient:
         return analyze(self._model, shapes=self._frame.shapes, dims=self._frame.dims).totals
 
 
-def _rows(site: OnnxSite | OnnxUnion, pairs: Pairs) -> Iterator[tuple[Array, Array]]:
+def _start(site: OnnxSite | OnnxUnion) -> Start:
+    node, *others = site.nodes
+    alone = not others and node.op_type not in RECURRENT  # whose answers aren't those of their layer
+    beside = addend(site.given) if alone and isinstance(site, OnnxSite) else None
+    return Start(site.entries[0], str(node.outputs[0].name), beside)
+
+
+def _rows(site: OnnxSite | OnnxUnion, pairs: Pairs) -> Iterator[Fed]:
     if len(site.entries) == 1:
-        yield from ((site.rows(x), site.rows(seen)) for x, seen in pairs())
+        for was, now, beside in pairs():
+            if beside is not None and all(each.ndim == was.ndim for each in beside):
+                yield Fed(site.rows(was), site.rows(now), (site.rows(beside[0]), site.rows(beside[1])))
+            else:
+                yield Fed(site.rows(was), site.rows(now))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,6 +66,12 @@ class OnnxSite:
         return 0 if self.norm is None else self.norm.params - self.norm.gained
 
     @property
+    def given(self) -> ir.Value:
+        """What the first node, or its norm behind it, hands on."""
+        given = self.nodes[0].outputs[0]
+        return given if self.norm is None else given.consumers()[0].outputs[0]
+
+    @property
     def entries(self) -> list[str]:
         """The tensors that the nodes are fed with."""
         return [_name(_data(node)) for node in self.nodes]

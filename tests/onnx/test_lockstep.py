@@ -10,7 +10,7 @@ import pytest
 
 from modelsurgeon.data import batches
 from modelsurgeon.onnx import spool
-from modelsurgeon.onnx.lockstep import lockstep
+from modelsurgeon.onnx.lockstep import Start, lockstep
 from modelsurgeon.onnx.patient import OnnxPatient
 from modelsurgeon.onnx.run import inputs, runner
 from modelsurgeon.onnx.sites import editable
@@ -54,7 +54,7 @@ def fed(net: ir.Model, count: int = 5) -> object:
     return batches(feeds, inputs(net))
 
 
-STARTS = [("x", "a"), ("r", "b"), ("k", "y")]
+STARTS = [Start("x", "a"), Start("r", "b", "x"), Start("k", "y")]
 
 
 @pytest.mark.parametrize("held", [spool.HELD, 0])
@@ -65,12 +65,15 @@ def test_stages_hand_on_what_whole_runs_have(
     feeds = fed(residual)
     changed = editable(residual)
     inside = runner(residual, outputs=["r", "k"])
-    for (tensor, _), pairs in zip(STARTS, lockstep(residual, changed, STARTS, feeds), strict=True):
+    for (tensor, _, other), pairs in zip(STARTS, lockstep(residual, changed, STARTS, feeds), strict=True):
         for _ in range(2):  # they may be gone through again
-            for feed, (ours, theirs) in zip(feeds, pairs(), strict=True):
-                wanted = {**feed, **inside(feed)}[tensor]
-                np.testing.assert_allclose(ours, wanted, atol=1e-5)
-                np.testing.assert_allclose(theirs, wanted, atol=1e-5)
+            for feed, (ours, theirs, beside) in zip(feeds, pairs(), strict=True):
+                whole = {**feed, **inside(feed)}
+                np.testing.assert_allclose(ours, whole[tensor], atol=1e-5)
+                np.testing.assert_allclose(theirs, whole[tensor], atol=1e-5)
+                assert (beside is None) == (other is None)
+                for each in beside or ():
+                    np.testing.assert_array_equal(each, whole[str(other)])
 
 
 def test_what_was_replaced_shows_behind_it(residual: ir.Model) -> None:
@@ -78,7 +81,7 @@ def test_what_was_replaced_shows_behind_it(residual: ir.Model) -> None:
     patient = OnnxPatient(residual, data=feeds)
     seen = []
     for site, pairs in patient.lockstep(["a", "b", "y"], feeds):
-        seen.append(max(float(np.abs(x - now).max()) for x, now in pairs()))
+        seen.append(max(float(np.abs(x - now).max()) for x, now, _ in pairs()))
         layer = site.layer
         site.replace([layer.like(0.5 * layer.weight, axes=range(len(layer.kernel)), bias=layer.bias)])
     assert seen[0] == 0 and min(seen[1:]) > 0.01
@@ -86,6 +89,75 @@ def test_what_was_replaced_shows_behind_it(residual: ir.Model) -> None:
     again = OnnxPatient(patient.close(), data=feeds)
     for (_, x), feed in zip(again.observe([again.sites[-1].name], feeds), feeds, strict=True):
         np.testing.assert_allclose(x, whole(feed)["k"], atol=1e-5)
+
+
+def beside(text: str, **constants: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """What stands beside the layer `a` in a net whose layer `s` gives twice as much by now."""
+    net = model(text, v=weights(4, 4), w=weights(4, 4), **constants)
+    patient = OnnxPatient(net, data={"x": weights(1, 4)})
+    found = None
+    for site, pairs in patient.lockstep([each.name for each in patient.sites], patient.batches(0)):
+        if site.name == "a":
+            [(_, _, found)] = pairs()
+        elif site.name == "s":
+            site.replace([site.layer.like(2 * site.layer.weight)])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("sum_up", "constants"),
+    [("y = Add (a, s)", {}), ("c = Add (b, a) y = Add (s, c)", {"b": weights(4)})],
+    ids=["straight", "behind a bias"],
+)
+def test_what_is_added_to_a_layers_answers_stands_beside_it(
+    sum_up: str, constants: dict[str, np.ndarray]
+) -> None:
+    text = f"g (float[N, 4] x) => (float[N, 4] y) {{ s = MatMul (x, v) a = MatMul (x, w) {sum_up} }}"
+    was, now = beside(text, **constants) or (0, 1)
+    np.testing.assert_allclose(now, 2 * was, rtol=1e-5)
+
+
+def test_a_sum_stands_behind_the_norm_that_counts_with_its_layer() -> None:
+    """The last of a residual block makes up for what the shortcut has lost, behind its batch norm."""
+    parts = {name: np.ones(4, np.float32) for name in ("scale", "shift", "mean", "var")}
+    net = model(
+        """g (float[N, 4, 6, 6] x) => (float[N, 4, 6, 6] y) {
+            s = Conv (x, v)
+            a = Conv (x, w)
+            n = BatchNormalization (a, scale, shift, mean, var)
+            y = Add (n, s)
+        }""",
+        v=weights(4, 4, 1, 1),
+        w=weights(4, 4, 1, 1),
+        **parts,
+    )
+    patient = OnnxPatient(net, data={"x": weights(1, 4, 6, 6)})
+    beside = {
+        site.name: next(pairs()).beside for site, pairs in patient.lockstep(["s", "a"], patient.batches(0))
+    }
+    assert beside["s"] is None and beside["a"] is not None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # the other side is made later
+        "g (float[N, 4] x) => (float[N, 4] y) { a = MatMul (x, w) s = MatMul (x, v) y = Add (a, s) }",
+        # its answers go elsewhere, too
+        "g (float[N, 4] x) => (float[N, 4] y) "
+        "{ s = MatMul (x, v) a = MatMul (x, w) r = Relu (a) c = Add (a, s) y = Add (r, c) }",
+        # or out of the graph
+        "g (float[N, 4] x) => (float[N, 4] y, float[N, 4] a) "
+        "{ s = MatMul (x, v) a = MatMul (x, w) y = Add (a, s) }",
+        # a non-linearity stands before the sum
+        "g (float[N, 4] x) => (float[N, 4] y) "
+        "{ s = MatMul (x, v) a = MatMul (x, w) r = Relu (a) y = Add (r, s) }",
+        "g (float[N, 4] x) => (float[N, 4] y) { s = MatMul (x, v) a = MatMul (x, w) y = Mul (a, s) }",
+    ],
+    ids=["made later", "used twice", "an output", "not straight", "no sum"],
+)
+def test_elsewhere_nothing_stands_beside(text: str) -> None:
+    assert beside(text) is None
 
 
 def test_a_layer_that_is_applied_twice_has_no_pairs() -> None:

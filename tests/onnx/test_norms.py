@@ -155,8 +155,8 @@ def test_errors_are_those_behind_the_norm(net: ir.Model) -> None:
 
 def test_a_cut_is_the_same_whether_norms_were_folded_before(net: ir.Model) -> None:
     samples = images(48)
-    plain = ms.compress(net, macs=0.6, data=samples, block=4)
-    folded = ms.compress(merged(net), macs=0.6, data=samples, block=4)
+    plain = ms.compress(net, macs=0.6, data=samples, block=4, refit=False)  # a search makes much of rounding
+    folded = ms.compress(merged(net), macs=0.6, data=samples, block=4, refit=False)
     assert len(plain.plan) == 2 and list(plain.plan.values()) == list(folded.plan.values())
     assert distance(plain.model, folded.model, x=images(4)) < 1e-4
 
@@ -315,7 +315,7 @@ def test_stages_hand_on_what_the_cut_net_has_behind_its_norms(net: ir.Model) -> 
     patient = OnnxPatient(net, data=feeds)
     seen = []
     for site, pairs in patient.lockstep(["a", "c"], feeds):
-        seen.append(np.concatenate([now for _, now in pairs()]))
+        seen.append(np.concatenate([fed.now for fed in pairs()]))
         site.replace(METHODS["svd"](site.layer, 4))
     inside = run.runner(patient.close(), outputs=["r"])
     np.testing.assert_allclose(seen[1], np.concatenate([inside(feed)["r"] for feed in feeds]), atol=1e-4)

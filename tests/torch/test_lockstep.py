@@ -47,7 +47,7 @@ def test_what_was_replaced_shows_behind_it(data: np.ndarray) -> None:
     names, apart = [], []
     for site, pairs in patient.lockstep(["last", "first"], patient.batches(0)):
         names.append(site.name)
-        apart.append(max(float(np.abs(x - now).max()) for x, now in pairs()))
+        apart.append(max(float(np.abs(x - now).max()) for x, now, _ in pairs()))
         layer = site.layer
         site.replace([layer.like(2 * layer.weight, axes=range(len(layer.kernel)), bias=layer.bias)])
     assert names == ["first", "last"]

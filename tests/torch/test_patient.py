@@ -75,8 +75,8 @@ def test_a_module_is_compressed_in_place_and_stays_trainable(net: Net) -> None:
 
 def test_the_plan_of_a_module_fits_its_export(net: Net) -> None:
     graph = export(deepcopy(net).eval(), {"image": DATA["image"][:1]})
-    result = ms.compress(net, params=0.5, method="tucker2", data=DATA)
-    other = ms.compress(graph, plan=result.plan, data=DATA)
+    result = ms.compress(net, params=0.5, method="tucker2", data=DATA, refit=False)
+    other = ms.compress(graph, plan=result.plan, data=DATA, refit=False)  # a search makes much of rounding
     assert {edit.layer: edit.rank for edit in result.edits} == {edit.layer: edit.rank for edit in other.edits}
     assert other.after["macs"] == result.after["macs"]
     assert other.after["params"] == result.after["params"]
