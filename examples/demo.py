@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 import modelsurgeon as ms
 from modelsurgeon.onnx.run import Latency, runner, speedup
-from modelsurgeon.table import Column, Table
+from modelsurgeon.report.table import Column, Table
 
 DIGITS = Path(__file__).parent / "digits"
 MODEL, CALIBRATION, TEST = (DIGITS / name for name in ("model.onnx", "calibration.npz", "test.npz"))

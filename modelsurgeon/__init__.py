@@ -5,9 +5,7 @@ Nothing heavy is imported before it is used: each public name is looked up on fi
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 from modelsurgeon.version import __version__
@@ -15,15 +13,27 @@ from modelsurgeon.version import __version__
 if TYPE_CHECKING:
     from modelsurgeon import bn as bn
     from modelsurgeon import factorize as factorize
-    from modelsurgeon.compress import compress as compress
-    from modelsurgeon.cost import Cost as Cost
-    from modelsurgeon.devices import device as device
-    from modelsurgeon.doors import check as check
-    from modelsurgeon.doors import compare as compare
-    from modelsurgeon.doors import diff as diff
-    from modelsurgeon.doors import info as info
-    from modelsurgeon.doors import load as load
-    from modelsurgeon.doors import save as save
+    from modelsurgeon.api.compress import compress as compress
+    from modelsurgeon.api.devices import device as device
+    from modelsurgeon.api.models import check as check
+    from modelsurgeon.api.models import compare as compare
+    from modelsurgeon.api.models import diff as diff
+    from modelsurgeon.api.models import info as info
+    from modelsurgeon.api.models import load as load
+    from modelsurgeon.api.models import save as save
+    from modelsurgeon.api.operation import Operation as Operation
+    from modelsurgeon.api.pipeline import pipeline as pipeline
+    from modelsurgeon.api.steal import Stolen as Stolen
+    from modelsurgeon.api.steal import steal as steal
+    from modelsurgeon.api.surgery import equalize as equalize
+    from modelsurgeon.api.surgery import extract as extract
+    from modelsurgeon.api.surgery import fc2conv as fc2conv
+    from modelsurgeon.api.surgery import history as history
+    from modelsurgeon.api.surgery import pool2conv as pool2conv
+    from modelsurgeon.api.surgery import prune as prune
+    from modelsurgeon.api.sweep import sweep as sweep
+    from modelsurgeon.compression.frontier import Frontier as Frontier
+    from modelsurgeon.compression.result import Result as Result
     from modelsurgeon.errors import BadData as BadData
     from modelsurgeon.errors import BadModel as BadModel
     from modelsurgeon.errors import BadPlan as BadPlan
@@ -36,59 +46,47 @@ if TYPE_CHECKING:
     from modelsurgeon.errors import Unreachable as Unreachable
     from modelsurgeon.errors import UnsupportedLayer as UnsupportedLayer
     from modelsurgeon.errors import Unwritable as Unwritable
-    from modelsurgeon.frontier import Frontier as Frontier
-    from modelsurgeon.layer import Layer as Layer
+    from modelsurgeon.inspection.cost import Cost as Cost
+    from modelsurgeon.layers import Layer as Layer
+    from modelsurgeon.layers.conv_matrix import conv_matrix as conv_matrix
+    from modelsurgeon.layers.conv_matrix import im2col as im2col
     from modelsurgeon.onnx.costs import counts as counts
-    from modelsurgeon.operate import Operation as Operation
-    from modelsurgeon.outcome import Result as Result
-    from modelsurgeon.pipeline import pipeline as pipeline
-    from modelsurgeon.plan import Plan as Plan
-    from modelsurgeon.steal import Stolen as Stolen
-    from modelsurgeon.steal import steal as steal
-    from modelsurgeon.sweep import sweep as sweep
-    from modelsurgeon.unfold import conv_matrix as conv_matrix
-    from modelsurgeon.unfold import im2col as im2col
-    from modelsurgeon.verbs import equalize as equalize
-    from modelsurgeon.verbs import extract as extract
-    from modelsurgeon.verbs import fc2conv as fc2conv
-    from modelsurgeon.verbs import history as history
-    from modelsurgeon.verbs import pool2conv as pool2conv
-    from modelsurgeon.verbs import prune as prune
+    from modelsurgeon.surgery.plan import Plan as Plan
 
 _HOMES = {
-    "pipeline": "pipeline",
+    "pipeline": "api.pipeline",
     "bn": None,
-    "check": "doors",
-    "compare": "doors",
-    "compress": "compress",
-    "conv_matrix": "unfold",
-    "device": "devices",
+    "check": "api.models",
+    "compare": "api.models",
+    "compress": "api.compress",
+    "conv_matrix": "layers.conv_matrix",
+    "device": "api.devices",
     "counts": "onnx.costs",
-    "diff": "doors",
-    "equalize": "verbs",
-    "extract": "verbs",
+    "diff": "api.models",
+    "equalize": "api.surgery",
+    "extract": "api.surgery",
     "factorize": None,
-    "fc2conv": "verbs",
-    "history": "verbs",
-    "im2col": "unfold",
-    "info": "doors",
-    "load": "doors",
-    "pool2conv": "verbs",
-    "prune": "verbs",
-    "save": "doors",
-    "steal": "steal",
-    "sweep": "sweep",
+    "fc2conv": "api.surgery",
+    "history": "api.surgery",
+    "im2col": "layers.conv_matrix",
+    "info": "api.models",
+    "load": "api.models",
+    "pool2conv": "api.surgery",
+    "prune": "api.surgery",
+    "save": "api.models",
+    "steal": "api.steal",
+    "sweep": "api.sweep",
     "BadData": "errors",
     "BadModel": "errors",
     "BadPlan": "errors",
-    "Cost": "cost",
-    "Frontier": "frontier",
-    "Layer": "layer",
-    "Operation": "operate",
-    "Plan": "plan",
-    "Result": "outcome",
+    "Cost": "inspection.cost",
+    "Frontier": "compression.frontier",
+    "Layer": "layers.layer",
+    "Operation": "api.operation",
+    "Plan": "surgery.plan",
+    "Result": "compression.result",
     "GateMissed": "errors",
-    "Stolen": "steal",
+    "Stolen": "api.steal",
     "SurgeryError": "errors",
     "ToleranceExceeded": "errors",
     "Unavailable": "errors",
@@ -116,15 +114,3 @@ def __getattr__(name: str) -> object:
 def __dir__() -> list[str]:
     """The public names, whether they are loaded yet or not."""
     return sorted(__all__)
-
-
-class _Package(ModuleType):
-    """Keeps `modelsurgeon.compress` and `.compare` functions, whoever imports the modules of these names."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        """Importing a submodule binds it here: let that not hide the function of the same name."""
-        if not (isinstance(value, ModuleType) and _HOMES.get(name)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Unpack
 
-from modelsurgeon import doors
+from modelsurgeon.api import models
+from modelsurgeon.api.operation import How, Operation, on_the_table, operate, operate_in_place
 from modelsurgeon.errors import UnsupportedLayer
-from modelsurgeon.health import Finding
-from modelsurgeon.operate import How, Operation, on_the_table, operate, operate_in_place
-from modelsurgeon.table import Column, Table
+from modelsurgeon.layers.batchnorm_health import Finding
+from modelsurgeon.report.table import Column, Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,29 +41,29 @@ class Inspection:
         return [Table(title="Batch norm", columns=columns, rows=rows, notes=[told, *self.notes])]
 
 
-def inspect(model: doors.Model, **how: Unpack[How]) -> Inspection:
+def inspect(model: models.Model, **how: Unpack[How]) -> Inspection:
     """What is wrong or odd about every batch norm; with `data`, how far its statistics are from the truth."""
-    from modelsurgeon.onnx.passes.batchnorm_health import inspect as work
+    from modelsurgeon.onnx.passes.batchnorm.health import inspect as work
 
-    original, given = doors.graph(model, shapes=how.get("shapes")), how.get("data") is not None
-    batches = doors.feeds(original, how["data"])[0] if given else None
+    original, given = models.graph(model, shapes=how.get("shapes")), how.get("data") is not None
+    batches = models.feeds(original, how["data"])[0] if given else None
     notes = [] if given else ["drift shows only on data: pass --data"]
     return Inspection(layers=work(on_the_table(original, how, batches)), notes=notes)
 
 
-def fold(model: doors.Model, **how: Unpack[How]) -> Operation:
+def fold(model: models.Model, **how: Unpack[How]) -> Operation:
     """Absorb batch norm into the Conv, ConvTranspose, Gemm or MatMul before it, or else behind it; exact."""
-    if doors.is_module(model):
+    if models.is_module(model):
         from modelsurgeon.torch.batchnorm import fold as in_place
 
         return operate_in_place(model, "bn fold", in_place, how, exact=True)
-    from modelsurgeon.onnx.passes.batchnorm_fold import fold as work
+    from modelsurgeon.onnx.passes.batchnorm.fold import fold as work
 
     return operate(model, "bn fold", work, how, exact=True)
 
 
 def freeze(
-    model: doors.Model,
+    model: models.Model,
     *,
     form: Literal["mul-add", "batchnorm"] = "mul-add",
     training: bool = False,
@@ -74,7 +74,7 @@ def freeze(
     form: a multiplication and an addition, or the operator itself with mean 0 and variance 1. training: those
     in training mode too, whose stored statistics take over: that changes the answers.
     """
-    if doors.is_module(model):
+    if models.is_module(model):
         from modelsurgeon.torch.batchnorm import freeze as in_place
 
         if training or form != "mul-add":
@@ -82,7 +82,7 @@ def freeze(
                 "a module has one form: leave `form` out, and call eval() in place of `training`"
             )
         return operate_in_place(model, "bn freeze", in_place, how, exact=True)
-    from modelsurgeon.onnx.passes.batchnorm import freeze as work
+    from modelsurgeon.onnx.passes.batchnorm.nodes import freeze as work
 
     return operate(
         model,
@@ -94,22 +94,22 @@ def freeze(
     )
 
 
-def sanitize(model: doors.Model, **how: Unpack[How]) -> Operation:
+def sanitize(model: models.Model, **how: Unpack[How]) -> Operation:
     """Repair what is broken: numbers that aren't finite, negative variance, training mode, dead statistics.
 
     With `data`, broken statistics become those that it shows, otherwise neutral ones.
     """
-    from modelsurgeon.onnx.passes.batchnorm_health import sanitize as work
+    from modelsurgeon.onnx.passes.batchnorm.health import sanitize as work
 
     return operate(model, "bn sanitize", work, how, exact=False, learns=how.get("data") is not None)
 
 
-def recalibrate(model: doors.Model, **how: Unpack[How]) -> Operation:
+def recalibrate(model: models.Model, **how: Unpack[How]) -> Operation:
     """Recompute the running statistics over `data`, in order, as means over all samples. Raises BadData."""
-    if doors.is_module(model):
+    if models.is_module(model):
         from modelsurgeon.torch.batchnorm import recalibrate as in_place
 
         return operate_in_place(model, "bn recalibrate", in_place, how, exact=False, learns=True)
-    from modelsurgeon.onnx.passes.batchnorm_data import recalibrate as work
+    from modelsurgeon.onnx.passes.batchnorm.statistics import recalibrate as work
 
     return operate(model, "bn recalibrate", work, how, exact=False, learns=True)

@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from modelsurgeon.layer import Layer
+from modelsurgeon.layers import Layer
 
 
 def run(chain: Sequence[Layer], x: NDArray[np.float64]) -> NDArray[np.float64]:

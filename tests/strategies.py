@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 from hypothesis import strategies as st
 
-from modelsurgeon.layer import Layer
+from modelsurgeon.layers import Layer
 
 # The dtypes that weights come in, and the error of one rounding.
 ROUNDING = {

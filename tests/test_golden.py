@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 import modelsurgeon as ms
-from modelsurgeon.analysis import Analysis
-from modelsurgeon.difference import Difference
-from modelsurgeon.table import Row, Table
+from modelsurgeon.inspection.analysis import Analysis
+from modelsurgeon.inspection.difference import Difference
+from modelsurgeon.report.table import Row, Table
 from tests import zoo
 
 HERE = Path(__file__).parent

@@ -12,8 +12,8 @@ from pkgutil import iter_modules
 import click
 
 import modelsurgeon
-from modelsurgeon.cells import escape
 from modelsurgeon.errors import SurgeryError
+from modelsurgeon.report.formatting import escape
 from modelsurgeon_cli import verbs
 
 DONE, PROBLEM, USAGE, INTERRUPTED = 0, 1, 2, 130

@@ -11,7 +11,7 @@ from modelsurgeon.errors import GateMissed
 from modelsurgeon_cli.options import amount, together
 
 if TYPE_CHECKING:
-    from modelsurgeon.analysis import Analysis
+    from modelsurgeon.inspection.analysis import Analysis
 
 GATES = {"macs": "5G", "params": "10M", "param_bytes": "20MB", "activation_bytes": "20MB"}  # with examples
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 import modelsurgeon as ms
-from modelsurgeon.doors import is_source, weight_files
+from modelsurgeon.api.models import is_source, weight_files
 from modelsurgeon_cli.options import (
     Real,
     data_option,

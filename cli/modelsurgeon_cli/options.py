@@ -55,7 +55,9 @@ class AnyRank(Wishes):
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         """The number as one, the others as they are."""
-        from modelsurgeon.goal import check_rank  # loads the methods: only when there is a rank to check
+        from modelsurgeon.compression.goal import (
+            check_rank,  # loads the methods: only when there is a rank to check
+        )
 
         rank = int(text) if (text := str(value)).isdecimal() else text
         try:
@@ -103,7 +105,7 @@ def fractions(_: click.Context, param: click.Parameter, given: str | None) -> li
     """`0.9,0.5` as `[0.9, 0.5]`."""
     if given is None:
         return None
-    from modelsurgeon.sweep import check  # loads the methods: only when there are shares to check
+    from modelsurgeon.api.sweep import check  # loads the methods: only when there are shares to check
 
     try:
         shares = [float(part) for part in given.split(",")]

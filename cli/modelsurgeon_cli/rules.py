@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from modelsurgeon.findings import SEVERITIES
-from modelsurgeon.table import Column, Table
+from modelsurgeon.inspection.findings import SEVERITIES
+from modelsurgeon.report.table import Column, Table
 
 if TYPE_CHECKING:
-    from modelsurgeon.findings import Rule
+    from modelsurgeon.inspection.findings import Rule
 
 COLUMNS = (
     Column(key="id", title="Rule"),

@@ -14,10 +14,10 @@ from typing import Any, Protocol, TypeVar
 
 import click
 
-from modelsurgeon import cells
 from modelsurgeon.files import replacing, same_file
 from modelsurgeon.progress import Progress
-from modelsurgeon.table import Table
+from modelsurgeon.report import formatting
+from modelsurgeon.report.table import Table
 
 WIDTH_OF_FILES = 120
 
@@ -42,7 +42,7 @@ def as_text(result: Showable, _title: str, width: int = WIDTH_OF_FILES) -> str:
 
 def as_json(result: Showable, _title: str) -> str:
     """Strict JSON in ASCII: no NaN, no infinity, every control character escaped."""
-    return json.dumps(cells.plain(result.as_dict()), indent=2) + "\n"
+    return json.dumps(formatting.plain(result.as_dict()), indent=2) + "\n"
 
 
 def as_csv(result: Showable, _title: str) -> str:
@@ -57,7 +57,7 @@ def as_markdown(result: Showable, title: str) -> str:
 
 def as_html(result: Showable, title: str) -> str:
     """One self-contained page."""
-    from modelsurgeon.report import html_page
+    from modelsurgeon.report.html import html_page
 
     return html_page(title, result.tables())
 
@@ -103,7 +103,7 @@ def emit(text: str) -> None:
 def _print(result: Showable) -> None:
     from rich.console import Console
 
-    from modelsurgeon.layout import stacked
+    from modelsurgeon.report.text_layout import stacked
 
     Console().print(stacked(result.tables()))
 
@@ -152,7 +152,7 @@ def progress(message: str, *, quiet: bool) -> Iterator[Progress | None]:
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
         shown = sys.stderr.isatty() and not quiet
-        yield stack.enter_context(_on_terminal(cells.escape(message))) if shown else None
+        yield stack.enter_context(_on_terminal(formatting.escape(message))) if shown else None
 
 
 @contextmanager

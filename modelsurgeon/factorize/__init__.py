@@ -6,14 +6,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from modelsurgeon.factorize.channels import CHANNELS
+from modelsurgeon.factorize.channel_selection import CHANNELS
 from modelsurgeon.factorize.compose import compose, norm_ratio, relative_error
 from modelsurgeon.factorize.cp import CP, CP_SEPARABLE
 from modelsurgeon.factorize.method import Method, Rank, split_groups
-from modelsurgeon.factorize.spatial import SPATIAL_SVD
+from modelsurgeon.factorize.spatial_svd import SPATIAL_SVD
 from modelsurgeon.factorize.svd import INPUT_SVD, SVD
-from modelsurgeon.factorize.tucker import TUCKER2
-from modelsurgeon.layer import Layer
+from modelsurgeon.factorize.tucker2 import TUCKER2
+from modelsurgeon.layers import Layer
 
 # In the order of their accuracy at equal rank, which is also the order of their cost.
 METHODS: dict[str, Method[Any]] = {

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from modelsurgeon.errors import UnsupportedLayer
-from modelsurgeon.layer import Array, Layer
+from modelsurgeon.layers import Array, Layer
 
 
 def compose(chain: Sequence[Layer]) -> Layer:

@@ -18,9 +18,9 @@ from math import prod
 
 import numpy as np
 
-from modelsurgeon.factorize import als, svd, terms
+from modelsurgeon.factorize import cp_als, cp_tensor, svd
 from modelsurgeon.factorize.method import Factor, Method
-from modelsurgeon.layer import Array, Layer
+from modelsurgeon.layers import Array, Layer
 from modelsurgeon.linalg import finite
 
 SAVES = 0.1  # of a term's cost, for one more layer
@@ -65,14 +65,14 @@ def factors(split: Split, layer: Layer, rank: int) -> list[Array]:
     """Weights of the chain."""
     if layer.is_pointwise:
         return svd.factors(layer, rank)
-    a, b, *taps = als.decompose(tensor(split, layer), rank)
+    a, b, *taps = cp_als.decompose(tensor(split, layer), rank)
     weights = (b.T, *(t.T for t in taps), a)
     return [w.reshape(f.shape) for w, f in zip(weights, outline(split, layer, rank), strict=True)]
 
 
 def bound(split: Split, layer: Layer) -> int:
     """A rank that is always enough."""
-    return svd.bound(layer) if layer.is_pointwise else terms.enough(_sizes(split, layer))
+    return svd.bound(layer) if layer.is_pointwise else cp_tensor.enough(_sizes(split, layer))
 
 
 def errors(split: Split, layer: Layer, ranks: Sequence[int]) -> list[float]:
@@ -85,8 +85,8 @@ def errors(split: Split, layer: Layer, ranks: Sequence[int]) -> list[float]:
         return svd.errors(layer, ranks)
     whole = tensor(split, layer)
     knots = _knots(ranks, _worth(whole))
-    start = terms.start(whole, max(knots))
-    found = [als.foreseen(start, rank) for rank in knots]
+    start = cp_tensor.start(whole, max(knots))
+    found = [cp_als.foreseen(start, rank) for rank in knots]
     gains = np.log(np.maximum(found, TINY) / np.maximum(start.errors(knots), TINY)).clip(max=0.0)
     return [float(e) for e in start.errors(ranks) * np.exp(_carried(ranks, knots, gains))]
 
@@ -103,7 +103,7 @@ def _sizes(split: Split, layer: Layer) -> list[int]:
 
 def _worth(whole: Array) -> int:
     """The largest rank that is worth being decomposed for an estimate; all are where the tensor is small."""
-    return int(min(terms.enough(whole.shape), max(*whole.shape[:2], WORK // whole.size)))
+    return int(min(cp_tensor.enough(whole.shape), max(*whole.shape[:2], WORK // whole.size)))
 
 
 def _knots(ranks: Sequence[int], most: int) -> list[int]:

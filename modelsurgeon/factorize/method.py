@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from modelsurgeon.errors import UnsupportedLayer
-from modelsurgeon.layer import Array, Layer
+from modelsurgeon.layers import Array, Layer
 from modelsurgeon.linalg import square
 
 # Of each group's factorization; a pair (outputs, inputs) for Tucker-2, the order of the weight's axes.

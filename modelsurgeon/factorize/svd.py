@@ -21,7 +21,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from modelsurgeon.factorize.method import Factor, Method
-from modelsurgeon.layer import Array, Layer
+from modelsurgeon.layers import Array, Layer
 from modelsurgeon.linalg import singular_values, truncated
 
 

@@ -5,8 +5,7 @@
 
 from modelsurgeon.linalg.arrays import calm, cholesky, finite, mixed, normalised, square, unmixed
 from modelsurgeon.linalg.backend import Backend, on
-from modelsurgeon.linalg.bayes import evbmf
-from modelsurgeon.linalg.truncation import (
+from modelsurgeon.linalg.truncated_svd import (
     ACCURACY,
     Truncation,
     directions,
@@ -16,6 +15,7 @@ from modelsurgeon.linalg.truncation import (
     svd,
     truncated,
 )
+from modelsurgeon.linalg.vbmf import evbmf
 
 __all__ = [
     "ACCURACY",

@@ -11,7 +11,7 @@ from scipy import linalg
 from threadpoolctl import ThreadpoolController
 
 from modelsurgeon.errors import UnsupportedLayer
-from modelsurgeon.layer import Array
+from modelsurgeon.layers import Array
 
 BLOCK = 2048  # columns that are held in float64 at a time
 PIECE = 2**15  # entries that fit into a cache in float64

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from scipy import linalg
 
-from modelsurgeon.layer import Array
+from modelsurgeon.layers import Array
 from modelsurgeon.linalg.arrays import calm
 
 SUBSET_SHARE = 4  # a quarter of all eigenvectors and fewer are had sooner one by one than all together

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
-from modelsurgeon.findings import Report
-from modelsurgeon.onnx.frame import frame
+from modelsurgeon.inspection.findings import Report
+from modelsurgeon.inspection.rows import Bottleneck
+from modelsurgeon.onnx.analysis.header import frame
+from modelsurgeon.onnx.analysis.measured import Measured
+from modelsurgeon.onnx.graph.traversal import nodes
 from modelsurgeon.onnx.lint import BALANCE, RULES, Net, chosen, findings, hits
-from modelsurgeon.onnx.measured import Measured
 from modelsurgeon.onnx.shapes import Dims, open_shapes
-from modelsurgeon.onnx.walk import nodes
-from modelsurgeon.rows import Bottleneck
 
 FEW = 3  # bottlenecks of one rule; more would hide those of others
 

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from modelsurgeon.align import Item, align
-from modelsurgeon.cells import show
-from modelsurgeon.difference import Change, Difference
-from modelsurgeon.onnx.attributes import stated
-from modelsurgeon.onnx.frame import frame
-from modelsurgeon.onnx.measured import Measured
-from modelsurgeon.onnx.rows import totals
+from modelsurgeon.inspection.difference import Change, Difference
+from modelsurgeon.inspection.rows import LayerRow
+from modelsurgeon.matching.alignment import Item, align
+from modelsurgeon.onnx.analysis.header import frame
+from modelsurgeon.onnx.analysis.measured import Measured
+from modelsurgeon.onnx.analysis.rows import totals
+from modelsurgeon.onnx.graph.attributes import stated
 from modelsurgeon.onnx.shapes import Dims
-from modelsurgeon.rows import LayerRow
+from modelsurgeon.report.formatting import show
 
 Shapes = Mapping[str, Sequence[int]]
 LONG = 40  # a longer attribute is only said to differ

@@ -15,15 +15,15 @@ import torch
 from torch import nn
 
 from modelsurgeon.data import Batches
-from modelsurgeon.edits import Edit
 from modelsurgeon.errors import BadData, UnsupportedLayer
-from modelsurgeon.fold import BatchNorm, behind
-from modelsurgeon.health import drift
-from modelsurgeon.population import Population
+from modelsurgeon.layers.batchnorm import BatchNorm, behind
+from modelsurgeon.layers.batchnorm_health import drift
+from modelsurgeon.layers.channel_statistics import Population
+from modelsurgeon.surgery.edits import Edit
 from modelsurgeon.torch.call import bind, evaluating, forward, named_outputs
 from modelsurgeon.torch.layers import HOOKS
 from modelsurgeon.torch.sites import sites
-from modelsurgeon.torch.watch import Reading
+from modelsurgeon.torch.usage import Reading
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 Left = Callable[[str], str | None]  # a layer's name -> why the user wants it left alone

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from modelsurgeon.errors import BadData
-from modelsurgeon.layer import Array
+from modelsurgeon.layers import Array
 from modelsurgeon.plugins import in_one_line
 
 Value = torch.Tensor | Array

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from modelsurgeon import linalg
 from modelsurgeon.errors import Unavailable
-from modelsurgeon.layer import Array
+from modelsurgeon.layers import Array
 
 LEAST = 2**20  # entries below which sending a matrix takes longer than working on it here
 

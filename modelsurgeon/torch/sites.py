@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from modelsurgeon.layer import Layer
-from modelsurgeon.surgery import Call, Edit
+from modelsurgeon.layers import Layer
+from modelsurgeon.surgery.site import Call, Edit
 from modelsurgeon.torch.call import Example
 from modelsurgeon.torch.layers import KINDS, RECURRENT, layer_of, module_of, why_not
-from modelsurgeon.torch.watch import watch
+from modelsurgeon.torch.usage import watch
 
 SIZES = ((), (128,), (224, 224), (128, 128, 128))  # by kernel axes, where no example tells
 KIND_NAMES = frozenset(kind.__name__ for kind in KINDS)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from modelsurgeon.edits import Edit
 from modelsurgeon.errors import BadPlan, UnsupportedLayer
-from modelsurgeon.graft import Growth, Part, grown, origins, overlapped, pair
+from modelsurgeon.matching.pairing import Growth, Part, grown, origins, overlapped, pair
+from modelsurgeon.surgery.edits import Edit
 
 State = Mapping[str, Any]
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+from modelsurgeon.comparison.metrics import Tally
 from modelsurgeon.errors import Unreachable
-from modelsurgeon.metrics import Tally
-from modelsurgeon.onnx.analysis import analyze
+from modelsurgeon.onnx.info import analyze
 from modelsurgeon.onnx.run import runner, speedup
-from modelsurgeon.table import Column, Row, Table
+from modelsurgeon.report.table import Column, Row, Table
 from tests.benchmarks.arms import ARMS, Cut
 from tests.benchmarks.subjects import Array, Bar, Net, Scores, Subject
 

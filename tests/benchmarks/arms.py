@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from modelsurgeon.decide import budgets
+from modelsurgeon.api.preparation import AUTO, on_the_table, studied
+from modelsurgeon.compression.planner import budgets
+from modelsurgeon.compression.rollback import guarded
 from modelsurgeon.errors import Unreachable
 from modelsurgeon.factorize import METHODS, suited
-from modelsurgeon.guard import guarded
-from modelsurgeon.onnx.patient import OnnxPatient
-from modelsurgeon.opening import AUTO, on_the_table, studied
-from modelsurgeon.plan import Plan, Step
-from modelsurgeon.surgery import Site, apply, macs
+from modelsurgeon.onnx.model import OnnxPatient
+from modelsurgeon.surgery.plan import Plan, Step
+from modelsurgeon.surgery.site import Site, apply, macs
 from tests.benchmarks.subjects import Subject
 
 PEER = ("spatial-svd", "svd")  # k x 1 then 1 x k where there is a kernel, else two smaller matrices

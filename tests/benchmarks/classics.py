@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from modelsurgeon.layer import Array
+from modelsurgeon.layers import Array
 
 DECAY = 0.7  # of a spectrum: the k-th variance is (1 + k) ** -DECAY
 SMOOTH = 0.6  # correlation of neighbouring taps, and of neighbouring pixels .97

@@ -10,11 +10,11 @@ import pytest
 from rich.console import Console
 
 from modelsurgeon.factorize import METHODS, suited
-from modelsurgeon.layer import Layer
-from modelsurgeon.onnx.stopwatch import Stopwatch
-from modelsurgeon.rank import ladder
-from modelsurgeon.surgery import Call, macs
-from modelsurgeon.table import Column, Row, Table
+from modelsurgeon.factorize.rank import ladder
+from modelsurgeon.layers import Layer
+from modelsurgeon.onnx.run.layer_latency import Stopwatch
+from modelsurgeon.report.table import Column, Row, Table
+from modelsurgeon.surgery.site import Call, macs
 
 pytestmark = pytest.mark.slow
 

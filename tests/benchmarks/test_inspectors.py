@@ -20,7 +20,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
 
-from modelsurgeon.table import Column, Row, Table
+from modelsurgeon.report.table import Column, Row, Table
 from tests import zoo
 from tests.benchmarks.processes import Taken, taken
 

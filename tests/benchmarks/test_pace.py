@@ -13,16 +13,16 @@ import onnx_ir as ir
 import pytest
 from rich.console import Console
 
-from modelsurgeon.candidates import Decision, by_budget, least
+from modelsurgeon.api.preparation import studied
+from modelsurgeon.compression.candidates import Decision, by_budget, least
+from modelsurgeon.compression.goal import Goal
+from modelsurgeon.compression.planner import decide
+from modelsurgeon.compression.speedup import SAFE, Point, narrowed
+from modelsurgeon.compression.study import Study
 from modelsurgeon.data import batches
-from modelsurgeon.decide import decide
-from modelsurgeon.goal import Goal
-from modelsurgeon.hasten import SAFE, Point, narrowed
 from modelsurgeon.onnx import run
-from modelsurgeon.onnx.patient import OnnxPatient
-from modelsurgeon.opening import studied
-from modelsurgeon.study import Study
-from modelsurgeon.table import Column, Row, Table
+from modelsurgeon.onnx.model import OnnxPatient
+from modelsurgeon.report.table import Column, Row, Table
 from tests.benchmarks.classics import images, resnet50, vgg16
 
 pytestmark = pytest.mark.slow

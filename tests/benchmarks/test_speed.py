@@ -20,7 +20,7 @@ from tensorly.decomposition import parafac, partial_tucker
 
 from modelsurgeon import linalg
 from modelsurgeon.factorize import METHODS, norm_ratio, relative_error
-from modelsurgeon.layer import Array, Layer
+from modelsurgeon.layers import Array, Layer
 from tests.benchmarks.contest import Bar, Contest, Outcome, Run, rows, table
 
 pytestmark = pytest.mark.slow

@@ -7,7 +7,7 @@ import pytest
 
 from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.factorize import compose
-from modelsurgeon.layer import Layer
+from modelsurgeon.layers import Layer
 from tests.conv import run
 
 RNG = np.random.default_rng(5)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.factorize import METHODS, Method, compose, relative_error
-from modelsurgeon.layer import Layer, chain_macs, chain_params
+from modelsurgeon.layers import Layer, chain_macs, chain_params
 from tests.conv import run, sizes
 from tests.strategies import ROUNDING, dtypes, layers
 
@@ -99,8 +99,8 @@ def test_predicted_error_is_the_measured_one(method: Method, layer: Layer) -> No
 @every_method
 @pytest.mark.parametrize("rank", [32, 64, 128])
 def test_predicted_error_is_close_on_trained_layers(method: Method, rank: int) -> None:
-    from modelsurgeon.onnx.io import load
-    from modelsurgeon.onnx.sites import editable, sites
+    from modelsurgeon.onnx.io.files import load
+    from modelsurgeon.onnx.layers.sites import editable, sites
 
     found, _ = sites(editable(load(Path(__file__).parents[2] / "examples/digits/model.onnx")))
     layer = next(site.layer for site in found if site.layer.weight.shape == (96, 64, 3, 3))
@@ -112,9 +112,9 @@ def test_predicted_error_is_close_on_trained_layers(method: Method, rank: int) -
 @pytest.mark.parametrize("name", ["svd", "input-svd", "spatial-svd"])
 @given(layer=layers(groups=st.just(1)), rank=st.integers(1, 3))
 def test_error_is_the_tail_of_the_spectrum(name: str, layer: Layer, rank: int) -> None:
-    from modelsurgeon.factorize import spatial, svd
+    from modelsurgeon.factorize import spatial_svd, svd
 
-    cut = {"svd": svd.unfolded, "input-svd": svd.input_unfolded, "spatial-svd": spatial.unfolded}
+    cut = {"svd": svd.unfolded, "input-svd": svd.input_unfolded, "spatial-svd": spatial_svd.unfolded}
     matrix = cut[name](layer)
     sigma = np.linalg.svd(matrix, compute_uv=False)
     tail = np.linalg.norm(sigma[rank:]) / np.linalg.norm(sigma)

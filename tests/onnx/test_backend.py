@@ -15,7 +15,7 @@ from onnx import numpy_helper
 
 import modelsurgeon as ms
 from modelsurgeon.errors import SurgeryError
-from modelsurgeon.onnx.analysis import analyze
+from modelsurgeon.onnx.info import analyze
 from modelsurgeon.onnx.shapes import bound, data_inputs, sizes
 from tests import macs
 

@@ -9,12 +9,12 @@ import onnx_ir as ir
 import pytest
 
 from modelsurgeon.errors import UnknownShape
-from modelsurgeon.findings import SEVERITIES
-from modelsurgeon.onnx.analysis import analyze
+from modelsurgeon.inspection.findings import SEVERITIES
+from modelsurgeon.onnx.analysis.measured import Measured
 from modelsurgeon.onnx.check import FEW, _net, check
+from modelsurgeon.onnx.info import analyze
 from modelsurgeon.onnx.lint import RULES
 from modelsurgeon.onnx.lint.net import NEAR
-from modelsurgeon.onnx.measured import Measured
 from tests import zoo
 from tests.onnx.lint.nets import chain, one
 from tests.truth import LIGHT

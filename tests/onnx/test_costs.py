@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 
 import modelsurgeon as ms
-from modelsurgeon.cost import Cost
-from modelsurgeon.layer import Layer
-from modelsurgeon.onnx.analysis import analyze
+from modelsurgeon.inspection.cost import Cost
+from modelsurgeon.layers import Layer
 from modelsurgeon.onnx.costs import Operation, Uncounted, cost_of, counts, is_free, moves
 from modelsurgeon.onnx.costs.registry import MICROSOFT
+from modelsurgeon.onnx.info import analyze
 from modelsurgeon.onnx.shapes import bound, sizes
 from tests import conv, zoo
 from tests.strategies import layers

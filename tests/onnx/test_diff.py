@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 
 import modelsurgeon as ms
-from modelsurgeon.difference import Difference
+from modelsurgeon.inspection.difference import Difference
 from tests import zoo
 
 TEXT = """

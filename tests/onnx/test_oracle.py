@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from modelsurgeon.onnx.analysis import analyze
+from modelsurgeon.onnx.info import analyze
 from tests import macs
 from tests.traps import TRAPS
 

@@ -57,7 +57,7 @@ def test_a_module_and_its_export_are_folded_alike() -> None:
 
 
 def _exported(module: nn.Module) -> object:
-    from modelsurgeon.doors import graph
+    from modelsurgeon.api.models import graph
 
     return graph(module, shapes=SHAPES)
 

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 import modelsurgeon as ms
 from modelsurgeon.onnx import run
-from modelsurgeon.torch.source import load_module
+from modelsurgeon.torch.factory import load_module
 from modelsurgeon_cli import main
 
 CODE = """

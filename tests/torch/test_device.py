@@ -13,7 +13,7 @@ from numpy.linalg import norm
 import modelsurgeon as ms
 from modelsurgeon import linalg
 from modelsurgeon.factorize import METHODS, relative_error
-from modelsurgeon.layer import Array
+from modelsurgeon.layers import Array
 from modelsurgeon.linalg.backend import HOST, backend_for
 from modelsurgeon.torch.device import TorchBackend, on
 from tests.strategies import layers

@@ -18,9 +18,9 @@ from torch import nn
 
 from modelsurgeon.errors import BadData, BadModel, SurgeryError
 from modelsurgeon.onnx import run, shapes
-from modelsurgeon.onnx.names import layer_names
-from modelsurgeon.onnx.sites import editable
-from modelsurgeon.onnx.sites import sites as graph_sites
+from modelsurgeon.onnx.graph.names import layer_names
+from modelsurgeon.onnx.layers.sites import editable
+from modelsurgeon.onnx.layers.sites import sites as graph_sites
 from modelsurgeon.torch.call import bind, forward, named_outputs
 from modelsurgeon.torch.export import ExportWarning, export
 from modelsurgeon.torch.sites import sites as module_sites

@@ -16,7 +16,7 @@ from torch import nn
 
 from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.factorize import METHODS
-from modelsurgeon.layer import Layer
+from modelsurgeon.layers import Layer
 from modelsurgeon.torch.layers import layer_of, module_of
 from tests import conv
 from tests.strategies import layers

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.flop_counter import FlopCounterMode
 
-from modelsurgeon.onnx.analysis import analyze
+from modelsurgeon.onnx.info import analyze
 from modelsurgeon.torch.export import export
 
 

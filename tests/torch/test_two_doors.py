@@ -16,10 +16,10 @@ from torch import nn
 
 from modelsurgeon.factorize import METHODS
 from modelsurgeon.onnx import run
-from modelsurgeon.onnx.sites import editable
-from modelsurgeon.onnx.sites import sites as graph_sites
-from modelsurgeon.plan import FULL, Plan, Step
-from modelsurgeon.surgery import Edit, apply
+from modelsurgeon.onnx.layers.sites import editable
+from modelsurgeon.onnx.layers.sites import sites as graph_sites
+from modelsurgeon.surgery.plan import FULL, Plan, Step
+from modelsurgeon.surgery.site import Edit, apply
 from modelsurgeon.torch.export import export
 from modelsurgeon.torch.sites import sites as module_sites
 

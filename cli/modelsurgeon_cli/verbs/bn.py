@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 import modelsurgeon as ms
-from modelsurgeon.doors import weight_files
+from modelsurgeon.api.models import weight_files
 from modelsurgeon_cli.operation import name_options, operation_options, perform, show_result
 from modelsurgeon_cli.options import data_option, provider_option, result_options, shape_options
 from modelsurgeon_cli.show import check_outputs, check_weights, progress

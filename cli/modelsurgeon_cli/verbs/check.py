@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import modelsurgeon as ms
-from modelsurgeon.cells import plain
-from modelsurgeon.doors import weight_files
+from modelsurgeon.api.models import weight_files
 from modelsurgeon.errors import SurgeryError
-from modelsurgeon.findings import SEVERITIES, Report, Severity
+from modelsurgeon.inspection.findings import SEVERITIES, Report, Severity
+from modelsurgeon.report.formatting import plain
 from modelsurgeon_cli.options import Real, result_options_in, shape_options, source_options, together
 from modelsurgeon_cli.rules import rule_table
 from modelsurgeon_cli.show import FORMATS, check_outputs, check_weights, progress, show
 
 if TYPE_CHECKING:
-    from modelsurgeon.table import Table
+    from modelsurgeon.report.table import Table
 
 FEW = 3  # findings of one rule that a page for people shows; --all shows the rest
 FOR_PEOPLE = ("table", "markdown", "html")

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 import modelsurgeon as ms
-from modelsurgeon.doors import weight_files
+from modelsurgeon.api.models import weight_files
 from modelsurgeon.errors import ToleranceExceeded
 from modelsurgeon_cli.options import (
     Real,

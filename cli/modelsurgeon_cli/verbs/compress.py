@@ -10,7 +10,7 @@ from typing import Any, Literal
 import click
 
 import modelsurgeon as ms
-from modelsurgeon.doors import is_source, weight_files
+from modelsurgeon.api.models import is_source, weight_files
 from modelsurgeon.files import named
 from modelsurgeon_cli.operation import check_options, name_options
 from modelsurgeon_cli.options import (

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 import modelsurgeon as ms
-from modelsurgeon.doors import weight_files
+from modelsurgeon.api.models import weight_files
 from modelsurgeon_cli.options import inverted, result_options, shape_options
 from modelsurgeon_cli.show import check_outputs, check_weights, progress, show
 

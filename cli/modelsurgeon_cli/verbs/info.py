@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 import modelsurgeon as ms
-from modelsurgeon.beside import Beside
-from modelsurgeon.doors import weight_files
-from modelsurgeon.views import GROUPS, SORT_KEYS
+from modelsurgeon.api.models import weight_files
+from modelsurgeon.inspection.side_by_side import Beside
+from modelsurgeon.inspection.views import GROUPS, SORT_KEYS
 from modelsurgeon_cli import flag_or_file
 from modelsurgeon_cli.definitions import DEFINITIONS
 from modelsurgeon_cli.flag_or_file import Asked
@@ -28,7 +28,7 @@ from modelsurgeon_cli.options import (
 from modelsurgeon_cli.show import check_outputs, check_weights, emit, progress, show
 
 if TYPE_CHECKING:
-    from modelsurgeon.analysis import Analysis
+    from modelsurgeon.inspection.analysis import Analysis
 
 
 def define(ctx: click.Context, _: click.Parameter, asked: bool) -> None:

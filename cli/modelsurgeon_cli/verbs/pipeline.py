@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 import modelsurgeon as ms
-from modelsurgeon.doors import weight_files
-from modelsurgeon.pipeline import read
+from modelsurgeon.api.models import weight_files
+from modelsurgeon.api.pipeline import read
 from modelsurgeon_cli.operation import show_result
 from modelsurgeon_cli.options import result_options
 from modelsurgeon_cli.show import check_outputs, check_weights, progress

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 import modelsurgeon as ms
-from modelsurgeon.doors import weight_files
+from modelsurgeon.api.models import weight_files
 from modelsurgeon_cli.operation import check_options, name_options, show_result
 from modelsurgeon_cli.options import (
     data_option,

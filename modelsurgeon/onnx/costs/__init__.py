@@ -8,7 +8,16 @@ One MAC is one multiply and one add of a linear or attention operator; everythin
 each element and step. Importing this package registers all cost functions.
 """
 
-from modelsurgeon.onnx.costs import attention, classic, elementwise, linear, norm, pool, recurrent, spectral
+from modelsurgeon.onnx.costs import (
+    attention,
+    elementwise,
+    fourier,
+    matmul,
+    normalization,
+    pooling,
+    recurrent,
+    traditional_ml,
+)
 from modelsurgeon.onnx.costs.registry import Operation, Shape, Uncounted, cost_of, counts, is_free, moves
 
 __all__ = [
@@ -16,15 +25,15 @@ __all__ = [
     "Shape",
     "Uncounted",
     "attention",
-    "classic",
     "cost_of",
     "counts",
     "elementwise",
+    "fourier",
     "is_free",
-    "linear",
+    "matmul",
     "moves",
-    "norm",
-    "pool",
+    "normalization",
+    "pooling",
     "recurrent",
-    "spectral",
+    "traditional_ml",
 ]

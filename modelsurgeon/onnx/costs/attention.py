@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
-from modelsurgeon.cost import Cost, Number
+from modelsurgeon.inspection.cost import Cost, Number
 from modelsurgeon.onnx.costs.registry import MICROSOFT, Operation, Shape, Uncounted, counts
 
 SOFTMAX = 6  # scale, maximum, difference, exponential, sum, quotient: for each pair of query and key

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelsurgeon.cost import Cost
+from modelsurgeon.inspection.cost import Cost
 from modelsurgeon.onnx.costs.registry import MICROSOFT, Operation, counts, moves
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import onnx_ir as ir
 
-from modelsurgeon.cells import shape
-from modelsurgeon.cost import Cost, Number
 from modelsurgeon.errors import UnknownShape
-from modelsurgeon.onnx.ahead import small
-from modelsurgeon.onnx.attributes import values_of
+from modelsurgeon.inspection.cost import Cost, Number
+from modelsurgeon.onnx.graph.attributes import values_of
+from modelsurgeon.onnx.graph.constant_folding import small
+from modelsurgeon.report.formatting import shape
 
 Shape = tuple[Number, ...]
 ShapeOf = Callable[[ir.Value], Shape | None]

@@ -4,8 +4,8 @@ A rule must keep quiet on a healthy net; its thresholds are named constants besi
 registers all rules, in the order in which they are documented.
 """
 
-from modelsurgeon.onnx.lint import work  # noqa: I001 - the order of the rules
-from modelsurgeon.onnx.lint import maps, edges, modes, redundant, spectra
+from modelsurgeon.onnx.lint import hot_spots  # noqa: I001 - the order of the rules
+from modelsurgeon.onnx.lint import feature_maps, window_coverage, training_leftovers, redundant, low_rank
 from modelsurgeon.onnx.lint.net import BALANCE, Net
 from modelsurgeon.onnx.lint.registry import RULES, Hit, chosen, findings, hits, rule, unknown
 
@@ -15,14 +15,14 @@ __all__ = [
     "Hit",
     "Net",
     "chosen",
-    "edges",
+    "feature_maps",
     "findings",
     "hits",
-    "maps",
-    "modes",
+    "hot_spots",
+    "low_rank",
     "redundant",
     "rule",
-    "spectra",
+    "training_leftovers",
     "unknown",
-    "work",
+    "window_coverage",
 ]

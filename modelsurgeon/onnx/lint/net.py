@@ -9,10 +9,10 @@ from math import prod
 
 import onnx_ir as ir
 
-from modelsurgeon.findings import Roofline
-from modelsurgeon.onnx.flow import needs
-from modelsurgeon.onnx.visits import Visit
-from modelsurgeon.rows import LayerRow
+from modelsurgeon.inspection.findings import Roofline
+from modelsurgeon.inspection.rows import LayerRow
+from modelsurgeon.onnx.analysis.node_runs import Visit
+from modelsurgeon.onnx.graph.dataflow import needs
 
 CONVOLUTIONS = frozenset({"Conv", "ConvTranspose", "FusedConv"})
 DENSE = frozenset({"Gemm", "MatMul", "FusedGemm", "FusedMatMul"})

@@ -8,11 +8,11 @@ from hashlib import sha256
 import numpy as np
 import onnx_ir as ir
 
-from modelsurgeon.cells import show
-from modelsurgeon.onnx.ahead import tensor_of
-from modelsurgeon.onnx.flow import RANDOM, needs, subgraphs
+from modelsurgeon.onnx.graph.constant_folding import tensor_of
+from modelsurgeon.onnx.graph.dataflow import RANDOM, needs, subgraphs
 from modelsurgeon.onnx.lint.net import Net
 from modelsurgeon.onnx.lint.registry import Hit, rule
+from modelsurgeon.report.formatting import show
 
 # Exporters repeat Shape, Gather and Cast on a few integers everywhere; that costs nothing.
 DUPLICATE_SHARE = 0.001

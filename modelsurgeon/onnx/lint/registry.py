@@ -11,7 +11,7 @@ from inspect import getdoc
 from shlex import quote
 from typing import Any
 
-from modelsurgeon.findings import SEVERITIES, Finding, Rule, Severity
+from modelsurgeon.inspection.findings import SEVERITIES, Finding, Rule, Severity
 from modelsurgeon.onnx.lint.net import Net
 
 

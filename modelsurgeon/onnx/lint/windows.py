@@ -11,8 +11,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from modelsurgeon.inspection.rows import LayerRow
 from modelsurgeon.onnx.lint.net import Net
-from modelsurgeon.rows import LayerRow
 
 POOLS = ("MaxPool", "AveragePool", "LpPool")
 WINDOWED = ("Conv", *POOLS)

@@ -12,13 +12,13 @@ from difflib import get_close_matches
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from modelsurgeon.edits import Edit
 from modelsurgeon.errors import BadPlan
-from modelsurgeon.onnx.flow import needs
-from modelsurgeon.onnx.passes.subject import Subject
-from modelsurgeon.onnx.rewrite import free
+from modelsurgeon.onnx.graph.constants import constant
+from modelsurgeon.onnx.graph.dataflow import needs
+from modelsurgeon.onnx.graph.edit import free
+from modelsurgeon.onnx.passes.context import Subject
 from modelsurgeon.onnx.shapes import data_inputs
-from modelsurgeon.onnx.weights import constant
+from modelsurgeon.surgery.edits import Edit
 
 
 def extract(subject: Subject, outputs: Sequence[str], inputs: Sequence[str] = ()) -> list[Edit]:

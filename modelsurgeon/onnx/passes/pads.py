@@ -11,8 +11,8 @@ import numpy as np
 import onnx_ir as ir
 
 from modelsurgeon.errors import UnsupportedLayer
-from modelsurgeon.onnx.passes.subject import Subject
-from modelsurgeon.onnx.weights import constant
+from modelsurgeon.onnx.graph.constants import constant
+from modelsurgeon.onnx.passes.context import Subject
 
 
 def carried(subject: Subject, node: ir.Node, change: Callable[[float], float]) -> Callable[[], None]:

@@ -7,7 +7,7 @@ from itertools import pairwise
 import onnx_ir as ir
 from numpy.typing import ArrayLike
 
-from modelsurgeon.findings import Finding
+from modelsurgeon.inspection.findings import Finding
 from modelsurgeon.onnx.check import check
 from tests import zoo
 

@@ -1,0 +1,274 @@
+"""Several verbs in order, with gates between them: a model comes out only where every gate holds.
+
+A recipe names the model, what all steps share, and the steps:
+
+    model = "model.onnx"
+    out = "small.onnx"
+    data = "calibration.npz"
+    tolerance = 0.1               # of the last model against the first, relative L2
+
+    [[step]]
+    verb = "bn fold"
+
+    [[step]]
+    verb = "compress"
+    macs = 0.5
+    max_params = 1e6              # a gate on what this step gives
+
+Arguments are those of the library; paths start from the recipe's folder.
+"""
+
+from __future__ import annotations
+
+import inspect
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from modelsurgeon.api import models
+from modelsurgeon.api.operation import How
+from modelsurgeon.comparison.compare import Comparison
+from modelsurgeon.errors import BadPlan, GateMissed, ToleranceExceeded
+from modelsurgeon.report.table import Column, Table
+
+# verb -> where its function is; each takes a model and gives a result with `model` and `comparison`
+VERBS = {
+    "bn fold": "bn.fold",
+    "bn freeze": "bn.freeze",
+    "bn recalibrate": "bn.recalibrate",
+    "bn sanitize": "bn.sanitize",
+    "compress": "api.compress.compress",
+    "equalize": "api.surgery.equalize",
+    "extract": "api.surgery.extract",
+    "fc2conv": "api.surgery.fc2conv",
+    "pool2conv": "api.surgery.pool2conv",
+    "prune": "api.surgery.prune",
+    "steal": "api.steal.steal",
+}
+LIMITS = ("macs", "params", "param_bytes", "activation_bytes")
+PATHS = ("data", "donor", "plan")
+SHARED = ("data", "seed", "provider", "shapes", "dims")
+TOP = ("model", "out", "tolerance", "step", *SHARED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One verb with its arguments. limits: total -> the most that its model may have of it."""
+
+    verb: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    limits: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What a pipeline does. shared: arguments for every step that takes them. out: where the model goes.
+
+    tolerance: relative L2 of the last model against the first; None for no such comparison.
+    """
+
+    model: Path
+    out: Path | None
+    steps: Sequence[Step]
+    shared: Mapping[str, Any]
+    tolerance: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What came of one step: the verb's own result, and the totals of its model."""
+
+    step: Step
+    result: Any
+    totals: Mapping[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The step and its result as plain JSON data."""
+        told = {key: value for key, value in self.step.arguments.items() if key not in PATHS}
+        return {"verb": self.step.verb, "arguments": told, "totals": self.totals, **self.result.as_dict()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A pipeline that went through: its last model, a report per step, and the first and last compared."""
+
+    model: Any
+    steps: Sequence[Report]
+    comparison: Comparison | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """All steps as plain JSON data."""
+        comparison = None if self.comparison is None else self.comparison.as_dict()
+        return {"steps": [step.as_dict() for step in self.steps], "comparison": comparison}
+
+    def tables(self) -> list[Table]:
+        """A row per step, what the steps did, and the last model held against the first."""
+        details = [
+            replace(table, title=f"{number}. {report.step.verb}: {table.title}")
+            for number, report in enumerate(self.steps, 1)
+            for table in report.result.tables()
+        ]
+        last = [] if self.comparison is None else self.comparison.tables()
+        return [_summary(self.steps), *details, *(replace(t, title="First against last") for t in last)]
+
+
+def read(path: str | Path) -> Recipe:
+    """A recipe in TOML. Raises BadPlan for what is none."""
+    path = Path(path)
+    try:
+        return recipe(tomllib.loads(path.read_text(encoding="utf-8")), path.parent)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadPlan(f"{path} is no TOML: {error}") from error
+    except BadPlan as error:
+        raise BadPlan(f"{path}: {error}") from error
+
+
+def recipe(given: Mapping[str, Any], folder: Path = Path()) -> Recipe:
+    """A recipe from plain data; paths start from `folder`. Raises BadPlan."""
+    _check(given, TOP, "a pipeline")
+    if not isinstance(given.get("model"), str):
+        raise BadPlan("no model is named: model = FILE is needed")
+    steps = given.get("step")
+    if not isinstance(steps, list) or not steps or not all(isinstance(step, Mapping) for step in steps):
+        raise BadPlan("there is no step: one [[step]] with its verb is needed at least")
+    model = given["model"]
+    return Recipe(
+        model=Path(model) if models.is_source(model) else folder / model,
+        out=folder / given["out"] if "out" in given else None,
+        steps=[_step(number, step, folder) for number, step in enumerate(steps, 1)],
+        shared=_placed({key: given[key] for key in SHARED if key in given}, folder),
+        tolerance=given.get("tolerance"),
+    )
+
+
+def pipeline(given: str | Path | Mapping[str, Any] | Recipe) -> Run:
+    """Run a recipe: a path to its TOML, the same as plain data, or a `Recipe`. Nothing is written.
+
+    Raises GateMissed and ToleranceExceeded at the first gate that doesn't hold, BadPlan for a recipe that is
+    none, and what the verbs raise.
+    """
+    if not isinstance(given, Recipe):
+        given = read(given) if isinstance(given, str | Path) else recipe(given)
+    source = str(given.model)
+    original = models.load(source, shapes=given.shared.get("shapes"))
+    model: Any = original if models.is_source(source) else given.model
+    reports: list[Report] = []
+    for number, step in enumerate(given.steps, 1):
+        result = _done(number, step, model, given.shared)
+        totals = _totals(result.model, given.shared)
+        _gate(f"step {number}, {step.verb}", totals, step.limits)
+        reports.append(Report(step=step, result=result, totals=totals))
+        model = result.model
+    return Run(model=model, steps=reports, comparison=_compared(given, original, model))
+
+
+def _step(number: int, given: Mapping[str, Any], folder: Path) -> Step:
+    verb = given.get("verb")
+    if verb not in VERBS:
+        raise BadPlan(f"step {number} has the verb {verb!r}; there are {', '.join(VERBS)}")
+    gates = {f"max_{name}": name for name in LIMITS if f"max_{name}" in given}
+    limits = {name: float(given[key]) for key, name in gates.items()}
+    arguments = {key: value for key, value in given.items() if key != "verb" and key not in gates}
+    _check(arguments, _parameters(verb), f"step {number}, {verb},")
+    return Step(verb=verb, arguments=_placed(arguments, folder), limits=limits)
+
+
+def _check(given: Mapping[str, Any], known: Sequence[str], what: str) -> None:
+    for key in given:
+        if key not in known:
+            near = get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(known)}"
+            raise BadPlan(f"{what} takes no {key!r}; {hint}")
+
+
+def _placed(arguments: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Paths among the arguments start from the recipe's folder."""
+    return {key: folder / value if key in PATHS else value for key, value in arguments.items()}
+
+
+def verb(name: str) -> Callable[..., Any]:
+    """The library's function for a verb."""
+    module, _, function = VERBS[name].rpartition(".")
+    found: Callable[..., Any] = getattr(import_module(f"modelsurgeon.{module}"), function)
+    return found
+
+
+def _parameters(name: str) -> list[str]:
+    """What a verb takes besides the model; `how` stands for what all surgery verbs take."""
+    own = list(inspect.signature(verb(name)).parameters)
+    return [
+        *(key for key in own if key not in ("how", _patient(name))),
+        *(How.__annotations__ if "how" in own else ()),
+    ]
+
+
+def _patient(name: str) -> str:
+    """The parameter of a verb that is the model to operate on: the first one, but for a donor's recipient."""
+    parameters = list(inspect.signature(verb(name)).parameters)
+    return "recipient" if "recipient" in parameters else parameters[0]
+
+
+def _done(number: int, step: Step, model: Any, shared: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    takes = _parameters(step.verb)
+    arguments = {key: value for key, value in shared.items() if key in takes} | dict(step.arguments)
+    try:
+        return verb(step.verb)(**{_patient(step.verb): model}, **arguments)
+    except (TypeError, ValueError) as error:
+        raise BadPlan(f"step {number}, {step.verb}: {error}") from error
+
+
+def _totals(model: Any, shared: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401
+    totals = models.info(model, shapes=shared.get("shapes"), dims=shared.get("dims")).totals
+    return {name: getattr(totals, name) for name in LIMITS}
+
+
+def _gate(where: str, totals: Mapping[str, Any], limits: Mapping[str, float]) -> None:
+    for name, limit in limits.items():
+        if totals[name] > limit:
+            raise GateMissed(f"{where}: {name} is {totals[name]}, at most {limit:.0f} was allowed")
+
+
+def _compared(given: Recipe, original: Any, model: Any) -> Comparison | None:  # noqa: ANN401
+    """The last model against the first, where the recipe has a tolerance for that."""
+    if given.tolerance is None:
+        return None
+    found = models.compare(original, model, tolerance=given.tolerance, **given.shared)
+    if found.verdict == "different":
+        raise ToleranceExceeded(
+            f"the last model differs from the first: relative L2 is {found.worst:.3g}, "
+            f"at most {given.tolerance:g} was allowed: ask less of the steps, or allow more"
+        )
+    return found
+
+
+def _summary(reports: Sequence[Report]) -> Table:
+    columns = [
+        Column(key="step", title="step", kind="int"),
+        Column(key="verb", title="verb"),
+        Column(key="edited", title="layers edited", kind="int"),
+        Column(key="left", title="left alone", kind="int"),
+        Column(key="rel_l2", title="rel L2", kind="float"),
+        Column(key="verdict", title="verdict"),
+        Column(key="macs", title="MACs", kind="count"),
+        Column(key="params", title="params", kind="count"),
+    ]
+    rows = [_row(number, report) for number, report in enumerate(reports, 1)]
+    return Table(title="Steps", columns=columns, rows=rows)
+
+
+def _row(number: int, report: Report) -> dict[str, Any]:
+    edits, comparison = report.result.edits, report.result.comparison
+    left = sum(edit.skipped is not None for edit in edits)
+    return {
+        "step": number,
+        "verb": report.step.verb,
+        "edited": len(edits) - left,
+        "left": left,
+        "rel_l2": None if comparison is None else comparison.worst,
+        "verdict": "not compared" if comparison is None else comparison.verdict,
+        **report.totals,
+    }

@@ -1,0 +1,97 @@
+"""How a compression begins: from what a caller hands in to a model on the table and a study of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from modelsurgeon.api import models
+from modelsurgeon.compression.study import Study
+from modelsurgeon.data import Batches, split
+from modelsurgeon.factorize import METHODS
+from modelsurgeon.factorize.rank import BLOCK
+from modelsurgeon.progress import Progress
+from modelsurgeon.surgery.edits import check_globs, left_out
+from modelsurgeon.surgery.site import Edit, Patient, Site
+
+AUTO = "auto"
+FEWEST = 4  # samples to calibrate on; fewer say more about themselves than about the layers
+
+
+def on_the_table(model: Any, *, data: Any, shapes: Any, batch: int | None, **how: Any) -> Patient:  # noqa: ANN401
+    """The model through the door that it takes. how: dims, provider and runs, for graphs."""
+    if models.is_module(model):
+        from modelsurgeon.torch.model import TorchPatient
+
+        return TorchPatient(model, data=data, shapes=shapes, batch=batch)
+    from modelsurgeon.onnx.model import OnnxPatient
+
+    return OnnxPatient(models.graph(model), data=data, shapes=shapes, batch=batch, **how)
+
+
+def studied(
+    patient: Patient,
+    *,
+    method: str,
+    only: Sequence[str],
+    skip: Sequence[str],
+    refit: bool,
+    seed: int,
+    runs: bool,
+    watch: Progress | None,
+    block: int = BLOCK,
+) -> Study:
+    """What is known of the model on the table; its layers have been watched where there are samples.
+
+    runs: whether the model is run at all. The rest is as for `compress`. Raises BadPlan, ValueError.
+    """
+    methods = _methods(method)
+    sites, left = _chosen(patient, only, skip)
+    learned, judged = _split(patient.batches(seed) if runs else None)
+    return Study(
+        patient=patient.twin(),
+        sites=sites,
+        unions=_united(patient, sites),
+        methods=methods,
+        learned=learned,
+        judged=judged,
+        refit=refit,
+        seed=seed,
+        left_out=left,
+        watch=watch,
+        block=_at_least_one(block),
+    ).watched()
+
+
+def _split(batches: Batches | None) -> tuple[Batches | None, Batches | None]:
+    """Samples to calibrate on and to judge by. Noise, and a handful of samples, say nothing of the layers."""
+    if batches is None or batches.kind == "noise":
+        return None, batches
+    learned, judged = split(batches)
+    return (learned, judged) if learned.samples >= FEWEST else (None, batches)
+
+
+def _at_least_one(block: int) -> int:
+    if block < 1:
+        raise ValueError(f"blocks of {block}: 1 or more is needed")
+    return block
+
+
+def _methods(method: str) -> list[str]:
+    if method != AUTO and method not in METHODS:
+        raise ValueError(f"no method {method!r}; there are {AUTO}, {', '.join(METHODS)}")
+    return list(METHODS) if method == AUTO else [method]
+
+
+def _united(patient: Patient, sites: Sequence[Site]) -> list[Site]:
+    """The unions of which every part may be replaced."""
+    names = {site.name for site in sites}
+    return [union for union in patient.unions if names.issuperset(union.parts)]
+
+
+def _chosen(patient: Patient, only: Sequence[str], skip: Sequence[str]) -> tuple[list[Site], list[Edit]]:
+    """The sites that the globs leave, and an edit for every layer that is left alone by now."""
+    check_globs(patient.names, (*only, *skip))
+    reasons = {site.name: left_out(site.name, only, skip) for site in patient.sites}
+    kept = [Edit(layer=name, skipped=reason) for name, reason in reasons.items() if reason is not None]
+    return [site for site in patient.sites if reasons[site.name] is None], [*patient.skipped, *kept]

@@ -1,0 +1,231 @@
+"""Stealing layers: weights from a donor into a recipient, heads grown on the way, and what to freeze then."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+import numpy as np
+
+from modelsurgeon.api import models
+from modelsurgeon.api.operation import How, Operation, on_the_table
+from modelsurgeon.comparison.compare import Comparison, Run
+from modelsurgeon.comparison.compare import compare as compare_runs
+from modelsurgeon.data import batches
+from modelsurgeon.data.feeds import Input
+from modelsurgeon.errors import BadData, ToleranceExceeded
+from modelsurgeon.matching.pairing import Growth, Init, Means, origins
+from modelsurgeon.surgery.edits import Edit
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+STATES = frozenset({".safetensors", ".pth", ".pt", ".bin", ".ckpt"})
+LABEL = "label"  # the array in an .npz that holds every sample's class
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stolen(Operation):
+    """What was stolen. frozen: names of the tensors that were taken whole, to hold fixed in training."""
+
+    frozen: Sequence[str] = field(default=())
+
+    def as_dict(self) -> dict[str, Any]:
+        """The operation as plain JSON data."""
+        return super().as_dict() | {"frozen": list(self.frozen)}
+
+
+def steal(
+    donor: models.Model | Mapping[str, Any],
+    recipient: models.Model | Mapping[str, Any],
+    *,
+    given: Mapping[str, str] | None = None,
+    partial: bool = False,
+    grow: Mapping[str, int] | None = None,
+    grow_init: Init = "zero",
+    labels: object = None,
+    classes: Sequence[int] | None = None,
+    **how: Unpack[How],
+) -> Stolen:
+    """Give the recipient the donor's weights wherever layers match by name, by structure, or by a map.
+
+    Both are models, or both state dicts (files of them, or mappings). given: recipient's layer -> donor's.
+    partial: where sizes differ, take the block that both have. grow: layer -> classes that it shall have; the
+    old ones keep their rows. grow_init: of new rows. labels: {"donor": [...], "recipient": [...]} with class
+    names, or new index -> old index. classes: the class of every sample of data, for grow_init "fit"; read
+    from the array "label" of an .npz where it isn't given. The result is compared with the donor, old class
+    by old class. Raises BadPlan, BadData, ToleranceExceeded.
+    """
+    growth = Growth(sizes=grow or {}, init=grow_init, labels=labels, seed=how.get("seed", 0))
+    if isinstance(donor, Mapping) or isinstance(recipient, Mapping) or _is_state(recipient):
+        return _of_states(donor, recipient, given, partial, growth)
+    from modelsurgeon.onnx.io import history
+    from modelsurgeon.onnx.passes.steal.steal import steal as work
+    from modelsurgeon.onnx.passes.steal.steal import taken_whole
+
+    if _is_state(donor):
+        raise BadData(f"{donor} is a state dict and the recipient a model: give two of a kind")
+    theirs, ours = models.graph(donor), models.graph(recipient, shapes=how.get("shapes"))
+    subject = on_the_table(ours, how, None)
+    growth = replace(growth, means=_means(how, classes))
+    edits = work(subject, theirs, given=given, partial=partial, growth=growth)
+    comparison, notes = None, ["not compared"]
+    if how.get("compare", True):
+        comparison, notes = _compared(theirs, subject.model, growth, how)
+    arguments = {"given": given, "partial": partial, "grow": grow, "grow_init": grow_init if grow else None}
+    history.add(
+        subject.model,
+        history.Record(
+            verb="steal",
+            arguments={name: value for name, value in arguments.items() if value},
+            input_sha256=history.digest(recipient if isinstance(recipient, str | Path) else ours),
+            verdict=comparison.verdict if comparison else history.NOT_COMPARED,
+        ),
+    )
+    return Stolen(
+        verb="steal",
+        model=subject.model,
+        edits=edits,
+        comparison=comparison,
+        notes=[*_coverage(edits), *notes],
+        frozen=taken_whole(subject.model, edits),
+    )
+
+
+def _coverage(edits: Sequence[Edit]) -> list[str]:
+    done = sum(edit.skipped is None for edit in edits)
+    return [f"{done} of {len(edits)} layers with weights have some from the donor"]
+
+
+def _is_state(model: object) -> bool:
+    return isinstance(model, Mapping) or (isinstance(model, str | Path) and Path(model).suffix in STATES)
+
+
+def _of_states(
+    donor: Any,  # noqa: ANN401 - a path or a state dict
+    recipient: Any,  # noqa: ANN401
+    given: Mapping[str, str] | None,
+    partial: bool,
+    growth: Growth,
+) -> Stolen:
+    from modelsurgeon.torch.state_dict import state_of
+    from modelsurgeon.torch.steal import steal as work
+
+    for each in (donor, recipient):
+        if not _is_state(each):
+            raise BadData("one is a model and the other a state dict: give two of a kind")
+    theirs, ours = (
+        state_of(Path(each)) if isinstance(each, str | Path) else each for each in (donor, recipient)
+    )
+    state, edits, frozen = work(theirs, ours, given=given, partial=partial, growth=growth)
+    notes = [*_coverage(edits), "not compared: a state dict alone can't be run"]
+    return Stolen(verb="steal", model=state, edits=edits, comparison=None, notes=notes, frozen=frozen)
+
+
+def _compared(
+    donor: ir.Model, made: ir.Model, growth: Growth, how: How
+) -> tuple[Comparison | None, list[str]]:
+    """What was made against the donor: inputs and outputs belong together by place, classes by origin."""
+    from modelsurgeon.onnx.run import inputs, runner
+
+    takes, gives = inputs(donor), inputs(made)
+    if len(takes) != len(gives) or not all(map(_are_alike, takes, gives)):
+        return None, ["not compared: donor and recipient take different inputs"]
+    provider = how.get("provider", "cpu")
+    names = dict(zip((each.name for each in takes), (each.name for each in gives), strict=True))
+    feeds, told = models.feeds(donor, how.get("data"), seed=how.get("seed", 0), dims=how.get("dims"))
+    theirs = runner(donor, provider=provider, optimize=False)
+    mine = runner(made, provider=provider, optimize=False)
+    if len(donor.graph.outputs) != len(made.graph.outputs):
+        return None, ["not compared: donor and recipient give different numbers of outputs"]
+    renamed = _by_place(mine, names, [str(value.name) for value in donor.graph.outputs])
+    comparison = compare_runs(
+        theirs,
+        _old_classes(renamed, theirs, growth),
+        feeds,
+        rerun_a=runner(donor, provider=provider),
+        tolerance=how.get("tolerance"),
+        providers=(provider, provider),
+        notes=["A is the donor, B what was made", *told],
+    )
+    if how.get("tolerance") is not None and comparison.verdict == "different":
+        raise ToleranceExceeded(
+            f"relative L2 to the donor's outputs is {comparison.worst:.3g}, at most {comparison.tolerance:g} "
+            "was allowed: match more layers (--map), or allow more (--tolerance)"
+        )
+    return comparison, []
+
+
+def _are_alike(one: Input, other: Input) -> bool:
+    """Whether two inputs may take the same arrays."""
+    if one.dtype != other.dtype or one.shape is None or other.shape is None:
+        return one.dtype == other.dtype
+    sizes = zip(one.shape, other.shape, strict=False)
+    fit = all(a == b or not (isinstance(a, int) and isinstance(b, int)) for a, b in sizes)
+    return len(one.shape) == len(other.shape) and fit
+
+
+def _by_place(run: Run, names: Mapping[str, str], outputs: Sequence[str]) -> Run:
+    """The run with the donor's names for its inputs and outputs."""
+
+    def renamed(feed: Mapping[str, Any]) -> dict[str, Any]:
+        values = run({names[name]: array for name, array in feed.items()})
+        return dict(zip(outputs, values.values(), strict=True))
+
+    return renamed
+
+
+def _old_classes(run: Run, donor: Run, growth: Growth) -> Run:
+    """Where a head has grown, the classes that the donor has, in its order."""
+
+    def shrunk(value: Any, wanted: Any) -> Any:  # noqa: ANN401 - arrays
+        axes = [a for a in range(1, value.ndim) if value.shape[a] != wanted.shape[a]]
+        if value.ndim != wanted.ndim or len(axes) != 1 or value.shape[axes[0]] not in growth.sizes.values():
+            return value
+        [axis] = axes
+        rows = origins(value.shape[axis], wanted.shape[axis], growth.labels, growth.init)
+        place = {row[0]: new for new, row in reversed(list(enumerate(rows))) if len(row) == 1}
+        if len(place) < wanted.shape[axis]:
+            return value
+        return np.take(value, [place[old] for old in range(wanted.shape[axis])], axis)
+
+    if not growth.sizes:
+        return run
+    return lambda feed: {
+        name: shrunk(value, wanted)
+        for (name, value), wanted in zip(run(feed).items(), donor(feed).values(), strict=True)
+    }
+
+
+def _means(how: How, classes: Sequence[int] | None) -> Means | None:
+    """A function for the mean of a tensor over the samples of every class, where there are labelled data."""
+    data = how.get("data")
+    if data is None:
+        return None
+    from modelsurgeon.onnx.run import inputs, runner
+
+    def means(model: Any, name: str, count: int) -> Any:  # noqa: ANN401 - an ir.Model; an array
+        labels = np.asarray(_labels(data) if classes is None else classes)
+        run = runner(model, outputs=[name], provider=how.get("provider", "cpu"))
+        features = np.concatenate([run(feed)[name] for feed in batches(data, inputs(model))])
+        if len(features) != len(labels):
+            raise BadData(f"{len(labels)} labels and {len(features)} samples: one for each is needed")
+        found = np.full((count, features.shape[1]), np.nan)
+        for label in range(count):
+            if (labels == label).any():
+                found[label] = features[labels == label].mean(axis=0)
+        return found
+
+    return means
+
+
+def _labels(data: object) -> Any:  # noqa: ANN401 - an array
+    if isinstance(data, str | Path) and Path(data).suffix == ".npz":
+        with np.load(data, allow_pickle=False) as held:
+            if LABEL in held:
+                return held[LABEL]
+    raise BadData(
+        f"new rows are fitted to classes: an array {LABEL!r} with the class of each sample is needed"
+    )

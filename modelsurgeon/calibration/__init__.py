@@ -1,0 +1,1 @@
+"""What samples say of layers: moments of their inputs, factorizations that know them, sensitivities."""

@@ -1,0 +1,123 @@
+"""What samples say about a model's layers: what each is fed, and how much its errors matter at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from modelsurgeon.calibration.activation_aware import View
+from modelsurgeon.calibration.moments import Inputs, Watch, check_fed
+from modelsurgeon.data import Batches, Feed
+from modelsurgeon.data.samples import spread
+from modelsurgeon.factorize import compose
+from modelsurgeon.layers import Array
+from modelsurgeon.progress import Progress, counted
+from modelsurgeon.surgery.plan import Step
+from modelsurgeon.surgery.site import Patient, Run, Site, place
+
+TRIED = 8  # feeds on which the outputs are watched while one layer is cut, at least
+AFFORDED = 2e12  # MACs of all trials: as many feeds as they are enough for
+LEAST = 1e-8  # of a squared error: below, what comes out is rounding
+SUMS = 1e-2  # how far from 1 the sum of what a softmax gives may be, in half precision
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """inputs: what each layer is fed. weight: squared error at the outputs for that of a layer's own outputs.
+
+    A layer that neither of them names is judged by its weight alone.
+    """
+
+    inputs: Mapping[str, Inputs] = field(default_factory=dict)
+    weight: Mapping[str, float] = field(default_factory=dict)
+
+    def view(self, site: Site) -> View:
+        """The layer at a site as calibration sees it."""
+        watched, *_ = *site.parts, site.name
+        return View(layer=site.layer, inputs=self.inputs.get(watched))
+
+
+def watch(patient: Patient, sites: Sequence[Site], feeds: Batches, *, seed: int = 0) -> dict[str, Inputs]:
+    """What each site is fed, from one pass over the feeds. Raises BadData for what no moment can hold."""
+    shared = {union.parts[0] for union in patient.unions}
+    watches = {
+        site.name: Watch(
+            site.layer, feeds.samples, whole=site.makers is not None or site.name in shared, seed=seed
+        )
+        for site in sites
+    }
+    for name, x in patient.observe(list(watches), feeds):
+        check_fed(name, x)
+        watches[name].add(x)
+    return {name: each.done() for name, each in watches.items()}
+
+
+def sensitivity(
+    patient: Patient,
+    trials: Mapping[str, tuple[View, Step]],
+    feeds: Batches,
+    *,
+    watch: Progress | None = None,
+) -> dict[str, float]:
+    """For each layer, the squared error at the outputs that its own squared error makes: both relative.
+
+    Each layer is cut alone, as its trial says, in a net that is whole otherwise; an output's error is the
+    largest over the outputs. Of a softmax it is that of the scores which it takes: where one class has nearly
+    everything, errors hide in its answer until they turn it over.
+    """
+    few = list(spread(feeds, affordable(patient, AFFORDED / max(1, len(trials)))))
+    whole = _answers(patient.twin().runner(), few)
+    found = {}
+    for name, (view, step) in counted(trials.items(), "sensitivity", len(trials), watch):
+        own = view.error(step.method, [step.rank])[0] ** 2
+        if own > LEAST:
+            found[name] = squared_error(whole, _answers(_cut(patient, name, view, step), few)) / own
+    return found
+
+
+def affordable(patient: Patient, macs: float) -> int:
+    """How many feeds the model can be run on with so many MACs; a few at least."""
+    whole = (patient.totals() or {}).get("macs") or 1
+    return max(TRIED, int(macs / whole))
+
+
+def _cut(patient: Patient, name: str, view: View, step: Step) -> Run:
+    """The net with one layer replaced by the layer that its chain equals."""
+    twin = patient.twin()
+    place(twin, name).replace([compose(view.chain(step.method, step.rank))])
+    return twin.runner()
+
+
+def _answers(run: Run, feeds: Iterable[Feed]) -> list[Mapping[str, Array]]:
+    return [{name: scores(np.asarray(value)) for name, value in run(feed).items()} for feed in feeds]
+
+
+def scores(answer: Array) -> Array:
+    """What a softmax was fed, about its mean, where the answer is that of one; else the answer itself.
+
+    The answer of a softmax is known by its sums, which are 1 along one of the axes.
+    """
+    if answer.dtype.kind != "f" or not answer.size or answer.min() < 0:
+        return answer
+    for axis in reversed(range(answer.ndim)):
+        if answer.shape[axis] > 1 and np.allclose(answer.sum(axis, dtype=np.float64), 1, rtol=0, atol=SUMS):
+            logs = np.log(np.maximum(answer, np.finfo(answer.dtype).tiny), dtype=np.float64)
+            centred: Array = logs - logs.mean(axis, keepdims=True)
+            return centred
+    return answer
+
+
+def squared_error(ours: Sequence[Mapping[str, Array]], theirs: Sequence[Mapping[str, Array]]) -> float:
+    """Squared relative L2 over all feeds, of the output where it is largest; only floats are looked at."""
+    worst = 0.0
+    for name, first in ours[0].items():
+        if np.asarray(first).dtype.kind != "f":
+            continue
+        before = [np.asarray(answer[name], np.float64) for answer in ours]
+        after = [np.asarray(answer[name], np.float64) for answer in theirs]
+        energy = sum(float(np.square(a).sum()) for a in before)
+        lost = sum(float(np.square(a - b).sum()) for a, b in zip(before, after, strict=True))
+        worst = max(worst, lost / energy if energy else 0.0)
+    return worst

@@ -1,0 +1,192 @@
+"""Whether two models give the same answers, and if not, how far apart they are.
+
+It compares functions from inputs to outputs; what a model is, it never learns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf, isfinite
+from typing import Any, Literal
+
+from modelsurgeon.comparison.metrics import Metrics, Tally
+from modelsurgeon.errors import BadData, BadModel
+from modelsurgeon.report.table import Column, Table
+
+Verdict = Literal["identical", "within-noise", "within-tolerance", "different"]
+Run = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+EXACT = 1e-5  # relative L2 that exact surgery stays under, and the tolerance where none is given
+NOISE_FACTOR = 4.0  # rounding in another order may be a few times worse than in the order that was tried
+
+FLOOR_KEYS = ("rel_l2", "max_abs", "max_abs_over_peak")
+
+WORDS: Mapping[Verdict, str] = {
+    "identical": "every bit is the same",
+    "within-noise": "no further apart than A from itself under another legal execution",
+    "within-tolerance": "further apart than noise, but within the tolerance",
+    "different": "further apart than allowed",
+}
+
+
+COLUMNS = (
+    Column(key="name", title="output"),
+    Column(key="rel_l2", title="rel L2", kind="float"),
+    Column(key="max_abs", title="max |d|", kind="float"),
+    Column(key="max_abs_over_peak", title="/ peak", kind="float"),
+    Column(key="sqnr_db", title="SQNR dB", kind="float"),
+    Column(key="cosine", title="cosine", kind="float", wide=True),
+    Column(key="top1_agreement", title="top-1", kind="percent"),
+    Column(key="equal", title="equal", kind="percent"),
+    Column(key="nan_or_inf", title="NaN, Inf", kind="int", wide=True),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What `compare` found. worst: the largest error of an output, infinite where shapes or NaNs differ.
+
+    noise_floor: the metrics of A against itself, executed otherwise; None where that wasn't done.
+    inputs: "data", or "noise": a verdict on noise is no verdict on data. samples: how many.
+    providers: what A and B ran on. notes: what a reader should know besides.
+    """
+
+    outputs: Sequence[Metrics]
+    noise_floor: Sequence[Metrics] | None = None
+    verdict: Verdict
+    tolerance: float
+    inputs: str = "data"
+    samples: int
+    providers: Sequence[str] = ()
+    notes: Sequence[str] = ()
+
+    @property
+    def worst(self) -> float:
+        """The largest error over all outputs: relative L2, or the share of differing integers or texts."""
+        return max((output.error for output in self.outputs), default=0.0)
+
+    @property
+    def noise(self) -> float:
+        """The largest error of A against itself; 0 where that wasn't measured."""
+        return max((output.error for output in self.noise_floor or ()), default=0.0)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON, in which what is infinite or undefined is null."""
+        return {
+            "outputs": [output.as_dict() for output in self.outputs],
+            "noise_floor": _floor_as_dict(self.noise_floor),
+            "inputs": self.inputs,
+            "samples": self.samples,
+            "providers": list(self.providers),
+            "tolerance": self.tolerance,
+            "rel_l2": self.worst if isfinite(self.worst) else None,
+            "verdict": self.verdict,
+            "notes": list(self.notes),
+        }
+
+    def tables(self) -> list[Table]:
+        """A row per output, the verdict in words below."""
+        told = f"verdict: {self.verdict} ({WORDS[self.verdict]})"
+        floor = None if self.noise_floor is None else f"noise floor, A against itself: {self.noise:.2g}"
+        many = "sample" if self.samples == 1 else "samples"
+        samples = f"{self.samples} {many} of {self.inputs}, tolerance {self.tolerance:.2g} (relative L2)"
+        odd = [f"{output.name}: {output.note}" for output in self.outputs if output.note]
+        notes = [note for note in (told, samples, floor, *odd, *self.notes) if note]
+        rows = [output.as_dict() for output in self.outputs]
+        return [Table(title="Outputs", columns=COLUMNS, rows=rows, notes=notes)]
+
+
+def compare(
+    run_a: Run,
+    run_b: Run,
+    batches: Iterable[Mapping[str, Any]],
+    *,
+    rerun_a: Run | None = None,
+    tolerance: float | None = None,
+    providers: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> Comparison:
+    """Run A and B on the same feeds and hold the outputs against each other.
+
+    Outputs belong together by name, those that are left by position. rerun_a: A under another legal execution
+    (optimizations off, one thread), whose difference from A is the noise floor. The verdict is
+
+    - identical: every bit of every output is the same;
+    - within-noise: every output's error is at most NOISE_FACTOR times its error in the noise floor;
+    - within-tolerance: every output's error is at most `tolerance`, or EXACT where none is given;
+    - different: otherwise, and whenever a given tolerance is exceeded, be it by noise.
+
+    An output's error is its relative L2; for integers, truth values and texts, the share of elements that
+    differ; infinite where shapes differ, or something is NaN or infinite in one model only.
+    Raises BadModel where the outputs can't be paired, BadData where there is no feed.
+    """
+    ours: dict[str, Tally] = {}
+    floor: dict[str, Tally] = {}
+    pairs: list[tuple[str, str]] = []
+    count = 0
+    for feed in batches:
+        a, b = run_a(feed), run_b(feed)
+        pairs = pairs or paired(list(a), list(b))
+        _add(ours, a, b, pairs)
+        if rerun_a is not None:
+            _add(floor, a, rerun_a(feed), [(name, name) for name, _ in pairs])
+        count += 1
+    if not count:
+        raise BadData("there is no sample to compare on: one at least is needed")
+    outputs = [tally.metrics() for tally in ours.values()]
+    noise = [tally.metrics() for tally in floor.values()] if rerun_a else None
+    renamed = [f"output {b} of B is held against {a} of A" for a, b in pairs if a != b]
+    return Comparison(
+        outputs=outputs,
+        noise_floor=noise,
+        verdict=judge(outputs, noise, tolerance),
+        tolerance=EXACT if tolerance is None else tolerance,
+        inputs=getattr(batches, "kind", "data"),
+        samples=getattr(batches, "samples", count),
+        providers=providers,
+        notes=(*renamed, *notes),
+    )
+
+
+def judge(outputs: Sequence[Metrics], noise: Sequence[Metrics] | None, tolerance: float | None) -> Verdict:
+    """The verdict, as `compare` defines it."""
+    worst = max(output.error for output in outputs)
+    if all(output.identical for output in outputs):
+        return "identical"
+    if tolerance is not None and worst > tolerance:
+        return "different"
+    if noise is not None and worst < inf and _drowns(outputs, noise):
+        return "within-noise"
+    return "within-tolerance" if worst <= (EXACT if tolerance is None else tolerance) else "different"
+
+
+def paired(a: Sequence[str], b: Sequence[str]) -> list[tuple[str, str]]:
+    """Outputs of A and B that belong together: by name, those that are left by position. Raises BadModel."""
+    if not a or len(a) != len(b):
+        raise BadModel(f"A gives {_listed(a)} and B gives {_listed(b)}: as many outputs are needed")
+    left = iter([name for name in b if name not in a])
+    return [(name, name if name in b else next(left)) for name in a]
+
+
+def _add(
+    tallies: dict[str, Tally], a: Mapping[str, Any], b: Mapping[str, Any], pairs: Sequence[tuple[str, str]]
+) -> None:
+    for name, other in pairs:
+        tallies.setdefault(name, Tally(name)).add(a[name], b[other])
+
+
+def _drowns(outputs: Sequence[Metrics], noise: Sequence[Metrics]) -> bool:
+    return all(o.error <= NOISE_FACTOR * n.error for o, n in zip(outputs, noise, strict=True))
+
+
+def _floor_as_dict(noise: Sequence[Metrics] | None) -> dict[str, Any] | None:
+    """The worst of each metric over the outputs, and the outputs."""
+    if noise is None:
+        return None
+    worst = {key: max((each.as_dict()[key] or 0.0 for each in noise), default=0.0) for key in FLOOR_KEYS}
+    return {**worst, "outputs": [each.as_dict() for each in noise]}
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{len(names)} outputs ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"

@@ -1,0 +1,154 @@
+"""What each of several budgets costs, side by side: the way from the whole net down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from modelsurgeon.compression.result import Result, disagreement, rank_told
+from modelsurgeon.compression.rollback import NO_GAIN, NO_USE
+from modelsurgeon.report.line_chart import Chart, Line
+from modelsurgeon.report.table import Column, Table
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One budget: the fraction that was asked for, and what came of it."""
+
+    fraction: float
+    result: Result
+
+    def kept(self, key: str) -> float | None:
+        """The share of a total that is left."""
+        before, after = (self.result.before or {}).get(key), (self.result.after or {}).get(key)
+        return after / before if before and after is not None else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frontier:
+    """The points of a sweep, as they were asked for. of: of what the fractions are, "macs" or "params".
+
+    files: where each model was written, by fraction.
+    """
+
+    of: str
+    points: Sequence[Point]
+    files: Mapping[float, str | None] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The points as plain JSON data, each with all that `compress` tells of its own."""
+        points = [
+            {"fraction": p.fraction, "file": self.files.get(p.fraction), **p.result.as_dict()}
+            for p in self.points
+        ]
+        return {"of": self.of, "points": points}
+
+    def tables(self) -> list[Table]:
+        """A row a point, with a chart; and what became of each layer at each of them."""
+        outlook = self.points[0].result.outlook
+        net = [] if outlook is None else [replace(outlook, cost="").table()]
+        return [_frontier(self), *_layers(self), *net]
+
+    def __rich__(self) -> RenderableType:
+        """All tables, for a terminal."""
+        from rich.console import Group
+
+        return Group(*self.tables())
+
+
+def _frontier(frontier: Frontier) -> Table:
+    points = frontier.points
+    columns = [
+        Column(
+            key="fraction", title=f"{'MACs' if frontier.of == 'macs' else frontier.of} asked", kind="percent"
+        ),
+        Column(key="macs", title="MACs", kind="count"),
+        Column(key="macs_kept", title="kept", kind="percent"),
+        Column(key="params", title="params", kind="count"),
+        Column(key="params_kept", title="kept", kind="percent", wide=True),
+        Column(key="param_bytes", title="bytes", kind="bytes", wide=True),
+        Column(key="speedup", title="times faster"),
+        Column(key="predicted", title="predicted error", kind="float"),
+        Column(key="measured", title="measured", kind="float"),
+        Column(key="top1", title="same top-1", kind="percent", wide=True),
+        Column(key="file", title="file"),
+    ]
+    rows = [_row(point, frontier.files.get(point.fraction)) for point in points]
+    notes = dict.fromkeys(note for point in points for note in _notes(point))
+    return Table(
+        title="What each budget costs", columns=columns, rows=rows, notes=[*notes], plot=_drawn(frontier)
+    )
+
+
+def _row(point: Point, file: str | None) -> dict[str, Any]:
+    result, after = point.result, point.result.after or {}
+    return {
+        "fraction": point.fraction,
+        **{key: after.get(key) for key in ("macs", "params", "param_bytes")},
+        "macs_kept": point.kept("macs"),
+        "params_kept": point.kept("params"),
+        "speedup": _speed(result.latency),
+        "predicted": result.predicted,
+        "measured": result.measured,
+        "top1": _top1(result),
+        "file": file,
+    }
+
+
+def _top1(result: Result) -> float | None:
+    """The smallest share of rows with the same largest entry, over all outputs that have one."""
+    outputs = result.comparison.outputs if result.comparison else ()
+    return min((o.top1_agreement for o in outputs if o.top1_agreement is not None), default=None)
+
+
+def _speed(latency: Mapping[str, Any] | None) -> str | None:
+    if latency is None:
+        return None
+    return f"{latency['speedup']:.2f} ({latency['p10']:.2f}-{latency['p90']:.2f})"
+
+
+def _notes(point: Point) -> list[str]:
+    """The notes of all points, each once; those about one point name it."""
+    result = point.result
+    ratio = (result.measured or 0.0) / (result.predicted or 1.0)
+    own = disagreement(ratio) if result.measured and result.predicted else []
+    back = [edit for edit in result.edits if edit.skipped in (NO_GAIN, NO_USE)]
+    own += [f"{len(back)} layers were put back, where their chains were no faster"] if back else []
+    return [*result.notes, *(f"at {point.fraction:g}: {note}" for note in own)]
+
+
+def _drawn(frontier: Frontier) -> Chart | None:
+    """Errors against the share that was really kept."""
+    points = sorted(frontier.points, key=lambda point: -point.fraction)
+    lines = [
+        Line(name="measured relative L2", values=[point.result.measured for point in points]),
+        Line(name="predicted", values=[point.result.predicted for point in points]),
+    ]
+    shown = [line for line in lines if any(value is not None for value in line.values)]
+    kept = [point.kept(frontier.of) for point in points]
+    at = [share for share in kept if share is not None]
+    if len(points) < 2 or len(at) < len(kept) or not shown:
+        return None
+    labels = [f"{100 * share:.0f} %" for share in at]
+    return Chart(lines=shown, labels=labels, at=at, axis=f"{frontier.of} kept".replace("macs", "MACs"))
+
+
+def _layers(frontier: Frontier) -> list[Table]:
+    """A row a layer that any point replaces: its method and rank at each point."""
+    cells: dict[str, dict[str, Any]] = {}
+    for point in frontier.points:
+        for edit in point.result.edits:
+            if edit.skipped is None:
+                cell = f"{edit.method or edit.action} {rank_told(edit)}".rstrip()
+                cells.setdefault(edit.layer, {"layer": edit.layer})[str(point.fraction)] = cell
+    order = {edit.layer: n for n, edit in enumerate(frontier.points[0].result.edits)}
+    columns = [
+        Column(key="layer", title="layer"),
+        *(Column(key=str(point.fraction), title=f"{point.fraction:g}") for point in frontier.points),
+    ]
+    rows = sorted(cells.values(), key=lambda row: order.get(row["layer"], len(order)))
+    return [Table(title="What becomes of each layer", columns=columns, rows=rows)] if rows else []

@@ -1,0 +1,118 @@
+"""From what is asked of a net to a plan for its layers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from modelsurgeon.compression import candidates as ways
+from modelsurgeon.compression.candidates import Decision
+from modelsurgeon.compression.goal import Goal
+from modelsurgeon.compression.latency_model import slower
+from modelsurgeon.compression.select import Candidate
+from modelsurgeon.compression.speedup import by_speed
+from modelsurgeon.compression.study import Study
+from modelsurgeon.errors import BadPlan, Unreachable
+from modelsurgeon.surgery.plan import Plan, Step
+from modelsurgeon.surgery.site import Edit
+
+STEPS = 7  # of a bisection on the measured whole model: the fraction is found to about 1 %
+
+
+def decide(goal: Goal, study: Study) -> Decision:
+    """The plan that the goal asks for. Raises BadPlan and Unreachable."""
+    if goal.plan is not None:
+        return _replayed(goal.plan, study)
+    if goal.rank is not None:
+        return ways.by_rank(study.sites, goal.rank, study.methods, block=study.block)
+    if goal.energy is not None:
+        return ways.by_energy(study.sites, goal.energy, study.methods, block=study.block)
+    if goal.speedup is not None and study.judged is not None:
+        return by_speed(goal.speedup, study)
+    resource: Literal["macs", "params"] = "macs" if goal.params is None else "params"
+    at, least = budgets(study, resource)
+    fraction = goal.macs if goal.params is None else goal.params
+    if fraction is not None:
+        return at(fraction)
+    if study.judged is None:
+        raise ValueError(
+            "max_error and speedup are measured on the whole model: data must be there to run it"
+        )
+    return _true_enough(goal, study, at, least)
+
+
+def budgets(study: Study, resource: Literal["macs", "params"]) -> tuple[Callable[[float], Decision], float]:
+    """What to decide for a fraction of the resource, and the least one that can be had.
+
+    Candidates and their damage are found once. For less than the least, Unreachable is raised.
+    """
+    options, broken = study.options(resource)
+    total = study.patient.total(resource)
+
+    def at(fraction: float) -> Decision:
+        decision = vetted(options, study, lambda: ways.by_budget(options, fraction, total, resource))
+        return replace(decision, kept=[*decision.kept, *broken], options=options)
+
+    return at, ways.least(options, total, resource)
+
+
+def vetted(options: dict[str, list[Candidate]], study: Study, choose: Callable[[], Decision]) -> Decision:
+    """The choice among options without chains that are measured to be clearly slower; options loses those."""
+    slow = ""
+    while True:
+        try:
+            decision = choose()
+        except Unreachable as error:
+            raise Unreachable(f"{error}{slow}") from None
+        losers = [name for name, ms in study.times(decision.plan).items() if slower(*ms)]
+        if not losers:
+            return decision
+        for name in losers:
+            options[name] = _below(options[name], decision.plan[name])
+        slow = "; chains that are slower here than their layers are out (nothing is timed with --no-compare)"
+
+
+def _below(found: Sequence[Candidate], step: Step) -> list[Candidate]:
+    """Without that step and those of its method that cost more."""
+    costs = [c.macs for c in found if (c.method, c.rank) == (step.method, step.rank)]
+    return [c for c in found if c.method != step.method or c.macs < min(costs)]
+
+
+def _replayed(plan: Plan, study: Study) -> Decision:
+    """A plan as given; its layers that can't be replaced here have their reason among the edits already."""
+    unions = {union.name: union.parts for union in study.patient.unions}
+    names = {*study.patient.names, *unions}
+    if odd := [name for name in plan if name not in names]:
+        raise BadPlan(f"the plan names {odd[0]!r}, and the model has no such layer; `info` prints the names")
+    covered = Counter([*plan, *(part for name in plan for part in unions.get(name, ()))])
+    if twice := [name for name, count in covered.items() if count > 1]:
+        raise BadPlan(f"the plan cuts {twice[0]!r} twice, alone and with others: leave one of the steps out")
+    kept = [
+        Edit(layer=s.name, skipped="the plan doesn't name it") for s in study.sites if s.name not in covered
+    ]
+    here = {site.name for site in study.places}
+    return Decision(
+        plan=Plan({name: step for name, step in plan.items() if name in here}), kept=kept, firm=True
+    )
+
+
+def _true_enough(goal: Goal, study: Study, at: Callable[[float], Decision], least: float) -> Decision:
+    """Bisect the fraction of MACs on what the whole model, so compressed, is measured to answer."""
+    low, high = least, 1.0
+    best: Decision | None = None
+    for _ in range(STEPS):
+        fraction = (low + high) / 2
+        decision = at(fraction)
+        comparison = study.compared(study.trial(decision.plan))
+        if comparison is not None and comparison.worst <= (goal.max_error or 0.0):
+            best, high = decision, fraction
+        else:
+            low = fraction
+    if best is None:
+        raise Unreachable(
+            f"no choice of ranks gave an error of at most {goal.max_error:g}: "
+            "ask for less, or allow more layers and methods"
+        )
+    return best

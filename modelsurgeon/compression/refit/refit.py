@@ -1,0 +1,151 @@
+"""Every chain of a plan fitted to what the cut net feeds it: what its layer gave before comes out again.
+
+Layers are fitted in the order in which they run, so each repairs what those before it broke (Zhang et al.,
+2015, arXiv:1505.06798, without the term for the non-linearity); where its outputs go into a sum, also what
+the other side of that has lost. What fits are worth is known before a plan is made, see `gains`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from modelsurgeon.calibration.activation_aware import View
+from modelsurgeon.calibration.moments import check_fed
+from modelsurgeon.calibration.sensitivity import Calibration, affordable
+from modelsurgeon.compression.refit.rows import gathered
+from modelsurgeon.compression.refit.solvers import Fit, Rows, fit_all, fit_last
+from modelsurgeon.data import Batches
+from modelsurgeon.data.samples import spread
+from modelsurgeon.errors import UnsupportedLayer
+from modelsurgeon.factorize import METHODS, compose, relative_error
+from modelsurgeon.layers import Layer
+from modelsurgeon.layers.patches import mixers
+from modelsurgeon.progress import Progress, counted
+from modelsurgeon.surgery.plan import Plan, Step
+from modelsurgeon.surgery.site import Edit, Fed, Patient, put, told
+
+COLUMNS = 4096  # of a patch: with more, the moments of all would take too much, and z alone is looked at
+KERNEL_COLUMNS = 2304  # where there are taps besides channels: 256 channels under 3 x 3 of them
+GAINS_AFFORDED = 5e11  # MACs of a whole net: as many feeds show what fits are worth as they are enough for
+GAINS_EFFORT = 0.2  # of the steps of a fit
+
+
+def fitted(
+    plan: Plan,
+    patient: Patient,
+    calibration: Calibration,
+    feeds: Batches,
+    *,
+    seed: int = 0,
+    watch: Progress | None = None,
+) -> list[Edit]:
+    """Do what the plan says, every chain fitted to what the layers before it hand on; one `Edit` a step.
+
+    A chain that can't be fitted, of a transposed convolution or of a layer that is applied more than once, is
+    put in as calibration alone has it.
+    """
+    edits = []
+    stages = patient.lockstep(list(plan), feeds)
+    for site, pairs in counted(stages, "fitting", len(plan), watch):
+        step = plan[site.name]
+        view = calibration.view(site)
+        try:
+            chain = view.chain(step.method, step.rank)
+        except UnsupportedLayer as error:
+            edits.append(Edit(layer=site.name, method=step.method, rank=step.rank, skipped=str(error)))
+            continue
+        fit = None
+        if not view.layer.transposed and any(True for _ in pairs()):
+            fit = refit(
+                view.layer,
+                chain,
+                _checked(site.name, pairs()),
+                feeds.samples,
+                inner=METHODS[step.method].alone,  # what chooses channels stays as it is
+                centred=view.centred,
+                seed=seed,
+            )
+            chain = list(fit.chain)
+        put(site, step, chain)
+        edit = told(site, view.layer, step, chain, relative_error(view.layer, chain))
+        edits.append(edit if fit is None else replace(edit, output_error=fit.error))
+    return edits
+
+
+def _checked(layer: str, pairs: Iterable[Fed]) -> Iterator[Fed]:
+    for fed in pairs:
+        check_fed(layer, fed.was)
+        yield fed
+
+
+def refit(
+    layer: Layer,
+    chain: Sequence[Layer],
+    fed: Iterable[Fed],
+    samples: int,
+    *,
+    inner: bool = True,
+    centred: bool = True,
+    seed: int = 0,
+) -> Fit:
+    """The chain with its factors and, where `centred`, its bias fitted.
+
+    fed: what the layer was fed, and the chain is. samples: how many those are in all. inner: the factors
+    before the last are fitted, too.
+    """
+    if inner and _is_held(layer):
+        return fit_all(layer, chain, Rows.of(*gathered(layer, fed, samples, seed=seed), centred=centred))
+    front = mixers(layer, compose(chain[:-1]), chain[-1])
+    rows = Rows.of(*gathered(layer, fed, samples, mixers=front, seed=seed), centred=centred)
+    return fit_last(layer, chain, rows)
+
+
+def _is_held(layer: Layer) -> bool:
+    """Whether the moments of the layer's patches are small enough to be held."""
+    return bool(layer.weight[0].size <= (COLUMNS if layer.is_pointwise else KERNEL_COLUMNS))
+
+
+def gains(
+    patient: Patient,
+    trials: Mapping[str, tuple[View, Sequence[Step]]],
+    feeds: Batches,
+    *,
+    seed: int = 0,
+    watch: Progress | None = None,
+) -> dict[str, dict[str, float]]:
+    """For each layer and method, what a fit leaves of the error that is foretold without one.
+
+    A layer of each kind is fitted alone, at the rank of its trial, to what a whole net feeds it, and speaks
+    for all of its size and stride. Layers are left out that look at one place: what is foretold for those is
+    the best there is. So are those of which only the last factor is fitted.
+    """
+    few = spread(feeds, affordable(patient, GAINS_AFFORDED))
+    alike = _kinds({name: view.layer for name, (view, _) in trials.items()})
+    stages = patient.twin().lockstep(list(alike), few)
+    found: dict[str, dict[str, float]] = {}
+    for site, pairs in counted(stages, "trial fits", len(alike), watch):
+        view, steps = trials[site.name]
+        fed = _checked(site.name, pairs())
+        rows = Rows.of(*gathered(view.layer, fed, few.samples, seed=seed), centred=view.centred)
+        if rows.learnt:
+            found |= dict.fromkeys(alike[site.name], _gains(view, steps, rows))
+    return found
+
+
+def _kinds(layers: Mapping[str, Layer]) -> dict[str, list[str]]:
+    """One layer of each kind that may gain, from the middle of the net, and all that are alike."""
+    kinds: dict[object, list[str]] = {}
+    for name, layer in layers.items():
+        if not layer.transposed and not layer.is_pointwise and _is_held(layer):
+            kinds.setdefault((layer.weight.shape, layer.groups, layer.stride), []).append(name)
+    return {alike[len(alike) // 2]: alike for alike in kinds.values()}
+
+
+def _gains(view: View, steps: Sequence[Step], rows: Rows) -> dict[str, float]:
+    found = {}
+    for step in steps:
+        foretold = view.error(step.method, [step.rank])[0]
+        fit = fit_all(view.layer, view.chain(step.method, step.rank), rows, effort=GAINS_EFFORT)
+        found[step.method] = fit.error / foretold if foretold else 1.0
+    return found

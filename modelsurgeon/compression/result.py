@@ -1,0 +1,218 @@
+"""The result of a compression and its tables: what was done, what was left alone, what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from modelsurgeon.report.line_chart import Chart, Line
+from modelsurgeon.report.table import Column, Table
+from modelsurgeon.surgery.edits import left_alone
+from modelsurgeon.surgery.site import Edit
+
+if TYPE_CHECKING:
+    from modelsurgeon.comparison.compare import Comparison
+    from modelsurgeon.compression.outlook import Outlook
+    from modelsurgeon.surgery.plan import Plan
+
+TOTALS = {
+    "macs": "MACs",
+    "flops": "FLOPs",
+    "params": "params",
+    "param_bytes": "param bytes",
+    "activation_bytes": "activation bytes",
+    "peak_activation_bytes": "peak activation bytes",
+}
+ERRORS = {"error": "weight error", "own_error": "own error", "output_error": "error so far"}
+TWO_ERRORS = (
+    "own error: foretold of the layer's outputs if it alone were cut; error so far: of "
+    "its outputs in the cut net, on samples that nothing was fitted to"
+)
+AGREE = 1.5  # predicted and measured errors that are so many times apart are said to be
+
+_TIMES = (
+    Column(key="milliseconds_before", title="ms before", kind="float", wide=True),
+    Column(key="milliseconds_after", title="after", kind="float", wide=True),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What compression did.
+
+    model: None after a dry run; a module is the caller's own, edited in place. before, after: totals.
+    predicted: relative L2 to be expected at the outputs, from calibration alone; None without samples.
+    outlook: of a dry run, what the cut will cost and what low rank can do here at all.
+    """
+
+    model: Any
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any] | None
+    edits: Sequence[Edit]
+    comparison: Comparison | None
+    latency: Mapping[str, Any] | None
+    plan: Plan
+    predicted: float | None = None
+    outlook: Outlook | None = None
+    notes: Sequence[str] = field(default=())
+
+    @property
+    def measured(self) -> float | None:
+        """Relative L2 at the floating output where it is largest; infinite for NaN. None: not compared."""
+        outputs = () if self.comparison is None else self.comparison.outputs
+        return max((output.error for output in outputs if output.rel_l2 is not None), default=None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The result as plain JSON data."""
+        return {
+            "before": self.before,
+            "after": self.after,
+            "edits": [edit.as_dict() for edit in self.edits],
+            "comparison": None if self.comparison is None else self.comparison.as_dict(),
+            "latency": self.latency,
+            "plan": self.plan.as_dict(),
+            "predicted_error": self.predicted,
+            "measured_error": self.measured if isfinite(self.measured or 0.0) else None,
+            "outlook": None if self.outlook is None else self.outlook.as_dict(),
+            "notes": list(self.notes),
+        }
+
+    def tables(self) -> list[Table]:
+        """Edits with a chart, layers left alone, totals, latency, errors, and the comparison."""
+        return tables(self)
+
+
+def tables(result: Result) -> list[Table]:
+    """Edits with a chart, layers left alone, totals, latency, errors, and the comparison."""
+    edited = [edit for edit in result.edits if edit.skipped is None]
+    kept = [edit for edit in result.edits if edit.skipped is not None]
+    found = [_edited(edited)] if edited else []
+    found += [left_alone(kept)] if kept else []
+    found.append(_totals(result))
+    found += [_errors(result.predicted, result.measured)] if result.predicted is not None else []
+    found += [] if result.outlook is None else [result.outlook.table()]
+    return found + (result.comparison.tables() if result.comparison is not None else [])
+
+
+def _edited(edits: Sequence[Edit]) -> Table:
+    aware = any(edit.own_error is not None for edit in edits)
+    errors = ("own_error", "output_error") if aware else ("error",)
+    columns = [
+        Column(key="layer", title="layer"),
+        Column(key="method", title="method"),
+        Column(key="rank", title="rank"),
+        Column(key="macs_before", title="MACs before", kind="count"),
+        Column(key="macs_after", title="after", kind="count"),
+        Column(key="kept", title="kept", kind="percent"),
+        Column(key="kept", title="", kind="bar"),
+        *(_TIMES if any(edit.milliseconds_after is not None for edit in edits) else ()),
+        Column(key="params_after", title="params after", kind="count", wide=True),
+        *(Column(key=error, title=ERRORS[error], kind="float") for error in errors),
+    ]
+    rows = [_row(edit) for edit in edits]
+    before, after = (sum(getattr(e, key) or 0 for e in edits) for key in ("macs_before", "macs_after"))
+    total = {"layer": f"{len(edits)} layers replaced", "macs_before": before, "macs_after": after}
+    total["kept"] = after / before if before else None
+    timed = [edit for edit in edits if edit.milliseconds_after is not None]
+    for key in ("milliseconds_before", "milliseconds_after"):
+        total[key] = sum(getattr(edit, key) for edit in timed) if timed else None
+    chart = _along(edits) if aware and len(edits) > 1 else None
+    notes = [TWO_ERRORS] if aware else []
+    return Table(title="Layers replaced", columns=columns, rows=rows, total=total, notes=notes, plot=chart)
+
+
+def _along(edits: Sequence[Edit]) -> Chart:
+    """Errors along the depth of the net."""
+    lines = [
+        Line(name="own error: of the layer cut alone", values=[edit.own_error for edit in edits]),
+        Line(
+            name="error so far: of its outputs in the cut net", values=[edit.output_error for edit in edits]
+        ),
+    ]
+    labels = [edit.layer for edit in edits]
+    return Chart(lines=lines, labels=labels, axis="layers replaced, in the order of the net")
+
+
+def _errors(predicted: float, measured: float | None) -> Table:
+    """Predicted and measured error side by side, with a word where they are far apart."""
+    columns = [
+        Column(key="what", title=""),
+        Column(key="predicted", title="predicted", kind="float"),
+        Column(key="measured", title="measured", kind="float"),
+        Column(key="ratio", title="measured / predicted", kind="float"),
+    ]
+    ratio = measured / predicted if measured is not None and predicted else None
+    what = "relative L2, the output where it is largest"
+    row = {"what": what, "predicted": predicted, "measured": measured, "ratio": ratio}
+    notes = [] if ratio is None else disagreement(ratio)
+    return Table(title="Error at the outputs", columns=columns, rows=[row], notes=notes)
+
+
+def disagreement(ratio: float) -> list[str]:
+    """A sentence where what was measured is far from what was predicted. ratio: of the two."""
+    if ratio > AGREE:
+        return [
+            f"measured is {ratio:.3g} times what was predicted: the samples that calibrated don't stand for "
+            "those that judged, or are too few; give more of what the model will see"
+        ]
+    if ratio < 1 / AGREE:
+        return [f"measured is {1 / ratio:.3g} times less than predicted: the samples that judged are easier"]
+    return []
+
+
+def _row(edit: Edit) -> dict[str, Any]:
+    """A layer that others made narrower has no method of its own."""
+    told = {"method": edit.method or edit.action, "rank": rank_told(edit), "kept": _share(edit)}
+    return edit.as_dict() | told
+
+
+def rank_told(edit: Edit) -> str:
+    """The rank as a person reads it."""
+    ranks = edit.rank if isinstance(edit.rank, tuple) else (edit.rank,)
+    return "x".join(str(rank) for rank in ranks if rank is not None)
+
+
+def _share(edit: Edit) -> float | None:
+    return (edit.macs_after or 0) / edit.macs_before if edit.macs_before else None
+
+
+def _totals(result: Result) -> Table:
+    before, after = result.before or {}, result.after or {}
+    rows: list[Mapping[str, Any]] = [
+        {"what": title, **_cells(before.get(key), after.get(key), "bytes" in key)}
+        for key, title in TOTALS.items()
+        if key in before and key in after
+    ]
+    if result.latency is not None:
+        rows.append(_latency(result.latency))
+    columns = [
+        Column(key="what", title=""),
+        Column(key="before", title="before", kind="count"),
+        Column(key="after", title="after", kind="count"),
+        Column(key="ratio", title="after / before", kind="percent"),
+    ]
+    return Table(title="Before and after", columns=columns, rows=rows, notes=result.notes)
+
+
+def _cells(before: Any, after: Any, is_bytes: bool) -> dict[str, Any]:  # noqa: ANN401 - numbers or formulas
+    from modelsurgeon.report.formatting import count, size
+
+    write = size if is_bytes else count
+    numbers = isinstance(before, int | float) and isinstance(after, int | float)
+    return {
+        "before": write(before) if numbers else str(before),
+        "after": write(after) if numbers else str(after),
+        "ratio": after / before if numbers and before else None,
+    }
+
+
+def _latency(latency: Mapping[str, Any]) -> dict[str, Any]:
+    before, after = latency["before"], latency["after"]
+    return {
+        "what": "latency, one thread" if before["threads"] == 1 else "latency",
+        "before": f"{before['median_ms']:.3g} ms ({before['p10_ms']:.3g}-{before['p90_ms']:.3g})",
+        "after": f"{after['median_ms']:.3g} ms ({after['p10_ms']:.3g}-{after['p90_ms']:.3g})",
+        "ratio": 1 / latency["speedup"],
+    }

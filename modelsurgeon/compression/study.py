@@ -1,0 +1,242 @@
+"""One model under compression: its sites, what is known of it, and how a plan is carried out and judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from modelsurgeon.calibration.activation_aware import View
+from modelsurgeon.calibration.sensitivity import Calibration, sensitivity, squared_error, watch
+from modelsurgeon.comparison.compare import Comparison
+from modelsurgeon.comparison.compare import compare as compare_runs
+from modelsurgeon.compression.candidates import (
+    Decision,
+    Resource,
+    options,
+    repaired,
+    sketched,
+    trial_fits,
+    trials,
+    weighed,
+)
+from modelsurgeon.compression.latency_model import Times, narrowing, paced, times, united
+from modelsurgeon.compression.outlook import Outlook, outlook
+from modelsurgeon.compression.refit.refit import fitted, gains
+from modelsurgeon.compression.select import Candidate
+from modelsurgeon.data import Batches
+from modelsurgeon.data.samples import shown_and_checks
+from modelsurgeon.factorize import METHODS
+from modelsurgeon.factorize.rank import BLOCK
+from modelsurgeon.layers import Layer
+from modelsurgeon.layers.random_weights import filled
+from modelsurgeon.progress import Progress, counted
+from modelsurgeon.surgery.plan import Plan, Step
+from modelsurgeon.surgery.site import (
+    Clock,
+    Edit,
+    Patient,
+    Site,
+    apply,
+    by_weight,
+    in_turn,
+    place,
+    places,
+    put,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """patient: the model as it is; trials are its twins. sites: the layers that may be replaced. unions: of
+    those.
+
+    learned: samples to calibrate on, None where there are none but noise. judged: samples to compare on, None
+    where the model isn't run. refit: fit the factors to the learned samples. left_out: the layers that are
+    left alone whatever is asked for. watch: told how much is done. block: what chosen ranks are multiples of.
+    """
+
+    patient: Patient
+    sites: Sequence[Site]
+    unions: Sequence[Site] = ()
+    methods: Sequence[str]
+    learned: Batches | None
+    judged: Batches | None
+    refit: bool
+    seed: int
+    left_out: Sequence[Edit] = ()
+    calibration: Calibration = field(default_factory=Calibration)
+    watch: Progress | None = None
+    block: int = BLOCK
+
+    def watched(self) -> Study:
+        """The same study with what every layer is fed, where there are samples to learn that from."""
+        if self.learned is None:
+            return self
+        feeds = self._told(shown_and_checks(self.learned)[0], "calibration")
+        inputs = watch(self.patient, self.sites, feeds, seed=self.seed)
+        return replace(self, calibration=Calibration(inputs=inputs))
+
+    @property
+    def clock(self) -> Clock | None:
+        """What times layers; None where nothing is run, or only the whole model can be."""
+        return None if self.judged is None else self.patient.clock()
+
+    def options(self, resource: Resource) -> tuple[dict[str, list[Candidate]], list[Edit]]:
+        """Every layer's candidates; with samples, their damage is that to the outputs."""
+        found, broken = options(
+            counted(self.places, "candidates", len(self.places), self.watch),
+            self.methods,
+            resource,
+            self.calibration,
+            block=self.block,
+        )
+        if self.learned is None:
+            return found, broken
+        views = {name: view for name, (_, view) in self.views.items()}
+        tried = {name: (views[name], step) for name, step in trials(found).items()}
+        weights = sensitivity(self.patient, tried, shown_and_checks(self.learned)[1], watch=self.watch)
+        if self.refit:
+            fits = {name: (views[name], steps) for name, steps in trial_fits(found).items()}
+            found = repaired(found, gains(self.patient, fits, self.learned, seed=self.seed, watch=self.watch))
+        return weighed(found, weights), broken
+
+    def timed(self, found: Mapping[str, Sequence[Candidate]], clock: Clock) -> dict[str, list[Candidate]]:
+        """The candidates with their milliseconds; layers that can't be timed are left out."""
+        views, timed = self.views, {}
+        for site in counted(self.sites, "times", len(self.sites), self.watch):
+            if site.name in found and (some := paced(*views[site.name], found[site.name], clock)):
+                timed[site.name] = some
+        whole = {name: some[0].milliseconds or 0.0 for name, some in timed.items()}
+        narrow = {n: [*some, *narrowing(*views[n], found[n], clock, whole)] for n, some in timed.items()}
+        unions = [site.name for site in self.unions if site.name in found]
+        return narrow | {name: united(*views[name], found[name], clock, whole) for name in unions}
+
+    def times(self, plan: Plan) -> Times:
+        """Milliseconds of the plan's layers as they are and of the chains it puts there, where measured."""
+        return {} if self.clock is None else times(plan, self.views, self.clock)
+
+    @property
+    def views(self) -> dict[str, tuple[Site, View]]:
+        """Every site with its layer as calibration sees it."""
+        return {site.name: (site, self.calibration.view(site)) for site in self.places}
+
+    @property
+    def places(self) -> list[Site]:
+        """All that a plan may name here."""
+        return in_turn(self.sites, self.unions)
+
+    def own_errors(self, edits: Sequence[Edit], decision: Decision) -> list[Edit]:
+        """The edits, each telling with samples what its layer alone would lose."""
+        if self.learned is None:
+            return list(edits)
+        return [replace(e, own_error=self._own_error(e, decision)) if not e.skipped else e for e in edits]
+
+    def outlook(self, decision: Decision, edits: Sequence[Edit], predicted: float | None) -> Outlook | None:
+        """What can be said before the cut is made; None where sizes aren't known."""
+        before = self.patient.totals()
+        if before is None or "macs" not in before:
+            return None
+        found = decision.options or options(self.sites, self.methods, "macs", self.calibration)[0]
+        return outlook(self.sites, found, before["macs"], edits, predicted)
+
+    def _own_error(self, edit: Edit, decision: Decision) -> float | None:
+        if edit.layer in decision.errors or edit.method is None or edit.rank is None:
+            return decision.errors.get(edit.layer)
+        return self.calibration.view(place(self.patient, edit.layer)).error(edit.method, [edit.rank])[0]
+
+    def perform(self, plan: Plan, patient: Patient) -> list[Edit]:
+        """Do what the plan says to a patient."""
+        if self.learned is not None and self.refit:
+            edits = fitted(plan, patient, self.calibration, self.learned, seed=self.seed, watch=self.watch)
+        else:
+            edits = apply(plan, [site for site in places(patient) if site.name in plan], self._chain)
+        return [*edits, *_narrow(plan, patient)]
+
+    def sketched(self, plan: Plan) -> list[Edit]:
+        """What the plan would do, told from weights and shapes; no factor is made."""
+        edits = [sketched(site, plan[site.name]) for site in self.places if site.name in plan]
+        return [*edits, *(_narrow(plan, self._hollowed(plan)) if _narrows(plan) else [])]
+
+    def trial(self, plan: Plan) -> Patient:
+        """A twin to which the plan was done."""
+        twin = self.patient.twin()
+        self.perform(plan, twin)
+        twin.close()
+        return twin
+
+    def hollow(self, plan: Plan) -> Patient:
+        """A twin with the plan's chains, their weights noise: it takes the time that the real one will."""
+        twin = self._hollowed(plan)
+        _narrow(plan, twin)
+        twin.close()
+        return twin
+
+    def latency(self, changed: Patient, *, repeats: int = 50) -> dict[str, Any] | None:
+        """The original and a changed model side by side; None where there is no clock."""
+        if self.judged is None or self.clock is None:
+            return None
+        return self.patient.twin().latency(changed, self.judged, repeats=repeats)
+
+    def predicted(self, changed: Patient) -> float | None:
+        """Relative L2 that is to be expected at the outputs: on samples that judged the fit."""
+        if self.learned is None:
+            return None
+        ours, theirs = self.patient.twin().runner(), changed.runner()
+        few = list(shown_and_checks(self.learned)[1])
+        error = squared_error([ours(feed) for feed in few], [theirs(feed) for feed in few])
+        return float(error**0.5)
+
+    def compared(self, changed: Patient, tolerance: float | None = None) -> Comparison | None:
+        """The changed model held against the original on the judged samples."""
+        if self.judged is None:
+            return None
+        twin = self.patient.twin()
+        return compare_runs(
+            twin.runner(),
+            changed.runner(),
+            self._told(self.judged, "comparison"),
+            rerun_a=twin.runner(reference=True),
+            tolerance=tolerance,
+        )
+
+    def _told(self, feeds: Batches, what: str) -> Batches:
+        """The feeds, with the watch told how many of them have been used."""
+        return replace(feeds, make=lambda: iter(counted(feeds.make(), what, len(feeds), self.watch)))
+
+    def _hollowed(self, plan: Plan) -> Patient:
+        twin = self.patient.twin()
+        for site in places(twin):
+            if step := plan.get(site.name):
+                put(site, step, self._hollow(site, step))
+        return twin
+
+    def _hollow(self, site: Site, step: Step) -> list[Layer]:
+        if METHODS[step.method].alone:
+            return filled(self.calibration.view(site).sketch(step.method, step.rank))
+        return by_weight(site, step)  # what is left out must be zero, to go
+
+    def _chain(self, site: Site, step: Step) -> list[Layer]:
+        return self.calibration.view(site).chain(step.method, step.rank)
+
+
+def _narrow(plan: Plan, patient: Patient) -> list[Edit]:
+    """What makes channels that the plan leaves out is made narrower."""
+    cut = _narrows(plan)
+    return patient.narrow(cut) if cut else []
+
+
+def _narrows(plan: Plan) -> list[str]:
+    """The layers that take fewer channels."""
+    return [name for name, step in plan.items() if not METHODS[step.method].alone]
+
+
+def totals_foretold(before: Mapping[str, int] | None, edits: Sequence[Edit]) -> dict[str, int] | None:
+    """Totals after a dry run: only what the edits change in MACs and params is foretold."""
+    if before is None:
+        return None
+    saved = {
+        key: sum((getattr(e, f"{key}_before") or 0) - (getattr(e, f"{key}_after") or 0) for e in edits)
+        for key in ("macs", "params")
+    }
+    return {key: before[key] - saved[key] for key in saved}

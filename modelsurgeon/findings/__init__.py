@@ -1,9 +1,0 @@
-"""What `check` finds: rules, findings and their report, as tables and for machines.
-
-Plain data; which rules there are and what they look at is told in `modelsurgeon.onnx.lint`.
-"""
-
-from modelsurgeon.findings.finding import SEVERITIES, Finding, Rule, Severity, reaches
-from modelsurgeon.findings.report import Report, Roofline
-
-__all__ = ["SEVERITIES", "Finding", "Report", "Roofline", "Rule", "Severity", "reaches"]

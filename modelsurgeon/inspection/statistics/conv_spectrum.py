@@ -1,0 +1,180 @@
+"""Singular values of a convolution as the operator that it is, not as the matrix it is stored as.
+
+With circular padding a convolution acts on every frequency by itself: its singular values are those of the
+matrices `F(w) = sum over taps t of W[:, :, t] exp(-i w t)`, one for each frequency w of the map. At a stride
+s, s^d frequencies fold into one, and their matrices stand side by side over sqrt(s^d). Groups don't mix; a
+transposed convolution has the singular values of the convolution that it is the transpose of.
+
+Source: Sedghi, Gupta and Long, The singular values of convolutional layers, 2019, arXiv:1805.10408; stride by
+the aliasing of the discrete Fourier transform.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from math import ceil, cos, pi, prod
+from typing import Any
+
+import numpy as np
+
+from modelsurgeon import linalg
+from modelsurgeon.layers import Array, Layer
+
+WORK = 3e8  # complex multiplications that are spent on the exact norm of one layer
+DENSITY = 8  # frequencies for each tap of the kernel, where not all of them are looked at
+CHUNK = 2**21  # complex numbers that are held at a time
+STEPS, VECTORS = 8, 4  # of subspace iteration, where a whole decomposition is too much
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatorNorm:
+    """The largest singular value of a convolution, circular at its edges: how much it can lengthen a map.
+
+    size: of the map it was computed at. exact: by whole decompositions at all frequencies. Otherwise by
+    subspace iteration, which falls short by less than a hundredth on trained weights. slack: where only a
+    grid of frequencies was looked at, as fine as those of a map of `size`: by what share the norm can be
+    larger between them; then it holds for maps of any size.
+    """
+
+    norm: float
+    size: tuple[int, ...]
+    exact: bool
+    slack: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"norm": self.norm, "size": list(self.size), "exact": self.exact, "slack": self.slack}
+
+
+def operator_norm(layer: Layer, size: Sequence[int]) -> OperatorNorm:
+    """The largest singular value of a convolution on maps of this size.
+
+    size: of the layer's input, one number per kernel axis; a map that the stride doesn't divide is enlarged
+    until it does. Whole decompositions are made where that takes at most `WORK` multiplications, subspace
+    iteration otherwise; on a map of more than `DENSITY` frequencies a tap, of so many. Between those the
+    norm is at most 1 / prod cos(pi (taps - 1) / (2 frequencies)) times as large, because it is the largest
+    value of a trigonometric polynomial (Ehlich and Zeller, 1964). Raises UnsupportedLayer for NaN and Inf.
+    """
+    layer = _forward(layer)
+    grid = _map(layer, size)
+    if _work(layer, grid) <= WORK:
+        squares = (_gram_values(block)[..., -1].max() for block in _blocks(layer, grid))
+        return OperatorNorm(norm=max(0.0, *map(float, squares)) ** 0.5, size=grid, exact=True)
+    # On an endless map, a dilation only repeats the frequencies.
+    sampled = replace(layer, dilation=()) if max(layer.stride) == 1 else layer
+    points = _points(sampled)
+    if prod(points) >= prod(grid):
+        norm = max(float(_leading(block).max()) for block in _blocks(layer, grid))
+        return OperatorNorm(norm=norm, size=grid, exact=False)
+    norm = max(float(_leading(block).max()) for block in _blocks(sampled, points))
+    return OperatorNorm(norm=norm, size=points, exact=False, slack=_slack(sampled, points))
+
+
+def operator_spectrum(layer: Layer, size: Sequence[int]) -> Array:
+    """All singular values of a convolution on maps of this size, circular at the edges, largest first.
+
+    size: as for `operator_norm`. Takes the time of one small decomposition for each position of the map.
+    Raises UnsupportedLayer for NaN and Inf.
+    """
+    layer = _forward(layer)
+    every = _blocks(layer, _map(layer, size), half=False)
+    values = [np.linalg.svd(block, compute_uv=False).ravel() for block in every]
+    return np.sort(np.concatenate(values))[::-1]
+
+
+def _forward(layer: Layer) -> Layer:
+    """The convolution itself; of a transposed one, the convolution that it is the transpose of."""
+    if not layer.transposed:
+        return layer
+    out, per_group, *kernel = layer.weight.shape
+    blocks = layer.weight.reshape(layer.groups, out // layer.groups, per_group, *kernel)
+    weight = np.swapaxes(blocks, 1, 2).reshape(layer.groups * per_group, out // layer.groups, *kernel)
+    return Layer(
+        weight=weight, stride=layer.stride, dilation=layer.dilation, groups=layer.groups, transposed=True
+    )
+
+
+def _map(layer: Layer, size: Sequence[int]) -> tuple[int, ...]:
+    """The map that the convolution reads: of a transposed layer, the one it writes."""
+    if layer.transposed:
+        return tuple(n * s for n, s in zip(size, layer.stride, strict=True))
+    return tuple(ceil(n / s) * s for n, s in zip(size, layer.stride, strict=True))
+
+
+def _work(layer: Layer, grid: Sequence[int]) -> float:
+    """Complex multiplications of all Gram matrices and their eigenvalues."""
+    out, wide = layer.out_channels // layer.groups, layer.weight.shape[1] * prod(layer.stride)
+    short, positions = min(out, wide), prod(grid) / (2 * prod(layer.stride))
+    return float(layer.groups * positions * short * short * (max(out, wide) + 10 * short))
+
+
+def _spans(layer: Layer) -> list[int]:
+    return [d * (k - 1) + 1 for k, d in zip(layer.kernel, layer.dilation, strict=True)]
+
+
+def _points(layer: Layer) -> tuple[int, ...]:
+    return tuple(ceil(DENSITY * n / s) * s for n, s in zip(_spans(layer), layer.stride, strict=True))
+
+
+def _slack(layer: Layer, points: Sequence[int]) -> float:
+    cosines = (cos(pi * (span - 1) / 2 / n) for span, n in zip(_spans(layer), points, strict=True))
+    return float(1 / prod(cosines)) - 1
+
+
+def _blocks(layer: Layer, grid: Sequence[int], *, half: bool = True) -> Iterator[Array]:
+    """The matrices `(frequencies, out / groups, in / groups * s^d)` of one group after the other, in chunks.
+
+    half: leave out frequencies whose matrices are the conjugates of others.
+    """
+    weight = linalg.finite(layer.weight)
+    taps = np.array(list(product(*map(range, layer.kernel)))) * layer.dilation
+    kept, folds = _kept(grid, layer.stride, half), _folds(grid, layer.stride)
+    size, width = layer.out_channels // layer.groups, weight.shape[1]
+    step = max(1, CHUNK // max(1, size * width * len(folds)))
+    for first in range(0, layer.out_channels, size):
+        flat = weight[first : first + size].reshape(size * width, -1).T
+        for start in range(0, len(kept), step):
+            where = (kept[start : start + step, None] + folds) / np.array(grid)
+            phases = np.exp(-2j * pi * (where.reshape(-1, len(grid)) @ taps.T))
+            found = (phases.astype(_complex(weight)) @ flat).reshape(-1, len(folds), size, width)
+            yield np.moveaxis(found, 1, 2).reshape(len(found), size, -1) / len(folds) ** 0.5
+
+
+def _complex(weight: Array) -> type[np.complexfloating[Any, Any]]:
+    return np.complex64 if weight.dtype == np.float32 else np.complex128
+
+
+def _kept(grid: Sequence[int], stride: Sequence[int], half: bool) -> Array:
+    """Frequencies of the output map, as whole numbers, `(count, axes)`."""
+    ranges = [range(n // s) for n, s in zip(grid, stride, strict=True)]
+    if half:
+        ranges[0] = range(len(ranges[0]) // 2 + 1)
+    return np.array(list(product(*ranges)))
+
+
+def _folds(grid: Sequence[int], stride: Sequence[int]) -> Array:
+    """What to add to a frequency of the output map for those of the input map that fold into it."""
+    steps = [range(0, n, n // s) for n, s in zip(grid, stride, strict=True)]
+    return np.array(list(product(*steps)))
+
+
+def _gram_values(block: Array) -> Array:
+    """Eigenvalues of every `A A^H` or `A^H A`, whichever is smaller, in ascending order."""
+    block = block.astype(np.complex128)
+    turned = block.conj().swapaxes(1, 2)
+    small = block @ turned if block.shape[1] <= block.shape[2] else turned @ block
+    with linalg.calm(1):
+        return np.asarray(np.linalg.eigvalsh(small))
+
+
+def _leading(block: Array) -> Array:
+    """The largest singular value of every matrix, from below, by subspace iteration."""
+    turned = block.conj().swapaxes(1, 2)
+    draw = np.random.default_rng(0).standard_normal((block.shape[2], min(VECTORS, *block.shape[1:])))
+    right = np.broadcast_to(draw, (len(block), *draw.shape)).astype(block.dtype)
+    with linalg.calm(1):
+        for _ in range(STEPS):
+            right, _ = np.linalg.qr(turned @ (block @ right))
+        return np.asarray(np.linalg.svd(block @ right, compute_uv=False)[:, 0])

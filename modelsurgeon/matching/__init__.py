@@ -1,0 +1,1 @@
+"""Which layers of two nets belong together, and heads of another number of classes."""

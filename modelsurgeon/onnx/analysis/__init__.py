@@ -1,0 +1,1 @@
+"""What the nodes of a bound model cost, hold and keep alive."""

@@ -1,0 +1,82 @@
+"""How a cost grows: the terms of its formula that outgrow all others when sizes become large."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sympy
+
+from modelsurgeon.inspection.cost import Number
+
+Powers = tuple[sympy.Rational, ...]
+
+
+def growth(formula: Number, symbols: Sequence[str]) -> str:
+    """The order of growth, such as `N * T^2`; `1` for what stays as it is.
+
+    Rounding doesn't change an order, the larger of two sizes grows as both together, and a size that is
+    limited by a number is no more than that number. Terms of which none outgrows the other are added.
+
+    >>> import sympy
+    >>> n, t = sympy.symbols("n t", positive=True, integer=True)
+    >>> growth(8 * n * t**2 + 3 * n * t + sympy.floor(t / 2) * 5, ["n", "t"])
+    'n * t^2'
+    >>> growth(n**2 + n * t + 7, ["n", "t"]), growth(sympy.Min(64, n) * t, ["n", "t"]), growth(12, [])
+    ('n^2 + n * t', 't', '1')
+    """
+    by_name = {str(symbol): symbol for symbol in getattr(formula, "free_symbols", ())}
+    variables = [by_name[name] for name in symbols if name in by_name]
+    if not variables:
+        return "1"
+    leading = _leading(_order(formula), variables)
+    return " + ".join(_written(powers, variables) for powers in leading)
+
+
+def _order(formula: sympy.Expr) -> sympy.Expr:
+    """The formula without what doesn't change its order."""
+    free = formula
+    for rounding in (sympy.floor, sympy.ceiling):
+        free = free.replace(rounding, lambda inner: inner)
+    free = free.replace(sympy.Max, lambda *sizes: sum(sizes))
+    free = free.replace(sympy.Mod, lambda _, limit: limit)
+    return free.replace(sympy.Min, _least)
+
+
+def _least(*sizes: sympy.Expr) -> sympy.Expr:
+    """A number, if there is one among the sizes; else the first of them."""
+    return next((size for size in sizes if not size.free_symbols), sizes[0])
+
+
+def _leading(formula: sympy.Expr, variables: Sequence[sympy.Symbol]) -> list[Powers]:
+    """Powers of the variables in the terms that no other term outgrows, the highest first."""
+    found = {_powers(term, variables) for term in sympy.Add.make_args(sympy.expand(formula))}
+    return sorted((one for one in found if not any(_outgrows(other, one) for other in found)), reverse=True)
+
+
+def _powers(term: sympy.Expr, variables: Sequence[sympy.Symbol]) -> Powers:
+    above, below = sympy.fraction(sympy.together(term))
+    return tuple(_degree(above, variable) - _degree(below, variable) for variable in variables)
+
+
+def _degree(expression: sympy.Expr, variable: sympy.Symbol) -> sympy.Rational:
+    """The highest power of a variable in a product or a sum."""
+    if expression.is_Pow and expression.exp.is_Rational:
+        return expression.exp * _degree(expression.base, variable)
+    if expression.is_Mul:
+        return sum((_degree(factor, variable) for factor in expression.args), sympy.Integer(0))
+    if expression.is_Add:
+        return max(_degree(term, variable) for term in expression.args)
+    return sympy.Integer(expression == variable)
+
+
+def _outgrows(one: Powers, other: Powers) -> bool:
+    return one != other and all(a >= b for a, b in zip(one, other, strict=True))
+
+
+def _written(powers: Powers, variables: Sequence[sympy.Symbol]) -> str:
+    factors = [
+        str(variable) if power == 1 else f"{variable}^{power}"
+        for variable, power in zip(variables, powers, strict=True)
+        if power
+    ]
+    return " * ".join(factors) or "1"

@@ -1,0 +1,77 @@
+"""Which values are alive as each node of a graph runs, in file order, branches and loop bodies included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from modelsurgeon.onnx.graph.dataflow import needs, subgraphs
+
+STACKING = ("Loop", "Scan")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """A node as it runs: the bytes that live then. depth: how many nodes it is inside of."""
+
+    node: ir.Node
+    bytes: int
+    depth: int
+
+
+@dataclass(kw_only=True)
+class Life:
+    """Goes through a graph once and keeps account of what lives; no two values share a place.
+
+    An input lives until its last use, an output to the end of its graph; a node's inputs and outputs live
+    together. size_of: bytes of a value; None for what isn't counted. enters: whether a body is gone into. A
+    body's values live beside all that lives around it, the states of a loop once more, and what a loop
+    stacks up from its iterations in full from the start.
+    """
+
+    size_of: Callable[[ir.Value], int | None]
+    enters: Callable[[ir.Graph], bool] = lambda _: False
+    live: dict[ir.Value, int] = field(default_factory=dict)
+    bytes: int = 0
+
+    def course(self, graph: ir.Graph, inputs: Iterable[ir.Value], depth: int = 0) -> Iterator[Moment]:
+        """Every node as it runs; `live` holds what lives at the moment that was given last."""
+        nodes = [(node, list(needs(node))) for node in graph]
+        last = {value: step for step, (_, needed) in enumerate(nodes) for value in needed}
+        last.update(dict.fromkeys(graph.outputs, len(nodes)))
+        own = self._add(value for value in inputs if value in last)
+        for step, (node, needed) in enumerate(nodes):
+            if node.op_type in STACKING:
+                own |= self._add(stacked(node))
+            for body in filter(self.enters, subgraphs(node)):
+                yield from self.course(body, body.inputs, depth + 1)
+            own |= self._add(node.outputs)
+            yield Moment(node=node, bytes=self.bytes, depth=depth)
+            done = [value for value in (*needed, *node.outputs) if last.get(value, step) == step]
+            own -= self._drop(own.intersection(done))
+        self._drop(own)
+
+    def _add(self, values: Iterable[ir.Value]) -> set[ir.Value]:
+        """The values that are counted, alive from now on."""
+        sized = {value: size for value in values if (size := self.size_of(value)) is not None}
+        self.bytes += sum([size for value, size in sized.items() if value not in self.live])
+        self.live.update(sized)
+        return set(sized)
+
+    def _drop(self, values: set[ir.Value]) -> set[ir.Value]:
+        """The values, no longer alive."""
+        self.bytes -= sum([self.live.pop(value) for value in values])
+        return values
+
+
+def stacked(node: ir.Node) -> list[ir.Value]:
+    """The outputs of a Loop or Scan that grow by a slice in each iteration."""
+    body = node.attributes.get_graph("body", None) if node.op_type in STACKING else None
+    if body is None or node.domain:
+        return []
+    states = len(body.inputs) - (
+        2 if node.op_type == "Loop" else node.attributes.get_int("num_scan_inputs", 0)
+    )
+    return list(node.outputs[max(states, 0) :])

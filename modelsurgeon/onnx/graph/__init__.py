@@ -1,0 +1,1 @@
+"""Steps that every reader and writer of a graph is made of."""

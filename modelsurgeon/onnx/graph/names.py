@@ -1,0 +1,81 @@
+"""One name for every layer: the same in reports, in plans, and on a module and its export."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Iterator
+
+import onnx_ir as ir
+
+from modelsurgeon.onnx.graph.traversal import nodes
+
+LINEAR = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+SCOPES = "pkg.torch.onnx.name_scopes"
+
+
+def nodes_of(model: ir.Model) -> Iterator[ir.Node]:
+    """Every node of the graph, of its subgraphs and of the model's functions, in file order."""
+    yield from nodes(model)
+    for function in model.functions.values():
+        yield from function.all_nodes()
+
+
+def module_path(node: ir.Node) -> str | None:
+    """The torch module that a node was exported from, such as `layers.0.conv`; None if it isn't told."""
+    if (told := node.metadata_props.get(SCOPES)) is None:
+        return None
+    try:
+        scopes = ast.literal_eval(told)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    if not isinstance(scopes, list):
+        return None
+    # The last scope is the operator's own name, the one before it the innermost module.
+    path = scopes[-2] if len(scopes) > 1 else None
+    return path if isinstance(path, str) and path else None
+
+
+def scope(node: ir.Node) -> str | None:
+    """A node's module as a dotted path: that of torch, or else what a name such as /stem/conv/Conv says."""
+    if (told := module_path(node)) is not None:
+        return told
+    *parts, _ = (node.name or _first_output(node) or "").split("/")
+    return ".".join(filter(None, parts)) or None
+
+
+def layer_names(model: ir.Model) -> dict[ir.Node, str]:
+    """A name for every node, unique over graph, subgraphs and functions.
+
+    A linear layer is called as its torch module where that module holds no other linear layer; any node by
+    its own name where that is unique; the rest by their first output.
+    """
+    nodes = list(nodes_of(model))
+    named = Counter(node.name for node in nodes)
+    names = _module_names(nodes)
+    taken = set(names.values())
+    for node in nodes:
+        if node not in names:
+            own = node.name if node.name and named[node.name] == 1 else None
+            names[node] = _unique(own or _first_output(node) or node.op_type, taken)
+    return names
+
+
+def _module_names(nodes: list[ir.Node]) -> dict[ir.Node, str]:
+    """Module paths of the linear nodes that are alone in their module: they come first in `layer_names`."""
+    paths = {node: module_path(node) for node in nodes if node.op_type in LINEAR and not node.domain}
+    shared = Counter(paths.values())
+    return {node: path for node, path in paths.items() if path and shared[path] == 1}
+
+
+def _first_output(node: ir.Node) -> str | None:
+    return node.outputs[0].name if node.outputs else None
+
+
+def _unique(wish: str, taken: set[str]) -> str:
+    name, count = wish, 1
+    while name in taken:
+        count += 1
+        name = f"{wish}#{count}"
+    taken.add(name)
+    return name

@@ -1,0 +1,162 @@
+"""The one way in and out for ONNX files: validated on the way in, whole or not at all on the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import onnx_ir as ir
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import ModelProto, TensorProto
+
+from modelsurgeon.errors import BadModel
+from modelsurgeon.files import replacing, same_file
+from modelsurgeon.onnx.graph.traversal import exchange
+from modelsurgeon.onnx.io import protobuf, sparse, validate, validate_tensors
+from modelsurgeon.onnx.io.external_data import Files
+from modelsurgeon.onnx.io.file_types import stranger
+from modelsurgeon.onnx.io.lazy_tensors import DataFile, StoredTensor
+from modelsurgeon.onnx.io.serialize import pack
+from modelsurgeon.onnx.io.validate_text import cause
+from modelsurgeon.report.formatting import escape
+
+PATH = "modelsurgeon.path"  # model.meta: where the model came from
+LARGEST = 2**31 - 1  # bytes of one protobuf message
+
+
+def load(path: str | Path, *, root: Path | None = None) -> ir.Model:
+    """A validated model; its weights stay on disk until they are touched, wherever they lie.
+
+    root: a folder within which links and hard links to external data are trusted, as in a download cache; if
+    None, that is the model's own folder, and hard links are refused. Raises BadModel.
+    """
+    path = Path(path)
+    try:
+        file = DataFile(path)
+        model = _parsed(file, Files(file, root=root))
+    except BadModel as error:
+        raise BadModel(f"{escape(str(path))} {error}") from error
+    model.meta[PATH] = path
+    return model
+
+
+def from_proto(proto: ModelProto) -> ir.Model:
+    """A validated model from a message in memory, whose weights it shares. Raises BadModel.
+
+    External data is refused: a message doesn't know the folder that it came from.
+    """
+    try:
+        return _built(proto, None)
+    except (BadModel, UnicodeDecodeError, ir.serde.SerdeError) as error:
+        raise BadModel(f"the ModelProto {_found(error)}") from error
+
+
+def _parsed(file: DataFile, files: Files) -> ir.Model:
+    _check_size(file.size)
+    with file.opened() as opened, _told_by(opened):
+        model = _built(ModelProto.FromString(protobuf.set_aside(opened, file.size)), files)
+    if files.used:
+        exchange(model, lambda tensor: _stored(tensor, files))
+    return model
+
+
+def _built(proto: ModelProto, files: Files | None) -> ir.Model:
+    def check(tensor: TensorProto) -> None:
+        validate_tensors.check(tensor, files)
+
+    taken: dict[str, int] = {}
+    if sparse.within(proto):
+        proto, taken = sparse.densify(proto, check)
+    ordered = validate.check(proto, check)
+    model = ir.serde.deserialize_model(proto)
+    if taken:
+        exchange(model, lambda tensor: _noted(tensor, taken))
+    if not ordered:
+        _sort(model)
+    return model
+
+
+def _noted(tensor: ir.TensorProtocol, taken: Mapping[str, int]) -> ir.TensorProtocol:
+    """The tensor, with the bytes that it took as a sparse one."""
+    if (size := taken.get(str(tensor.name))) is not None:
+        tensor.meta[sparse.STORED] = size
+    return tensor
+
+
+@contextmanager
+def _told_by(file: BinaryIO) -> Iterator[None]:
+    """Say what a file is that can't be read: by its beginning where that tells, else by the cause."""
+    try:
+        yield
+    except (BadModel, DecodeError, UnicodeDecodeError, ir.serde.SerdeError) as error:
+        file.seek(0)
+        raise BadModel(stranger(file.read(512)) or _found(error)) from error
+
+
+def _found(error: Exception) -> str:
+    return str(error) if isinstance(error, BadModel) else f"can't be read as an ONNX model: {cause(error)}"
+
+
+def _check_size(size: int) -> None:
+    if not size:
+        raise BadModel("is empty: an ONNX model is needed")
+    if size > LARGEST:
+        raise BadModel(f"has {size} bytes: an ONNX file has 2 GB at most, larger weights lie beside it")
+
+
+def _stored(tensor: ir.TensorProtocol, files: Files) -> ir.TensorProtocol:
+    """A tensor that is read from where it was checked, not from where its name may lead later."""
+    if not isinstance(tensor, ir.ExternalTensor):
+        return tensor
+    return StoredTensor(
+        files.find(str(tensor.location)),
+        tensor.offset or 0,
+        dtype=tensor.dtype,
+        shape=tensor.shape,
+        name=tensor.name,
+        doc_string=tensor.doc_string,
+        metadata_props=dict(tensor.metadata_props),
+    )
+
+
+def _sort(model: ir.Model) -> None:
+    model.graph.sort()
+    for function in model.functions.values():
+        function.sort()
+
+
+def save(model: ir.Model, path: str | Path) -> None:
+    """Write the model whole or not at all: one file, or two where it would pass 2 GB, `NAME.data` beside it.
+
+    The model is left as it is, and can still be read when `path` is where its weights come from.
+    Equal models give equal bytes. Stack traces of the exporter, which name its folders, are left out.
+    Raises Unwritable, and BadModel where the graph isn't sound.
+    """
+    path = Path(path)
+    beside = path.with_name(f"{path.name}.data")
+    whole = pack(model)
+    if whole.size <= LARGEST:
+        with replacing(path) as temporary:
+            _keep_readable(model, path)
+            with temporary.open("wb") as file:
+                whole.write(file)
+        return
+    # The data takes its place first: a model is never seen before its weights.
+    with replacing(path) as temporary, replacing(beside) as temporary_data:
+        _keep_readable(model, path, beside)
+        temporary.write_bytes(whole.skeleton_beside(beside.name))
+        with temporary_data.open("wb") as file:
+            whole.write_weights(file)
+
+
+def _keep_readable(model: ir.Model, *paths: Path) -> None:
+    """Hold the files that are about to be replaced and that the model still reads from."""
+
+    def hold(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+        if isinstance(tensor, StoredTensor) and any(same_file(tensor.file.path, path) for path in paths):
+            tensor.file.hold()
+        return tensor
+
+    exchange(model, hold)

@@ -1,0 +1,263 @@
+"""Whether a file holds a sound model, told before anything is run. Linear in the size of the graph.
+
+onnx.checker is no validator: it accepts short data, negative sizes and unknown element types, and reads every
+weight. This looks at names, order, nesting, calls of functions and the bounds of data, and reads no weight.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+
+from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
+
+from modelsurgeon.errors import BadModel
+from modelsurgeon.onnx.io.protobuf import DEPTH
+from modelsurgeon.onnx.io.validate_calls import Op, Ops, check_calls
+from modelsurgeon.onnx.io.validate_text import (
+    check_entries,
+    check_texts,
+    check_type,
+    check_values,
+    quoted,
+    twice,
+)
+
+NODES = 1_000_000
+
+Check = Callable[[TensorProto], None]
+# What a graph defines: name -> place of the node that makes it, or -1 for what is given.
+Names = Mapping[str, int]
+A = AttributeProto
+STANDARD = ("", "ai.onnx")
+BODIES = {"If": ("then_branch", "else_branch"), "Loop": ("body",), "Scan": ("body",)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What holds for all that a graph or function contains.
+
+    check_tensor: raises BadModel where a tensor doesn't hold what it says.
+    parameters: names of attributes that a function takes; outside of functions there are none.
+    """
+
+    check_tensor: Check
+    parameters: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Body:
+    """What the nodes of a graph or function come to, the graphs inside it included.
+
+    ops: how often each operator is used. captured: names from graphs around it.
+    ordered: whether every node stands after all that it needs.
+    """
+
+    ops: Ops = field(default_factory=Counter)
+    captured: set[str] = field(default_factory=set)
+    ordered: bool = True
+
+
+def check(model: ModelProto, check_tensor: Check) -> bool:
+    """Raise BadModel where the model isn't sound; else tell whether its nodes stand in an order to run in.
+
+    check_tensor raises BadModel where a tensor doesn't hold what it says.
+    """
+    _check_frame(model)
+    functions = {_op(function): function for function in model.functions}
+    if doubled := twice(_op(function) for function in model.functions):
+        raise BadModel(f"defines the function {quoted(doubled[1])} twice")
+    main = _check_graph(model.graph, (), Rules(check_tensor=check_tensor))
+    bodies = {op: _check_function(function, check_tensor) for op, function in functions.items()}
+    if (nodes := sum(body.ops.total() for body in (main, *bodies.values()))) > NODES:
+        raise BadModel(f"has {nodes} nodes: {NODES} at most are read")
+    check_calls(main.ops, {op: body.ops for op, body in bodies.items()})
+    return main.ordered and all(body.ordered for body in bodies.values())
+
+
+def _check_frame(model: ModelProto) -> None:
+    if not model.HasField("graph"):
+        raise BadModel("holds no graph: an ONNX model is needed")
+    if model.ir_version < 1:
+        raise BadModel("states no IR version: save it again with a current exporter")
+    if len(model.training_info):
+        raise BadModel("holds training_info, which isn't supported: export the model for inference")
+    if not len(model.opset_import) and model.ir_version >= 3:
+        raise BadModel("imports no operator set: save it again with a current exporter")
+    _check_opsets(model)
+    check_texts(model.producer_name, model.producer_version, model.domain, model.doc_string)
+    check_entries(model.metadata_props)
+
+
+def _check_opsets(owner: ModelProto | FunctionProto) -> None:
+    versions = {(opset.domain, opset.version) for opset in owner.opset_import}
+    check_texts(*(domain for domain, _ in versions))
+    for domain, version in versions:
+        if version < 1:
+            raise BadModel(f"imports version {version} of the operator set {quoted(domain)}: 1 is the first")
+    if (doubled := twice(domain for domain, _ in versions)) is not None:
+        raise BadModel(f"imports two versions of the operator set {quoted(doubled)}")
+
+
+def _check_graph(graph: GraphProto, outer: tuple[Names, ...], rules: Rules) -> Body:
+    if len(outer) >= DEPTH:
+        raise BadModel(f"has graphs nested deeper than {DEPTH}")
+    if len(graph.sparse_initializer):
+        raise BadModel("holds sparse weights, which aren't supported: save them as dense ones")
+    check_texts(graph.name, graph.doc_string)
+    check_entries(graph.metadata_props)
+    check_values((*graph.input, *graph.output, *graph.value_info))
+    for tensor in graph.initializer:
+        _check_weight(tensor, rules)
+    inputs = _unique([value.name for value in graph.input], "input")
+    weights = _unique([tensor.name for tensor in graph.initializer], "weight")
+    names = _defined((*inputs, *weights), graph.node, outer)
+    body = _check_nodes(graph.node, (*outer, names), rules)
+    _check_outputs((value.name for value in graph.output), names)
+    return body
+
+
+def _check_function(function: FunctionProto, check_tensor: Check) -> Body:
+    check_texts(*_op(function), function.doc_string, *function.attribute)
+    check_entries(function.metadata_props)
+    check_values(function.value_info)
+    _check_opsets(function)
+    parameters = (*function.attribute, *(attribute.name for attribute in function.attribute_proto))
+    rules = Rules(check_tensor=check_tensor, parameters=frozenset(parameters))
+    names = _defined(_unique(list(function.input), "function input"), function.node, ())
+    for attribute in function.attribute_proto:
+        _check_attribute(attribute, rules)
+    body = _check_nodes(function.node, (names,), rules)
+    _check_outputs(function.output, names)
+    return body
+
+
+def _unique(names: list[str], what: str) -> list[str]:
+    check_texts(*names)
+    if "" in names:
+        raise BadModel(f"has no name for {what} {names.index('')}: every one needs its own")
+    if doubled := twice(names):
+        raise BadModel(f"has two of the name {quoted(doubled)} ({what}): every one needs its own")
+    return names
+
+
+def _defined(given: Iterable[str], nodes: Sequence[NodeProto], outer: tuple[Names, ...]) -> Names:
+    """All names of a graph; each is made once, and none hides one of a graph around it."""
+    names = dict.fromkeys(given, -1)
+    for place, node in enumerate(nodes):
+        for name in filter(None, node.output):
+            if name in names:
+                raise BadModel(f"makes {quoted(name)} twice, again in {_shown(node, place)}")
+            names[name] = place
+    for around in outer:
+        if hidden := names.keys() & around.keys():
+            raise BadModel(f"has a graph in which {quoted(min(hidden))} hides the same name outside")
+    return names
+
+
+def _check_nodes(nodes: Sequence[NodeProto], scope: tuple[Names, ...], rules: Rules) -> Body:
+    """scope: the names of the graph of these nodes, last, behind those of the graphs around it."""
+    body = Body()
+    own = scope[-1]
+    needs: list[set[str]] = []
+    ordered = True
+    for place, node in enumerate(nodes):
+        op = _op(node)
+        _check_texts_of(node, op, place)
+        inside = list(_inside(node, scope, rules))
+        used = {*filter(None, node.input)}.union(*(each.captured for each in inside))
+        outside = used.difference(own)
+        if unknown := [name for name in outside if not any(name in names for names in scope)]:
+            raise BadModel(
+                f"has {_shown(node, place)}, which needs {quoted(min(unknown))}: nothing makes that"
+            )
+        body.captured.update(outside)
+        body.ops[op] += 1
+        for each in inside:
+            body.ops.update(each.ops)
+        needs.append(used)
+        ordered = ordered and all(own.get(name, -1) < place for name in used)
+    if not ordered:
+        _check_cycles(needs, own, nodes)
+    return Body(ops=body.ops, captured=body.captured, ordered=ordered)
+
+
+def _check_cycles(needs: Sequence[set[str]], own: Names, nodes: Sequence[NodeProto]) -> None:
+    befores = ({own[name] for name in names if own.get(name, -1) >= 0} for names in needs)
+    try:
+        TopologicalSorter(dict(enumerate(befores))).prepare()
+    except CycleError as error:
+        place = error.args[1][0]
+        raise BadModel(f"has a cycle through {_shown(nodes[place], place)}") from error
+
+
+def _inside(node: NodeProto, scope: tuple[Names, ...], rules: Rules) -> Iterator[Body]:
+    """The graphs in a node's attributes, checked, and its other attributes, too."""
+    if not node.attribute and node.op_type not in BODIES:
+        return
+    if doubled := twice(attribute.name for attribute in node.attribute):
+        raise BadModel(
+            f"has a node {quoted(node.name)} ({node.op_type}) with two attributes {quoted(doubled)}"
+        )
+    graphs = {attribute.name for attribute in node.attribute if attribute.type == A.GRAPH}
+    needed = () if node.domain not in STANDARD else BODIES.get(node.op_type, ())
+    if missing := [name for name in needed if name not in graphs]:
+        raise BadModel(f"has a node {quoted(node.name)} ({node.op_type}) without its {missing[0]}")
+    for attribute in node.attribute:
+        _check_attribute(attribute, rules)
+        if attribute.type == A.GRAPH:
+            yield _check_graph(attribute.g, scope, rules)
+        elif attribute.type == A.GRAPHS:
+            yield from (_check_graph(graph, scope, rules) for graph in attribute.graphs)
+
+
+def _check_attribute(attribute: AttributeProto, rules: Rules) -> None:
+    check_texts(attribute.name, attribute.doc_string, attribute.ref_attr_name)
+    if attribute.ref_attr_name and attribute.ref_attr_name not in rules.parameters:
+        raise BadModel(f"has an attribute that refers to {quoted(attribute.ref_attr_name)}: there is none")
+    if attribute.type == A.UNDEFINED and not attribute.ref_attr_name:
+        raise BadModel(f"has an attribute {quoted(attribute.name)} without a type: save the model again")
+    if attribute.type in (A.SPARSE_TENSOR, A.SPARSE_TENSORS):
+        raise BadModel(
+            f"has a sparse tensor in {quoted(attribute.name)}, which isn't supported: make it dense"
+        )
+    for kind in (attribute.tp, *attribute.type_protos):
+        check_type(kind, attribute.name)
+    if attribute.type == A.TENSOR:
+        _check_weight(attribute.t, rules)
+    for tensor in attribute.tensors:
+        _check_weight(tensor, rules)
+
+
+def _check_weight(tensor: TensorProto, rules: Rules) -> None:
+    check_texts(tensor.name, tensor.doc_string)
+    check_entries((*tensor.metadata_props, *tensor.external_data))
+    try:
+        rules.check_tensor(tensor)
+    except BadModel as error:
+        raise BadModel(f"holds the tensor {quoted(tensor.name)}, which {error}") from error
+
+
+def _check_outputs(outputs: Iterable[str], names: Names) -> None:
+    for name in outputs:
+        check_texts(name)
+        if name not in names:
+            raise BadModel(f"has the output {quoted(name)}, which nothing in its graph makes")
+
+
+def _check_texts_of(node: NodeProto, op: Op, place: int) -> None:
+    check_texts(*op, node.name, node.doc_string, *node.input, *node.output)
+    check_entries(node.metadata_props)
+    if not op[1]:
+        raise BadModel(f"has no operator in node {place}")
+
+
+def _op(owner: NodeProto | FunctionProto) -> Op:
+    name = owner.op_type if isinstance(owner, NodeProto) else owner.name
+    return owner.domain, name, owner.overload
+
+
+def _shown(node: NodeProto, place: int) -> str:
+    return f"node {place} ({quoted(node.op_type)} {quoted(node.name)})"

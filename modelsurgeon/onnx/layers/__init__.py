@@ -1,0 +1,1 @@
+"""Nodes as layers, and layers as nodes: the port of ONNX."""

@@ -1,0 +1,237 @@
+"""Every operator that holds a layer: read as one, written from one.
+
+| operator | weight in the file | bias |
+|---|---|---|
+| Conv | (out, in / groups, *kernel), as ours | third input |
+| ConvTranspose | (in, out / groups, *kernel) | third input |
+| Gemm | (in, out), or (out, in) with transB; times alpha | third input, times beta; MatMul where none |
+| MatMul | (in, out) on the right, (out, in) on the left | none; an Add follows where one is written |
+| LSTM, GRU, RNN | (directions, gates * hidden, in): see `recurrent` | fourth input |
+
+Source: ONNX operator specification, opset 1 to 24.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from modelsurgeon.errors import UnsupportedLayer
+from modelsurgeon.layers import Array, Layer, Padding
+from modelsurgeon.onnx.graph.constants import constant
+from modelsurgeon.onnx.layers import recurrent
+from modelsurgeon.onnx.layers.recurrent import RECURRENT
+from modelsurgeon.surgery.site import Call
+
+Size = tuple[int, ...]
+ASSUMED = 64  # of each spatial axis where not even the symbols of a map's size are known
+
+LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+QUANTISED = ("com.microsoft", "DynamicQuantizeLSTM")
+
+
+def holds_layer(node: ir.Node) -> bool:
+    """Whether the operator is one of those whose layers are edited, or left alone with a reason."""
+    plain = not node.domain and node.op_type in (*LINEAR, *RECURRENT)
+    return plain or (node.domain, node.op_type) == QUANTISED
+
+
+def weight_place(node: ir.Node) -> int:
+    """Which input holds the weight; the other of the first two is the data."""
+    left = (
+        node.op_type == "MatMul" and constant(node.inputs[1]) is None and constant(node.inputs[0]) is not None
+    )
+    return 0 if left else 1
+
+
+def read(node: ir.Node, size: Size | None) -> Layer:
+    """The layer that a node applies.
+
+    size: shape of the data input where the model fixes it; only automatic padding asks for it.
+    Raises UnsupportedLayer: its message is the reason to leave the node alone.
+    """
+    weight = constant(node.inputs[weight_place(node)])
+    if weight is None:
+        raise UnsupportedLayer("its weight is computed at run time")
+    if node.op_type == "MatMul":
+        return _read_matmul(node, weight)
+    if node.op_type == "Gemm":
+        return _read_gemm(node, weight)
+    if node.op_type in RECURRENT:
+        return recurrent.read(node, weight)
+    if node.op_type == QUANTISED[1]:
+        raise UnsupportedLayer(f"its weight is quantised: {weight.dtype}")
+    return _read_conv(node, weight, size)
+
+
+def call(node: ir.Node, layer: Layer, shape: Size | None) -> Call:
+    """Spatial input size and positions of one use; shape: of the data input, at stated defaults."""
+    n = len(layer.kernel)
+    if shape is None:
+        return (ASSUMED,) * n, 1
+    if node.op_type in ("Conv", "ConvTranspose"):
+        return shape[-n:], shape[0]
+    return (), prod(shape) // max(1, layer.in_channels)
+
+
+def stored(node: ir.Node, layer: Layer, *, last: bool = True) -> Array:
+    """The weight of a chain's layer, the `last` or another, as its operator in place of `node` keeps it."""
+    if node.op_type in RECURRENT and last:
+        return recurrent.stored(node, layer)
+    if layer.transposed:
+        return swapped(layer.weight, layer.groups)
+    return layer.weight if layer.kernel or weight_place(node) == 0 else layer.weight.T
+
+
+def stored_bias(node: ir.Node, layer: Layer, *, last: bool = True) -> Array | None:
+    """The bias of a chain's layer as its operator keeps it; None where there is none to add."""
+    if layer.bias is not None and node.op_type in RECURRENT and last:
+        return recurrent.stored_bias(node, layer.bias)
+    return layer.bias
+
+
+def write(
+    node: ir.Node, layer: Layer, x: ir.Value, weight: ir.Value, bias: ir.Value | None, *, last: bool = True
+) -> list[ir.Node]:
+    """Nodes that apply a chain's layer to `x` in place of `node`; the last one's outputs are theirs."""
+    if node.op_type in RECURRENT and last:
+        return [recurrent.write(node, x, weight, bias)]
+    inputs = [x, weight] if bias is None else [x, weight, bias]
+    if layer.kernel:
+        return [ir.node("ConvTranspose" if layer.transposed else "Conv", inputs, attributes(layer))]
+    if node.op_type == "Gemm" and bias is not None:  # without one it needs opset 11
+        return [ir.node("Gemm", inputs, {k: v for k, v in node.attributes.items() if k == "broadcast"})]
+    return _write_matmul(node, x, weight, bias)
+
+
+def _read_conv(node: ir.Node, weight: Array, size: Size | None) -> Layer:
+    groups = _int(node, "group", 1)
+    transposed = node.op_type == "ConvTranspose"
+    kernel = weight.shape[2:]
+    stride = _ints(node, "strides") or (1,) * len(kernel)
+    dilation = _ints(node, "dilations") or (1,) * len(kernel)
+    grown = _ints(node, "output_padding") or (0,) * len(kernel)
+    if transposed and "output_shape" in node.attributes:
+        raise UnsupportedLayer("its padding follows from output_shape and the input's size")
+    return Layer(
+        weight=swapped(weight, groups) if transposed else weight,
+        bias=_constant_bias(node),
+        stride=stride,
+        padding=padding_of(node, kernel, stride, dilation, grown, size),
+        dilation=dilation,
+        groups=groups,
+        transposed=transposed,
+        output_padding=grown if transposed else (),
+    )
+
+
+def swapped(weight: Array, groups: int) -> Array:
+    """(a, b / groups, *kernel) to (b, a / groups, *kernel): the two layouts of a transposed convolution."""
+    a, b, *kernel = weight.shape
+    blocks = weight.reshape(groups, a // groups, b, *kernel)
+    return np.swapaxes(blocks, 1, 2).reshape(groups * b, a // groups, *kernel)
+
+
+def padding_of(
+    node: ir.Node, kernel: Size, stride: Size, dilation: Size, grown: Size, size: Size | None
+) -> Padding:
+    """Padding of a convolution or pooling as numbers, be it given by `pads` or by `auto_pad`.
+
+    grown: output padding. size: shape of the data where it is fixed. Raises UnsupportedLayer where it is
+    needed and isn't.
+    """
+    mode = node.attributes["auto_pad"].as_string() if "auto_pad" in node.attributes else "NOTSET"
+    n = len(kernel)
+    if mode == "NOTSET":
+        pads = _ints(node, "pads") or (0,) * (2 * n)
+        return tuple(zip(pads[:n], pads[n:], strict=True))
+    if mode == "VALID":
+        return ((0, 0),) * n
+    if node.op_type == "ConvTranspose":
+        taken = [d * (k - 1) + 1 + g - s for k, s, d, g in zip(kernel, stride, dilation, grown, strict=True)]
+        if min(taken) < 0:
+            raise UnsupportedLayer(f"automatic padding {mode} would have to add to the output")
+    else:
+        taken = _same(kernel, stride, dilation, size)
+    halves = [(t // 2, t - t // 2) for t in taken]
+    return tuple(h if mode == "SAME_UPPER" else h[::-1] for h in halves)
+
+
+def _same(kernel: Size, stride: Size, dilation: Size, size: Size | None) -> list[int]:
+    """Padding in all, per axis, that makes the output ceil(input / stride)."""
+    spans = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    if max(stride) == 1:
+        return [span - 1 for span in spans]
+    if size is None:
+        raise UnsupportedLayer("automatic padding at a stride, on a map whose size the model leaves open")
+    spatial = size[len(size) - len(kernel) :]
+    return [
+        max(0, (-(-n // s) - 1) * s + span - n) for n, s, span in zip(spatial, stride, spans, strict=True)
+    ]
+
+
+def _read_gemm(node: ir.Node, weight: Array) -> Layer:
+    if _int(node, "transA", 0):
+        raise UnsupportedLayer("its data is transposed (transA)")
+    weight = weight if _int(node, "transB", 0) else weight.T
+    return Layer(weight=_scaled(node, "alpha", weight), bias=_gemm_bias(node, len(weight)))
+
+
+def _gemm_bias(node: ir.Node, out: int) -> Array | None:
+    bias = _constant_bias(node)
+    if bias is None:
+        return None
+    if bias.size not in (1, out) or bias.shape[-1:] not in ((), (1,), (out,)):
+        raise UnsupportedLayer(f"its bias of shape {bias.shape} differs from row to row")
+    return _scaled(node, "beta", np.broadcast_to(bias.reshape(-1), (out,)))
+
+
+def _scaled(node: ir.Node, attribute: str, array: Array) -> Array:
+    factor = node.attributes[attribute].as_float() if attribute in node.attributes else 1.0
+    scaled: Array = array if factor == 1.0 else (array * factor).astype(array.dtype)
+    return scaled
+
+
+def _read_matmul(node: ir.Node, weight: Array) -> Layer:
+    if weight.ndim != 2:
+        raise UnsupportedLayer(f"its weight of shape {weight.shape} is no single matrix")
+    return Layer(weight=weight if weight_place(node) == 0 else weight.T)
+
+
+def _write_matmul(node: ir.Node, x: ir.Value, weight: ir.Value, bias: ir.Value | None) -> list[ir.Node]:
+    left = weight_place(node) == 0
+    product = ir.node("MatMul", [weight, x] if left else [x, weight])
+    return [product] if bias is None else [product, ir.node("Add", [product.outputs[0], bias])]
+
+
+def attributes(layer: Layer) -> dict[str, Any]:
+    """Attributes of the Conv or ConvTranspose that applies the layer."""
+    begins, ends = zip(*layer.padding, strict=True)
+    geometry: dict[str, Any] = {
+        "kernel_shape": layer.kernel,
+        "strides": layer.stride,
+        "pads": begins + ends,
+        "dilations": layer.dilation,
+        "group": layer.groups,
+    }
+    return geometry | ({"output_padding": layer.output_padding} if layer.transposed else {})
+
+
+def _constant_bias(node: ir.Node) -> Array | None:
+    if len(node.inputs) < 3 or node.inputs[2] is None:
+        return None
+    bias = constant(node.inputs[2])
+    if bias is None:
+        raise UnsupportedLayer("its bias is computed at run time or is a graph input")
+    return bias
+
+
+def _int(node: ir.Node, name: str, default: int) -> int:
+    return node.attributes[name].as_int() if name in node.attributes else default
+
+
+def _ints(node: ir.Node, name: str) -> Size | None:
+    return tuple(node.attributes[name].as_ints()) if name in node.attributes else None

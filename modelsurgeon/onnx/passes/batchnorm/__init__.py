@@ -1,0 +1,1 @@
+"""Batch norm in graphs: read, folded, frozen, mended, measured anew."""

@@ -1,0 +1,98 @@
+"""What a pass works on: an editable copy of a model, and what may be asked about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import onnx_ir as ir
+
+from modelsurgeon.data import Batches
+from modelsurgeon.layers import Array
+from modelsurgeon.onnx import shapes
+from modelsurgeon.onnx.graph import edit
+from modelsurgeon.onnx.graph.names import layer_names
+from modelsurgeon.onnx.layers.operators import Size
+from modelsurgeon.surgery.edits import Edit, check_globs, left_out
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Subject:
+    """A model that a pass edits in place. The caller's own stays as it is: this is a copy.
+
+    only, skip: globs on layer names. given, dims: shapes and symbols that the user fixed.
+    batches: samples to learn from, where the verb does. provider: where things are run.
+    """
+
+    model: ir.Model
+    only: Sequence[str] = ()
+    skip: Sequence[str] = ()
+    given: Mapping[str, Sequence[int]] | None = None
+    dims: Mapping[str, int] | None = None
+    batches: Batches | None = None
+    provider: str = "cpu"
+
+    @property
+    def graph(self) -> ir.Graph:
+        """The main graph."""
+        return self.model.graph
+
+    @cached_property
+    def names(self) -> Mapping[ir.Node, str]:
+        """The name of every node as `info` prints it, in file order; asked for before the first edit."""
+        return layer_names(self.model)
+
+    @cached_property
+    def taken(self) -> set[str]:
+        """Names of nodes and values in use."""
+        return edit.taken_names(self.model)
+
+    @cached_property
+    def measured(self) -> ir.Model:
+        """A copy with the shapes of all values inferred, as far as model and user fix them."""
+        return shapes.bound(self.model, self.given, self.dims)
+
+    @cached_property
+    def _inferred(self) -> Mapping[str | None, ir.Value]:
+        nodes = self.measured.graph.all_nodes()
+        values = [*self.measured.graph.inputs, *(value for node in nodes for value in node.outputs)]
+        return {value.name: value for value in values}
+
+    def inferred(self, value: ir.Value) -> ir.Value:
+        """The value as inference knows it: its type, its shape; asked for before it is renamed."""
+        return self._inferred.get(value.name, value)
+
+    def size(self, value: ir.Value | None) -> Size | None:
+        """Shape of a value in numbers, where model and user fix it."""
+        if value is not None and value.const_value is not None:
+            return tuple(int(n) for n in value.const_value.shape.numpy())
+        return None if value is None else shapes.sizes(self.inferred(value))
+
+    def ndim(self, value: ir.Value | None) -> int | None:
+        """Number of axes of a value; known more often than its size."""
+        shape = None if value is None else self.inferred(value).shape
+        return None if shape is None else shape.rank()
+
+    def left_out(self, layer: str) -> str | None:
+        """The reason why the user wants this layer left alone, or None."""
+        return left_out(layer, self.only, self.skip)
+
+    def check_globs(self) -> None:
+        """Raise BadPlan for a glob that is no layer's name."""
+        check_globs(self.names.values(), (*self.only, *self.skip))
+
+    def free(self, wish: str) -> str:
+        """A name that nothing has, taken from now on."""
+        return edit.free(wish, self.taken)
+
+    def store(self, wish: str, array: Array) -> ir.Value:
+        """A new weight of the main graph under a free name."""
+        return edit.store(self.graph, wish, array, self.taken)
+
+    def replace(self, node: ir.Node, new: Sequence[ir.Node]) -> None:
+        """Put nodes of the main graph in a node's place, see `rewrite.replace`."""
+        edit.replace(self.graph, node, new, self.names.get(node, node.op_type), self.taken)
+
+
+Pass = Callable[[Subject], list[Edit]]

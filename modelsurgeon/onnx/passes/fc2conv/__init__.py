@@ -1,0 +1,1 @@
+"""Fully connected layers as convolutions, and back."""

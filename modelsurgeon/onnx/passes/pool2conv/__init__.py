@@ -1,0 +1,1 @@
+"""Pooling and subsampling as strided convolutions."""

@@ -1,0 +1,73 @@
+"""Heads with more classes than the donor's.
+
+The rows of a head are its classes. Old classes keep their rows bit for bit, so their answers stay what they
+were up to the rounding of a wider product; a bias that stands in an Add behind a MatMul grows along.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx_ir as ir
+
+from modelsurgeon.errors import BadPlan
+from modelsurgeon.layers import Layer
+from modelsurgeon.matching.pairing import Growth, Rows, fitted, grown, origins
+from modelsurgeon.onnx.layers.sites import OnnxSite
+from modelsurgeon.onnx.passes.context import Subject
+from modelsurgeon.onnx.passes.fc2conv.dynamic_inputs import forget_shapes
+from modelsurgeon.onnx.passes.steal.parts import Stock, tensors, write
+from modelsurgeon.surgery.edits import Edit
+
+
+def grow(subject: Subject, site: OnnxSite, theirs: Stock, source: str | None, growth: Growth) -> Edit:
+    """A head with as many rows as asked for, the donor's first or where the labels say."""
+    size, action = growth.sizes[site.name], "grow"
+    details = {"donor": source, "classes": size, "new_rows": growth.init}
+    if source is None or source not in theirs.layers:
+        raise BadPlan(f"no layer of the donor belongs to {site.name!r}: name one in a map (--map)")
+    donor, own = theirs.layers[source].layer, site.layer
+    if donor.weight.shape[1:] != own.weight.shape[1:]:
+        raise BadPlan(
+            f"{site.name!r} takes {own.weight.shape[1:]}, {source!r} of the donor {donor.weight.shape[1:]}: "
+            "only a head with the same inputs grows"
+        )
+    rows = origins(size, donor.out_channels, growth.labels, growth.init)
+    weight = grown(donor.weight, rows, growth.init, growth.seed)
+    bias = None if donor.bias is None else grown(donor.bias, rows, growth.init, growth.seed + 1)
+    layer = replace(own, weight=weight.astype(own.weight.dtype), bias=bias)
+    layer = _fit(subject, site, layer, rows, growth) if growth.init == "fit" else layer
+    behind = _bias_behind(site)
+    write(subject, site, layer)
+    _grow_bias(subject, behind, theirs, source, rows, growth)
+    forget_shapes(subject.model)
+    return Edit(layer=site.name, action=action, details=details)
+
+
+def _fit(subject: Subject, site: OnnxSite, layer: Layer, rows: Rows, growth: Growth) -> Layer:
+    if growth.means is None or layer.kernel:
+        raise BadPlan("new rows are fitted to the mean features of labelled data (--data): give some")
+    data = site.nodes[0].inputs[0]
+    means = growth.means(subject.model, "" if data is None else str(data.name), len(rows))
+    weight, bias = fitted(layer.weight, layer.bias, rows, means)
+    return replace(layer, weight=weight, bias=bias)
+
+
+def _bias_behind(site: OnnxSite) -> ir.Node | None:
+    """The Add that holds the bias of a MatMul."""
+    users = [node for node, _ in site.nodes[0].outputs[0].uses()]
+    one = len(users) == 1 and users[0].op_type == "Add" and site.layer.bias is None
+    return users[0] if one and tensors(users[0]) else None
+
+
+def _grow_bias(
+    subject: Subject, add: ir.Node | None, theirs: Stock, source: str, rows: Rows, growth: Growth
+) -> None:
+    if add is None:
+        return
+    donor = _bias_behind(theirs.layers[source])
+    [(place, own)] = tensors(add).items()
+    old = own if donor is None else next(iter(tensors(donor).values()))
+    new = grown(old.reshape(-1), rows, growth.init, growth.seed + 1).astype(own.dtype)
+    add.replace_input_with(int(place), subject.store("grown.bias", np.ascontiguousarray(new)))

@@ -1,0 +1,111 @@
+"""What a graph has to give and to take: its layers with their weights, read and written.
+
+A part is a layer (Conv, ConvTranspose, Gemm, MatMul), read as such, so that Gemm and MatMul or a transposed
+weight make no difference; or any other node with stored floating-point tensors, by its operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from modelsurgeon.layers import Array, Layer
+from modelsurgeon.matching.pairing import Part
+from modelsurgeon.onnx.graph.constants import constant, root
+from modelsurgeon.onnx.graph.names import layer_names, nodes_of
+from modelsurgeon.onnx.layers import operators
+from modelsurgeon.onnx.layers.operators import LINEAR, weight_place
+from modelsurgeon.onnx.layers.sites import OnnxSite, sites
+from modelsurgeon.onnx.passes.context import Subject
+
+BIAS = 2  # its place among a node's inputs
+# The constants of these are no weights.
+SETTINGS = frozenset({"Clip", "Constant", "Pad", "Resize", "Slice", "Upsample"})
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Stock:
+    """The parts of one model. weights: by part name, by slot."""
+
+    parts: Sequence[Part]
+    weights: Mapping[str, Mapping[str, Array]]
+    layers: Mapping[str, OnnxSite]
+    nodes: Mapping[str, ir.Node]
+    fixed: Mapping[str, str]
+
+
+def stock(model: ir.Model) -> Stock:
+    """What stands in an editable model."""
+    found, skipped = sites(model)
+    names = layer_names(model)
+    # A recurrent node holds more weights than its layer: it is taken as any other node.
+    layers = {site.name: site for site in found if site.nodes[0].op_type in LINEAR}
+    linear = {names[node] for node in nodes_of(model) if node.op_type in LINEAR}
+    nodes = {names[node]: node for node in model.graph if names[node] not in layers}
+    weights: dict[str, Mapping[str, Array]] = {}
+    aliases: dict[str, tuple[str, ...]] = {}
+    for node in model.graph:
+        name = names[node]
+        if name in layers:
+            layer = layers[name].layer
+            weights[name] = {"weight": layer.weight} | ({} if layer.bias is None else {"bias": layer.bias})
+            source = root(node.inputs[weight_place(node)])
+            aliases[name] = (str(source.name),) if source is not None else ()
+        elif (node.op_type not in LINEAR or node.domain) and (held := tensors(node)):
+            weights[name] = held
+            aliases[name] = tuple(str(node.inputs[int(place)].name) for place in held)  # type: ignore[union-attr]
+    kinds = {names[node]: _kind(layers.get(names[node]), node) for node in model.graph}
+    parts = [
+        Part(name=name, kind=kinds[name], shapes={s: a.shape for s, a in held.items()}, aliases=aliases[name])
+        for name, held in weights.items()
+    ]
+    fixed = {edit.layer: str(edit.skipped) for edit in skipped if edit.layer in linear}
+    return Stock(parts=parts, weights=weights, layers=layers, nodes=nodes, fixed=fixed)
+
+
+def tensors(node: ir.Node) -> dict[str, Array]:
+    """Stored floating-point weights among a node's inputs, by their place."""
+    if node.op_type in SETTINGS:
+        return {}
+    found = {str(place): constant(value) for place, value in enumerate(node.inputs) if value is not None}
+    return {place: array for place, array in found.items() if array is not None and _is_weight(array)}
+
+
+def _is_weight(array: Array) -> bool:
+    return array.dtype.kind == "f" and array.size > 1
+
+
+def _kind(site: OnnxSite | None, node: ir.Node) -> str:
+    if site is None:
+        return f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+    layer = site.layer
+    if not layer.kernel:
+        return "fully connected layer"
+    depthwise = layer.groups == layer.in_channels > 1
+    groups = "" if depthwise or layer.groups == 1 else f" of {layer.groups} groups"
+    words = ["depthwise"] * depthwise + ["transposed"] * layer.transposed
+    return " ".join([*words, f"{len(layer.kernel)}-d convolution{groups}"])
+
+
+def write(subject: Subject, site: OnnxSite, layer: Layer) -> None:
+    """Give the nodes of a layer other numbers, in the layout that they have."""
+    first = site.nodes[0]
+    if layer.bias is not None and first.op_type == "MatMul":
+        site.replace([layer])
+        return
+    weight = operators.stored(first, layer)
+    turned = first.op_type == "Gemm" and first.attributes.get_int("transB", 0) == 1
+    stored = subject.store(f"{site.name}.weight", weight.T if turned else weight)
+    biased = layer.bias is not None or len(first.inputs) > BIAS
+    bias = np.zeros(layer.out_channels, layer.weight.dtype) if layer.bias is None else layer.bias
+    added = subject.store(f"{site.name}.bias", bias) if biased else None
+    for node in site.nodes:
+        node.replace_input_with(weight_place(node), stored)
+        if added is not None:
+            node.resize_inputs(BIAS + 1)
+            node.replace_input_with(BIAS, added)
+        for factor in ("alpha", "beta"):
+            node.attributes.pop(factor, None)

@@ -1,0 +1,88 @@
+"""Running models: what they take, what they give, inside and at the end, and how long it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from modelsurgeon.data import Array, Input
+from modelsurgeon.errors import BadData, BadModel
+from modelsurgeon.onnx.io.serialize import copy
+from modelsurgeon.onnx.run.sessions import failing_as, session
+from modelsurgeon.onnx.run.timing import Latency, Speedup, latency, speedup
+
+__all__ = ["Latency", "Run", "Speedup", "inputs", "latency", "runner", "session", "speedup"]
+
+Run = Callable[[Mapping[str, Array]], dict[str, Any]]
+
+NO_FIT = ("the model can't run on these inputs", "give sizes that fit with --shape, or samples with --data")
+
+
+def runner(
+    model: ir.Model,
+    *,
+    outputs: Sequence[str] = (),
+    provider: str = "cpu",
+    optimize: bool = True,
+    threads: int | None = None,
+) -> Run:
+    """A function from a feed to the model's outputs by name.
+
+    outputs: tensors of the main graph to give, too, behind the model's own. The others as for `session`.
+    Raises BadModel for a tensor that the graph doesn't have; the function raises BadData where the model
+    can't run on the feed.
+    """
+    made = session(_exposing(model, outputs), provider=provider, optimize=optimize, threads=threads)
+    needed = [each.name for each in made.get_inputs()]
+    taken = {*needed, *(each.name for each in made.get_overridable_initializers())}
+    given = [each.name for each in made.get_outputs()]
+
+    def run(feed: Mapping[str, Array]) -> dict[str, Any]:
+        if missing := [name for name in needed if name not in feed]:
+            raise BadData(f"the feed lacks {', '.join(missing)}: the model needs {', '.join(needed)}")
+        with failing_as(BadData, *NO_FIT):
+            values = made.run(given, {name: array for name, array in feed.items() if name in taken})
+        return dict(zip(given, values, strict=True))
+
+    return run
+
+
+def inputs(model: ir.Model) -> list[Input]:
+    """What the model must be fed; open dimensions are None. Inputs that have a default are left out."""
+    return [
+        Input(name=str(value.name), dtype=_dtype(value), shape=_shape(value))
+        for value in model.graph.inputs
+        if value.name not in model.graph.initializers
+    ]
+
+
+def _exposing(model: ir.Model, names: Sequence[str]) -> ir.Model:
+    """A copy that gives more tensors; the model itself where there are none to give."""
+    known = {str(value.name) for value in model.graph.outputs}
+    wanted = [name for name in dict.fromkeys(names) if name not in known]
+    if not wanted:
+        return model
+    clone = copy(model)
+    values = {value.name: value for node in clone.graph for value in node.outputs}
+    for name in wanted:
+        if name not in values:
+            raise BadModel(f"there is no tensor {name!r} among those that the model's main graph makes")
+        clone.graph.outputs.append(values[name])
+    return clone
+
+
+def _dtype(value: ir.Value) -> np.dtype[Any]:
+    if not isinstance(value.type, ir.TensorType):
+        raise BadModel(f"input {value.name!r} is no tensor: only models that take tensors are run")
+    if value.type.dtype == ir.DataType.STRING:
+        return np.dtype(object)
+    return np.dtype(value.type.dtype.numpy())
+
+
+def _shape(value: ir.Value) -> tuple[int | None, ...] | None:
+    if value.shape is None:
+        return None
+    return tuple(dim if isinstance(dim, int) and dim >= 0 else None for dim in value.shape)

@@ -1,0 +1,48 @@
+"""Sizes at which a model runs, where it leaves them open and nobody has named any."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import onnx_ir as ir
+
+from modelsurgeon.data import Input, noise
+from modelsurgeon.errors import SurgeryError, UnknownShape
+from modelsurgeon.onnx import shapes
+from modelsurgeon.onnx.run import execute
+from modelsurgeon.onnx.shapes.default_sizes import candidates
+
+
+def workable(
+    model: ir.Model,
+    asked: Mapping[str, Sequence[int]] | None = None,
+    dims: Mapping[str, int] | None = None,
+    *,
+    seed: int = 0,
+) -> dict[str, int]:
+    """A size for every open symbol of the inputs: the first of the usual ones at which the model runs.
+
+    asked, dims: shapes and symbols that are bound already. Raises UnknownShape where none of them works.
+    """
+    opened = shapes.bound(model, asked, dims)
+    if not shapes.default_dims(opened):
+        return {}
+    ready = execute.runner(model, optimize=False)
+    problem: SurgeryError | None = None
+    for sizes in candidates(opened):
+        try:
+            ready(next(iter(noise(inputs(model, opened, sizes), samples=1, seed=seed))))
+        except SurgeryError as error:
+            problem = problem or error
+        else:
+            return sizes
+    raise UnknownShape(f"the model runs at none of the usual sizes: give --shape or --data ({problem})")
+
+
+def inputs(model: ir.Model, opened: ir.Model, sizes: Mapping[str, int]) -> list[Input]:
+    """The model's inputs, their open sizes filled in. opened: the model with shapes bound."""
+    found = {value.name: shapes.sizes(value, sizes) for value in shapes.data_inputs(opened)}
+    return [
+        Input(name=each.name, dtype=each.dtype, shape=found[each.name] or each.shape)
+        for each in execute.inputs(model)
+    ]

@@ -1,0 +1,130 @@
+"""Models in onnxruntime: where they run, how, and what it means when they don't."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+
+import onnx_ir as ir
+import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as states
+
+from modelsurgeon.errors import BadModel, SurgeryError, Unavailable
+from modelsurgeon.onnx.io.files import LARGEST, save
+from modelsurgeon.onnx.io.lazy_tensors import StoredTensor
+from modelsurgeon.onnx.io.serialize import Packed, pack
+from modelsurgeon.report.formatting import escape
+
+# TF32 rounds to 10 bits: what it does to an answer must not be taken for what surgery did.
+PROVIDERS: dict[str, list[tuple[str, dict[str, str]]]] = {
+    "cpu": [("CPUExecutionProvider", {})],
+    "cuda": [("CUDAExecutionProvider", {"use_tf32": "0"}), ("CPUExecutionProvider", {})],
+}
+FATAL = 4
+FOLDER = "session.model_external_initializers_file_folder_path"
+NO_LOAD = ("onnxruntime can't load the model", "check it with the tool that made it")
+# All that onnxruntime raises; its exceptions have no common base.
+FAILURES: tuple[type[Exception], ...] = (
+    *(kind for kind in vars(states).values() if isinstance(kind, type) and issubclass(kind, Exception)),
+    RuntimeError,
+    ValueError,
+)
+MISSING = re.compile(
+    r"not a registered function|NOT_IMPLEMENTED|No Op registered|Could not find an implementation"
+)
+# Where in onnxruntime's own source something was raised: nobody who has a model to mend needs that.
+ORIGIN = re.compile(
+    r"(/onnxruntime_src|[A-Za-z]:\\)\S*:\d+ (\S.*?\)( const)?) |^\[ONNXRuntimeError\] : \d+ : \w+ : "
+)
+
+
+def session(
+    model: ir.Model, *, provider: str = "cpu", optimize: bool = True, threads: int | None = None
+) -> ort.InferenceSession:
+    """A session that runs the model on `provider`, "cpu" or "cuda", and on nothing else.
+
+    optimize: let onnxruntime rewrite the graph. threads: for one operator; None is one per core.
+    Raises Unavailable where the provider doesn't work here or an operator is missing, BadModel where
+    onnxruntime finds the model unsound.
+    """
+    wanted, options = _provider(provider), _options(optimize, threads)
+    with _source(model, options) as source, failing_as(BadModel, *NO_LOAD):
+        made = ort.InferenceSession(source, options, providers=wanted)
+    made.disable_fallback()
+    if wanted[0][0] not in made.get_providers():
+        raise Unavailable(f"{provider} doesn't work here: mend its drivers, or use --provider cpu")
+    return made
+
+
+@contextmanager
+def failing_as(kind: type[SurgeryError], what: str, then: str) -> Iterator[None]:
+    """Turn what onnxruntime raises into one line: what happened, its reason, and what to do then.
+
+    A missing operator becomes Unavailable.
+    """
+    try:
+        yield
+    except FAILURES as error:
+        text = reason(error)
+        if MISSING.search(str(error)):
+            raise Unavailable(f"onnxruntime here lacks an operator ({text}): try another version") from error
+        raise kind(f"{what} ({text}): {then}") from error
+
+
+def reason(error: Exception) -> str:
+    """What onnxruntime says, in one line and without its own source code's whereabouts."""
+    line = " ".join(ORIGIN.sub("", " ".join(str(error).split())).split())
+    return escape(line if len(line) <= 300 else f"{line[:297]}...")
+
+
+def _provider(name: str) -> list[tuple[str, dict[str, str]]]:
+    if name not in PROVIDERS:
+        raise Unavailable(f"there is no provider {name!r}: use {' or '.join(PROVIDERS)}")
+    wanted = PROVIDERS[name]
+    if wanted[0][0] not in ort.get_available_providers():
+        raise Unavailable(f"{name} isn't in this onnxruntime: install onnxruntime-gpu, or use --provider cpu")
+    return wanted
+
+
+def _options(optimize: bool, threads: int | None) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.log_severity_level = FATAL
+    options.inter_op_num_threads = 1
+    options.intra_op_num_threads = threads or 0
+    if not optimize:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return options
+
+
+@contextmanager
+def _source(model: ir.Model, options: ort.SessionOptions) -> Iterator[bytes | str]:
+    """The model as onnxruntime takes it: bytes; beyond 2 GB, with weights read from the files they lie in.
+
+    Where that isn't possible it is a file, which goes once it is loaded.
+    """
+    packed = pack(model)
+    if packed.size > LARGEST and (folder := _home(packed)):
+        packed = packed.referring(folder)
+        options.add_session_config_entry(FOLDER, str(folder))
+    if packed.size <= LARGEST:
+        whole = BytesIO()
+        packed.write(whole)
+        yield whole.getvalue()
+        return
+    with tempfile.TemporaryDirectory(prefix="modelsurgeon-") as place:
+        save(model, Path(place) / "model.onnx")
+        yield str(Path(place) / "model.onnx")
+
+
+def _home(packed: Packed) -> Path | None:
+    """The folder in which most of the weights lie."""
+    sizes: Counter[Path] = Counter()
+    for weight in packed.weights:
+        if isinstance(weight, StoredTensor):
+            sizes[weight.file.path.parent] += weight.nbytes
+    return max(sizes, key=sizes.__getitem__, default=None)

@@ -1,0 +1,27 @@
+"""The shape of every value: symbols where the model leaves a size open, numbers where it is fixed."""
+
+from modelsurgeon.onnx.shapes.bound_model import (
+    Dims,
+    bound,
+    data_inputs,
+    default_dims,
+    expressions,
+    inlined,
+    open_shapes,
+    settled,
+    sizes,
+    symbols,
+)
+
+__all__ = [
+    "Dims",
+    "bound",
+    "data_inputs",
+    "default_dims",
+    "expressions",
+    "inlined",
+    "open_shapes",
+    "settled",
+    "sizes",
+    "symbols",
+]

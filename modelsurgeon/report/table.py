@@ -1,0 +1,222 @@
+"""A table as plain data that can show itself: in a terminal, as JSON, CSV, Markdown or HTML."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from modelsurgeon.report import formatting
+from modelsurgeon.report.formatting import Kind
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from modelsurgeon.report.bar_plot import Plot
+    from modelsurgeon.report.line_chart import Chart
+
+Row = Mapping[str, Any]
+
+LEFT = ("text", "prose", "bar", "spark")
+# A spreadsheet runs a cell that begins so; a layer's name must not become a formula.
+FORMULA_STARTS = ("=", "+", "-", "@")
+MARKDOWN = re.compile(r"[\\`*{}\[\]<>|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+BREAKS = re.compile(r"[./_]\b")  # where a page may break a long name
+COMMAND, WORD = re.compile(r"`([^`]+)`"), re.compile(r"\S+")
+UNBROKEN = r"<span>\g<0></span>"
+LONG_NAME = 36
+BAR_WIDTH, MARKDOWN_WIDTH = 10, 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column: the key of its values in a row, its title, and how values are written.
+
+    kind: text (shortened in the middle where room is short), prose (wrapped), int, count (1.23 G),
+    bytes (1.23 MB), percent and bar (both of a fraction), spark (of several), float, shape.
+    style: a rich style, used in terminals only. wide: in terminals, shown only where there is room.
+    level: the key of a row's level in a tree. People then see the last part of a dotted name, set in by it.
+    """
+
+    key: str
+    title: str
+    kind: Kind = "text"
+    style: str | None = None
+    wide: bool = False
+    level: str | None = None
+
+    @property
+    def left(self) -> bool:
+        """Whether cells stand at the left; numbers stand at the right."""
+        return self.kind in LEFT
+
+    def depth(self, row: Row) -> int:
+        """How far the cell is set in."""
+        return int(row.get(self.level) or 0) if self.level else 0
+
+    def text(self, row: Row) -> str:
+        """The cell as a person reads it; in a tree, without what the row above says already."""
+        value = row.get(self.key)
+        if self.depth(row) and isinstance(value, str):
+            value = value.rpartition(".")[2]
+        return formatting.show(value, self.kind)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows of values under named columns, with an optional line of totals and notes below.
+
+    plot: a picture above the rows, where there are people to see it: in pages and, of a `Plot`, on terminals.
+    """
+
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    total: Row | None = None
+    notes: Sequence[str] = ()
+    plot: Plot | Chart | None = None
+
+    def __rich__(self) -> RenderableType:
+        """What rich prints: a layout for the width of the console."""
+        from modelsurgeon.report.text_layout import Screen
+
+        return Screen(table=self)
+
+    def text(self, width: int = 100) -> str:
+        """Plain text of at most `width` columns; names give way before numbers do."""
+        from modelsurgeon.report.text_layout import text
+
+        return text(self, width)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Title, rows and totals by key, and notes, as JSON holds them."""
+        return {
+            "title": self.title,
+            "rows": [self._values(row) for row in self.rows],
+            "total": None if self.total is None else self._values(self.total),
+            "notes": list(self.notes),
+        }
+
+    def json(self) -> str:
+        """`as_dict` as JSON in ASCII: names keep their exact value and do no harm."""
+        return json.dumps(self.as_dict(), indent=2)
+
+    def csv(self) -> str:
+        """Header and rows with full numbers; no totals and notes, so that a column can be summed."""
+        columns = self._distinct()
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow([column.key for column in columns])
+        writer.writerows([_csv_cell(row.get(column.key), column) for column in columns] for row in self.rows)
+        return out.getvalue()
+
+    def markdown(self) -> str:
+        """A GitHub-flavoured Markdown table under its title."""
+        lines = [
+            _markdown_line([_markdown_escape(column.title) for column in self.columns]),
+            _markdown_line([":---" if column.left else "---:" for column in self.columns]),
+            *(_markdown_line([_markdown_cell(row, column) for column in self.columns]) for row in self.rows),
+        ]
+        if self.total is not None:
+            lines.append(_markdown_line([_markdown_total(self.total, column) for column in self.columns]))
+        parts = [f"### {_markdown_escape(self.title)}"] if self.title else []
+        if self.plot is not None and (picture := self.plot.text(MARKDOWN_WIDTH)):
+            parts.append("\n".join(["```text", *picture, "```"]))
+        parts += ["\n".join(lines), *(_markdown_escape(note) for note in self.notes)]
+        return "\n\n".join(parts) + "\n"
+
+    def html(self) -> str:
+        """A `<table>` with its caption and notes; a page and its style are made by `report.html_page`."""
+        head = "".join(
+            f'<th scope="col"{_align(column)}>{_html(column.title)}</th>' for column in self.columns
+        )
+        body = "\n".join(f"<tr>{_html_cells(row, self.columns)}</tr>" for row in self.rows)
+        caption = f"<caption>{_html(self.title)}</caption>\n" if self.title and self.plot is None else ""
+        foot = (
+            f"<tfoot><tr>{_html_cells(self.total, self.columns, bars=False)}</tr></tfoot>\n"
+            if self.total
+            else ""
+        )
+        plot = "" if self.plot is None else f"<h2>{_html(self.title)}</h2>\n{self.plot.svg()}"
+        notes = "".join(f'\n<p class="note">{_html_code(_html(note))}</p>' for note in self.notes)
+        return (
+            f'{plot}<div class="scroll"><table>\n{caption}<thead><tr>{head}</tr></thead>\n'
+            f"<tbody>\n{body}\n</tbody>\n{foot}</table></div>{notes}\n"
+        )
+
+    def _distinct(self) -> list[Column]:
+        """The columns with a key of their own: a bar repeats the values of the numbers beside it."""
+        return list({column.key: column for column in reversed(self.columns)}.values())[::-1]
+
+    def _values(self, row: Row) -> dict[str, Any]:
+        return {column.key: formatting.plain(row.get(column.key)) for column in self.columns}
+
+
+def _csv_cell(value: object, column: Column) -> object:
+    """The plain value; text is escaped and disarmed."""
+    if isinstance(value, (list, tuple)):
+        value = formatting.shape(value)
+    if not isinstance(value, str):
+        return formatting.plain(value)
+    text = formatting.escape(value)
+    return f"'{text}" if column.left and text.startswith(FORMULA_STARTS) else text
+
+
+def _markdown_line(parts: Sequence[str]) -> str:
+    return f"| {' | '.join(parts)} |"
+
+
+def _markdown_escape(text: str) -> str:
+    return MARKDOWN.sub(r"\\\g<0>", formatting.escape(text))
+
+
+def _markdown_cell(row: Row, column: Column) -> str:
+    value = row.get(column.key)
+    if column.kind == "bar" and formatting.is_number(value):
+        return formatting.bar(value, BAR_WIDTH)
+    return "· " * column.depth(row) + _markdown_escape(column.text(row))
+
+
+def _markdown_total(row: Row, column: Column) -> str:
+    cell = "" if column.kind == "bar" else _markdown_cell(row, column)
+    return f"**{cell}**" if cell else ""
+
+
+def _html(text: str) -> str:
+    return html.escape(formatting.escape(text))
+
+
+def _align(column: Column) -> str:
+    """The class of a cell, by which the page aligns and wraps it."""
+    return f' class="{column.kind if column.left else "number"}"'
+
+
+def _html_cells(row: Row, columns: Sequence[Column], *, bars: bool = True) -> str:
+    shown = ("" if column.kind == "bar" and not bars else _html_cell(row, column) for column in columns)
+    return "".join(f"<td{_align(column)}>{cell}</td>" for column, cell in zip(columns, shown, strict=True))
+
+
+def _html_cell(row: Row, column: Column) -> str:
+    value = row.get(column.key)
+    if column.kind == "bar" and formatting.is_number(value):
+        share = 100 * min(max(value, 0.0), 1.0)
+        if not share:
+            return ""
+        return f'<span class="rail"><span style="width:{share:.1f}%"></span></span>'
+    shown = html.escape(column.text(row))
+    if depth := column.depth(row):
+        return f'<span style="padding-left:{1.2 * depth:.1f}em">{shown}</span>'
+    if column.kind == "text" and len(shown) > LONG_NAME:
+        broken = BREAKS.sub(r"\g<0><wbr>", shown)
+        return f'<span class="long">{broken}</span>'
+    return _html_code(shown) if column.kind == "prose" else shown
+
+
+def _html_code(text: str) -> str:
+    """Commands in backquotes as code, broken at spaces alone: not in `--only`."""
+    return COMMAND.sub(lambda found: f"<code>{WORD.sub(UNBROKEN, found[1])}</code>", text)

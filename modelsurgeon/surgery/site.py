@@ -1,0 +1,258 @@
+"""The loop of every edit, once: what stands at a site, and what a plan puts in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+
+from modelsurgeon.data import Batches
+from modelsurgeon.errors import BadPlan, UnsupportedLayer
+from modelsurgeon.factorize import METHODS, Rank, compose, relative_error
+from modelsurgeon.layers import Array, Layer, chain_macs, chain_params
+from modelsurgeon.surgery.plan import Plan, Step
+
+Call = tuple[tuple[int, ...], int]
+Run = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+# A layer, chains that could take its place, and its calls, to milliseconds of the layer and of each chain,
+# measured on one thread; None where they can't be run.
+Clock = Callable[[Layer, Sequence[Sequence[Layer]], Sequence[Call]], list[float] | None]
+
+
+class Fed(NamedTuple):
+    """What a layer was fed in the model as it was, and is fed now: `(n, channels, *space)`.
+
+    beside: where the layer's outputs go into a sum and nowhere else, what is added to them there, as it was
+    and as it is now: `(n, out, *space)`. None elsewhere, and where that is made after the layer.
+    """
+
+    was: Array
+    now: Array
+    beside: tuple[Array, Array] | None = None
+
+
+Pairs = Callable[[], Iterator[Fed]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Makers:
+    """What makes a layer's input channels, for nobody else. macs, params: of all that makes one channel."""
+
+    layers: Sequence[str]
+    macs: float
+    params: float
+
+
+class Site(Protocol):
+    """The whole port of a framework: a place where a linear layer stands."""
+
+    @property
+    def name(self) -> str:
+        """The layer's name, as `info` prints it."""
+
+    @property
+    def layer(self) -> Layer:
+        """The layer as it stands there now; its weight is read when asked for."""
+
+    @property
+    def absorbed(self) -> int:
+        """Params that go with the layer besides its own: `layer` stands for something more than itself."""
+
+    @property
+    def calls(self) -> Sequence[Call]:
+        """Every use of the layer: its spatial input size, and the positions it is applied at besides.
+
+        Positions are the batch size, or the leading axes of a fully connected layer. What the model leaves
+        open is at its stated default.
+        """
+
+    @property
+    def makers(self) -> Makers | None:
+        """What could be narrower if this layer took fewer channels; None where that isn't possible."""
+
+    @property
+    def parts(self) -> Sequence[str]:
+        """The layers, by name, that stand here side by side as one; empty where there is one alone."""
+
+    def replace(self, chain: Sequence[Layer]) -> None:
+        """Put the layers of `chain`, in order, where the one layer stood."""
+
+
+One = TypeVar("One", bound=Site)
+Several = TypeVar("Several", bound=Site)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit:
+    """What became of one layer. `skipped` is the reason why it was left alone.
+
+    milliseconds: measured on one thread, None where they weren't. error: of the weight. own_error: of the
+    layer's outputs as calibration foretells it, if it alone were cut. output_error: of the layer's outputs in
+    the cut net, on samples that nothing was fitted to: all that was lost up to here. All relative.
+    """
+
+    layer: str
+    action: str = "factorize"
+    method: str | None = None
+    rank: Rank | None = None
+    macs_before: int | None = None
+    macs_after: int | None = None
+    milliseconds_before: float | None = None
+    milliseconds_after: float | None = None
+    params_before: int | None = None
+    params_after: int | None = None
+    error: float | None = None
+    own_error: float | None = None
+    output_error: float | None = None
+    skipped: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The edit as plain JSON data."""
+        return asdict(self) | {"rank": list(self.rank) if isinstance(self.rank, tuple) else self.rank}
+
+
+class Patient(Protocol):
+    """A model on the table: the sites in it, and what it takes to see whether it survived."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Names of all linear layers, in the order of the model."""
+
+    @property
+    def sites(self) -> Sequence[Site]:
+        """Where a chain can take a layer's place."""
+
+    @property
+    def unions(self) -> Sequence[Site]:
+        """Layers that are fed the same, taken as one: a chain in its place shares all but the last factor."""
+
+    @property
+    def skipped(self) -> Sequence[Edit]:
+        """The layers that can't be replaced, and why."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What was assumed, in words for the report."""
+
+    def twin(self) -> Patient:
+        """The model as it was before any edit, on a table of its own."""
+
+    def undo(self) -> None:
+        """Put every layer back that stood here at first."""
+
+    def narrow(self, names: Sequence[str]) -> list[Edit]:
+        """Drop the channels that the named layers take with weights of zero alone; an edit for each maker."""
+
+    def total(self, resource: Literal["macs", "params"]) -> int:
+        """What the whole model costs as it stands; raises UnknownShape where a size is needed."""
+
+    def totals(self) -> dict[str, Any] | None:
+        """All totals as the model stands; None where its sizes aren't known."""
+
+    def batches(self, seed: int) -> Batches | None:
+        """The caller's samples, or seeded noise where there are none; None where no size is known."""
+
+    def runner(self, *, reference: bool = False) -> Run:
+        """A function from inputs to outputs; `reference`: under another legal execution, or the same."""
+
+    def observe(self, names: Sequence[str], feeds: Batches) -> Iterator[tuple[str, Array]]:
+        """What the named sites are fed, one after another and feed by feed: `(n, channels, *space)`."""
+
+    def lockstep(self, names: Sequence[str], feeds: Batches) -> Iterator[tuple[Site, Pairs]]:
+        """The named sites in the order in which they run, each with what it was fed and what it is fed now.
+
+        The pairs are of the model as it was and as it stands, over all feeds; they may be gone through more
+        than once, until the next site is asked for. What stands beside is told by graphs alone. A site may
+        be replaced in between, and later pairs show that. A site that is applied more than once has none.
+        """
+
+    def clock(self) -> Clock | None:
+        """What times single layers; None where that isn't offered."""
+
+    def latency(
+        self,
+        other: Any,  # noqa: ANN401 - one of its kind
+        data: Batches,
+        *,
+        repeats: int = 50,
+    ) -> dict[str, Any] | None:
+        """This model and another side by side on one thread; None where that isn't offered."""
+
+    def close(self) -> Any:  # noqa: ANN401 - an ir.Model or an nn.Module
+        """The model itself, nothing dead left in it."""
+
+
+def in_turn(sites: Sequence[One], unions: Sequence[Several]) -> list[One | Several]:
+    """Sites in the order of the model, each union before the first of its parts."""
+    first = {union.parts[0]: union for union in unions}
+    return [each for site in sites for each in (first.get(site.name), site) if each is not None]
+
+
+def places(patient: Patient) -> list[Site]:
+    """All that a plan may name."""
+    return in_turn(patient.sites, patient.unions)
+
+
+def place(patient: Patient, name: str) -> Site:
+    """The site or union of that name."""
+    return next(site for site in places(patient) if site.name == name)
+
+
+def macs(chain: Sequence[Layer], calls: Sequence[Call]) -> int:
+    """MACs of a chain over all its calls."""
+    return sum(chain_macs(chain, size, positions) for size, positions in calls)
+
+
+def paid(method: str, chain: Sequence[Layer]) -> Sequence[Layer]:
+    """The part of a method's chain that is computed: a selection of channels costs nothing."""
+    return chain if METHODS[method].alone else chain[1:]
+
+
+def by_weight(site: Site, step: Step) -> list[Layer]:
+    """The factors of the layer's weight alone."""
+    return METHODS[step.method](site.layer, step.rank)
+
+
+def apply(
+    plan: Plan, sites: Sequence[Site], chain: Callable[[Site, Step], list[Layer]] = by_weight
+) -> list[Edit]:
+    """Do what the plan says at every site it names; one `Edit` a step, in the order of the sites.
+
+    A plan is an order: a step is carried out even where its chain costs more than the layer, and its edit
+    shows both costs. chain: what a step puts at a site. Raises BadPlan for a layer that no site has.
+    """
+    known = {site.name: site for site in sites}
+    if odd := [name for name in plan if name not in known]:
+        raise BadPlan(
+            f"layer {odd[0]!r} can't be replaced in this model: it has no such layer, or it is skipped"
+        )
+    return [_replaced(site, plan[site.name], chain) for site in sites if site.name in plan]
+
+
+def _replaced(site: Site, step: Step, chain: Callable[[Site, Step], list[Layer]]) -> Edit:
+    layer = site.layer
+    try:
+        links = chain(site, step)
+    except UnsupportedLayer as error:
+        return Edit(layer=site.name, method=step.method, rank=step.rank, skipped=str(error))
+    put(site, step, links)
+    return told(site, layer, step, links, relative_error(layer, links))
+
+
+def put(site: Site, step: Step, chain: Sequence[Layer]) -> None:
+    """Put a chain in place. A selection of channels is no layer: those left out get weights of zero."""
+    site.replace(chain if METHODS[step.method].alone else [compose(chain)])
+
+
+def told(site: Site, layer: Layer, step: Step, chain: Sequence[Layer], error: float) -> Edit:
+    """The edit that puts `chain` in the place of `layer`; error: of the weight, relative."""
+    return Edit(
+        layer=site.name,
+        method=step.method,
+        rank=METHODS[step.method].clip(layer, step.rank),
+        macs_before=macs([layer], site.calls),
+        macs_after=macs(paid(step.method, chain), site.calls),
+        params_before=layer.params + site.absorbed,
+        params_after=chain_params(paid(step.method, chain)),
+        error=error,
+    )

@@ -1,0 +1,82 @@
+"""A module from `package.module:factory`, and its weights from a file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from operator import attrgetter
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import nn
+
+from modelsurgeon.errors import BadModel
+from modelsurgeon.plugins import imported, in_one_line
+from modelsurgeon.torch.state_dict import load_weights
+
+EXPORTED = ".pt2"
+
+
+def load_module(source: str, weights: str | Path | None = None, *, trust: bool = False) -> nn.Module:
+    """The module that `package.module:factory` makes, in eval mode, with weights from a file if given.
+
+    The package is imported, from the current folder too as with `python -m`, and the factory is called
+    without arguments: this runs the user's code. It may be a class too, or an nn.Module itself.
+    weights: see `weights.load_weights`; a file of weights is read as data.
+    trust: also load a .pt2 file, which can run code of whoever made it; without it, that is refused.
+    Raises BadModel, in one line, for whatever goes wrong on the way.
+    """
+    module = _exported(Path(source), trust) if source.endswith(EXPORTED) else _made(source)
+    if weights is not None:
+        load_weights(module, weights)
+    for part in module.modules():  # not module.eval(): an exported program refuses that
+        part.training = False
+    return module
+
+
+def _exported(path: Path, trust: bool) -> nn.Module:
+    if not trust:
+        raise BadModel(
+            f"{path}: loading a {EXPORTED} file can run code of whoever made it: allow it with --trust"
+        )
+    if not path.is_file():
+        raise BadModel(f"{path}: no such file")
+    try:
+        return torch.export.load(path).module()
+    except Exception as error:
+        raise BadModel(f"{path} is no sound {EXPORTED} file: {in_one_line(error)}") from error
+
+
+def _made(source: str) -> nn.Module:
+    package, _, name = source.partition(":")
+    if not package or not name:
+        raise BadModel(f"{source!r} is no PyTorch source: write package.module:factory")
+    factory = _found(imported(package), name)
+    module = factory if isinstance(factory, nn.Module) else _called(factory, source)
+    if not isinstance(module, nn.Module):
+        raise BadModel(f"{source} returns {type(module).__name__}: an nn.Module is needed")
+    return module
+
+
+def _found(package: ModuleType, name: str) -> object:
+    try:
+        return attrgetter(name)(package)
+    except AttributeError:
+        raise BadModel(f"{package.__name__} has no {name!r}: name a function that makes the module") from None
+
+
+def _called(factory: object, source: str) -> object:
+    if not callable(factory):
+        raise BadModel(f"{source} is {type(factory).__name__}: a function that makes the module is needed")
+    make: Callable[[], object] = factory
+    try:
+        with redirect_stdout(sys.stderr):
+            return make()
+    except (Exception, SystemExit) as error:
+        raise BadModel(f"{source} fails when called without arguments: {_told(error)}") from error
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {in_one_line(error)}"

@@ -1,0 +1,240 @@
+"""A torch module under surgery: edited in place, compared with a copy of what it was."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from copy import deepcopy
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from modelsurgeon import data as samples
+from modelsurgeon.data import Batches, Input
+from modelsurgeon.errors import BadData, BadModel, UnknownShape
+from modelsurgeon.layers import Array
+from modelsurgeon.plugins import in_one_line
+from modelsurgeon.surgery.site import Edit, Pairs, Run
+from modelsurgeon.torch import layer_inputs
+from modelsurgeon.torch.call import bind, evaluating, forward, named_outputs, noise
+from modelsurgeon.torch.layers import KINDS, RECURRENT
+from modelsurgeon.torch.sites import TorchSite, sites
+
+NOISE_SAMPLES = 8
+
+
+class TorchPatient:
+    """See `surgery.Patient`.
+
+    data: samples, as for `compress`; the first shows the sizes. shapes: of forward's parameters, where there
+    is no data. With neither, sizes are taken at stated defaults and nothing is compared. batch: samples a
+    feed, where they come as one array.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        data: Any = None,  # noqa: ANN401 - see data.batches
+        shapes: Mapping[str, Sequence[int]] | None = None,
+        batch: int | None = None,
+    ) -> None:
+        """Find the layers, and keep a copy of the module as it is."""
+        self._module = module
+        self._original = _copied(module)
+        self._data = _listed(data, module)
+        self._shapes = shapes
+        self._batch = batch
+        self._example = (
+            _first(self._data) if self._data is not None else noise(module, shapes) if shapes else None
+        )
+        self.sites, self.skipped = sites(module, example=self._example)
+        self.names = [name for name, part in module.named_modules() if isinstance(part, (*KINDS, *RECURRENT))]
+
+    def twin(self) -> TorchPatient:
+        """The module as it was, on a table of its own."""
+        return TorchPatient(_copied(self._original), data=self._data, shapes=self._shapes, batch=self._batch)
+
+    def undo(self) -> None:
+        """Put the modules back that were found: they are whole."""
+        for site in self.sites:
+            for parent, child in site.owners:
+                parent.register_module(child, site.module)
+
+    @property
+    def unions(self) -> list[TorchSite]:
+        """None: modules keep factors of their own."""
+        return []
+
+    def narrow(self, names: Sequence[str]) -> list[Edit]:
+        """Nothing: modules don't tell who feeds whom."""
+        del names
+        return []
+
+    @property
+    def notes(self) -> list[str]:
+        """Sizes that were assumed."""
+        if self._example is not None:
+            return []
+        return ["MACs are of maps of 224 x 224 (128 in 1-D and 3-D): pass data or shapes for the real ones"]
+
+    def total(self, resource: str) -> int:
+        """MACs or params of the whole module."""
+        if resource == "params":
+            return _params(self._module)
+        if self._example is None:
+            raise UnknownShape("a budget in MACs needs the sizes of the inputs: pass data or shapes")
+        return _macs(self._module, self._example)
+
+    def totals(self) -> dict[str, Any]:
+        """MACs, params and their bytes, the running statistics apart; without an example, no MACs."""
+        weights = list(_weights(self._module))
+        size = sum(value.numel() * value.element_size() for value in weights)
+        stats = sum(value.numel() for value in _statistics(self._module))
+        macs = {} if self._example is None else {"macs": self.total("macs")}
+        return {**macs, "params": self.total("params"), "param_bytes": size, "bn_stats": stats}
+
+    def batches(self, seed: int) -> Batches | None:
+        """The samples, or seeded noise of the given shapes; None where there are neither."""
+        if self._data is not None:
+            return samples.batches(self._data, self._inputs(), batch=self._batch)
+        if self._shapes:
+            return samples.noise(self._inputs(), samples=NOISE_SAMPLES, seed=seed)
+        return None
+
+    def runner(self, *, reference: bool = False) -> Run:
+        """The module in eval mode; `reference`: on one thread, without oneDNN."""
+
+        def run(feed: Mapping[str, Any]) -> dict[str, Array]:
+            with _otherwise() if reference else nullcontext():
+                outputs = named_outputs(forward(self._module, bind(self._module, feed)))
+            return {name: _numpy(value) for name, value in outputs.items()}
+
+        return run
+
+    def observe(self, names: Sequence[str], feeds: Batches) -> Iterator[tuple[str, Array]]:
+        """The inputs of the named modules, from one forward for each feed."""
+        parts = {site.name: site.module for site in self.sites if site.name in names}
+        for feed in feeds:
+            yield from layer_inputs.observed(self._module, parts, feed)
+
+    def lockstep(self, names: Sequence[str], feeds: Batches) -> Iterator[tuple[TorchSite, Pairs]]:
+        """Every site's inputs from forwards of their own, which end where the site is reached."""
+        chosen = {site.name: site for site in self.sites if site.name in names}
+        parts = {name: site.module for name, site in chosen.items()}
+        calls = layer_inputs.order(self._module, parts, next(iter(feeds)))
+        for name in dict.fromkeys(calls):
+            ours = self._original, self._original.get_submodule(name)
+            theirs = self._module, parts[name]
+            once = feeds if calls.count(name) == 1 else ()
+            yield chosen[name], partial(layer_inputs.pairs, ours, theirs, once)
+
+    def clock(self) -> None:
+        """Not offered: time the export, which is what gets deployed."""
+
+    def latency(self, other: Any, data: Batches, *, repeats: int = 50) -> None:  # noqa: ANN401 - as the port
+        """Not offered either."""
+
+    def close(self) -> nn.Module:
+        """The caller's own module."""
+        return self._module
+
+    def _inputs(self) -> list[Input]:
+        """As the example shows them, the number of samples open."""
+        return [
+            Input(name=name, dtype=np.asarray(v).dtype, shape=(None, *np.shape(v)[1:]))
+            for name, v in (self._example or {}).items()
+        ]
+
+
+@contextmanager
+def _otherwise() -> Iterator[None]:
+    """Another legal execution: one thread, without oneDNN."""
+    threads = torch.get_num_threads()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the switch sets what this machine may lack, and says so
+        with torch.backends.mkldnn.flags(enabled=False):
+            torch.set_num_threads(1)
+            try:
+                yield
+            finally:
+                torch.set_num_threads(threads)
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    try:
+        return deepcopy(module)
+    except Exception as error:
+        name = type(module).__name__
+        raise BadModel(f"{name} can't be copied, to be compared with itself: {in_one_line(error)}") from error
+
+
+def _listed(data: Any, module: nn.Module) -> Any:  # noqa: ANN401
+    """Data that can be gone through twice: Batches, feeds, or arrays by the names of forward's parameters."""
+    if data is None or isinstance(data, Batches):
+        return data
+    if isinstance(data, str | Path):
+        raise BadData("a module is compared on arrays or batches of them, not on a file: load it first")
+    if isinstance(data, torch.Tensor | np.ndarray | Mapping):
+        return _feed(data, module)
+    if isinstance(data, Iterable):
+        return [_feed(item, module) for item in data]
+    raise BadData(f"data of type {type(data).__name__}: arrays by name, or an iterable of batches, is needed")
+
+
+def _feed(item: Any, module: nn.Module) -> dict[str, Array]:  # noqa: ANN401
+    """One batch as arrays by the names of forward's parameters."""
+    if not isinstance(item, Mapping):
+        values = list(item) if isinstance(item, list | tuple) else [item]
+        item = dict(zip(inspect.signature(module.forward).parameters, values, strict=False))
+    return {name: _numpy(value) for name, value in item.items()}
+
+
+def _numpy(value: Any) -> Array:  # noqa: ANN401
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu()
+        value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+    array: Array = np.asarray(value)
+    return array
+
+
+def _first(data: Any) -> dict[str, Array]:  # noqa: ANN401
+    """The first feed; of arrays, the first sample."""
+    if isinstance(data, Mapping):
+        return {name: array[:1] for name, array in data.items()}
+    feed = next(iter(data), None)
+    if feed is None:
+        raise BadData("the data holds no batch: at least one is needed")
+    return dict(feed)
+
+
+def _params(module: nn.Module) -> int:
+    return sum(value.numel() for value in _weights(module))
+
+
+def _weights(module: nn.Module) -> Iterator[torch.Tensor]:
+    """What counts as params, as `info` counts them: running statistics too, and no scalars."""
+    yield from (value for value in module.parameters() if value.ndim)
+    yield from _statistics(module)
+
+
+def _statistics(module: nn.Module) -> Iterator[torch.Tensor]:
+    for name, value in module.named_buffers():
+        if name.rpartition(".")[2] in ("running_mean", "running_var"):
+            yield value
+
+
+def _macs(module: nn.Module, example: Mapping[str, Array]) -> int:
+    """On the meta device nothing is computed, and fused attention and recurrent layers are counted, too."""
+    ghost = _copied(module).to("meta")
+    args, kwargs = bind(ghost, dict(example))
+    with evaluating(ghost), FlopCounterMode(display=False) as counter:
+        ghost(*args, **kwargs)
+    return int(counter.get_total_flops()) // 2

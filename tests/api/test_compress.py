@@ -1,0 +1,231 @@
+"""Compression from end to end on small ONNX models."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+import modelsurgeon as ms
+from modelsurgeon.errors import BadPlan, ToleranceExceeded, Unreachable
+from modelsurgeon.factorize import METHODS
+from tests.onnx.layers.test_sites import model
+
+RNG = np.random.default_rng(3)
+
+
+def lowish(out: int, into: int, *kernel: int) -> np.ndarray:
+    """A weight whose energy lies in few directions, as that of trained layers."""
+    left = RNG.normal(size=(out, into)) * 0.7 ** np.arange(into)
+    return (left @ RNG.normal(size=(into, into * int(np.prod(kernel))))).reshape(out, into, *kernel).astype(
+        "f4"
+    ) / into
+
+
+@pytest.fixture(scope="module")
+def net() -> ir.Model:
+    return model(
+        """g (float[N, 16, 12, 12] x) => (float[N, 10] y) {
+            a = Conv <pads = [1, 1, 1, 1]> (x, conv_w)
+            b = Relu (a)
+            c = Conv <strides = [2, 2], pads = [1, 1, 1, 1]> (b, down_w)
+            d = Relu (c)
+            e = Flatten (d)
+            y = Gemm <transB = 1> (e, head_w, head_b)
+        }""",
+        conv_w=lowish(48, 16, 3, 3),
+        down_w=lowish(64, 48, 3, 3),
+        head_w=RNG.normal(size=(10, 64 * 36)).astype("f4"),
+        head_b=RNG.normal(size=10).astype("f4"),
+    )
+
+
+def edited(result: ms.Result) -> dict[str, tuple[str | None, object]]:
+    return {e.layer: (e.method, e.rank) for e in result.edits if e.skipped is None}
+
+
+@pytest.mark.parametrize("fraction", [0.4, 0.8])
+@pytest.mark.parametrize("method", ["auto", *(name for name, m in METHODS.items() if m.alone)])
+def test_a_budget_in_macs_is_met(net: ir.Model, fraction: float, method: str) -> None:
+    result = ms.compress(net, macs=fraction, method=method, compare=False)
+    assert result.before is not None and result.after is not None
+    assert result.after["macs"] <= fraction * result.before["macs"]
+    assert result.after["macs"] == ms.info(result.model).totals.macs
+    saved = sum((e.macs_before or 0) - (e.macs_after or 0) for e in result.edits)
+    assert result.before["macs"] - result.after["macs"] == saved
+
+
+def under_noise(rank: int, out: int, into: int, noise: float) -> np.ndarray:
+    """A signal of that rank, each of its terms twice as strong as the strongest of the noise."""
+    left, right = (np.linalg.qr(RNG.normal(size=(side, rank)))[0] for side in (out, into))
+    signal = 2 * (out**0.5 + into**0.5) * left @ right.T
+    return (noise * (signal + RNG.normal(size=(out, into)))).astype("f4")
+
+
+def test_the_rank_that_a_spectrum_suggests_is_that_of_the_signal() -> None:
+    net = model(
+        """g (float[N, 256] x) => (float[N, 160] y) {
+            a = Gemm <transB = 1> (x, first_w)
+            b = Relu (a)
+            c = Gemm <transB = 1> (b, noise_w)
+            y = Gemm <transB = 1> (c, last_w)
+        }""",
+        first_w=under_noise(32, 192, 256, 1e-3),
+        noise_w=RNG.normal(size=(224, 192)).astype("f4"),
+        last_w=under_noise(48, 160, 224, 1e3),
+    )
+    result = ms.compress(net, rank="evbmf", method="svd", compare=False)
+    assert list(edited(result).values()) == [("svd", 32), ("svd", 48)]
+    [left] = [edit for edit in result.edits if edit.skipped is not None]
+    assert left.skipped == "no rank that its spectrum suggests (evbmf) costs less than the layer"
+
+
+@pytest.mark.parametrize("goal", [{"macs": 0.7}, {"energy": 0.9}, {"rank": "60%"}, {"rank": "evbmf"}])
+def test_chosen_ranks_are_multiples_of_the_block(net: ir.Model, goal: dict[str, object]) -> None:
+    for method in ("svd", "tucker2"):
+        result = ms.compress(net, **goal, method=method, block=12, compare=False)
+        ranks = [rank for _, rank in edited(result).values()]
+        assert all(np.all(np.array(rank) % 12 == 0) for rank in ranks if np.min(rank) >= 12)
+        assert ranks or "evbmf" in goal.values()
+    with pytest.raises(ValueError, match="blocks of 0: 1 or more is needed"):
+        ms.compress(net, **goal, block=0)
+
+
+def test_either_rank_of_tucker2_is_chosen_by_itself(net: ir.Model) -> None:
+    pairs = [rank for _, rank in edited(ms.compress(net, macs=0.5, method="tucker2", compare=False)).values()]
+    assert any(p != q for p, q in pairs)
+
+
+def test_a_budget_in_params_is_met(net: ir.Model) -> None:
+    result = ms.compress(net, params=0.5, compare=False)
+    assert result.before is not None and result.after is not None
+    assert result.after["params"] <= 0.5 * result.before["params"]
+
+
+def test_less_budget_is_more_error(net: ir.Model) -> None:
+    errors = [ms.compress(net, macs=f).comparison.worst for f in (0.9, 0.6, 0.3)]  # type: ignore[union-attr]
+    assert errors == sorted(errors)
+
+
+def test_a_rank_is_used_wherever_it_pays(net: ir.Model) -> None:
+    result = ms.compress(net, rank=8, method="svd", compare=False)
+    assert edited(result) == {"a": ("svd", 8), "c": ("svd", 8), "y": ("svd", 8)}
+    [kept] = [e for e in ms.compress(net, rank=10, method="svd", compare=False).edits if e.skipped]
+    assert kept.layer == "y"
+    assert kept.skipped == "rank 10 costs no less than the layer; what pays: svd up to 9"
+
+
+def test_energy_is_kept_in_every_layer(net: ir.Model) -> None:
+    result = ms.compress(net, energy=0.9, compare=False)
+    assert edited(result)
+    assert all(1 - e.error**2 >= 0.9 - 1e-6 for e in result.edits if e.error is not None)
+
+
+def test_a_plan_replays_what_was_done(net: ir.Model) -> None:
+    first = ms.compress(net, macs=0.5, compare=False)
+    again = ms.compress(net, plan=first.plan.as_dict(), compare=False)
+    assert edited(again) == edited(first)
+    for result in (first, again):  # their histories tell what each was asked for
+        result.model.metadata_props.clear()
+    assert ir.to_proto(again.model).SerializeToString() == ir.to_proto(first.model).SerializeToString()
+
+
+def test_a_plan_is_an_order(net: ir.Model) -> None:
+    result = ms.compress(net, plan={"c": {"method": "cp", "rank": "full"}})
+    [edit] = [e for e in result.edits if not e.skipped]
+    assert edit.macs_after is not None and edit.macs_before is not None
+    assert edit.macs_after > edit.macs_before
+    assert result.comparison is not None and result.comparison.worst < 1e-5
+    with pytest.raises(BadPlan, match="the plan names 'nope', and the model has no such layer"):
+        ms.compress(net, plan={"nope": {"method": "svd", "rank": 2}})
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_full_rank_changes_nothing(net: ir.Model, method: str) -> None:
+    result = ms.compress(net, plan={name: {"method": method, "rank": "full"} for name in "acy"})
+    assert result.comparison is not None and result.comparison.worst <= 1e-5
+
+
+def test_only_and_skip_leave_layers_alone(net: ir.Model) -> None:
+    assert set(edited(ms.compress(net, rank=4, only=["c", "y"], compare=False))) == {"c", "y"}
+    assert set(edited(ms.compress(net, rank=4, skip=["[ac]"], compare=False))) == {"y"}
+    with pytest.raises(BadPlan, match="no layer is called 'conv\\*'"):
+        ms.compress(net, rank=4, only=["conv*"])
+
+
+def test_a_dry_run_foretells_and_leaves_no_model(net: ir.Model) -> None:
+    told, done = (ms.compress(net, macs=0.5, compare=False, dry_run=dry) for dry in (True, False))
+    assert told.model is None and told.comparison is None
+    assert edited(told) == edited(done)
+    assert told.after is not None and done.after is not None
+    assert (told.after["macs"], told.after["params"]) == (done.after["macs"], done.after["params"])
+
+
+def test_what_can_not_be_had_is_told(net: ir.Model) -> None:
+    with pytest.raises(Unreachable, match=r"at least 0\.\d+ of the macs remain"):
+        ms.compress(net, macs=0.001)
+    with pytest.raises(ToleranceExceeded, match=r"at the outputs is .*, at most 1e-06 was allowed"):
+        ms.compress(net, rank=4, tolerance=1e-6)
+
+
+GOALS = {
+    "none": ({}, "one of rank, energy, .* is needed, found none"),
+    "two": ({"rank": 2, "macs": 0.5}, "found rank and macs"),
+    "rank 0": ({"rank": 0}, "rank 0: at least 1"),
+    "energy 1.5": ({"energy": 1.5}, "energy 1.5: a fraction above 0, at most 1"),
+    "macs 0": ({"macs": 0.0}, "macs 0.0: a fraction"),
+    "speedup 1": ({"speedup": 1.0}, "speedup 1.0: a number above 1"),
+    "method": ({"rank": 2, "method": "qr"}, "no method 'qr'; there are auto, svd"),
+}
+
+
+@pytest.mark.parametrize(("goal", "message"), GOALS.values(), ids=GOALS)
+def test_goals_that_make_no_sense(net: ir.Model, goal: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ms.compress(net, **goal)
+
+
+def test_max_error_is_held_and_used(net: ir.Model) -> None:
+    result = ms.compress(net, max_error=0.2)
+    assert result.comparison is not None and result.comparison.worst <= 0.2
+    assert result.after is not None and result.before is not None
+    assert result.after["macs"] < result.before["macs"]
+
+
+def test_the_callers_data_is_what_is_compared(net: ir.Model) -> None:
+    samples = RNG.normal(size=(8, 16, 12, 12)).astype("f4")
+    result = ms.compress(net, rank=4, data={"x": samples})
+    assert result.comparison is not None
+    assert (result.comparison.inputs, result.comparison.samples) == ("data", 2)  # a quarter is held out
+    assert "calibrated and refitted on 6 samples, compared on 2 others" in result.notes
+    assert not any("noise" in note for note in result.notes)
+    assert any("noise" in note for note in ms.compress(net, rank=4).notes)
+
+
+def test_not_comparing_is_said(net: ir.Model) -> None:
+    result = ms.compress(net, rank=4, compare=False)
+    assert result.comparison is None and result.latency is None
+    assert "not compared" in result.notes
+
+
+def test_a_weight_that_is_not_finite_is_left_alone_with_the_reason() -> None:
+    w = np.full((64, 64), np.nan, np.float32)
+    net = model("g (float[2, 64] x) => (float[2, 64] y) { y = MatMul (x, w) }", w=w)
+    for goal in ({"rank": 4}, {"macs": 1.0}, {"energy": 0.5}):
+        [edit] = ms.compress(net, **goal, compare=False).edits
+        assert str(edit.skipped).startswith("the weight holds NaN or Inf")
+
+
+def test_a_net_with_nothing_to_replace_comes_out_as_it_was() -> None:
+    result = ms.compress(model("g (float[2, 8] x) => (float[2, 8] y) { y = Relu (x) }"), rank=4)
+    assert result.comparison is not None and result.comparison.verdict == "identical"
+    assert result.latency is None
+
+
+def test_it_leaves_its_line_of_history(net: ir.Model) -> None:
+    done = ms.compress(net, rank=2, method="svd", skip=["y"])
+    (line,) = ms.history(done.model).as_dict()
+    assert line["verb"] == "compress"
+    assert line["arguments"] == {"rank": 2, "method": "svd", "skip": ["y"]}
+    assert done.comparison is not None
+    assert line["verdict"] == done.comparison.verdict

@@ -1,0 +1,130 @@
+"""Several verbs in order: each on what the one before it gave, every gate held, every verb in reach."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import modelsurgeon as ms
+from modelsurgeon.api.pipeline import VERBS, read
+from modelsurgeon_cli.reference import contexts
+from tests.onnx.passes.batchnorm.test_fold import CONV, NORM, net
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "pipeline.toml"
+NO_SURGERY = {"bn inspect", "check", "compare", "diff", "history", "info", "pipeline", "profile"}
+# What a step of this verb needs besides; a verb that needs nothing isn't listed.
+NEEDS: dict[str, dict[str, Any]] = {"compress": {"rank": 2}, "extract": {"outputs": ["y"]}}
+FILES = {"bn recalibrate": {"data": "samples.npz"}, "steal": {"donor": "model.onnx"}}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a net of a convolution and a batch norm, and samples for it."""
+    ms.save(net(f"c = Conv (x, w) y = {NORM}", **CONV), tmp_path / "model.onnx")
+    samples = np.random.default_rng(0).normal(size=(8, 4, 6, 6)).astype(np.float32)
+    np.savez(tmp_path / "samples.npz", x=samples)
+    return tmp_path
+
+
+def recipe(folder: Path, *steps: Mapping[str, Any], **more: object) -> dict[str, Any]:
+    return {"model": str(folder / "model.onnx"), "step": list(steps), **more}
+
+
+def test_every_surgery_verb_is_within_reach() -> None:
+    names = {ctx.command_path.removeprefix("modelsurgeon ") for ctx in contexts() if ctx.parent}
+    assert names - NO_SURGERY - {"bn"} == set(VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_runs_as_a_step(folder: Path, verb: str) -> None:
+    files = {key: str(folder / file) for key, file in FILES.get(verb, {}).items()}
+    run = ms.pipeline(recipe(folder, {"verb": verb, **files, **NEEDS.get(verb, {})}))
+    assert [line["verb"] for line in ms.history(run.model).as_dict()] == [verb]
+
+
+def test_steps_follow_each_other(folder: Path) -> None:
+    steps = [{"verb": "bn fold"}, {"verb": "extract", "outputs": ["y"]}, {"verb": "compress", "rank": 2}]
+    run = ms.pipeline(recipe(folder, *steps, tolerance=2.0))
+    assert [report.step.verb for report in run.steps] == ["bn fold", "extract", "compress"]
+    assert [line["verb"] for line in ms.history(run.model).as_dict()] == ["bn fold", "extract", "compress"]
+    assert run.as_dict()["steps"][2]["arguments"] == {"rank": 2}
+    assert run.comparison is not None
+    summary = run.tables()[0]
+    assert [row["edited"] for row in summary.rows] == [1, 0, 1]
+    assert "bn fold" in summary.text(80)
+
+
+@pytest.mark.parametrize(
+    ("step", "more", "error", "told"),
+    [
+        (
+            {"verb": "bn fold", "max_macs": 10},
+            {},
+            ms.GateMissed,
+            r"step 1, bn fold: macs is 4608, at most 10",
+        ),
+        ({"verb": "compress", "rank": 1, "tolerance": 1e-6}, {}, ms.ToleranceExceeded, "at most 1e-06"),
+        (
+            {"verb": "compress", "rank": 1},
+            {"tolerance": 1e-6},
+            ms.ToleranceExceeded,
+            "differs from the first",
+        ),
+        ({"verb": "fold"}, {}, ms.BadPlan, "step 1 has the verb 'fold'; there are bn fold"),
+        (
+            {"verb": "bn fold", "tolerence": 1},
+            {},
+            ms.BadPlan,
+            "takes no 'tolerence'; did you mean 'tolerance'",
+        ),
+        ({"verb": "compress"}, {}, ms.BadPlan, "step 1, compress: one of rank"),
+        ({"verb": "compress", "rank": "many"}, {}, ms.BadPlan, "step 1, compress: "),
+        ({"verb": "bn fold"}, {"colour": 1}, ms.BadPlan, "a pipeline takes no 'colour'"),
+        ({"verb": "bn fold"}, {"model": 7}, ms.BadPlan, "no model is named"),
+        ({"verb": "bn fold"}, {"step": []}, ms.BadPlan, "there is no step"),
+    ],
+)
+def test_what_does_not_hold_or_fit_is_told(
+    folder: Path, step: dict[str, Any], more: dict[str, Any], error: type[Exception], told: str
+) -> None:
+    with pytest.raises(error, match=told):
+        ms.pipeline(recipe(folder, step) | more)
+
+
+def test_a_file_has_its_own_folder(folder: Path) -> None:
+    text = 'model = "model.onnx"\nout = "new.onnx"\ndata = "samples.npz"\n[[step]]\nverb = "bn recalibrate"\n'
+    (folder / "steps.toml").write_text(text)
+    found = read(folder / "steps.toml")
+    assert (found.model, found.out) == (folder / "model.onnx", folder / "new.onnx")
+    (report,) = ms.pipeline(folder / "steps.toml").steps
+    assert report.result.edits[0].skipped is None
+    assert not (folder / "new.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"), [("verb = ", "steps.toml is no TOML"), ("", "steps.toml: no model")]
+)
+def test_a_file_that_is_no_recipe_is_told(folder: Path, text: str, told: str) -> None:
+    (folder / "steps.toml").write_text(text)
+    with pytest.raises(ms.BadPlan, match=told):
+        ms.pipeline(folder / "steps.toml")
+
+
+def test_the_example_is_a_recipe() -> None:
+    found = read(EXAMPLE)
+    assert found.model.exists()
+    assert [step.verb for step in found.steps] == ["bn fold", "compress"]
+
+
+@pytest.mark.slow
+def test_the_example_halves_the_work() -> None:
+    run = ms.pipeline(EXAMPLE)
+    first, second = run.steps
+    assert first.totals["macs"] > 200e6
+    assert second.totals["macs"] < 110e6
+    assert run.comparison is not None
+    assert run.comparison.verdict == "within-tolerance"

@@ -1,0 +1,143 @@
+"""Factorizations that know what a layer is fed, judged on the rows themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modelsurgeon.calibration.activation_aware import View, chance
+from modelsurgeon.calibration.moments import Watch
+from modelsurgeon.factorize import METHODS, compose, relative_error
+from modelsurgeon.layers import Layer, chain_params
+from modelsurgeon.layers.patches import output_places, patches_at
+from tests import conv
+from tests.strategies import layers
+
+RNG = np.random.default_rng(7)
+
+
+def viewed(layer: Layer, x: np.ndarray) -> View:
+    watch = Watch(layer, len(x))
+    watch.add(x)
+    return View(layer=layer, inputs=watch.done())
+
+
+def lost(layer: Layer, chain: list[Layer], x: np.ndarray) -> float:
+    """Relative error of the outputs, on every patch; about the mean, which is the bias's part."""
+    rows = patches_at(layer, x, np.arange(output_places(layer, x)))
+    parts = zip(
+        np.split(rows, layer.groups, axis=1),
+        np.split(layer.weight, layer.groups),
+        np.split(compose(chain).weight, layer.groups),
+        strict=True,
+    )
+    pairs = [(p @ w.reshape(len(w), -1).T, p @ (w - a).reshape(len(w), -1).T) for p, w, a in parts]
+    centred = [(y - y.mean(axis=0), d - d.mean(axis=0)) for y, d in pairs]
+    return float(np.sqrt(sum((d**2).sum() for _, d in centred) / sum((y**2).sum() for y, _ in centred)))
+
+
+def coloured(channels: int, *size: int, samples: int = 64, rng: np.random.Generator = RNG) -> np.ndarray:
+    """Samples whose channels are mixed, and of very different strength; positive, as behind a ReLU."""
+    mix = rng.normal(size=(channels, channels)) * 0.5 ** np.arange(channels)
+    return np.abs(np.einsum("ij,nj...->ni...", mix, rng.normal(size=(samples, channels, *size)))) + 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(layer=layers(), method=st.sampled_from(list(METHODS)), seed=st.integers(0, 99))
+def test_full_rank_is_exact(layer: Layer, method: str, seed: int) -> None:
+    x = np.random.default_rng(seed).normal(size=(20, layer.in_channels, *conv.sizes(layer)))
+    view = viewed(layer, x.astype(np.float32))
+    chain = view.chain(method, METHODS[method].full_rank(layer))
+    np.testing.assert_allclose(compose(chain).weight, layer.weight, atol=1e-5)
+    assert chain_params(view.sketch(method, METHODS[method].full_rank(layer))) == chain_params(chain)
+
+
+@pytest.mark.parametrize("shape", [(6, 12), (12, 6), (8, 8, 1, 1)])
+def test_a_matrix_is_cut_at_the_optimum(shape: tuple[int, ...]) -> None:
+    layer = Layer(weight=RNG.normal(size=shape), bias=np.zeros(shape[0]))
+    many = 40_000  # so that hardly anything of the covariance is chance
+    x = coloured(shape[1], *([1] * (len(shape) - 2)), samples=many, rng=np.random.default_rng(4))
+    rows = x.reshape(many, -1) - x.reshape(many, -1).mean(axis=0)
+    sigma = np.linalg.svd(rows @ layer.weight.reshape(shape[:2]).T, compute_uv=False)
+    view = viewed(layer, x)
+    for rank in (1, 3, 5):
+        best = float(np.sqrt((sigma[rank:] ** 2).sum() / (sigma**2).sum()))
+        chain = view.chain("svd", rank)
+        assert lost(layer, chain, x) == pytest.approx(best, rel=0.03)
+        assert view.error("svd", [rank])[0] == pytest.approx(best, rel=0.03)
+        assert lost(layer, METHODS["svd"](layer, rank), x) > best
+
+
+@pytest.mark.parametrize("method", ["svd", "spatial-svd", "tucker2", "cp"])
+def test_a_kernel_loses_less_than_by_its_weight(method: str) -> None:
+    rng = np.random.default_rng(2)
+    layer = Layer(weight=rng.normal(size=(12, 8, 3, 3)), padding=((1, 1), (1, 1)))
+    x = coloured(8, 9, 9, rng=rng)
+    view = viewed(layer, x)
+    for rank in (3, 6):
+        aware = lost(layer, view.chain(method, rank), x)
+        assert aware < 0.8 * lost(layer, METHODS[method](layer, rank), x)
+        assert aware == pytest.approx(view.error(method, [rank])[0], rel=0.35)
+
+
+def test_the_mean_of_what_is_lost_goes_into_the_bias() -> None:
+    layer = Layer(weight=RNG.normal(size=(6, 10)), bias=RNG.normal(size=6))
+    x = coloured(10, samples=300)
+    first, last = viewed(layer, x).chain("svd", 2)
+    assert last.bias is not None
+    before = x @ layer.weight.T + layer.bias
+    after = x @ first.weight.T @ last.weight.T + last.bias
+    np.testing.assert_allclose(after.mean(axis=0), before.mean(axis=0), rtol=1e-4)
+
+
+def test_a_product_without_a_bias_gets_none() -> None:
+    layer = Layer(weight=RNG.normal(size=(6, 10)))
+    assert viewed(layer, coloured(10)).chain("svd", 2)[-1].bias is None
+
+
+def test_without_inputs_it_is_the_plain_factorization() -> None:
+    layer = Layer(weight=RNG.normal(size=(6, 10)))
+    ours, plain = View(layer=layer).chain("svd", 2), METHODS["svd"](layer, 2)
+    assert all(np.array_equal(a.weight, b.weight) for a, b in zip(ours, plain, strict=True))
+    assert View(layer=layer).error("svd", [2]) == METHODS["svd"].error(layer, [2])
+
+
+@pytest.mark.parametrize(
+    "x", [np.zeros((8, 6, 5, 5)), np.ones((8, 6, 5, 5)), 1e18 * coloured(6, 5, 5, samples=8)]
+)
+def test_dead_constant_and_huge_inputs_leave_finite_factors(x: np.ndarray) -> None:
+    layer = Layer(weight=RNG.normal(size=(6, 6, 3, 3)), padding=((1, 1), (1, 1)))
+    for method in METHODS:
+        chain = viewed(layer, x.astype(np.float32)).chain(method, 2)
+        assert all(np.isfinite(link.weight).all() for link in chain)
+
+
+def test_a_covariance_of_few_rows_is_mostly_chance() -> None:
+    """The shrunk one is nearer to the truth than what was seen, and with many rows hardly another."""
+    rng = np.random.default_rng(3)
+    scales = 0.9 ** np.arange(40)
+    truth = np.diag(scales**2)
+    for rows in (10, 40, 4000):
+        x = rng.normal(size=(rows, 40)) * scales
+        seen = x.T @ x / rows
+        share = chance(seen, rows) / (1 + chance(seen, rows))
+        shrunk = (1 - share) * seen + share * np.eye(40) * np.trace(seen) / 40
+        assert np.linalg.norm(shrunk - truth) < np.linalg.norm(seen - truth)
+    assert chance(seen, 4000) < 0.02 < 0.3 < chance(np.cov(rng.normal(size=(40, 10))), 10)
+    assert chance(np.eye(3), 10) == chance(np.eye(1), 10) == 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_wide_matrix_is_judged_by_what_is_done_to_it(method: str) -> None:
+    """Where the outputs alone are known, a method that needs the inputs goes by the weight, and says so."""
+    rng = np.random.default_rng(6)
+    layer = Layer(weight=rng.normal(size=(6, 16)), bias=np.zeros(6))
+    x = coloured(16, samples=4000, rng=rng)
+    view = viewed(layer, x)
+    for rank in (2, 4):
+        chain = view.chain(method, rank)
+        single = len(chain) == 2 and method != "channels"
+        wanted = lost(layer, chain, x) if single else relative_error(layer, chain)
+        assert view.error(method, [rank])[0] == pytest.approx(wanted, rel=0.1, abs=0.01)

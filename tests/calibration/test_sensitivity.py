@@ -1,0 +1,324 @@
+"""Calibration of whole nets: it beats the weights alone, foretells errors, and survives odd samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+import modelsurgeon as ms
+from modelsurgeon.calibration.activation_aware import View
+from modelsurgeon.calibration.sensitivity import scores, sensitivity, squared_error, watch
+from modelsurgeon.compression.result import disagreement
+from modelsurgeon.errors import BadData
+from modelsurgeon.onnx.model import OnnxPatient
+from modelsurgeon.surgery.plan import Step
+from tests.zoo import model
+
+DIGITS = Path(__file__).parents[2] / "examples" / "digits"
+
+
+def pictures(count: int, seed: int) -> np.ndarray:
+    """Smooth maps of few causes, as pictures are."""
+    rng = np.random.default_rng(seed)
+    causes = np.random.default_rng(0).normal(size=(6, 8, 3, 3))
+    coarse = np.einsum("nc,cihw->nihw", rng.normal(size=(count, 6)), causes)
+    return np.kron(coarse, np.ones((4, 4))).astype(np.float32) + 0.1 * rng.normal(
+        size=(count, 8, 12, 12)
+    ).astype(np.float32)
+
+
+def ending(end: str) -> ir.Model:
+    """A net of four layers; end: makes y of the z that the last gives."""
+    rng = np.random.default_rng(1)
+
+    def weight(*shape: int) -> np.ndarray:
+        return (rng.normal(size=shape) * (2 / np.prod(shape[1:])) ** 0.5).astype(np.float32)
+
+    return model(
+        f"""g (float[N, 8, 12, 12] x) => (float[N, 10] y) {{
+            a = Conv <pads = [1, 1, 1, 1]> (x, w1, b1)
+            p = Relu (a)
+            b = Conv <pads = [1, 1, 1, 1], strides = [2, 2]> (p, w2, b2)
+            q = Relu (b)
+            c = Conv <pads = [1, 1, 1, 1]> (q, w3, b3)
+            r = Relu (c)
+            f = Flatten (r)
+            z = Gemm <transB = 1> (f, w4, b4)
+            {end}
+        }}""",
+        w1=weight(32, 8, 3, 3),
+        w2=weight(48, 32, 3, 3),
+        w3=weight(48, 48, 3, 3),
+        w4=weight(10, 48 * 36),
+        b1=0.1 * weight(32, 1)[:, 0],
+        b2=0.1 * weight(48, 1)[:, 0],
+        b3=0.1 * weight(48, 1)[:, 0],
+        b4=0.1 * weight(10, 1)[:, 0],
+    )
+
+
+@pytest.fixture(scope="module")
+def net() -> ir.Model:
+    return ending("y = Identity (z)")
+
+
+def worst(result: ms.Result) -> float:
+    assert result.comparison is not None
+    return float(result.comparison.worst)
+
+
+def test_samples_make_better_nets_and_a_fit_better_still(net: ir.Model) -> None:
+    data = pictures(64, 2)
+    plan = ms.compress(net, macs=0.4, compare=False).plan
+    blind = ms.compare(net, ms.compress(net, plan=plan, compare=False).model, data=data).worst
+    aware = worst(ms.compress(net, plan=plan, data=data, refit=False))
+    fitted = worst(ms.compress(net, plan=plan, data=data))
+    assert fitted < 0.95 * aware and aware < 0.6 * blind
+
+
+def test_what_is_predicted_is_what_is_measured(net: ir.Model) -> None:
+    result = ms.compress(net, macs=0.4, data=pictures(64, 3))
+    assert result.predicted is not None
+    assert result.predicted / 1.5 < worst(result) < result.predicted * 1.5
+    assert all(e.output_error is not None and e.output_error < 1 for e in result.edits if e.skipped is None)
+    assert result.as_dict()["predicted_error"] == result.predicted
+    assert result.as_dict()["measured_error"] == worst(result)
+
+
+@pytest.mark.parametrize("goal", [{"macs": 0.4}, {"rank": 16, "method": "cp"}])
+def test_each_layer_tells_what_it_loses_and_what_was_lost_so_far(net: ir.Model, goal: dict[str, Any]) -> None:
+    done = [e for e in ms.compress(net, **goal, data=pictures(64, 3)).edits if e.skipped is None]
+    assert len(done) > 1
+    for edit in done:
+        assert edit.own_error is not None and edit.output_error is not None
+        assert 0 < edit.own_error < 1 and 0 < edit.output_error < 1
+    first = done[0]  # nothing was lost before it, and the fit makes good for some of what it loses
+    assert first.output_error < 1.1 * first.own_error  # type: ignore[operator]
+
+
+def test_the_tables_hold_prediction_and_measurement_side_by_side(net: ir.Model) -> None:
+    result = ms.compress(net, macs=0.4, data=pictures(64, 3))
+    by_title = {table.title: table for table in result.tables()}
+    [row] = by_title["Error at the outputs"].rows
+    assert (row["predicted"], row["measured"]) == (result.predicted, worst(result))
+    layers = by_title["Layers replaced"]
+    assert {"own error", "error so far"} <= {column.title for column in layers.columns}
+    assert layers.html().count("<circle") == 2 * len(layers.rows)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "told"), [(1.4, ""), (0.7, ""), (2.0, "2 times what was"), (0.25, "4 times less")]
+)
+def test_a_prediction_that_was_wrong_is_said_to_be(ratio: float, told: str) -> None:
+    notes = disagreement(ratio)
+    assert bool(notes) == bool(told)
+    assert all(told in note for note in notes)
+
+
+def test_layers_that_matter_little_pay_the_most() -> None:
+    """Scaled by a thousandth on its way to the outputs, a branch may lose what it likes."""
+    split = model(
+        """g (float[N, 8, 12, 12] x) => (float[N, 32, 12, 12] y) {
+            a = Conv <pads = [1, 1, 1, 1]> (x, w)
+            b = Conv <pads = [1, 1, 1, 1]> (x, v)
+            c = Mul (b, small)
+            y = Add (a, c)
+        }""",
+        w=np.random.default_rng(4).normal(size=(32, 8, 3, 3)).astype(np.float32),
+        v=np.random.default_rng(5).normal(size=(32, 8, 3, 3)).astype(np.float32),
+        small=np.float32(1e-3),
+    )
+    result = ms.compress(split, macs=0.6, data=pictures(16, 6))
+    kept = {e.layer: (e.macs_after or 0) / (e.macs_before or 1) for e in result.edits if e.skipped is None}
+    assert kept["b"] < 0.5 and kept["b"] < kept.get("a", 1.0)
+
+
+def test_a_dry_run_with_samples_predicts(net: ir.Model) -> None:
+    dry, done = (ms.compress(net, macs=0.5, data=pictures(16, 7), dry_run=dry) for dry in (True, False))
+    assert dry.model is None and dry.plan == done.plan
+    assert dry.predicted == pytest.approx(done.predicted, rel=1e-3)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 8])
+def test_very_few_samples_do_no_harm(net: ir.Model, count: int) -> None:
+    result = ms.compress(net, macs=0.6, data=pictures(count, 8))
+    blind = ms.compress(net, plan=result.plan, compare=False)
+    others = pictures(32, 9)
+    ours, theirs = (ms.compare(net, each.model, data=others).worst for each in (result, blind))
+    assert ours < 1.1 * theirs
+    assert any("too few to calibrate on" in note for note in result.notes) == (count < 5)
+
+
+def test_equal_samples_and_seed_give_equal_answers(net: ir.Model) -> None:
+    one, two = (ms.compress(net, macs=0.5, data=pictures(16, 7)) for _ in range(2))
+    assert one.plan == two.plan
+    assert ms.compare(one.model, two.model, data=pictures(4, 8)).verdict == "identical"
+
+
+def test_compression_tells_every_long_piece_of_its_work(net: ir.Model) -> None:
+    told: list[tuple[str, int, int]] = []
+    watched = ms.compress(net, macs=0.5, data=pictures(16, 1), watch=lambda *what: told.append(what))
+    pieces = list(dict.fromkeys(what for what, _, _ in told))
+    assert pieces == ["calibration", "candidates", "sensitivity", "trial fits", "fitting", "comparison"]
+    assert all(told.count((what, total, total)) == 1 for what, _, total in told)
+    alone = ms.compress(net, macs=0.5, data=pictures(16, 1))
+    assert ms.compare(watched.model, alone.model, data=pictures(2, 2)).worst == 0
+
+
+def test_samples_may_be_fed_several_at_once(net: ir.Model) -> None:
+    one, four = (ms.compress(net, macs=0.5, data=pictures(16, 7), batch=batch) for batch in (None, 4))
+    assert one.before is not None and four.before is not None
+    assert four.before["macs"] == 4 * one.before["macs"]
+    assert any("4 samples at once" in note for note in four.notes)
+    assert four.predicted == pytest.approx(one.predicted, rel=0.3)
+
+
+def test_odd_samples_are_survived(net: ir.Model) -> None:
+    for data in (np.zeros_like(pictures(8, 1)), 1e12 * pictures(8, 1), np.ones_like(pictures(8, 1))):
+        result = ms.compress(net, macs=0.5, data=data)
+        assert result.comparison is not None and not any(o.nan_or_inf for o in result.comparison.outputs)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
+@pytest.mark.parametrize("where", [1, 4])
+def test_samples_that_no_moment_can_hold_are_refused(net: ir.Model, bad: float, where: int) -> None:
+    """One of the samples that are watched, and one that only checks the fit."""
+    data = pictures(8, 1)
+    data[where, 2, :, :] = bad
+    with pytest.raises(BadData, match=r"layer 'a' is fed NaN, Inf or values beyond 1e\+15 on samples that"):
+        ms.compress(net, macs=0.5, data=data)
+    others = ms.compress(net, macs=0.5, data=np.delete(data, where, axis=0))
+    assert others.predicted is not None and worst(others) < 1
+
+
+def test_constant_and_dead_channels_are_survived(net: ir.Model) -> None:
+    data = pictures(16, 1)
+    data[:, 3], data[:, 4] = 1.5, 0.0
+    result = ms.compress(net, macs=0.6, data=data)
+    assert worst(result) < 0.6 and result.predicted is not None
+
+
+def test_one_batch_says_that_it_judges_itself(net: ir.Model) -> None:
+    notes = ms.compress(net, macs=0.6, data=pictures(8, 1), batch=8).notes
+    assert "one batch only: calibrated and judged on the same samples" in notes
+    assert "calibrated and refitted on 8 samples, compared on the same" in notes
+
+
+def test_feeds_may_differ_in_size() -> None:
+    """Samples and steps are open, as in a net that reads sentences."""
+    rng = np.random.default_rng(0)
+    reader = model(
+        "g (float[N, T, 64] x) => (float[N, T, 48] y) { a = MatMul (x, w)  b = Relu (a)  y = MatMul (b, v) }",
+        w=rng.normal(size=(64, 96)).astype(np.float32) / 8,
+        v=rng.normal(size=(96, 48)).astype(np.float32) / 8,
+    )
+    causes = rng.normal(size=(6, 64))
+    feeds = [{"x": (rng.normal(size=(1 + n % 3, 4 + n, 6)) @ causes).astype(np.float32)} for n in range(12)]
+    result = ms.compress(reader, macs=0.75, data=feeds)
+    assert result.predicted is not None and worst(result) < 0.2
+
+
+def test_nets_with_several_inputs_and_outputs() -> None:
+    rng = np.random.default_rng(0)
+    double = model(
+        """g (float[N, 8, 12, 12] x, float[N, 64] z) => (float[N, 10] y, float[N, 64] u) {
+            a = Conv <pads = [1, 1, 1, 1], strides = [2, 2]> (x, w)  b = Relu (a)  f = Flatten (b)
+            c = MatMul (z, v)  u = Relu (c)  d = Concat <axis = 1> (f, u)  y = Gemm <transB = 1> (d, h)
+        }""",
+        w=(rng.normal(size=(48, 8, 3, 3)) / 8).astype(np.float32),
+        v=(rng.normal(size=(64, 64)) / 8).astype(np.float32),
+        h=(rng.normal(size=(10, 48 * 36 + 64)) / 40).astype(np.float32),
+    )
+    data = {"x": pictures(16, 1), "z": rng.normal(size=(16, 64)).astype(np.float32)}
+    result = ms.compress(double, macs=0.7, data=data)
+    assert result.comparison is not None
+    assert [output.name for output in result.comparison.outputs] == ["y", "u"]
+    assert result.predicted is not None and worst(result) < 0.7
+    with pytest.raises(BadData, match="the data lacks z, it has x"):
+        ms.compress(double, macs=0.7, data={"x": data["x"]})
+
+
+def test_models_of_half_precision_stay_so() -> None:
+    rng = np.random.default_rng(0)
+    half = model(
+        """g (float16[N, 8, 12, 12] x) => (float16[N, 10] y) {
+            a = Conv <pads = [1, 1, 1, 1]> (x, w)  b = Relu (a)  f = Flatten (b)
+            y = Gemm <transB = 1> (f, h)
+        }""",
+        w=(rng.normal(size=(48, 8, 3, 3)) / 8).astype(np.float16),
+        h=(rng.normal(size=(10, 48 * 144)) / 80).astype(np.float16),
+    )
+    result = ms.compress(half, macs=0.6, data=pictures(16, 1).astype(np.float16))
+    assert result.predicted is not None and worst(result) < 0.6
+    kinds = {value.dtype for value in result.model.graph.initializers.values() if value.dtype is not None}
+    assert kinds == {ir.DataType.FLOAT16}
+
+
+def test_the_error_is_of_the_worst_float_output() -> None:
+    ours = [{"a": np.array([3.0, 4.0]), "b": np.array([1.0]), "i": np.array([1])}]
+    theirs = [{"a": np.array([3.0, 4.5]), "b": np.array([1.5]), "i": np.array([9])}]
+    assert squared_error(ours, theirs) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("axis", [1, -1])
+@pytest.mark.parametrize(("dtype", "close"), [("f8", 1e-9), ("f4", 1e-5), ("f2", 2e-2)])
+def test_behind_shares_stand_scores(axis: int, dtype: str, close: float) -> None:
+    fed = np.random.default_rng(0).normal(size=(3, 5, 7))
+    shares = np.exp(fed) / np.exp(fed).sum(axis, keepdims=True)
+    np.testing.assert_allclose(
+        scores(shares.astype(dtype)), fed - fed.mean(axis, keepdims=True), rtol=0, atol=close
+    )
+
+
+def test_shares_of_nothing_have_a_score() -> None:
+    assert np.isfinite(scores(np.array([[1.0, 0.0, 0.0]], np.float32))).all()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        np.array([[0.5, 0.6]]),
+        np.array([[1.5, -0.5]]),
+        np.array([[1.0], [1.0]]),
+        np.array([[1, 0]]),
+        np.zeros((0, 2)),
+        np.array(1.0),
+    ],
+    ids=["other sums", "below zero", "one class", "integers", "nothing", "a number"],
+)
+def test_other_answers_are_taken_as_they_are(answer: np.ndarray) -> None:
+    assert scores(answer) is answer
+
+
+def test_layers_matter_the_same_with_a_softmax_behind_them() -> None:
+    ends = "y = Softmax (z)", "m = ReduceMean <axes = [1]> (z)  y = Sub (z, m)"
+    one, other = (weights(ending(end), pictures(8, 3)) for end in ends)
+    assert list(one) == ["a", "b", "c", "z"]
+    assert one == pytest.approx(other, rel=1e-3)
+
+
+def weights(model: ir.Model, data: np.ndarray) -> dict[str, float]:
+    """What the error of each layer matters, tried at rank 4."""
+    patient = OnnxPatient(model, data=data)
+    feeds = patient.batches(0)
+    inputs = watch(patient, patient.sites, feeds)
+    tried = {
+        site.name: (View(layer=site.layer, inputs=inputs[site.name]), Step(method="svd", rank=4))
+        for site in patient.sites
+    }
+    return sensitivity(patient, tried, feeds)
+
+
+@pytest.mark.slow
+def test_a_trained_net_keeps_its_answers_at_a_seventh_of_its_macs() -> None:
+    with np.load(DIGITS / "calibration.npz") as stored:
+        images = stored["image"]
+    result = ms.compress(DIGITS / "model.onnx", macs=0.15, data=images)
+    assert worst(result) < 0.06
+    with np.load(DIGITS / "test.npz") as stored:
+        verdict = ms.compare(DIGITS / "model.onnx", result.model, data={"image": stored["image"]})
+    assert verdict.outputs[0].top1_agreement > 0.99

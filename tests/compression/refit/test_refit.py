@@ -1,0 +1,254 @@
+"""The refit against least squares on all rows at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+import modelsurgeon as ms
+from modelsurgeon.calibration.sensitivity import Calibration, watch
+from modelsurgeon.compression.candidates import repaired
+from modelsurgeon.compression.refit import refit as module
+from modelsurgeon.compression.refit.refit import refit
+from modelsurgeon.compression.select import Candidate
+from modelsurgeon.factorize import METHODS
+from modelsurgeon.layers import Layer
+from modelsurgeon.layers.patches import output_places, patches_at
+from modelsurgeon.linalg.least_squares import Sums
+from modelsurgeon.onnx.model import OnnxPatient
+from modelsurgeon.surgery.plan import Step
+from modelsurgeon.surgery.site import Fed
+from tests import conv
+from tests.zoo import model
+
+RNG = np.random.default_rng(11)
+KERNELS = {"svd": (), "input-svd": (3, 3), "spatial-svd": (3, 3), "tucker2": (3, 3), "cp": (3, 3)}
+
+
+def made(method: str, groups: int = 1) -> tuple[Layer, list[Fed]]:
+    """A layer, and what it was fed and is fed now: the second mixed, scaled and shifted."""
+    kernel = KERNELS[method]
+    layer = Layer(
+        weight=RNG.normal(size=(8, 6 // groups, *kernel)),
+        bias=RNG.normal(size=8),
+        padding=((1, 1),) * len(kernel),
+        groups=groups,
+    )
+    mix = np.eye(6) + 0.2 * RNG.normal(size=(6, 6))
+    pairs = []
+    for _ in range(16):
+        x = np.abs(RNG.normal(size=(4, 6, *(7 for _ in kernel))))
+        pairs.append(Fed(x, np.einsum("ij,nj...->ni...", mix, x) + 0.3))
+    return layer, pairs
+
+
+def answers(chain: list[Layer], x: np.ndarray) -> np.ndarray:
+    return np.stack([conv.run(chain, sample) for sample in x])
+
+
+def off(layer: Layer, chain: list[Layer], pairs: list[Fed]) -> float:
+    wanted = np.concatenate([answers([layer], fed.was) for fed in pairs])
+    given = np.concatenate([answers(chain, fed.now) for fed in pairs])
+    mean = wanted.mean(axis=(0, *range(2, wanted.ndim)), keepdims=True)
+    return float(np.linalg.norm(given - wanted) / np.linalg.norm(wanted - mean))
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("method", KERNELS)
+def test_a_fit_repairs_what_came_before(method: str, groups: int) -> None:
+    layer, pairs = made(method, groups if KERNELS[method] else 1)
+    chain = METHODS[method](layer, 3)
+    fit = refit(layer, chain, pairs, 64)
+    before, after = off(layer, chain, pairs), off(layer, list(fit.chain), pairs)
+    assert after < 0.8 * before
+    assert fit.error < fit.before
+    assert fit.error == pytest.approx(after, rel=0.3)
+
+
+@pytest.mark.parametrize("shape", [(5, 9), (9, 5)])
+def test_a_reduced_factor_is_the_nearest_of_its_rank(shape: tuple[int, int]) -> None:
+    """The error of the best rank-2 answers to the rows is the tail of the spectrum of all answers."""
+    rng = np.random.default_rng(5)
+    z = rng.normal(size=(200, shape[1])) @ rng.normal(size=(shape[1], shape[1]))
+    factor = rng.normal(size=shape)
+    problem = Sums.of(z, z @ factor.T).problem(centred=False)
+    left, right = problem.reduced(factor, 2)
+    assert (left.shape, right.shape) == ((shape[0], 2), (2, shape[1]))
+    tail = np.linalg.svd(z @ factor.T, compute_uv=False)[2:]
+    assert np.linalg.norm(z @ (factor - left @ right).T) == pytest.approx(np.linalg.norm(tail), rel=1e-4)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_fitting_both_factors_is_better_than_the_last_alone(groups: int) -> None:
+    rng = np.random.default_rng(5)
+    layer = Layer(weight=rng.normal(size=(12, 10 // groups, 1, 1)), bias=rng.normal(size=12), groups=groups)
+    mix = np.eye(10) + 0.4 * rng.normal(size=(10, 10))
+    pairs = [Fed(x, np.einsum("ij,njhw->nihw", mix, x)) for x in np.abs(rng.normal(size=(16, 8, 10, 4, 4)))]
+    chain = METHODS["svd"](layer, 3)
+    one, both = (refit(layer, chain, pairs, 128, inner=inner) for inner in (False, True))
+    assert off(layer, list(both.chain), pairs) < 0.97 * off(layer, list(one.chain), pairs)
+    assert both.error == pytest.approx(off(layer, list(both.chain), pairs), rel=0.2)
+    assert [link.weight.shape for link in both.chain] == [link.weight.shape for link in chain]
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("method", [name for name, kernel in KERNELS.items() if kernel])
+def test_fitting_all_factors_is_better_than_the_last_alone(method: str, groups: int) -> None:
+    layer, pairs = made(method, groups)
+    chain = METHODS[method](layer, 2)
+    one, every = (refit(layer, chain, pairs, 64, inner=inner) for inner in (False, True))
+    assert off(layer, list(every.chain), pairs) < 0.97 * off(layer, list(one.chain), pairs)
+    assert every.error == pytest.approx(off(layer, list(every.chain), pairs), rel=0.3)
+    for ours, theirs in zip(every.chain, chain, strict=True):
+        assert ours.weight.shape == theirs.weight.shape
+        same = replace(ours, weight=theirs.weight, bias=theirs.bias)
+        assert vars(same) == vars(theirs)
+
+
+def test_a_kernel_of_too_many_columns_has_its_last_factor_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, pairs = made("cp")
+    chain = METHODS["cp"](layer, 3)
+    monkeypatch.setattr(module, "KERNEL_COLUMNS", 6 * 9 - 1)
+    first, middle, last = refit(layer, chain, pairs, 64).chain
+    assert first is chain[0] and middle is chain[1] and last is not chain[2]
+
+
+@pytest.mark.parametrize("kernel", [(), (3, 3)])
+def test_what_a_sum_has_lost_on_its_other_side_is_made_up_for(kernel: tuple[int, ...]) -> None:
+    """The other side has lost what the layer can see: a linear map of its input."""
+    layer, pairs = made("cp" if kernel else "svd")
+    lost = replace(layer, weight=0.3 * RNG.normal(size=layer.weight.shape), bias=None)
+    fed = []
+    for was, now, _ in pairs:
+        other = RNG.normal(size=answers([layer], was).shape)
+        fed.append(Fed(was, now, (other, other - answers([lost], was))))
+    chain = METHODS["svd"](layer, 6 if not kernel else 54)
+
+    def wrong(fitted: list[Layer]) -> float:
+        """Of the sums, relative to what the layer ought to give."""
+        sums = [(answers([layer], f.was) + f.beside[0], answers(fitted, f.now) + f.beside[1]) for f in fed]
+        gone = sum(float(np.square(a - b).sum()) for a, b in sums)
+        return (gone / sum(float(np.square(answers([layer], f.was)).sum()) for f in fed)) ** 0.5
+
+    alone = [Fed(f.was, f.now) for f in fed]
+    assert wrong(list(refit(layer, chain, alone, 64).chain)) > 0.1
+    # at the border the shift of what is fed is none, which no bias tells apart
+    assert wrong(list(refit(layer, chain, fed, 64).chain)) < 0.06
+
+
+def test_what_is_broadcast_into_a_sum_is_not_made_up_for() -> None:
+    layer, pairs = made("svd")
+    fed = [Fed(was, now, (np.ones((1, 8)), np.zeros((1, 8)))) for was, now, _ in pairs]
+    chain = METHODS["svd"](layer, 3)
+    plain, beside = (refit(layer, chain, each, 64) for each in (pairs, fed))
+    np.testing.assert_array_equal(plain.chain[-1].weight, beside.chain[-1].weight)
+    np.testing.assert_array_equal(plain.chain[-1].bias, beside.chain[-1].bias)
+
+
+def gained(net: ir.Model, data: np.ndarray, methods: tuple[str, ...]) -> dict[str, dict[str, float]]:
+    patient = OnnxPatient(net, data=data)
+    feeds = patient.batches(0)
+    known = Calibration(inputs=watch(patient, patient.sites, feeds))
+    tried = {s.name: (known.view(s), [Step(method=m, rank=6) for m in methods]) for s in patient.sites}
+    return module.gains(patient, tried, feeds)
+
+
+def test_trial_fits_tell_what_fits_are_worth() -> None:
+    """Of kernels alone, once for those that are alike, and about what a fit of the layer then does."""
+    rng = np.random.default_rng(9)
+    weights = {f"w{i}": rng.normal(size=(8, 8, 3, 3)).astype(np.float32) / 8 for i in range(3)}
+    net = model(
+        """g (float[N, 8, 9, 9] x) => (float[N, 8, 5, 5] y) {
+            a = Conv <pads = [1, 1, 1, 1]> (x, w0)
+            r = Relu (a)
+            b = Conv <pads = [1, 1, 1, 1]> (r, w1)
+            s = Relu (b)
+            c = Conv <pads = [1, 1, 1, 1], strides = [2, 2]> (s, w2)
+            y = Conv (c, p)
+        }""",
+        **weights,
+        p=rng.normal(size=(8, 8, 1, 1)).astype(np.float32),
+    )
+    data = np.cumsum(rng.normal(size=(64, 8, 9, 9)), axis=3).astype(np.float32)
+    found = gained(net, data, ("cp", "svd"))
+    assert sorted(found) == ["a", "b", "c"] and found["a"] is found["b"]
+    assert all(0.2 < gain < 1 for each in found.values() for gain in each.values())
+    result = ms.compress(net, plan={"a": {"method": "cp", "rank": 6}}, data=data)
+    [edit] = [edit for edit in result.edits if edit.layer == "a"]
+    assert edit.output_error is not None and edit.own_error is not None
+    assert edit.output_error == pytest.approx(found["a"]["cp"] * edit.own_error, rel=0.3)
+
+
+def test_a_choice_counts_on_what_fits_gain() -> None:
+    options = {"a": [Candidate(macs=9, params=9), Candidate(method="cp", macs=4, params=4, error=0.5)]}
+    [[dense, cut]] = repaired(options, {"a": {"cp": 0.6}}).values()
+    assert (dense.error, cut.error) == (0.0, pytest.approx(0.3))
+    assert repaired(options, {"a": {"svd": 0.6}}) == options == repaired(options, {})
+
+
+def test_at_full_rank_a_linear_change_is_undone() -> None:
+    layer, pairs = made("svd")
+    chain = METHODS["svd"](layer, 6)
+    assert off(layer, chain, pairs) > 0.2
+    assert off(layer, list(refit(layer, chain, pairs, 64).chain), pairs) < 1e-3
+
+
+def test_nothing_to_repair_leaves_the_answers() -> None:
+    layer, pairs = made("cp")
+    same = [Fed(fed.was, fed.was) for fed in pairs]
+    chain = METHODS["cp"](layer, METHODS["cp"].full_rank(layer))
+    assert off(layer, list(refit(layer, chain, same, 64).chain), same) < 1e-3
+
+
+def test_without_a_bias_none_is_added() -> None:
+    layer, pairs = made("svd")
+    layer = replace(layer, bias=None)
+    assert refit(layer, METHODS["svd"](layer, 3), pairs, 64, centred=False).chain[-1].bias is None
+
+
+def test_few_rows_do_not_overfit() -> None:
+    """Five rows for a factor of forty columns: on other rows it must not be worse than before."""
+    layer = Layer(weight=RNG.normal(size=(48, 48)), bias=np.zeros(48))
+    chain = METHODS["svd"](layer, 40)
+    few = [Fed(x, x + 0.1 * RNG.normal(size=x.shape)) for x in RNG.normal(size=(5, 1, 48))]
+    many = [Fed(x, x + 0.1 * RNG.normal(size=x.shape)) for x in RNG.normal(size=(50, 1, 48))]
+    assert off(layer, list(refit(layer, chain, few, 5).chain), many) < 1.1 * off(layer, chain, many)
+
+
+def test_dead_inputs_leave_the_factor() -> None:
+    layer, _ = made("svd")
+    chain = METHODS["svd"](layer, 3)
+    fit = refit(layer, chain, [Fed(np.zeros((4, 6)), np.zeros((4, 6)))] * 8, 32)
+    np.testing.assert_allclose(fit.chain[-1].weight, chain[-1].weight)
+    np.testing.assert_allclose(fit.chain[-1].bias, layer.bias)
+
+
+def test_sums_of_parts_are_those_of_the_whole() -> None:
+    z, y = RNG.normal(size=(30, 4)), RNG.normal(size=(30, 2))
+    whole, parts = Sums.of(z, y), Sums.of(z[:7], y[:7]) + Sums.of(z[7:], y[7:])
+    for key, value in vars(whole).items():
+        np.testing.assert_allclose(getattr(parts, key), value)
+    problem = whole.problem(centred=True)
+    factor = problem.solve(np.zeros((2, 4)), 1e-12)
+    design = np.column_stack([z, np.ones(30)])
+    best = np.linalg.lstsq(design, y, rcond=None)[0]
+    np.testing.assert_allclose(factor, best[:4].T, atol=1e-8)
+    np.testing.assert_allclose(problem.bias(factor), best[4], atol=1e-8)
+    rest = np.square(y - design @ best).sum() / 30
+    assert problem.loss(factor, problem.bias(factor)) == pytest.approx(rest)
+
+
+def test_patches_of_the_layer_become_those_of_the_last_factor() -> None:
+    """The errors that the fit reports are those of the chain as it runs."""
+    layer, pairs = made("spatial-svd")
+    chain = METHODS["spatial-svd"](layer, 3)
+    fit = refit(layer, chain, pairs, 64)
+    x, seen, _ = pairs[3]
+    rows = patches_at(layer, x, np.arange(output_places(layer, x)))
+    wanted = rows @ layer.weight.reshape(8, -1).T + layer.bias
+    given = answers(list(fit.chain), seen).reshape(4, 8, -1).transpose(0, 2, 1).reshape(wanted.shape)
+    spread = np.linalg.norm(wanted - wanted.mean(axis=0))
+    assert np.linalg.norm(given - wanted) / spread == pytest.approx(fit.error, rel=0.3)

@@ -1,0 +1,123 @@
+"""Milliseconds of candidates, and when a chain is quicker than its layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelsurgeon.calibration.activation_aware import View
+from modelsurgeon.compression.candidates import candidates
+from modelsurgeon.compression.latency_model import KNOTS, narrowing, paced, pays, slower
+from modelsurgeon.factorize import METHODS, suited
+from modelsurgeon.layers import Layer
+from modelsurgeon.surgery.site import Call, Clock, Makers, macs
+from tests.api.test_compress import lowish
+
+CALL = ((12, 12), 1)
+
+
+class Place:
+    """A site that stands nowhere."""
+
+    name = "a"
+    absorbed = 0
+    makers: Makers | None = None
+    parts: Sequence[str] = ()
+    calls: Sequence[Call] = [CALL]
+
+    def __init__(self, layer: Layer) -> None:
+        self.layer = layer
+
+    def replace(self, chain: Sequence[Layer]) -> None:
+        self.layer = chain[0]
+
+
+def conv(out: int = 64, into: int = 48, *kernel: int, **geometry: object) -> Layer:
+    kernel = kernel or (3, 3)
+    pads = tuple((k // 2, k // 2) for k in kernel)
+    return Layer(weight=lowish(out, into, *kernel), padding=pads, **geometry)  # type: ignore[arg-type]
+
+
+def clock(per_layer: float, per_mac: float, seen: list[int]) -> Clock:
+    """A clock of a machine on which every layer takes its MACs' time and some more."""
+
+    def time(layer: Layer, chains: Sequence[Sequence[Layer]], calls: Sequence[Call]) -> list[float]:
+        seen.append(len(chains))
+        return [per_layer * len(chain) + per_mac * macs(chain, calls) for chain in [[layer], *chains]]
+
+    return time
+
+
+def test_times_between_those_that_were_measured_are_true_where_time_is_linear() -> None:
+    layer, seen = conv(), list[int]()
+    site, view = Place(layer), View(layer=layer)
+    found = candidates(site, view, list(METHODS), "milliseconds")
+    timed = paced(site, view, found, clock(0.01, 1e-6, seen))
+    assert sum(seen) <= KNOTS * len(suited(layer, METHODS))
+    assert timed[0].method is None
+    for c in timed:
+        links = 1 if c.method is None else len(METHODS[c.method].sketch(layer, 1))
+        assert c.milliseconds == pytest.approx(0.01 * links + 1e-6 * c.macs)
+        assert c is timed[0] or c.milliseconds < (timed[0].milliseconds or 0)  # type: ignore[operator]
+
+
+def test_what_takes_longer_than_its_layer_is_out() -> None:
+    layer = conv()
+    site, view = Place(layer), View(layer=layer)
+    found = candidates(site, view, list(METHODS), "milliseconds")
+    assert len(found) > 1
+    assert [c.method for c in paced(site, view, found, clock(1e3, 1e-6, []))] == [None]
+    assert paced(site, view, found, lambda *_: None) == []
+
+
+@given(share=st.floats(0.02, 1.5))
+def test_fewer_milliseconds_are_never_slower(share: float) -> None:
+    assert slower(1.0, share) == (share > 1.07)
+    assert not slower(0.01, 0.01 + 0.019 * min(share, 1.0))  # calling a node is no loss
+
+
+@pytest.mark.parametrize(
+    ("layer", "size", "method", "most"),
+    [
+        (conv(), (14, 14), "svd", 0.95),
+        (conv(), (14, 14), "cp", 0.8),
+        (conv(), (112, 112), "cp", 0.7),
+        (conv(64, 48, 5), (400,), "cp", 0.5),
+        (conv(32, 32, 3, 3, 3), (9, 9, 9), "cp", 0.3),
+        (Layer(weight=lowish(64, 64)), (), "svd", 0.95),
+    ],
+)
+def test_a_share_of_the_macs_stands_for_time(
+    layer: Layer, size: tuple[int, ...], method: str, most: float
+) -> None:
+    calls = [(size, 1)]
+    for rank in range(1, 200):
+        chain = METHODS[method].sketch(layer, rank)
+        assert pays(layer, chain, calls) == (macs(chain, calls) <= most * macs([layer], calls))
+
+
+def test_a_depthwise_layer_of_its_own_is_no_depthwise_factor() -> None:
+    layer = Layer(weight=np.zeros((64, 8, 3, 3), "f4"), groups=4, padding=((1, 1), (1, 1)))
+    chain = METHODS["svd"].sketch(layer, 8)
+    assert all(link.groups == 4 for link in chain)
+    assert pays(layer, chain, [CALL]) == (macs(chain, [CALL]) <= 0.95 * macs([layer], [CALL]))
+
+
+def test_fewer_channels_save_their_makers_time_too() -> None:
+    layer = Layer(weight=lowish(64, 96), bias=np.zeros(64, "f4"))
+    site, view = Place(layer), View(layer=layer)
+    site.calls, site.makers = [((), 1)], Makers(layers=("maker",), macs=10.0, params=10.0)
+    found = candidates(site, view, ["channels"], "milliseconds")
+    own = clock(0.0, 1e-6, [])
+    whole = {"a": 1e-6 * layer.macs(), "maker": 5.0}
+    chosen = narrowing(site, view, found, own, whole)
+    assert len(chosen) == len(found) - 1 > 0
+    for c in chosen:
+        assert isinstance(c.rank, int)
+        share = c.rank / 96
+        assert c.milliseconds == pytest.approx(whole["a"] * share - 5.0 * (1 - share))
+    assert not narrowing(site, view, found, own, {"a": 1.0})  # its maker has no time

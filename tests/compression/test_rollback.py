@@ -1,0 +1,95 @@
+"""What comes out slower than it went in is put right."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+import pytest
+
+from modelsurgeon.calibration.sensitivity import Calibration
+from modelsurgeon.compression.candidates import by_budget
+from modelsurgeon.compression.latency_model import slower
+from modelsurgeon.compression.planner import vetted
+from modelsurgeon.compression.rollback import guarded
+from modelsurgeon.compression.study import Study
+from modelsurgeon.onnx.model import OnnxPatient
+from modelsurgeon.surgery.plan import FULL, Plan, Step
+from tests.api.test_compress import lowish
+from tests.onnx.layers.test_sites import model
+
+SLOW = Step(method="cp", rank=FULL)  # far more work than the layer
+QUICK = Step(method="svd", rank=8)
+
+
+@pytest.fixture(scope="module")
+def net() -> ir.Model:
+    return model(
+        """g (float[1, 64, 32, 32] x) => (float[1, 64, 32, 32] y) {
+            a = Conv <pads = [1, 1, 1, 1]> (x, one)
+            b = Relu (a)
+            y = Conv <pads = [1, 1, 1, 1]> (b, two)
+        }""",
+        one=lowish(64, 64, 3, 3),
+        two=lowish(64, 64, 3, 3),
+    )
+
+
+def studied(net: ir.Model, *methods: str) -> tuple[Study, OnnxPatient]:
+    patient = OnnxPatient(net)
+    study = Study(
+        patient=patient.twin(),
+        sites=patient.sites,
+        methods=methods,
+        learned=None,
+        judged=patient.batches(0),
+        refit=False,
+        seed=0,
+        calibration=Calibration(),
+    )
+    return study, patient
+
+
+def test_a_slower_model_gets_its_slow_layers_back(net: ir.Model) -> None:
+    study, patient = studied(net)
+    done = guarded(Plan({"a": SLOW, "y": QUICK}), study, patient, firm=False)
+    assert dict(done.plan) == {"y": QUICK}
+    assert [edit.layer for edit in done.edits if edit.skipped is None] == ["y"]
+    [back] = [edit for edit in done.edits if edit.skipped is not None]
+    assert (back.layer, str(back.skipped)[:8]) == ("a", "put back")
+    assert [node.op_type for node in patient.close().graph] == ["Conv", "Relu", "Conv", "Conv"]
+    assert done.latency is not None
+
+
+def test_where_nothing_gains_the_original_stays(net: ir.Model) -> None:
+    study, patient = studied(net)
+    done = guarded(Plan({"a": SLOW}), study, patient, firm=False)
+    assert not done.plan and done.latency is None
+    assert [(edit.layer, edit.method) for edit in done.edits] == [("a", None)]
+    assert len(patient.close().graph) == len(net.graph)
+
+
+def test_an_order_is_guarded_however_slow(net: ir.Model) -> None:
+    study, patient = studied(net)
+    done = guarded(Plan({"a": SLOW}), study, patient, firm=True)
+    assert dict(done.plan) == {"a": SLOW}
+    assert done.latency is not None and done.latency["speedup"] < 1
+    [edit] = done.edits
+    assert edit.milliseconds_before is not None and edit.milliseconds_after is not None
+    assert edit.milliseconds_after > edit.milliseconds_before
+
+
+def test_a_chain_that_is_measured_slower_never_enters() -> None:
+    """In three dimensions a depthwise factor takes more time than it saves, at .9 of the MACs."""
+    net = model(
+        """g (float[1, 32, 8, 8, 8] x) => (float[1, 32, 8, 8, 8] y) {
+            y = Conv <pads = [1, 1, 1, 1, 1, 1]> (x, w)
+        }""",
+        w=lowish(32, 32, 3, 3, 3),
+    )
+    study, _ = studied(net, "cp")
+    options, _ = study.options("milliseconds")
+    total = study.patient.total("macs")
+    free = by_budget(options, 0.9, total, "macs")
+    assert any(slower(*ms) for ms in study.times(free.plan).values())
+    kept = vetted(options, study, lambda: by_budget(options, 0.9, total, "macs"))
+    assert kept.plan
+    assert not any(slower(*ms) for ms in study.times(kept.plan).values())

@@ -1,0 +1,78 @@
+"""The search for the budget that gives a speed."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+import modelsurgeon as ms
+from modelsurgeon.compression.speedup import CLOSE, STEPS, Point, narrowed
+from modelsurgeon.errors import Unreachable
+from tests.api.test_compress import lowish
+from tests.onnx.layers.test_sites import model
+
+
+@given(
+    least=st.floats(0.05, 0.6),
+    curve=st.floats(0.5, 2.0),
+    rest=st.floats(0.0, 0.3),
+    allowed=st.floats(0.1, 0.95),
+)
+def test_the_budget_is_found_in_a_few_steps(least: float, curve: float, rest: float, allowed: float) -> None:
+    """Whatever the sums get wrong: time may bend with the budget, and a part of it doesn't shrink."""
+
+    def taken(budget: float) -> float:
+        return rest + (1 - rest) * budget**curve
+
+    assume(taken(least) < CLOSE * allowed)
+    seen: list[float] = []
+
+    def measured(budget: float) -> float:
+        seen.append(budget)
+        return taken(budget)
+
+    start = Point(budget=least, taken=taken(least), choice=least)
+    found = narrowed(start, allowed, choose=lambda budget: budget, taken=measured)
+    assert len(seen) <= STEPS
+    assert taken(found) <= allowed
+    assert taken(found) >= 0.85 * allowed
+    assert all(least <= budget <= 1 for budget in seen)
+
+
+def test_what_is_good_enough_is_not_tried_again() -> None:
+    start = Point(budget=0.3, taken=0.5, choice="as it is")
+    assert narrowed(start, 0.5, choose=lambda _: "another", taken=lambda _: 1.0) == "as it is"
+
+
+def test_a_net_of_wide_layers_gets_the_speed_asked_for() -> None:
+    """How much exactly is for the benchmarks: here, that all layers are timed and the faster net is told."""
+    net = model(
+        """g (float[1, 64, 32, 32] x) => (float[1, 64, 32, 32] y) {
+            a = Conv <pads = [1, 1, 1, 1]> (x, one)
+            b = Relu (a)
+            y = Conv <pads = [1, 1, 1, 1]> (b, two)
+        }""",
+        one=lowish(64, 64, 3, 3),
+        two=lowish(64, 64, 3, 3),
+    )
+    result = ms.compress(net, speedup=1.5, method="spatial-svd")
+    done = [edit for edit in result.edits if edit.skipped is None]
+    assert done
+    for edit in done:
+        assert edit.milliseconds_after is not None and edit.milliseconds_before is not None
+        assert edit.milliseconds_after < edit.milliseconds_before
+    told = "".join(table.text(140) for table in result.tables())
+    assert "ms before" in told and "latency, one thread" in told
+    assert result.latency is not None
+    assert result.latency["before"]["threads"] == 1
+    with pytest.raises(
+        Unreachable, match=r"the quickest choice of ranks is .* times as fast, 1000 was asked"
+    ):
+        ms.compress(net, speedup=1000)
+
+
+def test_a_net_without_layers_can_not_be_made_faster() -> None:
+    net = model("g (float[2, 8] x) => (float[2, 8] y) { y = Relu (x) }")
+    with pytest.raises(Unreachable, match="no layer here can be timed and replaced"):
+        ms.compress(net, speedup=1.5)

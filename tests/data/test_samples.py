@@ -1,0 +1,417 @@
+"""Samples: how arrays are cut into feeds, what doesn't fit and why, noise, and a fair split."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import DTypeLike
+
+from modelsurgeon.data import Batches, Input, batches, noise, read, split
+from modelsurgeon.data.samples import is_check, shown_and_checks, spread
+from modelsurgeon.errors import BadData, UnknownShape
+
+F32, F64, I64 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int64)
+
+
+def given_input(*shape: int | None, name: str = "x", dtype: DTypeLike = F32) -> Input:
+    return Input(name=name, dtype=np.dtype(dtype), shape=shape)
+
+
+IMAGE = given_input(1, 3, 4, 4)
+OPEN = given_input(None, 3)
+
+
+def images(count: int, *rest: int, dtype: DTypeLike = F32) -> np.ndarray:
+    return np.arange(count * int(np.prod(rest)), dtype=dtype).reshape(count, *rest)
+
+
+def npz(folder: Path, name: str = "data.npz", **arrays: np.ndarray) -> Path:
+    np.savez(folder / name, **arrays)
+    return folder / name
+
+
+def shapes(found: Batches, name: str = "x") -> list[tuple[int, ...]]:
+    return [feed[name].shape for feed in found]
+
+
+# Cutting
+
+
+def test_a_fixed_batch_is_filled_and_what_is_left_is_told(tmp_path: Path) -> None:
+    found = read(npz(tmp_path, x=images(10, 3)), [given_input(4, 3)])
+    assert shapes(found) == [(4, 3), (4, 3)]
+    assert (found.samples, len(found), found.kind) == (8, 2, "data")
+    assert found.note == "2 samples left over: they don't fill a batch of 4"
+
+
+def test_an_open_batch_takes_one_or_what_was_asked_for(tmp_path: Path) -> None:
+    path = npz(tmp_path, x=images(5, 3))
+    assert shapes(read(path, [OPEN])) == [(1, 3)] * 5
+    found = read(path, [OPEN], batch=2)
+    assert shapes(found) == [(2, 3), (2, 3), (1, 3)]
+    assert (found.samples, found.note) == (5, "")
+
+
+@given(
+    lengths=st.lists(st.integers(0, 7), min_size=1, max_size=4),
+    batch=st.integers(1, 5),
+    fixed=st.booleans(),
+)
+def test_files_make_one_stream_without_seams(
+    lengths: list[int], batch: int, fixed: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    total = sum(lengths)
+    if total < (batch if fixed else 1):
+        return
+    folder, whole = tmp_path_factory.mktemp("data"), images(total, 2)
+    for number, part in enumerate(np.split(whole, np.cumsum(lengths)[:-1])):
+        npz(folder, f"{number}.npz", x=part)
+    found = read(folder, [given_input(batch if fixed else None, 2)], batch=None if fixed else batch)
+    joined = np.concatenate([feed["x"] for feed in found])
+    np.testing.assert_array_equal(joined, whole[: found.samples])
+    assert total - found.samples == (total % batch if fixed else 0)
+    assert len(list(found)) == len(found)
+
+
+def test_batches_can_be_gone_through_again(tmp_path: Path) -> None:
+    found = read(npz(tmp_path, x=images(3, 3)), [OPEN])
+    first, second = list(found), list(found)
+    np.testing.assert_equal(first, second)
+
+
+def test_states_and_scalars_are_given_whole(tmp_path: Path) -> None:
+    """Silence detectors: audio, a state whose first axis is no batch, and a rate."""
+    inputs = [
+        given_input(None, 8, name="audio"),
+        given_input(2, None, 4, name="state"),
+        given_input(name="rate", dtype=I64),
+    ]
+    path = npz(tmp_path, audio=images(3, 8), state=images(3, 2, 1, 4), rate=np.array([8, 16, 16]))
+    feeds = list(read(path, inputs))
+    assert [feed["rate"].shape for feed in feeds] == [()] * 3
+    assert [int(feed["rate"]) for feed in feeds] == [8, 16, 16]
+    np.testing.assert_array_equal(feeds[1]["state"], images(3, 2, 1, 4)[1])
+    assert feeds[2]["audio"].shape == (1, 8)
+
+
+def test_a_scalar_without_samples_is_in_every_feed(tmp_path: Path) -> None:
+    path = npz(tmp_path, x=images(2, 3), rate=np.array(16))
+    feeds = list(read(path, [OPEN, given_input(name="rate", dtype=I64)]))
+    assert [int(feed["rate"]) for feed in feeds] == [16, 16]
+
+
+def test_an_input_of_any_rank_takes_samples_of_any_shape() -> None:
+    loose = Input(name="x", dtype=F32, shape=None)
+    assert shapes(batches(images(2, 5, 6), [loose])) == [(1, 5, 6)] * 2
+
+
+def test_npy_serves_a_model_with_one_input(tmp_path: Path) -> None:
+    np.save(tmp_path / "data.npy", images(4, 3))
+    assert shapes(read(tmp_path / "data.npy", [OPEN], batch=4)) == [(4, 3)]
+    with pytest.raises(BadData, match=r"holds one array and the model has several inputs: use .npz"):
+        read(tmp_path / "data.npy", [OPEN, given_input(None, 3, name="y")])
+
+
+def test_arrays_that_no_input_asks_for_are_left(tmp_path: Path) -> None:
+    pickled = np.array([{"not": "needed"}, None])
+    assert len(read(npz(tmp_path, x=images(2, 3), labels=pickled), [OPEN])) == 2
+
+
+# What doesn't fit
+
+
+@pytest.mark.parametrize(
+    ("arrays", "match"),
+    [
+        ({"y": images(2, 3)}, r"data.npz lacks x, it has y: name arrays as the model's inputs"),
+        ({"x": images(2, 4)}, r"x in .*data.npz has shape \[2, 4\]: \[N, 3\] is needed"),
+        ({"x": images(3, 1)[:, 0]}, r"has shape \[3\]: \[N, 3\] is needed"),
+        ({"x": images(0, 3)}, r"x in .* has no samples"),
+        ({"x": images(2, 3).astype(complex)}, r"is complex128: the model needs float32"),
+        ({"x": images(2, 3).astype(str)}, r"the model needs float32"),
+        ({"x": np.array([[1, None, 3]])}, r"x.npy in .* holds pickled Python objects, which could run code"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_told(arrays: dict[str, Any], match: str, tmp_path: Path) -> None:
+    with pytest.raises(BadData, match=match):
+        read(npz(tmp_path, **arrays), [OPEN])
+
+
+def test_unequal_numbers_of_samples_are_told(tmp_path: Path) -> None:
+    path = npz(tmp_path, x=images(4, 3), y=images(5, 3))
+    with pytest.raises(BadData, match=r"has 4 samples for x and 5 for y: equal numbers are needed"):
+        read(path, [OPEN, given_input(None, 3, name="y")])
+
+
+def test_less_than_a_batch_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BadData, match=r"has 3 samples: the model takes 8 at once"):
+        read(npz(tmp_path, x=images(3, 3)), [given_input(8, 3)])
+
+
+def test_a_batch_that_the_model_does_not_take_is_told(tmp_path: Path) -> None:
+    path = npz(tmp_path, x=images(4, 3, 4, 4))
+    with pytest.raises(BadData, match=r"a batch of 2, and the model's is fixed at 1"):
+        read(path, [IMAGE], batch=2)
+    with pytest.raises(BadData, match=r"a batch of 0: at least 1"):
+        read(path, [IMAGE], batch=0)
+
+
+@pytest.mark.parametrize(
+    ("found", "needed"),
+    [(F64, F32), (np.uint8, F32), (np.int64, np.int32), (np.bool_, np.float32), (np.float16, F32)],
+)
+def test_types_that_lose_nothing_of_note_are_converted(found: DTypeLike, needed: DTypeLike) -> None:
+    arrays = {"x": np.array([[0, 1, 1]], found)}
+    (feed,) = batches(arrays, [given_input(None, 3, dtype=needed)])
+    assert feed["x"].dtype == needed
+    np.testing.assert_array_equal(feed["x"], arrays["x"])
+
+
+@pytest.mark.parametrize(
+    ("values", "needed", "match"),
+    [
+        (np.array([[2**40]]), np.int32, r"x has values that int32 can't hold"),
+        (np.array([[-1]]), np.uint8, r"x has values that uint8 can't hold"),
+        (np.array([[1e300]]), F32, r"x has values that float32 can't hold"),
+        (np.array([[2**53 + 1]]), F64, r"x has values that float64 can't hold"),
+        (np.array([[2]]), np.bool_, r"x has values that bool can't hold"),
+        (np.array([[1.0]]), I64, r"x in the data is float64: the model needs int64"),
+    ],
+)
+def test_types_that_lose_something_are_refused(values: np.ndarray, needed: DTypeLike, match: str) -> None:
+    with pytest.raises(BadData, match=match):
+        list(batches({"x": values}, [given_input(None, 1, dtype=needed)]))
+
+
+def test_infinities_and_nans_in_the_data_are_the_users_own() -> None:
+    arrays = {"x": np.array([[np.inf, np.nan, 1.0]])}
+    (feed,) = batches(arrays, [OPEN])
+    np.testing.assert_array_equal(feed["x"], arrays["x"])
+
+
+def test_files_of_different_form_are_told(tmp_path: Path) -> None:
+    npz(tmp_path, "a.npz", x=images(2, 2, 2))
+    npz(tmp_path, "b.npz", x=images(2, 1, 2, 2))
+    with pytest.raises(BadData, match=r"in different files: one form is needed"):
+        read(tmp_path, [given_input(None, 2, 2)])
+
+
+# What is no file of samples
+
+
+def test_paths_that_hold_no_samples_are_told(tmp_path: Path) -> None:
+    with pytest.raises(BadData, match=r"gone.npz doesn't exist"):
+        read(tmp_path / "gone.npz", [OPEN])
+    with pytest.raises(BadData, match=r"holds no .npz or .npy file"):
+        read(tmp_path, [OPEN])
+    (tmp_path / "data.csv").write_text("1,2,3")
+    with pytest.raises(BadData, match=r"data.csv is neither .npz nor .npy"):
+        read(tmp_path / "data.csv", [OPEN])
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip at all", b"PK\x03\x04" + bytes(30)])
+def test_broken_archives_are_told(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "data.npz").write_bytes(content)
+    with pytest.raises(BadData, match=r"data.npz can't be read as .npz"):
+        read(tmp_path / "data.npz", [OPEN])
+    (tmp_path / "data.npy").write_bytes(content)
+    with pytest.raises(BadData, match=r"data.npy is no numpy array"):
+        read(tmp_path / "data.npy", [OPEN])
+
+
+def test_arrays_cut_short_are_told(tmp_path: Path) -> None:
+    np.save(tmp_path / "data.npy", images(4, 3))
+    whole = (tmp_path / "data.npy").read_bytes()
+    (tmp_path / "data.npy").write_bytes(whole[:-1])
+    with pytest.raises(BadData, match=r"data.npy is cut short"):
+        read(tmp_path / "data.npy", [OPEN])
+    with zipfile.ZipFile(tmp_path / "data.npz", "w") as archive:
+        archive.writestr("x.npy", whole[:-1])
+    with pytest.raises(BadData, match=r"x.npy in .*data.npz is cut short"):
+        read(tmp_path / "data.npz", [OPEN])
+
+
+def test_values_that_are_damaged_are_told(tmp_path: Path) -> None:
+    path = npz(tmp_path, x=images(50_000, 3))
+    content = bytearray(path.read_bytes())
+    content[300_000] ^= 255
+    path.write_bytes(content)
+    with pytest.raises(BadData, match=r"x in .*data.npz can't be read"):
+        list(read(path, [OPEN]))
+
+
+# Data in memory
+
+
+def test_what_a_caller_may_call_data() -> None:
+    whole = images(4, 3)
+    pairs = [{"x": whole[i : i + 2]} for i in (0, 2)]
+    for data in (
+        whole,
+        {"x": whole},
+        pairs,
+        [p["x"] for p in pairs],
+        [(p["x"],) for p in pairs],
+        iter(pairs),
+    ):
+        found = batches(data, [OPEN], batch=2)
+        for _ in range(2):
+            np.testing.assert_array_equal(np.concatenate([feed["x"] for feed in found]), whole)
+        assert (len(found), found.samples) == (2, 4)
+        assert batches(found, [OPEN]) is found
+
+
+def test_arrays_without_names_stand_in_the_order_of_inputs() -> None:
+    inputs = [OPEN, given_input(None, 2, name="y")]
+    (feed,) = batches([(images(1, 3), images(1, 2))], inputs)
+    assert feed["y"].shape == (1, 2)
+    with pytest.raises(BadData, match=r"1 arrays without names for the inputs x, y: name them"):
+        batches([images(1, 3)], inputs)
+
+
+@pytest.mark.parametrize(
+    ("data", "match"),
+    [
+        ([], r"the data holds no batch"),
+        (3, r"data of type int: a path, arrays by name, or batches are needed"),
+        ([{"y": images(1, 3)}], r"a batch lacks x: it has y"),
+        ([{"x": images(1, 4)}], r"x has shape \[1, 4\] in a batch: \[\?, 3\] is needed"),
+        ([{"x": np.array([["a", "b", "c"]])}], r"the model needs float32"),
+    ],
+)
+def test_data_that_is_none_is_told(data: object, match: str) -> None:
+    with pytest.raises(BadData, match=match):
+        batches(data, [OPEN])
+
+
+def test_an_iterable_that_can_be_gone_through_again_is_not_kept() -> None:
+    class Loader:
+        rounds = 0
+
+        def __len__(self) -> int:
+            return 2
+
+        def __iter__(self) -> Iterator[np.ndarray]:
+            self.rounds += 1
+            return iter([images(1, 3), images(1, 3)])
+
+    loader = Loader()
+    found = batches(loader, [OPEN])
+    before = loader.rounds
+    assert len(list(found)) == 2
+    assert loader.rounds == before + 1
+
+
+# Noise
+
+
+def test_noise_is_seeded_normal_and_fills_the_models_batch() -> None:
+    found = noise([given_input(4, 1000)], samples=10, seed=3)
+    assert (found.kind, found.samples, len(found)) == ("noise", 12, 3)
+    values = np.concatenate([feed["x"] for feed in found])
+    assert values.dtype == F32
+    assert abs(values.mean()) < 0.05
+    assert abs(values.std() - 1) < 0.05
+    again, other = (
+        np.concatenate([feed["x"] for feed in noise([given_input(4, 1000)], samples=12, seed=seed)])
+        for seed in (3, 4)
+    )
+    np.testing.assert_array_equal(values, again)
+    assert not np.array_equal(values, other)
+
+
+def test_feeds_of_noise_differ() -> None:
+    first, second = noise([OPEN], samples=2)
+    assert not np.array_equal(first["x"], second["x"])
+
+
+def test_an_open_batch_of_noise_is_one_or_what_was_asked_for() -> None:
+    assert shapes(noise([OPEN], samples=3)) == [(1, 3)] * 3
+    found = noise([OPEN], samples=3, batch=2)
+    assert (shapes(found), found.samples) == ([(2, 3)] * 2, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "low", "high"),
+    [
+        ("input_ids", I64, 0, 15),
+        ("attention_mask", I64, 1, 1),
+        ("token_type_ids", np.int32, 0, 1),
+        ("image", np.uint8, 0, 255),
+        ("flag", np.bool_, 0, 1),
+    ],
+)
+def test_integer_noise_stays_in_plausible_bounds(name: str, dtype: DTypeLike, low: int, high: int) -> None:
+    found = noise([given_input(1, 4000, name=name, dtype=dtype)], samples=1)
+    (feed,) = found
+    assert feed[name].dtype == dtype
+    assert (feed[name].min(), feed[name].max()) == (low, high)
+    assert found.note
+
+
+def test_noise_needs_sizes() -> None:
+    with pytest.raises(UnknownShape, match=r"input x \[\?, 3, \?\] has an open axis: give --shape x="):
+        noise([given_input(None, 3, None)], samples=1)
+    with pytest.raises(UnknownShape, match=r"input x has no shape"):
+        noise([Input(name="x", dtype=F32, shape=None)], samples=1)
+    with pytest.raises(BadData, match=r"input x holds object, for which there is no noise"):
+        noise([given_input(1, dtype=object)], samples=1)
+    with pytest.raises(BadData, match=r"0 samples of noise"):
+        noise([OPEN], samples=0)
+
+
+# Splitting
+
+
+@given(st.integers(1, 40), st.integers(1, 50))
+def test_feeds_are_spread_from_all_over(count: int, most: int) -> None:
+    data = batches({"x": images(count, 1)}, [given_input(None, 1)])
+    places = [int(feed["x"][0, 0]) for feed in spread(data, most)]
+    assert len(places) == spread(data, most).count == min(count, most)
+    gaps = np.diff([*places, count])
+    assert places[0] == 0 and gaps.max() - gaps.min() <= 1
+
+
+@given(count=st.integers(2, 60), share=st.floats(0.01, 0.99))
+def test_a_split_loses_nothing_and_spreads_the_held_out(count: int, share: float) -> None:
+    whole = batches(images(count, 3), [OPEN])
+    calibration, held_out = split(whole, share)
+    kept, out = ([int(feed["x"][0, 0]) // 3 for feed in part] for part in (calibration, held_out))
+    assert sorted(kept + out) == list(range(count))
+    assert len(out) == min(max(round(count * share), 1), count - 1) == len(held_out) == held_out.samples
+    gaps = np.diff(out)
+    assert gaps.size == 0 or gaps.max() - gaps.min() <= 1
+
+
+def test_one_feed_is_both_sides_and_says_so() -> None:
+    whole = batches(images(1, 3), [OPEN])
+    calibration, held_out = split(whole)
+    assert len(calibration) == len(held_out) == 1
+    assert held_out.note == "one batch only: calibrated and judged on the same samples"
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -1.0])
+def test_a_share_that_is_none_is_told(share: float) -> None:
+    with pytest.raises(BadData, match=r"it must lie between 0 and 1"):
+        split(batches(images(2, 3), [OPEN]), share)
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 10])
+def test_checks_are_every_fourth_feed_and_teach_nothing(count: int) -> None:
+    feeds = batches(
+        [{"x": np.full((1, 2), i, np.float32)} for i in range(count)],
+        [Input(name="x", dtype=F32, shape=(1, 2))],
+    )
+    shown, checks = ([int(feed["x"][0, 0]) for feed in part] for part in shown_and_checks(feeds))
+    if count < 4:
+        assert shown == checks == list(range(count))
+        return
+    assert checks == [i for i in range(count) if is_check(i)]
+    assert sorted(shown + checks) == list(range(count))

@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelsurgeon.inspection.statistics.channels import Channels, channels
+from modelsurgeon.layers import Layer
+from tests.strategies import layers
+
+
+def layer(out: int = 8, into: int = 6, groups: int = 1, dtype: type = np.float32) -> Layer:
+    draw = np.random.default_rng(0)
+    return Layer(weight=draw.normal(size=(out, into // groups, 3, 3)).astype(dtype), groups=groups)
+
+
+@given(sound=layers(dtype=np.float32))
+def test_random_weights_have_nothing_to_report(sound: Layer) -> None:
+    found = channels(sound)
+    assert (found.dead, found.dead_inputs, found.broken, found.duplicates) == ((), (), (), ())
+    assert (found.outputs, found.inputs) == (sound.out_channels, sound.in_channels)
+
+
+@given(sound=layers(dtype=np.float64), data=st.data())
+def test_what_is_planted_is_found(sound: Layer, data: st.DataObject) -> None:
+    size = sound.out_channels // sound.groups
+    dead = data.draw(st.integers(0, sound.out_channels - 1))
+    sound.weight[dead] = 0
+    twins = ()
+    if size > 2:
+        mates = [n for n in range(sound.out_channels) if n // size == dead // size and n != dead]
+        twins = tuple(mates[:2])
+        sound.weight[twins[1]] = sound.weight[twins[0]]
+    found = channels(sound)
+    assert found.dead == (dead,)
+    assert found.duplicates == ((twins,) if twins else ())
+    assert found.spare == (1 if twins else 0)
+
+
+def test_a_multiple_is_no_duplicate_but_is_told() -> None:
+    net = layer()
+    net.weight[3] = -2.5 * net.weight[1]
+    net.weight[6] = net.weight[1]
+    net.weight[7] = 0.1 * net.weight[0]
+    found = channels(net)
+    assert found.duplicates == ((1, 6),)
+    assert set(found.scaled) == {(1, 3), (0, 7)}
+
+
+def test_channels_of_different_groups_are_never_the_same() -> None:
+    net = layer(groups=2)
+    net.weight[4:] = net.weight[:4]
+    assert channels(net).duplicates == ()
+    net.weight[5] = net.weight[4]
+    assert channels(net).duplicates == ((4, 5),)
+
+
+def test_dead_inputs_are_counted_over_all_groups() -> None:
+    net = layer(groups=2)
+    net.weight[4:, 1] = 0
+    assert channels(net).dead_inputs == (4,)
+
+
+def test_what_is_tiny_is_dead() -> None:
+    net = layer()
+    net.weight[2] = 1e-9
+    assert channels(net).dead == (2,)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_broken_channels_are_neither_dead_nor_duplicates(value: float) -> None:
+    net = layer()
+    net.weight[[1, 4]] = value
+    found = channels(net)
+    assert (found.broken, found.dead, found.duplicates, found.dead_inputs) == ((1, 4), (), (), ())
+
+
+def test_minus_zero_is_zero() -> None:
+    weight = np.array([[0.0, 1.0], [-0.0, 1.0], [1.0, 0.0]], np.float32)
+    assert channels(Layer(weight=weight)).duplicates == ((0, 1),)
+
+
+def test_all_the_same_is_one_group() -> None:
+    found = channels(Layer(weight=np.broadcast_to(np.float32(1), (300, 200))))
+    assert found.duplicates == (tuple(range(300)),)
+    assert found.scaled == ()
+    assert Channels(outputs=300, inputs=200, duplicates=found.duplicates).spare == 299

@@ -1,0 +1,123 @@
+"""The algebra of batch norm, held against what the operators compute, over every geometry of a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+import modelsurgeon as ms
+from modelsurgeon.layers import Array, Layer
+from modelsurgeon.layers.batchnorm import Affine, BatchNorm, behind, in_front
+from tests.conv import run, sizes
+from tests.strategies import layers
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def norm(channels: int, seed: int = 0, dtype: type = np.float64) -> BatchNorm:
+    draw = np.random.default_rng(seed)
+    scale, shift, mean = draw.normal(size=(3, channels)).astype(dtype)
+    return BatchNorm(scale=scale, shift=shift, mean=mean, var=draw.gamma(2, size=channels).astype(dtype))
+
+
+def normalised(x: Array, norm: BatchNorm) -> Array:
+    """The definition, written out."""
+    axes = (slice(None), *(None,) * (x.ndim - 1))
+    centred = (x - norm.mean[axes]) / np.sqrt(norm.var[axes] + norm.epsilon)
+    return norm.scale[axes] * centred + norm.shift[axes]
+
+
+def maps(layer: Layer, seed: int) -> Array:
+    return np.random.default_rng(seed).normal(size=(layer.in_channels, *sizes(layer)))
+
+
+def relative(a: Array, b: Array) -> float:
+    return float(np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-30))
+
+
+@given(layers(), SEEDS)
+def test_the_norm_behind_a_layer(layer: Layer, seed: int) -> None:
+    after, x = norm(layer.out_channels, seed), maps(layer, seed)
+    folded = behind(layer, after.affine)
+    assert relative(run([folded], x), normalised(run([layer], x), after)) < 1e-12
+    assert folded.weight.dtype == layer.weight.dtype
+
+
+@given(layers(), SEEDS)
+def test_the_norm_in_front_of_a_layer(layer: Layer, seed: int) -> None:
+    before, x = norm(layer.in_channels, seed), maps(layer, seed)
+    try:
+        folded = in_front(layer, before.affine)
+    except ms.UnsupportedLayer:
+        assert layer.transposed or any(map(any, layer.padding))
+        return
+    assert relative(run([folded], x), run([layer], normalised(x, before))) < 1e-11
+
+
+@given(layers(), SEEDS)
+def test_without_an_offset_no_padding_is_in_the_way(layer: Layer, seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    gain = Affine(gain=draw.normal(size=layer.in_channels), offset=np.zeros(layer.in_channels))
+    x = maps(layer, seed)
+    axes = (slice(None), *(None,) * (x.ndim - 1))
+    assert relative(run([in_front(layer, gain)], x), run([layer], x * gain.gain[axes])) < 1e-11
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_a_grouped_transposed_layer_in_float32(groups: int) -> None:
+    """Computed in float64 and rounded once."""
+    draw = np.random.default_rng(groups)
+    weight = draw.normal(size=(8, 8 // groups, 3, 3)).astype(np.float32)
+    layer = Layer(weight=weight, groups=groups, transposed=True, stride=(2, 2), padding=((1, 1), (0, 1)))
+    after, x = norm(8, groups, np.float32), maps(layer, 1)
+    folded = behind(layer, after.affine)
+    assert folded.weight.dtype == np.float32
+    assert relative(run([folded], x), normalised(run([layer], x), after)) < 5e-7
+
+
+def dense(dtype: type = np.float32) -> Layer:
+    return Layer(weight=np.ones((3, 2), dtype))
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [("var", -1.0), ("var", np.nan), ("scale", np.inf), ("mean", np.nan), ("shift", np.inf)],
+)
+def test_broken_statistics_are_no_affine(part: str, value: float) -> None:
+    broken = norm(3)
+    getattr(broken, part)[1] = value
+    with pytest.raises(ms.UnsupportedLayer, match=r"broken.*bn sanitize"):
+        _ = broken.affine
+
+
+@pytest.mark.parametrize(
+    ("layer", "channels", "told"),
+    [(dense(), 4, "4 channels, the layer gives 3"), (dense(np.float16), 3, "isn't finite in float16")],
+)
+def test_what_does_not_fit_is_told(layer: Layer, channels: int, told: str) -> None:
+    large = Affine(gain=np.full(channels, 1e6), offset=np.zeros(channels))
+    with pytest.raises(ms.UnsupportedLayer, match=told):
+        behind(layer, large)
+
+
+@pytest.mark.parametrize(("gain", "offset"), [((2, 2), (1, 1)), ((2, 3), (0, 0))])
+def test_a_constant_that_stays_one(gain: Sequence[float], offset: Sequence[float]) -> None:
+    affine = Affine(gain=np.array(gain), offset=np.array(offset))
+    assert_allclose(affine.of_constant(0.0), offset[0], rtol=1e-15)
+    assert_allclose(affine.before_constant(affine.of_constant(0.0)), 0.0, atol=1e-15)
+
+
+def test_a_constant_that_becomes_many() -> None:
+    with pytest.raises(ms.UnsupportedLayer, match="differ from channel to channel"):
+        Affine(gain=np.ones(2), offset=np.array([1.0, 2.0])).of_constant(0.0)
+    with pytest.raises(ms.UnsupportedLayer, match="gain is 0"):
+        Affine(gain=np.array([1.0, 0.0]), offset=np.zeros(2)).before_constant(1.0)
+
+
+def test_no_bias_is_made_where_none_is_needed() -> None:
+    assert behind(dense(), Affine(gain=np.ones(3), offset=np.zeros(3))).bias is None

@@ -1,0 +1,104 @@
+"""Each way in which a batch norm goes wrong is found by its rule, and mended where it can be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from modelsurgeon.layers.batchnorm import BatchNorm
+from modelsurgeon.layers.batchnorm_health import findings, mended
+from modelsurgeon.layers.channel_statistics import Population
+
+
+def norm(**parts: Any) -> BatchNorm:  # noqa: ANN401
+    sound = {"scale": [1, 2, -1], "shift": [0, 0, 1], "mean": [0.5, 0, 0], "var": [1, 2, 3]}
+    arrays = {key: np.array(parts.pop(key, value), np.float32) for key, value in sound.items()}
+    return BatchNorm(**arrays, **parts)
+
+
+TRUTH = Population(count=50, mean=np.array([0.5, 0.1, 0.0]), var=np.array([1.2, 2.0, 2.5]))
+
+
+def rules(norm: BatchNorm, **more: Any) -> list[str]:  # noqa: ANN401
+    return [found.rule for found in findings(norm, **more)]
+
+
+def test_a_sound_norm_has_no_finding() -> None:
+    assert rules(norm(), truth=TRUTH) == []
+    assert mended(norm(), TRUTH)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("parts", "rule"),
+    [
+        ({"scale": [1, np.nan, 1]}, "not-finite"),
+        ({"var": [1, np.inf, 1]}, "not-finite"),
+        ({"var": [1, -0.5, 1]}, "negative-variance"),
+        ({"var": [1, 1e-7, 1]}, "near-zero-variance"),
+        ({"var": [1, 1e-8, 1], "scale": [1, 9, 1]}, "huge-gain"),
+        ({"scale": [1, 0, 1]}, "dead-channel"),
+        ({"epsilon": -1.0}, "epsilon"),
+        ({"epsilon": 0.1}, "epsilon"),
+        ({"mean": [0, 0, 0], "var": [1, 1, 1]}, "untrained"),
+    ],
+)
+def test_wrong_numbers(parts: dict[str, Any], rule: str) -> None:
+    assert rule in rules(norm(**parts))
+
+
+@pytest.mark.parametrize(
+    ("more", "rule"),
+    [
+        ({"training": True}, "training-mode"),
+        ({"momentum": 1.5}, "momentum"),
+        ({"momentum": 0.0}, "momentum"),
+        ({"momentum": 1.0}, "momentum"),
+        ({"truth": Population(count=9, mean=np.array([2.5, 0, 0]), var=TRUTH.var)}, "mean-drift"),
+        ({"truth": Population(count=9, mean=TRUTH.mean, var=np.array([9.0, 2, 3]))}, "variance-drift"),
+    ],
+)
+def test_wrong_ways(more: dict[str, Any], rule: str) -> None:
+    assert rules(norm(), **more) == [rule]
+
+
+def test_one_value_is_no_truth() -> None:
+    assert rules(norm(), truth=Population(count=1, mean=np.full(3, 9.0), var=np.zeros(3))) == []
+
+
+@pytest.mark.parametrize(
+    ("parts", "done", "truth"),
+    [
+        ({"scale": [1, np.nan, 1]}, "scale set to 1 in 1 of 3", None),
+        ({"mean": [np.inf, np.nan, 1]}, "mean set to 0 in 2 of 3", None),
+        ({"mean": [np.inf, np.nan, 1]}, "statistics set to what data shows in 2 of 3", TRUTH),
+        ({"var": [1, np.nan, 1]}, "var set to 1 in 1 of 3", None),
+        ({"var": [1, -0.1, 1]}, "variance clamped to 0 in 1 of 3", None),
+        ({"var": [1, -0.1, 1]}, "statistics set to what data shows in 1 of 3", TRUTH),
+        ({"var": [1, 1e-12, 1]}, "1 of 3 channels never varied: made constant", None),
+        ({"epsilon": float("nan")}, "epsilon set to 1e-05", None),
+    ],
+)
+def test_what_is_broken_is_mended(parts: dict[str, Any], done: str, truth: Population | None) -> None:
+    better, told = mended(norm(**parts), truth)
+    assert any(done in each for each in told)
+    assert np.isfinite(better.gain).all()
+    assert np.isfinite(better.offset).all()
+    assert (better.var >= 0).all()
+    assert mended(better, truth)[1] == []
+
+
+def test_a_channel_that_never_varied_gives_its_shift() -> None:
+    better, _ = mended(norm(var=[1, 1e-30, 3], shift=[0, 7, 1], mean=[0, 5, 0]))
+    assert (better.gain[1], better.offset[1]) == (0, 7)
+
+
+def test_a_variance_that_data_contradicts_is_not_taken_for_constant() -> None:
+    better, _ = mended(norm(var=[1, 1e-30, 3]), TRUTH)
+    assert (better.scale[1], better.var[1]) == (2, 2)
+
+
+def test_where_nothing_varies_nothing_is_made_constant() -> None:
+    """Then it is the statistics that are missing, and only data can mend them."""
+    assert mended(norm(var=[0, 0, 0]))[1] == []

@@ -1,0 +1,87 @@
+"""Layers found again: by name, by chain, and by what they are."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelsurgeon.matching.alignment import LARGE, Item, Pair, align
+
+
+def net(*layers: str) -> list[Item]:
+    """`name:op` or `name:op:trait` each."""
+    return [
+        Item(name=name, op=op, traits=tuple(traits)) for name, op, *traits in (x.split(":") for x in layers)
+    ]
+
+
+def told(a: list[Item], b: list[Item]) -> list[str]:
+    def names(net: list[Item], places: list[int]) -> str:
+        return "+".join(net[place].name for place in places) or "-"
+
+    return [f"{names(a, left)}={names(b, right)}" for left, right in align(a, b)]
+
+
+NETS = st.lists(
+    st.tuples(
+        st.sampled_from(["a", "b", "c", "d", "a.0", "a.1", "relu_1", "relu_2"]), st.sampled_from("CRG")
+    ),
+    unique_by=lambda pair: pair[0],
+    max_size=8,
+)
+
+
+@given(a=NETS, b=NETS)
+def test_every_layer_stands_in_one_pair(a: list[tuple[str, str]], b: list[tuple[str, str]]) -> None:
+    items = [[Item(name=name, op=op) for name, op in one] for one in (a, b)]
+    pairs = align(*items)
+    assert sorted(i for left, _ in pairs for i in left) == list(range(len(a)))
+    assert sorted(j for _, right in pairs for j in right) == list(range(len(b)))
+    assert all(len(left) <= 1 and (left or len(right) == 1) for left, right in pairs)
+
+
+@given(a=NETS)
+def test_a_net_is_aligned_with_itself(a: list[tuple[str, str]]) -> None:
+    items = [Item(name=name, op=op) for name, op in a]
+    assert align(items, items) == [([i], [i]) for i in range(len(a))]
+
+
+def test_names_pair_whatever_became_of_the_layer() -> None:
+    assert told(net("x.a:Conv", "x.b:Gemm"), net("x.a:Gemm", "x.b:Gemm")) == ["x.a=x.a", "x.b=x.b"]
+
+
+def test_a_chain_stands_for_its_layer() -> None:
+    a = net("stem:Conv", "act:Relu", "head:Gemm")
+    b = net("stem.0:Conv", "stem.1:Conv", "act:Relu", "head.0:Gemm", "head.1:Gemm")
+    assert told(a, b) == ["stem=stem.0+stem.1", "act=act", "head=head.0+head.1"]
+
+
+def test_counted_names_shift_without_harm() -> None:
+    """A Relu is put in first; by names alone, each would be paired with the one before it."""
+    a = net("conv_0:Conv:8", "relu_0:Relu:8", "conv_1:Conv:16", "relu_1:Relu:16")
+    b = net("relu_0:Relu:3", "conv_0:Conv:8", "relu_1:Relu:8", "conv_1:Conv:16", "relu_2:Relu:16")
+    assert told(a, b) == ["-=relu_0", "conv_0=conv_0", "relu_0=relu_1", "conv_1=conv_1", "relu_1=relu_2"]
+
+
+def test_renamed_layers_are_found_by_what_they_are() -> None:
+    a = net("a.x:Conv:8", "a.y:Relu:8", "a.z:Conv:16")
+    b = net("b.x:Conv:8", "b.n:BatchNormalization:8", "b.y:Relu:8", "b.z:Conv:16")
+    assert told(a, b) == ["a.x=b.x", "-=b.n", "a.y=b.y", "a.z=b.z"]
+
+
+def test_what_is_gone_stands_where_it_stood() -> None:
+    assert told(net("p:A", "q:B", "r:C", "s:D"), net("p:A", "s:D")) == ["p=p", "q=-", "r=-", "s=s"]
+    assert told(net("q:B", "p:A"), net("p:A")) == ["q=-", "p=p"]
+
+
+def test_layers_that_changed_places_are_still_the_same() -> None:
+    assert sorted(told(net("p:A", "q:B", "r:C"), net("r:C", "p:A", "q:B"))) == ["p=p", "q=q", "r=r"]
+
+
+def test_a_large_gap_is_aligned_too() -> None:
+    size = int(LARGE**0.5) + 50
+    a = [Item(name=f"a.{n}x", op="Conv", traits=(n,)) for n in range(size)]
+    b = [Item(name=f"b.{n}x", op="Conv", traits=(n,)) for n in range(size) if n != 7]
+    pairs: list[Pair] = align(a, b)
+    assert [pair for pair in pairs if not all(pair)] == [([7], [])]
+    assert all(a[left[0]].traits == b[right[0]].traits for left, right in pairs if right)

@@ -1,0 +1,140 @@
+"""Formulas, for the whole and for each layer: at any sizes they give what is counted at these sizes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from random import Random
+
+import onnx_ir as ir
+import pytest
+import sympy
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelsurgeon.inspection.analysis import Analysis
+from modelsurgeon.onnx.info import analyze
+from modelsurgeon.onnx.shapes import bound, expressions, symbols
+from tests import zoo
+
+MODELS = os.environ.get("MODELSURGEON_MODELS")
+PUBLIC = (
+    sorted(path for path in Path(MODELS).rglob("*.onnx") if "backend" not in path.parts) if MODELS else []
+)
+NAMES = {"ceiling": sympy.ceiling, "floor": sympy.floor, "Max": sympy.Max, "Min": sympy.Min, "Mod": sympy.Mod}
+
+
+def value(formula: str, sizes: Mapping[str, int]) -> int:
+    """The formula's value; any letters may be a symbol, such as N, S or E."""
+    symbols = {name: sympy.Symbol(name, integer=True, positive=True) for name in sizes}
+    parsed = sympy.sympify(formula, locals=NAMES | symbols)
+    return int(parsed.subs({symbols[name]: size for name, size in sizes.items()}))
+
+
+def check(found: Analysis, fixed: Analysis, sizes: Mapping[str, int]) -> None:
+    """Every formula of the open analysis gives the number of the one at these sizes."""
+    for key, formula in found.formulas.items():
+        assert value(formula, sizes) == getattr(fixed.totals, key), key
+    texts: dict[str, int] = {}
+    for row, truth in zip(found.layers, fixed.layers, strict=True):
+        for key, formula in row.formulas.items():
+            if formula not in texts:
+                texts[formula] = value(formula, sizes)
+            assert texts[formula] == getattr(truth, key), (row.name, key)
+
+
+sides = st.integers(4, 40)
+
+
+@given(n=st.integers(1, 5), h=sides, w=sides)
+def test_every_formula_holds_at_other_sizes(n: int, h: int, w: int) -> None:
+    sizes = {"N": n, "H": h, "W": w}
+    found = analyze(zoo.classifier())
+    assert {row.name for row in found.layers if row.formulas} >= {"a", "n", "r", "p", "d", "e", "q", "y"}
+    check(found, analyze(zoo.classifier(), dims=sizes), sizes)
+
+
+def test_a_layer_has_its_formula_and_its_order() -> None:
+    text = "g (float[N, T, 8] x) => (float y) { t = Transpose <perm = [0, 2, 1]> (x) y = MatMul (x, t) }"
+    found = analyze(zoo.model(text))
+    assert found.layers[1].formulas["macs"] == found.formulas["macs"] == "8*N*T**2"
+    assert found.growth == {
+        "macs": "N * T^2",
+        "flops": "N * T^2",
+        "bias_adds": "1",
+        "activation_bytes": "N * T^2",
+    }
+    assert found.as_dict()["growth"]["macs"] == "N * T^2"
+    assert "formulas" not in found.as_dict()["layers"][0]
+    assert "growth: MACs ~ N * T^2, activations ~ N * T^2" in found.tables()[0].notes
+
+
+def test_a_model_without_open_sizes_has_no_formula() -> None:
+    found = analyze(zoo.classifier(), dims={"N": 1, "H": 8, "W": 8}).as_dict()
+    assert not {"formulas", "growth", "defaults"} & set(found)
+
+
+def test_names_that_cannot_stand_in_a_formula_are_told() -> None:
+    built = zoo.model("g (float[1, 4] x) => (float y) { y = MatMul (x, w) }", w=zoo.ones(4, 2))
+    built.graph.inputs[0].shape = ir.Shape(["p2o.0", 4])
+    found = analyze(built)
+    assert found.formulas["macs"] == "8*p2o_0"
+    assert found.notes == ["dimensions without a usable name: p2o.0 is called p2o_0"]
+    assert analyze(built, shapes={"x": (2, 4)}).notes == []
+    built.graph.inputs[0].shape = ir.Shape(["?", 4])
+    assert analyze(built).notes == ["dimensions without a usable name: axis 0 of x is called x_0"]
+
+
+@pytest.mark.models
+@pytest.mark.skipif(not PUBLIC, reason="MODELSURGEON_MODELS names no folder of public models")
+@pytest.mark.parametrize("path", PUBLIC, ids=lambda path: path.stem)
+def test_formulas_of_public_models_hold_at_three_other_sizes(path: Path) -> None:
+    draw = Random(path.stem)  # noqa: S311 - sizes, no secrets
+    found = analyze(ir.load(path))
+    for _ in range(3 if found.defaults else 0):
+        sizes = {name: draw.randrange(2, 9) if size == 1 else 32 * draw.randrange(2, 9)
+                 for name, size in found.defaults.items()}  # fmt: skip
+        check(found, *there(path, found, sizes))
+
+
+def there(path: Path, found: Analysis, sizes: dict[str, int]) -> tuple[Analysis, dict[str, int]]:
+    """The analysis at these sizes; where a model can't run at one of them, with its default in its place."""
+    for kept in ({}, *({name: size} for name, size in found.defaults.items())):
+        fixed = analyze(ir.load(path), dims=sizes | kept)
+        if fixed.uncounted == found.uncounted:
+            return fixed, sizes | kept
+    raise AssertionError(f"{path} runs at none of {sizes}")
+
+
+@pytest.mark.models
+@pytest.mark.skipif(not PUBLIC, reason="MODELSURGEON_MODELS names no folder of public models")
+def test_symbols_in_place_of_all_sizes_of_the_test_models() -> None:
+    """What is inferred with every size open is, at the true sizes, what is inferred at these."""
+    known = 0
+    for path in sorted(Path(str(MODELS)).rglob("backend/test/data/*/*/model.onnx")):
+        fixed = bound(ir.load(path))
+        if symbols(fixed):
+            continue
+        opened, sizes = ir.load(path), {}
+        for place, port in enumerate(opened.graph.inputs):
+            if port.shape is not None and port.name not in opened.graph.initializers:
+                sizes |= {f"s{place}_{axis}": size for axis, size in enumerate(port.shape)}
+                port.shape = ir.Shape([f"s{place}_{axis}" for axis in range(len(port.shape))])
+        opened = bound(opened)
+        shape_of = expressions(opened, sizes)
+        pairs = zip(opened.graph.all_nodes(), fixed.graph.all_nodes(), strict=False)
+        for node, truth in pairs:
+            for one, other in zip(node.outputs, truth.outputs, strict=False):
+                shape = shape_of(one)
+                if shape is None or other.shape is None or not other.shape.is_static():
+                    continue
+                found = tuple(
+                    size
+                    if isinstance(size, int)
+                    else size.subs({s: sizes[str(s)] for s in size.free_symbols})
+                    for size in shape
+                )
+                assert found == tuple(other.shape.numpy()), (path, node.op_type, shape)
+                known += 1
+    assert known > 3000

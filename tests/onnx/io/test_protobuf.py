@@ -1,0 +1,153 @@
+"""What is set aside is put back where it was, and nothing else is touched."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import ModelProto, TensorProto, helper
+
+from modelsurgeon.errors import BadModel
+from modelsurgeon.onnx.io import files, protobuf
+from tests import zoo
+
+sizes = st.sampled_from([0, 1, protobuf.LARGE - 1, protobuf.LARGE, protobuf.LARGE + 1, 3 * protobuf.LARGE])
+
+
+@st.composite
+def tensors(draw: st.DrawFn) -> TensorProto:
+    size = draw(sizes)
+    kind = draw(st.sampled_from(["raw", "floats", "doubles", "integers", "mixed"]))
+    tensor = TensorProto(name=draw(st.text(max_size=5)), dims=[size], data_type=TensorProto.FLOAT)
+    if kind == "raw":
+        tensor.raw_data = b"w" * size
+    elif kind == "floats":
+        tensor.float_data.extend(np.ones(size // 4))
+    elif kind == "doubles":
+        tensor.data_type = TensorProto.DOUBLE
+        tensor.double_data.extend(np.ones(size // 8))
+    elif kind == "integers":
+        tensor.int64_data.extend([7] * size)
+    else:
+        tensor.raw_data = b"w" * size
+        tensor.float_data.extend(np.ones(size // 4))
+    return tensor
+
+
+@st.composite
+def models(draw: st.DrawFn, depth: int = 2) -> ModelProto:
+    """Tensors wherever they may lie: initializers, attributes, graphs inside nodes, functions."""
+    model = ModelProto(ir_version=9, graph=helper.make_graph([], "g", [], []))
+    graph = model.graph
+    for _ in range(depth):
+        graph.initializer.extend(draw(st.lists(tensors(), max_size=2)))
+        node = graph.node.add(op_type="If", name=draw(st.text(max_size=3)))
+        node.attribute.add(name="value", t=draw(tensors()))
+        node.attribute.add(name="values", tensors=draw(st.lists(tensors(), max_size=2)))
+        inner = node.attribute.add(name="body")
+        graph = inner.g if draw(st.booleans()) else inner.graphs.add()
+    body = model.functions.add(name="f").node.add(op_type="Constant")
+    body.attribute.add(name="value", t=draw(tensors()))
+    return model
+
+
+class Slice:
+    """Some bytes of a file, as a tensor."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.nbytes = len(content)
+
+
+def every_tensor(message: object) -> list[TensorProto]:
+    if isinstance(message, TensorProto):
+        return [message]
+    found = []
+    for field, value in message.ListFields():  # type: ignore[attr-defined]
+        if field.message_type is not None:
+            for each in value if field.is_repeated else [value]:
+                found += every_tensor(each)
+    return found
+
+
+@given(models())
+def test_what_is_set_aside_is_put_back(model: ModelProto) -> None:
+    whole = model.SerializeToString()
+    skeleton = ModelProto.FromString(protobuf.set_aside(BytesIO(whole), len(whole)))
+    references = [each for each in every_tensor(skeleton) if each.data_location == TensorProto.EXTERNAL]
+    found = []
+    for number, each in enumerate(references):
+        entries = {entry.key: entry.value for entry in each.external_data}
+        start = int(entries["offset"])
+        found.append(Slice(whole[start : start + int(entries["length"])]))
+        each.external_data[1].value = str(number)
+    pieces = protobuf.put_back(skeleton.SerializeToString(), lambda number: protobuf.values(found[number]))
+    again = b"".join(piece.content if isinstance(piece, Slice) else piece for piece in pieces)  # type: ignore[misc]
+    assert protobuf.size(pieces) == len(again)
+    assert normal(ModelProto.FromString(again)) == normal(model)
+
+
+@given(models())
+def test_all_that_is_large_and_can_be_is_set_aside(model: ModelProto) -> None:
+    whole = model.SerializeToString()
+    skeleton = ModelProto.FromString(protobuf.set_aside(BytesIO(whole), len(whole)))
+    for before, after in zip(every_tensor(model), every_tensor(skeleton), strict=True):
+        one_field = not (before.raw_data and before.float_data)
+        size = max(len(before.raw_data), 4 * len(before.float_data), 8 * len(before.double_data))
+        aside = after.data_location == TensorProto.EXTERNAL
+        assert aside == (one_field and size > protobuf.LARGE)
+        assert after.name == before.name
+        assert aside or after == before
+
+
+def normal(model: ModelProto) -> bytes:
+    """Bytes in which typed floats stand as raw data does."""
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    for tensor in every_tensor(copy):
+        typed, kind = (
+            (tensor.float_data, "<f4")
+            if tensor.data_type == TensorProto.FLOAT
+            else (tensor.double_data, "<f8")
+        )
+        if len(typed) and not tensor.raw_data:
+            tensor.raw_data = np.asarray(typed, kind).tobytes()
+            del typed[:]
+    return copy.SerializeToString(deterministic=True)
+
+
+def test_floats_that_are_not_packed_stay() -> None:
+    loose = b"\x25\x00\x00\x80\x3f" * 5000  # float_data, one by one
+    content = TensorProto(name="w", dims=[5000], data_type=1).SerializeToString() + loose
+    graph = b"\x2a" + varint(len(content)) + content
+    whole = b"\x08\x09\x3a" + varint(len(graph)) + graph
+    assert protobuf.set_aside(BytesIO(whole), len(whole)) == whole
+
+
+def varint(value: int) -> bytes:
+    return bytes([value & 127 | 128, *varint(value >> 7)]) if value > 127 else bytes([value])
+
+
+def test_a_file_may_not_pretend_that_something_was_set_aside(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    model = zoo.model("g (float[2] x) => (float[2] y) { y = Neg (x) }")
+    files.save(model, path)
+    proto = ModelProto.FromString(path.read_bytes())
+    fake = proto.graph.initializer.add(name="w", dims=[10**6], data_type=TensorProto.FLOAT)
+    fake.MergeFrom(protobuf.reference(protobuf.ASIDE, 0, 4 * 10**6))
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(BadModel, match=r"ends at byte 4000000 of model.onnx"):
+        files.load(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\x3a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", b"\x3a\x05abc", b"\x0b", b"\xff" * 12, b"\x3d\x00"],
+)
+def test_bytes_that_are_no_protobuf_are_told(content: bytes) -> None:
+    with pytest.raises(BadModel, match=r"is cut short or no ONNX model|can't be read as an ONNX model"):
+        protobuf.set_aside(BytesIO(content), len(content))

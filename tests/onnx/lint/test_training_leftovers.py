@@ -1,0 +1,126 @@
+"""What training left behind: each rule finds its net, and keeps quiet on its twin."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from modelsurgeon.api.operation import on_the_table
+from modelsurgeon.onnx.passes.batchnorm.fold import fold
+from tests import zoo
+from tests.onnx.lint.nets import found, one
+
+STATISTICS = {name: zoo.ones(8) for name in ("scale", "shift", "mean", "var")}
+NORM = "BatchNormalization ({}, scale, shift, mean, var)"
+
+
+def dropout(training: str, ratio: float = 0.5) -> ir.Model:
+    return zoo.model(
+        f"""
+        g (float[2, 8] x) => (float y) {{
+            r = Constant <value = float {{{ratio}}}> () t = Constant <value = bool {{{training}}}> ()
+            y = Dropout (x, r, t)
+        }}
+        """
+    )
+
+
+def test_dropout_that_is_on() -> None:
+    [entry] = found(dropout("1"), "dropout-active")
+    assert (entry.severity, entry.layer) == ("error", "y")
+    assert entry.message == "is in training mode and zeroes values at random, 50.0 % of them"
+    assert not found(dropout("0"), "dropout-active")
+    assert not found(dropout("1", 0.0), "dropout-active")
+
+
+def test_dropout_that_does_nothing() -> None:
+    assert len(found(dropout("0"), "dropout-left")) == 1
+    assert not found(dropout("1"), "dropout-left")
+
+
+@pytest.mark.parametrize(("told", "active"), [("<is_test = 1>", 0), ("", 1)])
+def test_old_dropout_trains_unless_told(told: str, active: int) -> None:
+    built = zoo.model(f"g (float[2, 8] x) => (float y) {{ y = Dropout {told} (x) }}", opset=6)
+    assert len(found(built, "dropout-active")) == active
+    assert len(found(built, "dropout-left")) == 1 - active
+
+
+@pytest.mark.parametrize(("opset", "made", "count"), [
+    (17, f"y, m, v = {NORM.replace(' (', ' <training_mode = 1> (')}", 1),
+    (17, f"y = {NORM}", 0),
+    (9, f"y, m, v = {NORM} u = Relu (m)", 1),
+    (9, f"y = {NORM}", 0),
+    (6, f"y = {NORM}", 1),
+    (6, f"y = {NORM.replace(' (', ' <is_test = 1> (')}", 0),
+])  # fmt: skip
+def test_batch_norm_of_the_batch(opset: int, made: str, count: int) -> None:
+    text = f"g (float[2, 8, 4, 4] x) => (float y) {{ {made.format('x')} }}"
+    entries = found(zoo.model(text, opset=opset, **STATISTICS), "batchnorm-training")
+    assert [entry.severity for entry in entries] == ["error"] * count
+
+
+WEIGHT = {"w": zoo.ones(8, 8, 3, 3), "bias": zoo.ones(8, 1, 1)}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"c = Conv (x, w) y = {NORM.format('c')}",
+        f"c = ConvTranspose (x, w) y = {NORM.format('c')}",
+        f"c = Conv (x, w) d = Add (c, bias) y = {NORM.format('d')}",
+        f"n = {NORM.format('x')} y = Conv (n, w)",  # no padding comes between
+    ],
+)
+def test_batch_norm_that_a_neighbour_could_absorb(body: str) -> None:
+    [entry] = found(one(body, "1, 8, 6, 6", **WEIGHT, **STATISTICS), "bn-not-folded")
+    assert entry.severity == "note"
+    assert "exactly" in entry.message
+    assert "bn fold" in entry.advice
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"c = Conv (x, w) n = {NORM.format('c')} y = Add (n, c)",  # used twice
+        f"c = Conv (x, w) r = Relu (c) y = {NORM.format('r')}",  # a non-linearity between
+        f"n = {NORM.format('x')} y = Conv <pads = [1, 1, 1, 1]> (n, w)",  # padding isn't shifted
+        f"n = {NORM.format('x')} r = Relu (n) y = Conv (r, w)",
+        f"c = Conv (x, w) d = Conv (x, w) n = {NORM.format('c')} y = Add (n, d)",  # a shared weight
+        f"c = Conv (x, v) y = {NORM.format('c')}",  # a weight that is computed
+        f"c = Conv (x, w) d = Add (c, x) y = {NORM.format('d')}",
+    ],
+)
+def test_batch_norm_that_has_to_stay(body: str) -> None:
+    body = f"v = Abs (x9) {body}" if ", v)" in body else body
+    head = "float[1, 8, 6, 6] x, float[8, 8, 3, 3] x9"
+    built = zoo.model(f"g ({head}) => (float y) {{ {body} }}", **WEIGHT, **STATISTICS)
+    assert not found(built, "bn-not-folded")
+
+
+def test_a_map_that_is_an_output_keeps_its_norm() -> None:
+    built = zoo.model(
+        f"g (float[1, 8, 6, 6] x) => (float y, float c) {{ c = Conv (x, w) y = {NORM.format('c')} }}",
+        **WEIGHT, **STATISTICS,
+    )  # fmt: skip
+    assert not found(built, "bn-not-folded")
+
+
+def test_a_quantised_weight_absorbs_nothing_exactly() -> None:
+    body = f"d = DequantizeLinear (q, s) c = Conv (x, d) y = {NORM.format('c')}"
+    built = one(body, "1, 8, 6, 6", q=np.ones((8, 8, 3, 3), np.int8), s=np.float32(0.1), **STATISTICS)
+    assert not found(built, "bn-not-folded")
+
+
+@pytest.mark.parametrize(("shape", "count"), [("5, 4", 1), ("8, 5, 4", 0)])
+def test_a_product_absorbs_it_where_channels_come_second(shape: str, count: int) -> None:
+    built = one(f"c = MatMul (x, w) y = {NORM.format('c')}", shape, w=zoo.ones(4, 8), **STATISTICS)
+    assert len(found(built, "bn-not-folded")) == count
+
+
+@pytest.mark.parametrize("name", ["resnet50", "shufflenet"])
+def test_what_the_rule_finds_is_what_the_verb_folds(name: str) -> None:
+    model = ir.load(zoo.light(name))
+    edits = fold(on_the_table(model, {}, None))
+    folded = {edit.layer for edit in edits if edit.skipped is None}
+    assert {entry.layer for entry in found(model, "bn-not-folded")} == folded

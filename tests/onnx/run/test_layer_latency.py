@@ -1,0 +1,92 @@
+"""Chains alone in a model: the very chain, at the very size, timed once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modelsurgeon.factorize import METHODS, suited
+from modelsurgeon.layers import Layer
+from modelsurgeon.layers.random_weights import filled, noise
+from modelsurgeon.onnx import run
+from modelsurgeon.onnx.info import analyze
+from modelsurgeon.onnx.run.latency_cache import ledger
+from modelsurgeon.onnx.run.layer_latency import Stopwatch, described, standalone
+from modelsurgeon.surgery.site import macs
+from tests.strategies import layers
+
+SIZE = 9
+
+
+@settings(max_examples=25)
+@given(layer=layers(), rank=st.integers(1, 3), positions=st.integers(1, 3))
+def test_a_chain_alone_costs_what_it_costs_in_a_net(layer: Layer, rank: int, positions: int) -> None:
+    size = (SIZE,) * len(layer.kernel)
+    call = size, positions
+    layer = replace(layer, weight=layer.weight.astype("f4"), bias=None)
+    for name in suited(layer, METHODS):
+        chain = METHODS[name].sketch(layer, rank)
+        model = standalone(chain, call)
+        assert analyze(model).totals.macs == macs(chain, [call])
+        x = np.ones((positions, layer.in_channels, *size), np.float32)
+        [y] = run.runner(model, threads=1)({"x": x}).values()
+        expected = layer.out_size(size) if layer.kernel else ()
+        assert y.shape == (positions, layer.out_channels, *expected)
+
+
+def conv(**geometry: object) -> Layer:
+    return Layer(weight=np.zeros((16, 16, 3, 3), "f4"), padding=((1, 1), (1, 1)), **geometry)  # type: ignore[arg-type]
+
+
+def test_times_are_of_the_layer_and_of_each_chain_over_all_calls() -> None:
+    layer, clock = conv(), Stopwatch("cpu")
+    chains = [METHODS["svd"].sketch(layer, rank) for rank in (2, 8)]
+    once, twice = (clock(layer, chains, [((8, 8), 1)] * times) for times in (1, 2))
+    assert once is not None and twice is not None
+    assert len(once) == 3 and min(once) > 0
+    assert twice == [2 * ms for ms in once]
+
+
+def test_what_is_alike_is_timed_once() -> None:
+    layer, call = conv(dilation=(2, 2)), ((12, 12), 1)
+    chain = METHODS["svd"].sketch(layer, 3)
+    first = Stopwatch("cpu")(layer, [chain], [call])
+    assert described(chain, call) in ledger("cpu", 1)
+    twin = conv(dilation=(2, 2))
+    assert Stopwatch("cpu")(twin, [METHODS["svd"].sketch(twin, 3)], [call]) == first
+
+
+def test_all_that_a_time_depends_on_is_told() -> None:
+    base = described([conv()], ((8, 8), 1))
+    others = [
+        described([conv()], ((8, 9), 1)),
+        described([conv()], ((8, 8), 2)),
+        described([conv(stride=(2, 1))], ((8, 8), 1)),
+        described([conv(bias=np.zeros(16, "f4"))], ((8, 8), 1)),
+        described([Layer(weight=np.zeros((16, 16, 3, 3), "f2"), padding=((1, 1), (1, 1)))], ((8, 8), 1)),
+        described([conv(), conv()], ((8, 8), 1)),
+    ]
+    assert len({base, *others}) == 7
+
+
+def test_what_can_not_run_has_no_time() -> None:
+    misfit = [conv(), Layer(weight=np.zeros((4, 5, 1, 1), "f4"))]
+    assert Stopwatch("cpu")(conv(), [misfit], [((8, 8), 1)]) is None
+    assert Stopwatch("cpu")(Layer(weight=np.zeros((4, 4), "f4"), groups=2), [], [((), 1)]) is None
+
+
+@given(layer=layers())
+def test_hollow_chains_keep_shapes_and_scale(layer: Layer) -> None:
+    [link] = filled([layer])
+    assert (link.weight.shape, link.weight.dtype) == (layer.weight.shape, layer.weight.dtype)
+    assert link.bias is layer.bias
+    assert float(np.abs(link.weight).max()) < 6 / prod(layer.weight.shape[1:]) ** 0.5
+
+
+def test_noise_is_the_same_every_time() -> None:
+    assert np.array_equal(noise((70, 80), np.dtype("f4")), noise((70, 80), np.dtype("f4")))
+    assert abs(float(noise((70, 80), np.dtype("f4")).std()) - 1) < 0.05

@@ -1,0 +1,190 @@
+"""Two graphs a stage at a time: what stages hand on is what whole runs have inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from modelsurgeon.data import batches
+from modelsurgeon.onnx.layers.sites import editable
+from modelsurgeon.onnx.model import OnnxPatient
+from modelsurgeon.onnx.run import inputs, runner, spool
+from modelsurgeon.onnx.run.paired_runs import Start, lockstep
+from tests.zoo import model
+
+RNG = np.random.default_rng(2)
+
+
+def weights(*shape: int) -> np.ndarray:
+    return RNG.normal(size=shape).astype(np.float32) / 3
+
+
+@pytest.fixture
+def residual() -> ir.Model:
+    """A sum across two layers, a shape that is computed, and a tensor that is an output and used on."""
+    return model(
+        """g (float[N, 4, 6, 6] x, float[4] s) => (float[N, 5] y, float[N, 4, 6, 6] r) {
+            a = Conv <pads = [1, 1, 1, 1]> (x, w1)
+            r = Relu (a)
+            b = Conv <pads = [1, 1, 1, 1]> (r, w2)
+            h = Add (b, x)
+            size = Shape (x)
+            n = Slice (size, zero, one)
+            m = GlobalAveragePool (h)
+            shape = Concat <axis = 0> (n, minus)
+            f = Reshape (m, shape)
+            k = Mul (f, s)
+            y = Gemm (k, w3)
+        }""",
+        w1=weights(4, 4, 3, 3),
+        w2=weights(4, 4, 3, 3),
+        w3=weights(4, 5),
+        zero=np.array([0]),
+        one=np.array([1]),
+        minus=np.array([-1]),
+    )
+
+
+def fed(net: ir.Model, count: int = 5) -> object:
+    feeds = [{"x": weights(2, 4, 6, 6), "s": weights(4)} for _ in range(count)]
+    return batches(feeds, inputs(net))
+
+
+STARTS = [Start("x", "a"), Start("r", "b", "x"), Start("k", "y")]
+
+
+@pytest.mark.parametrize("held", [spool.HELD, 0])
+def test_stages_hand_on_what_whole_runs_have(
+    residual: ir.Model, held: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "HELD", held)  # with nothing held, every tensor goes through a file
+    feeds = fed(residual)
+    changed = editable(residual)
+    inside = runner(residual, outputs=["r", "k"])
+    for (tensor, _, other), pairs in zip(STARTS, lockstep(residual, changed, STARTS, feeds), strict=True):
+        for _ in range(2):  # they may be gone through again
+            for feed, (ours, theirs, beside) in zip(feeds, pairs(), strict=True):
+                whole = {**feed, **inside(feed)}
+                np.testing.assert_allclose(ours, whole[tensor], atol=1e-5)
+                np.testing.assert_allclose(theirs, whole[tensor], atol=1e-5)
+                assert (beside is None) == (other is None)
+                for each in beside or ():
+                    np.testing.assert_array_equal(each, whole[str(other)])
+
+
+def test_what_was_replaced_shows_behind_it(residual: ir.Model) -> None:
+    feeds = fed(residual)
+    patient = OnnxPatient(residual, data=feeds)
+    seen = []
+    for site, pairs in patient.lockstep(["a", "b", "y"], feeds):
+        seen.append(max(float(np.abs(x - now).max()) for x, now, _ in pairs()))
+        layer = site.layer
+        site.replace([layer.like(0.5 * layer.weight, axes=range(len(layer.kernel)), bias=layer.bias)])
+    assert seen[0] == 0 and min(seen[1:]) > 0.01
+    whole = runner(patient.close(), outputs=["k"])
+    again = OnnxPatient(patient.close(), data=feeds)
+    for (_, x), feed in zip(again.observe([again.sites[-1].name], feeds), feeds, strict=True):
+        np.testing.assert_allclose(x, whole(feed)["k"], atol=1e-5)
+
+
+def beside(text: str, **constants: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """What stands beside the layer `a` in a net whose layer `s` gives twice as much by now."""
+    net = model(text, v=weights(4, 4), w=weights(4, 4), **constants)
+    patient = OnnxPatient(net, data={"x": weights(1, 4)})
+    found = None
+    for site, pairs in patient.lockstep([each.name for each in patient.sites], patient.batches(0)):
+        if site.name == "a":
+            [(_, _, found)] = pairs()
+        elif site.name == "s":
+            site.replace([site.layer.like(2 * site.layer.weight)])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("sum_up", "constants"),
+    [("y = Add (a, s)", {}), ("c = Add (b, a) y = Add (s, c)", {"b": weights(4)})],
+    ids=["straight", "behind a bias"],
+)
+def test_what_is_added_to_a_layers_answers_stands_beside_it(
+    sum_up: str, constants: dict[str, np.ndarray]
+) -> None:
+    text = f"g (float[N, 4] x) => (float[N, 4] y) {{ s = MatMul (x, v) a = MatMul (x, w) {sum_up} }}"
+    was, now = beside(text, **constants) or (0, 1)
+    np.testing.assert_allclose(now, 2 * was, rtol=1e-5)
+
+
+def test_a_sum_stands_behind_the_norm_that_counts_with_its_layer() -> None:
+    """The last of a residual block makes up for what the shortcut has lost, behind its batch norm."""
+    parts = {name: np.ones(4, np.float32) for name in ("scale", "shift", "mean", "var")}
+    net = model(
+        """g (float[N, 4, 6, 6] x) => (float[N, 4, 6, 6] y) {
+            s = Conv (x, v)
+            a = Conv (x, w)
+            n = BatchNormalization (a, scale, shift, mean, var)
+            y = Add (n, s)
+        }""",
+        v=weights(4, 4, 1, 1),
+        w=weights(4, 4, 1, 1),
+        **parts,
+    )
+    patient = OnnxPatient(net, data={"x": weights(1, 4, 6, 6)})
+    beside = {
+        site.name: next(pairs()).beside for site, pairs in patient.lockstep(["s", "a"], patient.batches(0))
+    }
+    assert beside["s"] is None and beside["a"] is not None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # the other side is made later
+        "g (float[N, 4] x) => (float[N, 4] y) { a = MatMul (x, w) s = MatMul (x, v) y = Add (a, s) }",
+        # its answers go elsewhere, too
+        "g (float[N, 4] x) => (float[N, 4] y) "
+        "{ s = MatMul (x, v) a = MatMul (x, w) r = Relu (a) c = Add (a, s) y = Add (r, c) }",
+        # or out of the graph
+        "g (float[N, 4] x) => (float[N, 4] y, float[N, 4] a) "
+        "{ s = MatMul (x, v) a = MatMul (x, w) y = Add (a, s) }",
+        # a non-linearity stands before the sum
+        "g (float[N, 4] x) => (float[N, 4] y) "
+        "{ s = MatMul (x, v) a = MatMul (x, w) r = Relu (a) y = Add (r, s) }",
+        "g (float[N, 4] x) => (float[N, 4] y) { s = MatMul (x, v) a = MatMul (x, w) y = Mul (a, s) }",
+    ],
+    ids=["made later", "used twice", "an output", "not straight", "no sum"],
+)
+def test_elsewhere_nothing_stands_beside(text: str) -> None:
+    assert beside(text) is None
+
+
+def test_a_layer_that_is_applied_twice_has_no_pairs() -> None:
+    net = model(
+        "g (float[N, 4] x) => (float[N, 4] y) { a = MatMul (x, w) r = Relu (a) y = MatMul (r, w) }",
+        w=weights(4, 4),
+    )
+    patient = OnnxPatient(net, data={"x": weights(6, 4)})
+    [(site, pairs)] = patient.lockstep([patient.sites[0].name], patient.batches(0))
+    assert len(site.nodes) == 2 and list(pairs()) == []
+    seen = [x for _, x in patient.observe([site.name], patient.batches(0))]
+    assert len(seen) == 2 * 6
+
+
+def test_a_weight_on_the_left_is_fed_columns() -> None:
+    net = model("g (float[2, 4, 3] x) => (float[2, 5, 3] y) { y = MatMul (w, x) }", w=weights(5, 4))
+    x = weights(2, 4, 3)
+    patient = OnnxPatient(net, data={"x": x})
+    [(_, rows)] = patient.observe(["y"], patient.batches(0))
+    np.testing.assert_array_equal(rows, x.transpose(0, 2, 1).reshape(6, 4))
+
+
+def test_the_spools_files_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "HELD", 0)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with spool.Spool() as kept:
+        kept.put(0, {"a/b": np.arange(3)})
+        kept.put(0, {"a/b": np.arange(4), "": np.array(2.5)})
+        assert list(tmp_path.iterdir())
+        assert kept.get(0)["a/b"].tolist() == [0, 1, 2, 3]
+    assert not list(tmp_path.iterdir())
