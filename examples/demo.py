@@ -18,7 +18,8 @@ import onnx_ir as ir
 
 import modelsurgeon as ms
 from modelsurgeon.onnx.run import Latency, runner, speedup
-from modelsurgeon.report.table import Column, Table
+from modelsurgeon.report.columns import Column
+from modelsurgeon.report.table import Table
 
 DIGITS = Path(__file__).parent / "digits"
 MODEL, CALIBRATION, TEST = (DIGITS / name for name in ("model.onnx", "calibration.npz", "test.npz"))

@@ -13,12 +13,12 @@ from modelsurgeon.version import __version__
 if TYPE_CHECKING:
     from modelsurgeon import bn as bn
     from modelsurgeon import factorize as factorize
+    from modelsurgeon.api.compare import compare as compare
     from modelsurgeon.api.compress import compress as compress
     from modelsurgeon.api.devices import device as device
-    from modelsurgeon.api.models import check as check
-    from modelsurgeon.api.models import compare as compare
-    from modelsurgeon.api.models import diff as diff
-    from modelsurgeon.api.models import info as info
+    from modelsurgeon.api.info import check as check
+    from modelsurgeon.api.info import diff as diff
+    from modelsurgeon.api.info import info as info
     from modelsurgeon.api.models import load as load
     from modelsurgeon.api.models import save as save
     from modelsurgeon.api.operation import Operation as Operation
@@ -56,20 +56,20 @@ if TYPE_CHECKING:
 _HOMES = {
     "pipeline": "api.pipeline",
     "bn": None,
-    "check": "api.models",
-    "compare": "api.models",
+    "check": "api.info",
+    "compare": "api.compare",
     "compress": "api.compress",
     "conv_matrix": "layers.conv_matrix",
     "device": "api.devices",
     "counts": "onnx.costs",
-    "diff": "api.models",
+    "diff": "api.info",
     "equalize": "api.surgery",
     "extract": "api.surgery",
     "factorize": None,
     "fc2conv": "api.surgery",
     "history": "api.surgery",
     "im2col": "layers.conv_matrix",
-    "info": "api.models",
+    "info": "api.info",
     "load": "api.models",
     "pool2conv": "api.surgery",
     "prune": "api.surgery",

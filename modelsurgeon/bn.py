@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Unpack
 
-from modelsurgeon.api import models
+from modelsurgeon.api import models, samples
 from modelsurgeon.api.operation import How, Operation, on_the_table, operate, operate_in_place
 from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.layers.batchnorm_health import Finding
-from modelsurgeon.report.table import Column, Table
+from modelsurgeon.report.columns import Column
+from modelsurgeon.report.table import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ def inspect(model: models.Model, **how: Unpack[How]) -> Inspection:
     from modelsurgeon.onnx.passes.batchnorm.health import inspect as work
 
     original, given = models.graph(model, shapes=how.get("shapes")), how.get("data") is not None
-    batches = models.feeds(original, how["data"])[0] if given else None
+    batches = samples.feeds(original, how["data"])[0] if given else None
     notes = [] if given else ["drift shows only on data: pass --data"]
     return Inspection(layers=work(on_the_table(original, how, batches)), notes=notes)
 

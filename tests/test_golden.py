@@ -15,7 +15,8 @@ import pytest
 import modelsurgeon as ms
 from modelsurgeon.inspection.analysis import Analysis
 from modelsurgeon.inspection.difference import Difference
-from modelsurgeon.report.table import Row, Table
+from modelsurgeon.report.columns import Row
+from modelsurgeon.report.table import Table
 from tests import zoo
 
 HERE = Path(__file__).parent

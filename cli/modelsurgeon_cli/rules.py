@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from modelsurgeon.inspection.findings import SEVERITIES
-from modelsurgeon.report.table import Column, Table
+from modelsurgeon.report.columns import Column
+from modelsurgeon.report.table import Table
 
 if TYPE_CHECKING:
     from modelsurgeon.inspection.findings import Rule

@@ -21,8 +21,9 @@ from modelsurgeon.compression.study import Study, totals_foretold
 from modelsurgeon.errors import ToleranceExceeded
 from modelsurgeon.factorize.rank import BLOCK
 from modelsurgeon.progress import Progress
+from modelsurgeon.surgery.edits import FactorizationEdit
 from modelsurgeon.surgery.plan import Plan
-from modelsurgeon.surgery.site import Edit, Patient
+from modelsurgeon.surgery.site import Patient
 
 
 @on_device
@@ -182,7 +183,7 @@ def _read(plan: Plan | Mapping[str, Any] | str | Path | None) -> Plan | None:
     return Plan.read(plan) if isinstance(plan, str | Path) else Plan.from_dict(plan)
 
 
-def _in_order(study: Study, edits: Sequence[Edit]) -> list[Edit]:
+def _in_order(study: Study, edits: Sequence[FactorizationEdit]) -> list[FactorizationEdit]:
     place = {name: i for i, name in enumerate(study.patient.names)}
     place |= {union.name: place[union.parts[0]] for union in study.unions}
     return sorted(edits, key=lambda edit: place.get(edit.layer, len(place)))

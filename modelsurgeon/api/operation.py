@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from modelsurgeon.api import models
+from modelsurgeon.api import models, samples
 from modelsurgeon.comparison.compare import Comparison
 from modelsurgeon.comparison.compare import compare as compare_runs
 from modelsurgeon.data import Batches, split
@@ -197,7 +197,7 @@ def on_the_table(original: ir.Model, how: How, batches: Batches | None) -> Subje
 
 def _feeds(model: ir.Model, how: How) -> tuple[Batches, list[str]]:
     shapes, dims = how.get("shapes"), how.get("dims")
-    return models.feeds(model, how.get("data"), seed=how.get("seed", 0), shapes=shapes, dims=dims)
+    return samples.feeds(model, how.get("data"), seed=how.get("seed", 0), shapes=shapes, dims=dims)
 
 
 def _compared(

@@ -30,10 +30,13 @@ from pathlib import Path
 from typing import Any
 
 from modelsurgeon.api import models
+from modelsurgeon.api.compare import compare
+from modelsurgeon.api.info import info
 from modelsurgeon.api.operation import How
 from modelsurgeon.comparison.compare import Comparison
 from modelsurgeon.errors import BadPlan, GateMissed, ToleranceExceeded
-from modelsurgeon.report.table import Column, Table
+from modelsurgeon.report.columns import Column
+from modelsurgeon.report.table import Table
 
 # verb -> where its function is; each takes a model and gives a result with `model` and `comparison`
 VERBS = {
@@ -222,7 +225,7 @@ def _done(number: int, step: Step, model: Any, shared: Mapping[str, Any]) -> Any
 
 
 def _totals(model: Any, shared: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401
-    totals = models.info(model, shapes=shared.get("shapes"), dims=shared.get("dims")).totals
+    totals = info(model, shapes=shared.get("shapes"), dims=shared.get("dims")).totals
     return {name: getattr(totals, name) for name in LIMITS}
 
 
@@ -236,7 +239,7 @@ def _compared(given: Recipe, original: Any, model: Any) -> Comparison | None:  #
     """The last model against the first, where the recipe has a tolerance for that."""
     if given.tolerance is None:
         return None
-    found = models.compare(original, model, tolerance=given.tolerance, **given.shared)
+    found = compare(original, model, tolerance=given.tolerance, **given.shared)
     if found.verdict == "different":
         raise ToleranceExceeded(
             f"the last model differs from the first: relative L2 is {found.worst:.3g}, "

@@ -11,8 +11,8 @@ from modelsurgeon.data import Batches, split
 from modelsurgeon.factorize import METHODS
 from modelsurgeon.factorize.rank import BLOCK
 from modelsurgeon.progress import Progress
-from modelsurgeon.surgery.edits import check_globs, left_out
-from modelsurgeon.surgery.site import Edit, Patient, Site
+from modelsurgeon.surgery.edits import FactorizationEdit, check_globs, left_out
+from modelsurgeon.surgery.site import Patient, Site
 
 AUTO = "auto"
 FEWEST = 4  # samples to calibrate on; fewer say more about themselves than about the layers
@@ -89,9 +89,15 @@ def _united(patient: Patient, sites: Sequence[Site]) -> list[Site]:
     return [union for union in patient.unions if names.issuperset(union.parts)]
 
 
-def _chosen(patient: Patient, only: Sequence[str], skip: Sequence[str]) -> tuple[list[Site], list[Edit]]:
+def _chosen(
+    patient: Patient, only: Sequence[str], skip: Sequence[str]
+) -> tuple[list[Site], list[FactorizationEdit]]:
     """The sites that the globs leave, and an edit for every layer that is left alone by now."""
     check_globs(patient.names, (*only, *skip))
     reasons = {site.name: left_out(site.name, only, skip) for site in patient.sites}
-    kept = [Edit(layer=name, skipped=reason) for name, reason in reasons.items() if reason is not None]
+    kept = [
+        FactorizationEdit(layer=name, skipped=reason)
+        for name, reason in reasons.items()
+        if reason is not None
+    ]
     return [site for site in patient.sites if reasons[site.name] is None], [*patient.skipped, *kept]

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from modelsurgeon.api import models
+from modelsurgeon.api import models, samples
 from modelsurgeon.api.operation import How, Operation, on_the_table
 from modelsurgeon.comparison.compare import Comparison, Run
 from modelsurgeon.comparison.compare import compare as compare_runs
 from modelsurgeon.data import batches
 from modelsurgeon.data.feeds import Input
 from modelsurgeon.errors import BadData, ToleranceExceeded
-from modelsurgeon.matching.pairing import Growth, Init, Means, origins
+from modelsurgeon.matching.head_rows import Growth, Init, Means, origins
 from modelsurgeon.surgery.edits import Edit
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _compared(
         return None, ["not compared: donor and recipient take different inputs"]
     provider = how.get("provider", "cpu")
     names = dict(zip((each.name for each in takes), (each.name for each in gives), strict=True))
-    feeds, told = models.feeds(donor, how.get("data"), seed=how.get("seed", 0), dims=how.get("dims"))
+    feeds, told = samples.feeds(donor, how.get("data"), seed=how.get("seed", 0), dims=how.get("dims"))
     theirs = runner(donor, provider=provider, optimize=False)
     mine = runner(made, provider=provider, optimize=False)
     if len(donor.graph.outputs) != len(made.graph.outputs):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 from modelsurgeon.api import models
 from modelsurgeon.api.operation import How, Operation, operate
 from modelsurgeon.errors import BadData, BadPlan
-from modelsurgeon.report.table import Column, Table
+from modelsurgeon.report.columns import Column
+from modelsurgeon.report.table import Table
 
 if TYPE_CHECKING:
     from modelsurgeon.onnx.io.history import Record

@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from modelsurgeon.comparison.metrics import Metrics, Tally
 from modelsurgeon.errors import BadData, BadModel
-from modelsurgeon.report.table import Column, Table
+from modelsurgeon.report.columns import Column
+from modelsurgeon.report.table import Table
 
 Verdict = Literal["identical", "within-noise", "within-tolerance", "different"]
 Run = Callable[[Mapping[str, Any]], Mapping[str, Any]]

@@ -1,6 +1,6 @@
 """From a wish for the whole net to a step per layer: by rank, by energy, or by a budget.
 
-Every layer that the wish leaves as it is gets an `Edit` with the reason.
+Every layer that the wish leaves as it is gets an edit with the reason.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ from modelsurgeon.factorize.rank import (
     ladder,
 )
 from modelsurgeon.layers import Layer, chain_params
+from modelsurgeon.surgery.apply import macs, paid, told
+from modelsurgeon.surgery.edits import FactorizationEdit
 from modelsurgeon.surgery.plan import Plan, Step
-from modelsurgeon.surgery.site import Edit, Site, macs, paid, told
+from modelsurgeon.surgery.site import Site
 
 T = TypeVar("T")
 Resource = Literal["macs", "params", "milliseconds"]
@@ -52,7 +54,7 @@ class Decision:
     """
 
     plan: Plan
-    kept: Sequence[Edit] = field(default=())
+    kept: Sequence[FactorizationEdit] = field(default=())
     firm: bool = False
     errors: Mapping[str, float] = field(default_factory=dict)
     options: Mapping[str, Sequence[Candidate]] = field(default_factory=dict, repr=False)
@@ -95,7 +97,7 @@ def by_budget(
     chosen = select(options, fraction * total - _fixed(options, total, price), price)
     steps = {n: Step(method=c.method, rank=c.rank or 1) for n, c in chosen.items() if c.method is not None}
     kept = [
-        Edit(layer=name, skipped="the budget is met with less damage elsewhere")
+        FactorizationEdit(layer=name, skipped="the budget is met with less damage elsewhere")
         for name, found in options.items()
         if name not in steps and not any(name in c.whole for c in chosen.values()) and not _is_union(found)
     ]
@@ -120,14 +122,14 @@ def options(
     calibration: Calibration,
     *,
     block: int = BLOCK,
-) -> tuple[dict[str, list[Candidate]], list[Edit]]:
+) -> tuple[dict[str, list[Candidate]], list[FactorizationEdit]]:
     """The candidates of every site, and an edit for each whose weight can't be factorized."""
     found, broken = {}, []
     for site in sites:
         try:
             found[site.name] = candidates(site, calibration.view(site), methods, resource, block=block)
         except UnsupportedLayer as reason:
-            broken.append(Edit(layer=site.name, skipped=str(reason)))
+            broken.append(FactorizationEdit(layer=site.name, skipped=str(reason)))
     return found, broken
 
 
@@ -271,7 +273,7 @@ def _errors(method: Method[Any], view: View, ranks: Sequence[int]) -> list[float
     return [float(e) for e in np.interp(np.log(ranks), np.log(knots), view.error(method.name, knots))]
 
 
-def sketched(site: Site, step: Step) -> Edit:
+def sketched(site: Site, step: Step) -> FactorizationEdit:
     """What a step would do, told without doing it: costs and predicted error of the weight."""
     layer, method = site.layer, METHODS[step.method]
     chain = method.sketch(layer, step.rank)
@@ -285,7 +287,7 @@ def _each(sites: Iterable[Site], step: Callable[[Site], Step]) -> Decision:
         try:
             steps[site.name] = step(site)
         except UnsupportedLayer as reason:
-            kept.append(Edit(layer=site.name, skipped=str(reason)))
+            kept.append(FactorizationEdit(layer=site.name, skipped=str(reason)))
     return Decision(plan=Plan(steps), kept=kept)
 
 

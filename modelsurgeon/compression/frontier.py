@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from modelsurgeon.compression.result import Result, disagreement, rank_told
 from modelsurgeon.compression.rollback import NO_GAIN, NO_USE
+from modelsurgeon.report.columns import Column
 from modelsurgeon.report.line_chart import Chart, Line
-from modelsurgeon.report.table import Column, Table
+from modelsurgeon.report.table import Table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

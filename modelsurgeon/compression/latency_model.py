@@ -21,8 +21,9 @@ from modelsurgeon.calibration.activation_aware import View
 from modelsurgeon.compression.select import Candidate
 from modelsurgeon.factorize import Rank
 from modelsurgeon.layers import Layer
+from modelsurgeon.surgery.apply import macs, paid
 from modelsurgeon.surgery.plan import Plan
-from modelsurgeon.surgery.site import Call, Clock, Site, macs, paid
+from modelsurgeon.surgery.site import Call, Clock, Site
 
 KNOTS = 3  # ranks that are timed, of each layer and method
 PLAIN = 0.95  # share of MACs up to which a chain is quicker,

@@ -14,9 +14,11 @@ from typing import Any
 from modelsurgeon.compression.select import Candidate
 from modelsurgeon.factorize.channel_selection import CHANNELS
 from modelsurgeon.layers import Layer
+from modelsurgeon.report.columns import Column
 from modelsurgeon.report.formatting import percent
-from modelsurgeon.report.table import Column, Table
-from modelsurgeon.surgery.site import Edit, Site
+from modelsurgeon.report.table import Table
+from modelsurgeon.surgery.edits import FactorizationEdit
+from modelsurgeon.surgery.site import Site
 
 HALF = 0.5  # of a layer's MACs: where curves are compared
 FLAT = 0.3  # of a matrix's energy, lost at half the MACs: noise loses .37 to .40
@@ -97,7 +99,7 @@ def outlook(
     sites: Sequence[Site],
     options: Mapping[str, Sequence[Candidate]],
     total: int,
-    edits: Sequence[Edit],
+    edits: Sequence[FactorizationEdit],
     predicted: float | None,
 ) -> Outlook:
     """What can be said of a net and of a cut before it is made.
@@ -156,7 +158,7 @@ def _lost(found: Sequence[Candidate]) -> float | None:
     return min((c.error**2 for c in found[1:] if c.method != CHANNELS.name and c.macs <= half), default=None)
 
 
-def _cost(edits: Sequence[Edit], predicted: float | None) -> str:
+def _cost(edits: Sequence[FactorizationEdit], predicted: float | None) -> str:
     if predicted is not None:
         words = next((words for most, words in WORDS if predicted <= most), WORDS[-1][1])
         return f"this cut: a relative L2 of {predicted:.3g} is predicted at the outputs: {words}"
@@ -169,7 +171,7 @@ def _cost(edits: Sequence[Edit], predicted: float | None) -> str:
     )
 
 
-def _net(kinds: Sequence[Kind], edits: Sequence[Edit], *, seen: bool) -> str:
+def _net(kinds: Sequence[Kind], edits: Sequence[FactorizationEdit], *, seen: bool) -> str:
     """What low rank can do here, with the evidence."""
     known = [kind for kind in kinds if kind.barren is not None]
     share = sum(kind.share for kind in known)
@@ -200,7 +202,7 @@ def _evidence(kind: Kind, seen: bool) -> str:
     return f"half of those costs {lost}{noise}"
 
 
-def _instead(edits: Sequence[Edit], seen: bool) -> str:
+def _instead(edits: Sequence[FactorizationEdit], seen: bool) -> str:
     if not seen:
         return "with --data hidden channels can be left out instead, by the method channels"
     if any(edit.method == CHANNELS.name for edit in edits):

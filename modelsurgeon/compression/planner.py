@@ -15,8 +15,8 @@ from modelsurgeon.compression.select import Candidate
 from modelsurgeon.compression.speedup import by_speed
 from modelsurgeon.compression.study import Study
 from modelsurgeon.errors import BadPlan, Unreachable
+from modelsurgeon.surgery.edits import FactorizationEdit
 from modelsurgeon.surgery.plan import Plan, Step
-from modelsurgeon.surgery.site import Edit
 
 STEPS = 7  # of a bisection on the measured whole model: the fraction is found to about 1 %
 
@@ -90,7 +90,9 @@ def _replayed(plan: Plan, study: Study) -> Decision:
     if twice := [name for name, count in covered.items() if count > 1]:
         raise BadPlan(f"the plan cuts {twice[0]!r} twice, alone and with others: leave one of the steps out")
     kept = [
-        Edit(layer=s.name, skipped="the plan doesn't name it") for s in study.sites if s.name not in covered
+        FactorizationEdit(layer=s.name, skipped="the plan doesn't name it")
+        for s in study.sites
+        if s.name not in covered
     ]
     here = {site.name for site in study.places}
     return Decision(

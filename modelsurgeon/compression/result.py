@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from modelsurgeon.report.columns import Column
 from modelsurgeon.report.line_chart import Chart, Line
-from modelsurgeon.report.table import Column, Table
-from modelsurgeon.surgery.edits import left_alone
-from modelsurgeon.surgery.site import Edit
+from modelsurgeon.report.table import Table
+from modelsurgeon.surgery.edits import FactorizationEdit, left_alone
 
 if TYPE_CHECKING:
     from modelsurgeon.comparison.compare import Comparison
@@ -50,7 +50,7 @@ class Result:
     model: Any
     before: Mapping[str, Any] | None
     after: Mapping[str, Any] | None
-    edits: Sequence[Edit]
+    edits: Sequence[FactorizationEdit]
     comparison: Comparison | None
     latency: Mapping[str, Any] | None
     plan: Plan
@@ -96,7 +96,7 @@ def tables(result: Result) -> list[Table]:
     return found + (result.comparison.tables() if result.comparison is not None else [])
 
 
-def _edited(edits: Sequence[Edit]) -> Table:
+def _edited(edits: Sequence[FactorizationEdit]) -> Table:
     aware = any(edit.own_error is not None for edit in edits)
     errors = ("own_error", "output_error") if aware else ("error",)
     columns = [
@@ -123,7 +123,7 @@ def _edited(edits: Sequence[Edit]) -> Table:
     return Table(title="Layers replaced", columns=columns, rows=rows, total=total, notes=notes, plot=chart)
 
 
-def _along(edits: Sequence[Edit]) -> Chart:
+def _along(edits: Sequence[FactorizationEdit]) -> Chart:
     """Errors along the depth of the net."""
     lines = [
         Line(name="own error: of the layer cut alone", values=[edit.own_error for edit in edits]),
@@ -162,19 +162,19 @@ def disagreement(ratio: float) -> list[str]:
     return []
 
 
-def _row(edit: Edit) -> dict[str, Any]:
+def _row(edit: FactorizationEdit) -> dict[str, Any]:
     """A layer that others made narrower has no method of its own."""
     told = {"method": edit.method or edit.action, "rank": rank_told(edit), "kept": _share(edit)}
     return edit.as_dict() | told
 
 
-def rank_told(edit: Edit) -> str:
+def rank_told(edit: FactorizationEdit) -> str:
     """The rank as a person reads it."""
     ranks = edit.rank if isinstance(edit.rank, tuple) else (edit.rank,)
     return "x".join(str(rank) for rank in ranks if rank is not None)
 
 
-def _share(edit: Edit) -> float | None:
+def _share(edit: FactorizationEdit) -> float | None:
     return (edit.macs_after or 0) / edit.macs_before if edit.macs_before else None
 
 

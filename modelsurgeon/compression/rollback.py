@@ -12,8 +12,9 @@ from typing import Any
 
 from modelsurgeon.compression.latency_model import Times
 from modelsurgeon.compression.study import Study
+from modelsurgeon.surgery.edits import FactorizationEdit
 from modelsurgeon.surgery.plan import Plan
-from modelsurgeon.surgery.site import Edit, Patient
+from modelsurgeon.surgery.site import Patient
 
 NO_GAIN = "put back: the whole model was slower, and here the chain takes as long as the layer"
 NO_USE = "put back: the whole model was slower than the original"
@@ -25,7 +26,7 @@ class Done:
     """What came of a plan. plan: what is left of it. latency: None where nothing was timed or replaced."""
 
     plan: Plan
-    edits: Sequence[Edit]
+    edits: Sequence[FactorizationEdit]
     latency: Mapping[str, Any] | None
 
 
@@ -38,7 +39,7 @@ def guarded(plan: Plan, study: Study, patient: Patient, *, firm: bool) -> Done:
             break
         patient.undo()
         done = _done(kept, study, patient, times)
-        back = [Edit(layer=name, skipped=reason) for name in plan if name not in kept]
+        back = [FactorizationEdit(layer=name, skipped=reason) for name in plan if name not in kept]
         done = replace(done, edits=[*done.edits, *back])
     return done
 
@@ -58,7 +59,7 @@ def _done(plan: Plan, study: Study, patient: Patient, times: Times) -> Done:
     return Done(plan=plan, edits=edits, latency=study.latency(patient) if changed else None)
 
 
-def _clocked(edit: Edit, times: Times) -> Edit:
+def _clocked(edit: FactorizationEdit, times: Times) -> FactorizationEdit:
     if edit.skipped is not None or edit.layer not in times:
         return edit
     before, after = times[edit.layer]

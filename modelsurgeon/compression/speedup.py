@@ -15,7 +15,7 @@ from modelsurgeon.compression.candidates import Decision, Resource, by_budget, l
 from modelsurgeon.compression.select import Candidate
 from modelsurgeon.compression.study import Study
 from modelsurgeon.errors import Unreachable
-from modelsurgeon.surgery.site import Edit
+from modelsurgeon.surgery.edits import FactorizationEdit
 
 STEPS = 5  # of the budget; a net of fifty layers is met in two or three
 REPEATS = 10  # runs of the whole model at each step
@@ -47,7 +47,9 @@ def by_speed(speedup: float, study: Study) -> Decision:
     candidates, broken = study.options(RESOURCE)
     options = study.timed(candidates, clock)
     decision = _searched(study, options, 1 / speedup)
-    alone = [Edit(layer=n, skipped="it can't be timed alone") for n in candidates if n not in options]
+    alone = [
+        FactorizationEdit(layer=n, skipped="it can't be timed alone") for n in candidates if n not in options
+    ]
     return replace(decision, kept=[*decision.kept, *broken, *alone])
 
 

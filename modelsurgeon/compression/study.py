@@ -31,19 +31,10 @@ from modelsurgeon.factorize.rank import BLOCK
 from modelsurgeon.layers import Layer
 from modelsurgeon.layers.random_weights import filled
 from modelsurgeon.progress import Progress, counted
+from modelsurgeon.surgery.apply import apply, by_weight, put
+from modelsurgeon.surgery.edits import FactorizationEdit
 from modelsurgeon.surgery.plan import Plan, Step
-from modelsurgeon.surgery.site import (
-    Clock,
-    Edit,
-    Patient,
-    Site,
-    apply,
-    by_weight,
-    in_turn,
-    place,
-    places,
-    put,
-)
+from modelsurgeon.surgery.site import Clock, Patient, Site, in_turn, place, places
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +55,7 @@ class Study:
     judged: Batches | None
     refit: bool
     seed: int
-    left_out: Sequence[Edit] = ()
+    left_out: Sequence[FactorizationEdit] = ()
     calibration: Calibration = field(default_factory=Calibration)
     watch: Progress | None = None
     block: int = BLOCK
@@ -82,7 +73,7 @@ class Study:
         """What times layers; None where nothing is run, or only the whole model can be."""
         return None if self.judged is None else self.patient.clock()
 
-    def options(self, resource: Resource) -> tuple[dict[str, list[Candidate]], list[Edit]]:
+    def options(self, resource: Resource) -> tuple[dict[str, list[Candidate]], list[FactorizationEdit]]:
         """Every layer's candidates; with samples, their damage is that to the outputs."""
         found, broken = options(
             counted(self.places, "candidates", len(self.places), self.watch),
@@ -126,13 +117,15 @@ class Study:
         """All that a plan may name here."""
         return in_turn(self.sites, self.unions)
 
-    def own_errors(self, edits: Sequence[Edit], decision: Decision) -> list[Edit]:
+    def own_errors(self, edits: Sequence[FactorizationEdit], decision: Decision) -> list[FactorizationEdit]:
         """The edits, each telling with samples what its layer alone would lose."""
         if self.learned is None:
             return list(edits)
         return [replace(e, own_error=self._own_error(e, decision)) if not e.skipped else e for e in edits]
 
-    def outlook(self, decision: Decision, edits: Sequence[Edit], predicted: float | None) -> Outlook | None:
+    def outlook(
+        self, decision: Decision, edits: Sequence[FactorizationEdit], predicted: float | None
+    ) -> Outlook | None:
         """What can be said before the cut is made; None where sizes aren't known."""
         before = self.patient.totals()
         if before is None or "macs" not in before:
@@ -140,12 +133,12 @@ class Study:
         found = decision.options or options(self.sites, self.methods, "macs", self.calibration)[0]
         return outlook(self.sites, found, before["macs"], edits, predicted)
 
-    def _own_error(self, edit: Edit, decision: Decision) -> float | None:
+    def _own_error(self, edit: FactorizationEdit, decision: Decision) -> float | None:
         if edit.layer in decision.errors or edit.method is None or edit.rank is None:
             return decision.errors.get(edit.layer)
         return self.calibration.view(place(self.patient, edit.layer)).error(edit.method, [edit.rank])[0]
 
-    def perform(self, plan: Plan, patient: Patient) -> list[Edit]:
+    def perform(self, plan: Plan, patient: Patient) -> list[FactorizationEdit]:
         """Do what the plan says to a patient."""
         if self.learned is not None and self.refit:
             edits = fitted(plan, patient, self.calibration, self.learned, seed=self.seed, watch=self.watch)
@@ -153,7 +146,7 @@ class Study:
             edits = apply(plan, [site for site in places(patient) if site.name in plan], self._chain)
         return [*edits, *_narrow(plan, patient)]
 
-    def sketched(self, plan: Plan) -> list[Edit]:
+    def sketched(self, plan: Plan) -> list[FactorizationEdit]:
         """What the plan would do, told from weights and shapes; no factor is made."""
         edits = [sketched(site, plan[site.name]) for site in self.places if site.name in plan]
         return [*edits, *(_narrow(plan, self._hollowed(plan)) if _narrows(plan) else [])]
@@ -220,7 +213,7 @@ class Study:
         return self.calibration.view(site).chain(step.method, step.rank)
 
 
-def _narrow(plan: Plan, patient: Patient) -> list[Edit]:
+def _narrow(plan: Plan, patient: Patient) -> list[FactorizationEdit]:
     """What makes channels that the plan leaves out is made narrower."""
     cut = _narrows(plan)
     return patient.narrow(cut) if cut else []
@@ -231,7 +224,9 @@ def _narrows(plan: Plan) -> list[str]:
     return [name for name, step in plan.items() if not METHODS[step.method].alone]
 
 
-def totals_foretold(before: Mapping[str, int] | None, edits: Sequence[Edit]) -> dict[str, int] | None:
+def totals_foretold(
+    before: Mapping[str, int] | None, edits: Sequence[FactorizationEdit]
+) -> dict[str, int] | None:
     """Totals after a dry run: only what the edits change in MACs and params is foretold."""
     if before is None:
         return None

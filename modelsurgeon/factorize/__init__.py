@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from modelsurgeon.factorize.channel_selection import CHANNELS
-from modelsurgeon.factorize.compose import compose, norm_ratio, relative_error
+from modelsurgeon.factorize.composition import compose, norm_ratio, relative_error
 from modelsurgeon.factorize.cp import CP, CP_SEPARABLE
 from modelsurgeon.factorize.method import Method, Rank, split_groups
 from modelsurgeon.factorize.spatial_svd import SPATIAL_SVD

@@ -9,7 +9,8 @@ from pathlib import PurePath
 from typing import Any, Literal
 
 from modelsurgeon.inspection.rows import LayerRow, Totals
-from modelsurgeon.report.table import Column, Table
+from modelsurgeon.report.columns import Column
+from modelsurgeon.report.table import Table
 
 Kind = Literal["added", "removed", "changed", "replaced", "renamed", "same"]
 

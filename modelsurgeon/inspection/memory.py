@@ -8,8 +8,9 @@ from typing import Any
 
 from modelsurgeon.inspection.rows import Shape
 from modelsurgeon.report.bar_plot import Plot
+from modelsurgeon.report.columns import Column
 from modelsurgeon.report.formatting import show
-from modelsurgeon.report.table import Column, Table
+from modelsurgeon.report.table import Table
 
 SHOWN = 12  # tensors of the peak; JSON has all
 COLUMNS = (

@@ -9,7 +9,8 @@ from pathlib import PurePath
 from typing import Any
 
 from modelsurgeon.inspection.analysis import Analysis
-from modelsurgeon.report.table import Column, Table
+from modelsurgeon.report.columns import Column
+from modelsurgeon.report.table import Table
 
 COLUMNS = (
     Column(key="model", title="Model"),

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from modelsurgeon.inspection.rows import Shape
+from modelsurgeon.report.columns import Column
 from modelsurgeon.report.formatting import show
-from modelsurgeon.report.table import Column, Table
+from modelsurgeon.report.table import Table
 
 SHOWN = 12  # of what is kept; JSON has all
 STATES = {"sgd-momentum": 1, "adam": 2}  # numbers that an optimizer keeps for each param

@@ -28,7 +28,8 @@ from modelsurgeon.onnx.passes.context import Subject
 from modelsurgeon.onnx.run import runnable_sizes, timing
 from modelsurgeon.onnx.run.layer_latency import THREADS, Stopwatch
 from modelsurgeon.onnx.run.paired_runs import Start, addend, lockstep
-from modelsurgeon.surgery.site import Clock, Edit, Fed, Makers, Pairs, Run, in_turn
+from modelsurgeon.surgery.edits import FactorizationEdit
+from modelsurgeon.surgery.site import Clock, Fed, Makers, Pairs, Run, in_turn
 
 NOISE_SAMPLES = 8
 
@@ -83,7 +84,7 @@ class OnnxPatient:
         """Start from the original again; the caller's model was never touched."""
         self._open()
 
-    def narrow(self, names: Sequence[str]) -> list[Edit]:
+    def narrow(self, names: Sequence[str]) -> list[FactorizationEdit]:
         """See `onnx.narrow`."""
         cut = {name: feeding for name, feeding in self._frame.makers.items() if name in names}
         return narrow(Subject(model=self._model, given=self._frame.shapes, dims=self._frame.dims), cut)

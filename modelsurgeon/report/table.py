@@ -7,12 +7,12 @@ import html
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from modelsurgeon.report import formatting
-from modelsurgeon.report.formatting import Kind
+from modelsurgeon.report.columns import BAR_WIDTH, Column, Row
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from modelsurgeon.report.bar_plot import Plot
     from modelsurgeon.report.line_chart import Chart
 
-Row = Mapping[str, Any]
 
-LEFT = ("text", "prose", "bar", "spark")
 # A spreadsheet runs a cell that begins so; a layer's name must not become a formula.
 FORMULA_STARTS = ("=", "+", "-", "@")
 MARKDOWN = re.compile(r"[\\`*{}\[\]<>|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
@@ -30,41 +28,7 @@ BREAKS = re.compile(r"[./_]\b")  # where a page may break a long name
 COMMAND, WORD = re.compile(r"`([^`]+)`"), re.compile(r"\S+")
 UNBROKEN = r"<span>\g<0></span>"
 LONG_NAME = 36
-BAR_WIDTH, MARKDOWN_WIDTH = 10, 100
-
-
-@dataclass(frozen=True, kw_only=True)
-class Column:
-    """One column: the key of its values in a row, its title, and how values are written.
-
-    kind: text (shortened in the middle where room is short), prose (wrapped), int, count (1.23 G),
-    bytes (1.23 MB), percent and bar (both of a fraction), spark (of several), float, shape.
-    style: a rich style, used in terminals only. wide: in terminals, shown only where there is room.
-    level: the key of a row's level in a tree. People then see the last part of a dotted name, set in by it.
-    """
-
-    key: str
-    title: str
-    kind: Kind = "text"
-    style: str | None = None
-    wide: bool = False
-    level: str | None = None
-
-    @property
-    def left(self) -> bool:
-        """Whether cells stand at the left; numbers stand at the right."""
-        return self.kind in LEFT
-
-    def depth(self, row: Row) -> int:
-        """How far the cell is set in."""
-        return int(row.get(self.level) or 0) if self.level else 0
-
-    def text(self, row: Row) -> str:
-        """The cell as a person reads it; in a tree, without what the row above says already."""
-        value = row.get(self.key)
-        if self.depth(row) and isinstance(value, str):
-            value = value.rpartition(".")[2]
-        return formatting.show(value, self.kind)
+MARKDOWN_WIDTH = 100
 
 
 @dataclass(frozen=True, kw_only=True)

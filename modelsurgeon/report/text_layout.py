@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
 
+from modelsurgeon.report.columns import BAR_WIDTH, Column, Row, Tabular
 from modelsurgeon.report.formatting import bar, escape, is_number, spark
-from modelsurgeon.report.table import BAR_WIDTH, Column, Row, Table
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, Group, RenderResult
@@ -50,7 +50,7 @@ class Span:
 class Screen:
     """A table on a console: laid out when the width is known."""
 
-    table: Table
+    table: Tabular
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The lines of the table at the width of the console."""
@@ -61,7 +61,7 @@ class Screen:
             yield Text.assemble(*line, no_wrap=True, overflow="ignore")
 
 
-def stacked(tables: Sequence[Table]) -> Group:
+def stacked(tables: Sequence[Tabular]) -> Group:
     """Tables one below the other, with a line between."""
     from rich.console import Group
 
@@ -69,13 +69,13 @@ def stacked(tables: Sequence[Table]) -> Group:
     return Group(*parts[1:])
 
 
-def text(table: Table, width: int) -> str:
+def text(table: Tabular, width: int) -> str:
     """The table as plain text without trailing blanks."""
     plain = ("".join([part for part, _ in line]) for line in lines(table, width))
     return "".join([line.rstrip() + "\n" for line in plain])
 
 
-def lines(table: Table, width: int, *, ascii_only: bool = False) -> list[Line]:
+def lines(table: Tabular, width: int, *, ascii_only: bool = False) -> list[Line]:
     """Title, header, rows, totals and notes, one styled line each."""
     spans = fit(table, width)
     long = min(width, _total(span.width for span in spans))
@@ -95,7 +95,7 @@ def lines(table: Table, width: int, *, ascii_only: bool = False) -> list[Line]:
     return out
 
 
-def fit(table: Table, width: int) -> list[Span]:
+def fit(table: Tabular, width: int) -> list[Span]:
     """The columns that are shown at this width, each with the width that it gets."""
     spans = [_span(table, column) for column in table.columns if _is_used(table, column)]
     while _total(span.comfortable for span in spans) > width:
@@ -108,11 +108,11 @@ def fit(table: Table, width: int) -> list[Span]:
     return [replace(span, head=head(span.texts, span.width)) for span in _shrink(spans, width)]
 
 
-def _is_used(table: Table, column: Column) -> bool:
+def _is_used(table: Tabular, column: Column) -> bool:
     return not table.rows or any(row.get(column.key) is not None for row in table.rows)
 
 
-def _span(table: Table, column: Column) -> Span:
+def _span(table: Tabular, column: Column) -> Span:
     title, texts = cell_len(column.title), _texts(table, column)
     if column.kind == "bar":
         width, least = max(title, BAR_WIDTH), max(title, SHORTEST_BAR)
@@ -132,11 +132,11 @@ def _is_plain(value: object) -> bool:
     return is_number(value) or (isinstance(value, (list, tuple)) and all(map(is_number, value)))
 
 
-def _lines(table: Table) -> list[Row]:
+def _lines(table: Tabular) -> list[Row]:
     return [*table.rows, *([table.total] if table.total else [])]
 
 
-def _texts(table: Table, column: Column) -> list[str]:
+def _texts(table: Tabular, column: Column) -> list[str]:
     return ["  " * column.depth(row) + column.text(row) for row in _lines(table)]
 
 
@@ -238,7 +238,7 @@ def head(names: Sequence[str], width: int) -> int:
     return max(range(width), key=differ)
 
 
-def _left_out(table: Table, spans: Sequence[Span]) -> list[str]:
+def _left_out(table: Tabular, spans: Sequence[Span]) -> list[str]:
     shown = [span.column for span in spans]
     gone = [
         column.title

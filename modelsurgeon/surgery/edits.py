@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from modelsurgeon.errors import BadPlan
+from modelsurgeon.report.columns import Column
 from modelsurgeon.report.formatting import Kind, is_number
-from modelsurgeon.report.table import Column, Table
+from modelsurgeon.report.table import Table
+
+if TYPE_CHECKING:
+    from modelsurgeon.factorize import Rank
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +32,35 @@ class Edit:
     def as_dict(self) -> dict[str, Any]:
         """The edit as plain JSON data."""
         return {"layer": self.layer, "action": self.action, **self.details, "skipped": self.skipped}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FactorizationEdit:
+    """What became of one layer. `skipped` is the reason why it was left alone.
+
+    milliseconds: measured on one thread, None where they weren't. error: of the weight. own_error: of the
+    layer's outputs as calibration foretells it, if it alone were cut. output_error: of the layer's outputs in
+    the cut net, on samples that nothing was fitted to: all that was lost up to here. All relative.
+    """
+
+    layer: str
+    action: str = "factorize"
+    method: str | None = None
+    rank: Rank | None = None
+    macs_before: int | None = None
+    macs_after: int | None = None
+    milliseconds_before: float | None = None
+    milliseconds_after: float | None = None
+    params_before: int | None = None
+    params_after: int | None = None
+    error: float | None = None
+    own_error: float | None = None
+    output_error: float | None = None
+    skipped: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The edit as plain JSON data."""
+        return asdict(self) | {"rank": list(self.rank) if isinstance(self.rank, tuple) else self.rank}
 
 
 class Left(Protocol):

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from modelsurgeon.data import Batches
-from modelsurgeon.errors import BadPlan, UnsupportedLayer
-from modelsurgeon.factorize import METHODS, Rank, compose, relative_error
-from modelsurgeon.layers import Array, Layer, chain_macs, chain_params
-from modelsurgeon.surgery.plan import Plan, Step
+from modelsurgeon.layers import Array, Layer
+from modelsurgeon.surgery.edits import FactorizationEdit
 
 Call = tuple[tuple[int, ...], int]
 Run = Callable[[Mapping[str, Any]], Mapping[str, Any]]
@@ -82,35 +80,6 @@ One = TypeVar("One", bound=Site)
 Several = TypeVar("Several", bound=Site)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Edit:
-    """What became of one layer. `skipped` is the reason why it was left alone.
-
-    milliseconds: measured on one thread, None where they weren't. error: of the weight. own_error: of the
-    layer's outputs as calibration foretells it, if it alone were cut. output_error: of the layer's outputs in
-    the cut net, on samples that nothing was fitted to: all that was lost up to here. All relative.
-    """
-
-    layer: str
-    action: str = "factorize"
-    method: str | None = None
-    rank: Rank | None = None
-    macs_before: int | None = None
-    macs_after: int | None = None
-    milliseconds_before: float | None = None
-    milliseconds_after: float | None = None
-    params_before: int | None = None
-    params_after: int | None = None
-    error: float | None = None
-    own_error: float | None = None
-    output_error: float | None = None
-    skipped: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """The edit as plain JSON data."""
-        return asdict(self) | {"rank": list(self.rank) if isinstance(self.rank, tuple) else self.rank}
-
-
 class Patient(Protocol):
     """A model on the table: the sites in it, and what it takes to see whether it survived."""
 
@@ -127,7 +96,7 @@ class Patient(Protocol):
         """Layers that are fed the same, taken as one: a chain in its place shares all but the last factor."""
 
     @property
-    def skipped(self) -> Sequence[Edit]:
+    def skipped(self) -> Sequence[FactorizationEdit]:
         """The layers that can't be replaced, and why."""
 
     @property
@@ -140,7 +109,7 @@ class Patient(Protocol):
     def undo(self) -> None:
         """Put every layer back that stood here at first."""
 
-    def narrow(self, names: Sequence[str]) -> list[Edit]:
+    def narrow(self, names: Sequence[str]) -> list[FactorizationEdit]:
         """Drop the channels that the named layers take with weights of zero alone; an edit for each maker."""
 
     def total(self, resource: Literal["macs", "params"]) -> int:
@@ -196,63 +165,3 @@ def places(patient: Patient) -> list[Site]:
 def place(patient: Patient, name: str) -> Site:
     """The site or union of that name."""
     return next(site for site in places(patient) if site.name == name)
-
-
-def macs(chain: Sequence[Layer], calls: Sequence[Call]) -> int:
-    """MACs of a chain over all its calls."""
-    return sum(chain_macs(chain, size, positions) for size, positions in calls)
-
-
-def paid(method: str, chain: Sequence[Layer]) -> Sequence[Layer]:
-    """The part of a method's chain that is computed: a selection of channels costs nothing."""
-    return chain if METHODS[method].alone else chain[1:]
-
-
-def by_weight(site: Site, step: Step) -> list[Layer]:
-    """The factors of the layer's weight alone."""
-    return METHODS[step.method](site.layer, step.rank)
-
-
-def apply(
-    plan: Plan, sites: Sequence[Site], chain: Callable[[Site, Step], list[Layer]] = by_weight
-) -> list[Edit]:
-    """Do what the plan says at every site it names; one `Edit` a step, in the order of the sites.
-
-    A plan is an order: a step is carried out even where its chain costs more than the layer, and its edit
-    shows both costs. chain: what a step puts at a site. Raises BadPlan for a layer that no site has.
-    """
-    known = {site.name: site for site in sites}
-    if odd := [name for name in plan if name not in known]:
-        raise BadPlan(
-            f"layer {odd[0]!r} can't be replaced in this model: it has no such layer, or it is skipped"
-        )
-    return [_replaced(site, plan[site.name], chain) for site in sites if site.name in plan]
-
-
-def _replaced(site: Site, step: Step, chain: Callable[[Site, Step], list[Layer]]) -> Edit:
-    layer = site.layer
-    try:
-        links = chain(site, step)
-    except UnsupportedLayer as error:
-        return Edit(layer=site.name, method=step.method, rank=step.rank, skipped=str(error))
-    put(site, step, links)
-    return told(site, layer, step, links, relative_error(layer, links))
-
-
-def put(site: Site, step: Step, chain: Sequence[Layer]) -> None:
-    """Put a chain in place. A selection of channels is no layer: those left out get weights of zero."""
-    site.replace(chain if METHODS[step.method].alone else [compose(chain)])
-
-
-def told(site: Site, layer: Layer, step: Step, chain: Sequence[Layer], error: float) -> Edit:
-    """The edit that puts `chain` in the place of `layer`; error: of the weight, relative."""
-    return Edit(
-        layer=site.name,
-        method=step.method,
-        rank=METHODS[step.method].clip(layer, step.rank),
-        macs_before=macs([layer], site.calls),
-        macs_after=macs(paid(step.method, chain), site.calls),
-        params_before=layer.params + site.absorbed,
-        params_after=chain_params(paid(step.method, chain)),
-        error=error,
-    )

@@ -21,7 +21,8 @@ from modelsurgeon.data import Batches, Input
 from modelsurgeon.errors import BadData, BadModel, UnknownShape
 from modelsurgeon.layers import Array
 from modelsurgeon.plugins import in_one_line
-from modelsurgeon.surgery.site import Edit, Pairs, Run
+from modelsurgeon.surgery.edits import FactorizationEdit
+from modelsurgeon.surgery.site import Pairs, Run
 from modelsurgeon.torch import layer_inputs
 from modelsurgeon.torch.call import bind, evaluating, forward, named_outputs, noise
 from modelsurgeon.torch.layers import KINDS, RECURRENT
@@ -73,7 +74,7 @@ class TorchPatient:
         """None: modules keep factors of their own."""
         return []
 
-    def narrow(self, names: Sequence[str]) -> list[Edit]:
+    def narrow(self, names: Sequence[str]) -> list[FactorizationEdit]:
         """Nothing: modules don't tell who feeds whom."""
         del names
         return []

@@ -1,7 +1,7 @@
 """Where the layers of a torch module stand, and how a chain takes a layer's place.
 
 A module that is registered under several names is one layer: it is named by the first of them, and replaced
-under all. What can't be replaced without changing the model is left alone, with the reason in an `Edit`.
+under all. What can't be replaced without changing the model is left alone, with the reason in an edit.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from modelsurgeon.layers import Layer
-from modelsurgeon.surgery.site import Call, Edit
+from modelsurgeon.surgery.edits import FactorizationEdit
+from modelsurgeon.surgery.site import Call
 from modelsurgeon.torch.call import Example
 from modelsurgeon.torch.layers import KINDS, RECURRENT, layer_of, module_of, why_not
 from modelsurgeon.torch.usage import watch
@@ -75,7 +76,9 @@ class _Place:
     owners: list[tuple[nn.Module, str]]
 
 
-def sites(module: nn.Module, *, example: Example | None = None) -> tuple[list[TorchSite], list[Edit]]:
+def sites(
+    module: nn.Module, *, example: Example | None = None
+) -> tuple[list[TorchSite], list[FactorizationEdit]]:
     """The layers of `module` that can be replaced, and those that are left alone with the reason.
 
     example: what forward takes, see `call.bind`. It is run once, in eval mode without gradients, to see how
@@ -95,7 +98,9 @@ def sites(module: nn.Module, *, example: Example | None = None) -> tuple[list[To
         if part not in reasons
     ]
     names = {part: place.paths[0] or type(part).__name__ for part, place in places.items()}
-    return found, [Edit(layer=names[part], skipped=reasons[part]) for part in places if part in reasons]
+    return found, [
+        FactorizationEdit(layer=names[part], skipped=reasons[part]) for part in places if part in reasons
+    ]
 
 
 def _places(root: nn.Module) -> dict[nn.Module, _Place]:

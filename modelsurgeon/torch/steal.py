@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from modelsurgeon.errors import BadPlan, UnsupportedLayer
-from modelsurgeon.matching.pairing import Growth, Part, grown, origins, overlapped, pair
+from modelsurgeon.matching.head_rows import Growth, grown, origins, overlapped
+from modelsurgeon.matching.pairing import Part, pair
 from modelsurgeon.surgery.edits import Edit
 
 State = Mapping[str, Any]

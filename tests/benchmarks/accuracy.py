@@ -13,7 +13,8 @@ from modelsurgeon.comparison.metrics import Tally
 from modelsurgeon.errors import Unreachable
 from modelsurgeon.onnx.info import analyze
 from modelsurgeon.onnx.run import runner, speedup
-from modelsurgeon.report.table import Column, Row, Table
+from modelsurgeon.report.columns import Column, Row
+from modelsurgeon.report.table import Table
 from tests.benchmarks.arms import ARMS, Cut
 from tests.benchmarks.subjects import Array, Bar, Net, Scores, Subject
 

@@ -12,8 +12,9 @@ from modelsurgeon.compression.rollback import guarded
 from modelsurgeon.errors import Unreachable
 from modelsurgeon.factorize import METHODS, suited
 from modelsurgeon.onnx.model import OnnxPatient
+from modelsurgeon.surgery.apply import apply, macs
 from modelsurgeon.surgery.plan import Plan, Step
-from modelsurgeon.surgery.site import Site, apply, macs
+from modelsurgeon.surgery.site import Site
 from tests.benchmarks.subjects import Subject
 
 PEER = ("spatial-svd", "svd")  # k x 1 then 1 x k where there is a kernel, else two smaller matrices

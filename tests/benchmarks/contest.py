@@ -15,7 +15,8 @@ from statistics import median
 import torch
 from threadpoolctl import threadpool_limits
 
-from modelsurgeon.report.table import Column, Row, Table
+from modelsurgeon.report.columns import Column, Row
+from modelsurgeon.report.table import Table
 
 PAIRS = 5
 PATIENCE = 20.0  # seconds after which no further pair is begun

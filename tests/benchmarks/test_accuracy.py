@@ -23,7 +23,7 @@ from collections.abc import Iterator
 import pytest
 from rich.console import Console
 
-from modelsurgeon.report.table import Row
+from modelsurgeon.report.columns import Row
 from tests.benchmarks import accuracy
 from tests.benchmarks.arms import ARMS
 from tests.benchmarks.nets import NETS

@@ -7,7 +7,7 @@ import pytest
 
 from modelsurgeon.errors import Unreachable
 from modelsurgeon.factorize import METHODS
-from modelsurgeon.surgery.site import macs
+from modelsurgeon.surgery.apply import macs
 from tests import zoo
 from tests.benchmarks import accuracy, arms
 from tests.benchmarks.nets import reading

@@ -13,8 +13,10 @@ from modelsurgeon.factorize import METHODS, suited
 from modelsurgeon.factorize.rank import ladder
 from modelsurgeon.layers import Layer
 from modelsurgeon.onnx.run.layer_latency import Stopwatch
-from modelsurgeon.report.table import Column, Row, Table
-from modelsurgeon.surgery.site import Call, macs
+from modelsurgeon.report.columns import Column, Row
+from modelsurgeon.report.table import Table
+from modelsurgeon.surgery.apply import macs
+from modelsurgeon.surgery.site import Call
 
 pytestmark = pytest.mark.slow
 

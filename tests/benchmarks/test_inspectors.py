@@ -20,7 +20,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
 
-from modelsurgeon.report.table import Column, Row, Table
+from modelsurgeon.report.columns import Column, Row
+from modelsurgeon.report.table import Table
 from tests import zoo
 from tests.benchmarks.processes import Taken, taken
 

@@ -14,7 +14,8 @@ import onnx_ir as ir
 import pytest
 from rich.console import Console
 
-from modelsurgeon.report.table import Column, Row, Table
+from modelsurgeon.report.columns import Column, Row
+from modelsurgeon.report.table import Table
 from tests.benchmarks.classics import images, resnet50, vgg16
 from tests.benchmarks.processes import taken
 

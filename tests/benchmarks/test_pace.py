@@ -22,7 +22,8 @@ from modelsurgeon.compression.study import Study
 from modelsurgeon.data import batches
 from modelsurgeon.onnx import run
 from modelsurgeon.onnx.model import OnnxPatient
-from modelsurgeon.report.table import Column, Row, Table
+from modelsurgeon.report.columns import Column, Row
+from modelsurgeon.report.table import Table
 from tests.benchmarks.classics import images, resnet50, vgg16
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,8 @@ from modelsurgeon.compression.candidates import candidates
 from modelsurgeon.compression.latency_model import KNOTS, narrowing, paced, pays, slower
 from modelsurgeon.factorize import METHODS, suited
 from modelsurgeon.layers import Layer
-from modelsurgeon.surgery.site import Call, Clock, Makers, macs
+from modelsurgeon.surgery.apply import macs
+from modelsurgeon.surgery.site import Call, Clock, Makers
 from tests.api.test_compress import lowish
 
 CALL = ((12, 12), 1)

@@ -14,7 +14,8 @@ import modelsurgeon as ms
 from modelsurgeon.inspection.analysis import Analysis
 from modelsurgeon.inspection.rows import Bottleneck, LayerRow, Totals, Uncounted
 from modelsurgeon.inspection.views import GROUPS, SORT_KEYS
-from modelsurgeon.report.table import Column, Table
+from modelsurgeon.report.columns import Column
+from modelsurgeon.report.table import Table
 from tests import zoo
 
 ROWS = [

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from modelsurgeon.errors import BadPlan, UnsupportedLayer
-from modelsurgeon.matching.pairing import Part, fitted, grown, origins, overlapped, pair
+from modelsurgeon.matching.head_rows import fitted, grown, origins, overlapped
+from modelsurgeon.matching.pairing import Part, pair
 
 RNG = np.random.default_rng(2)
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelsurgeon.report.bar_plot import BROADEST, HEIGHT, Plot, binned
-from modelsurgeon.report.table import Column, Table
+from modelsurgeon.report.columns import Column
+from modelsurgeon.report.table import Table
 
 VALUES = st.lists(st.integers(0, 10**12), min_size=1, max_size=300)
 

@@ -6,8 +6,9 @@ from html.parser import HTMLParser
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelsurgeon.report.columns import Column
 from modelsurgeon.report.html import html_page
-from modelsurgeon.report.table import Column, Table
+from modelsurgeon.report.table import Table
 
 VOID = {"meta", "wbr"}
 

@@ -8,8 +8,9 @@ from xml.etree import ElementTree as ET
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelsurgeon.report.columns import Column
 from modelsurgeon.report.line_chart import HEIGHT, WIDTH, Chart, Line
-from modelsurgeon.report.table import Column, Table
+from modelsurgeon.report.table import Table
 
 VALUES = st.lists(st.none() | st.floats(0, 1e9), min_size=1, max_size=60)
 

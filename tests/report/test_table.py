@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
+from modelsurgeon.report.columns import Column
 from modelsurgeon.report.formatting import Kind, bar, count, escape, percent, plain, shape, show, size
-from modelsurgeon.report.table import Column, Table
+from modelsurgeon.report.table import Table
 from modelsurgeon.report.text_layout import head, shorten, stacked
 
 NASTY = "conv[red]\x1b[31m\u202e<b>|\n`=1"

@@ -19,8 +19,8 @@ from torch.nn.utils import parametrizations
 from modelsurgeon.errors import BadData
 from modelsurgeon.factorize import METHODS
 from modelsurgeon.layers import Layer
+from modelsurgeon.surgery.apply import apply
 from modelsurgeon.surgery.plan import FULL, Plan, Step
-from modelsurgeon.surgery.site import apply
 from modelsurgeon.torch.layers import module_of
 from modelsurgeon.torch.sites import SIZES, TorchSite, sites
 from tests import conv

@@ -18,8 +18,9 @@ from modelsurgeon.factorize import METHODS
 from modelsurgeon.onnx import run
 from modelsurgeon.onnx.layers.sites import editable
 from modelsurgeon.onnx.layers.sites import sites as graph_sites
+from modelsurgeon.surgery.apply import apply
+from modelsurgeon.surgery.edits import FactorizationEdit
 from modelsurgeon.surgery.plan import FULL, Plan, Step
-from modelsurgeon.surgery.site import Edit, apply
 from modelsurgeon.torch.export import export
 from modelsurgeon.torch.sites import sites as module_sites
 
@@ -76,11 +77,11 @@ class Case:
         self.graph = export(self.net, self.x)
         self.want = self.outputs(self.net)
 
-    def in_place(self, plan: Plan) -> tuple[list[Edit], nn.Module]:
+    def in_place(self, plan: Plan) -> tuple[list[FactorizationEdit], nn.Module]:
         net = deepcopy(self.net)
         return apply(plan, module_sites(net, example=self.x)[0]), net
 
-    def as_graph(self, plan: Plan) -> tuple[list[Edit], ir.Model]:
+    def as_graph(self, plan: Plan) -> tuple[list[FactorizationEdit], ir.Model]:
         model = editable(self.graph)
         edits = apply(plan, graph_sites(model)[0])
         ir.passes.common.RemoveUnusedNodesPass()(model)
@@ -113,7 +114,7 @@ def params(model: nn.Module | ir.Model) -> int:
     return sum(int(np.prod(t.shape)) for t in floats if t is not None and t.dtype.is_floating_point())
 
 
-def told(edit: Edit) -> tuple[object, ...]:
+def told(edit: FactorizationEdit) -> tuple[object, ...]:
     """What both doors say of a layer. The bias of a Linear on three axes is no part of a graph's MatMul."""
     saved = None if edit.params_before is None else edit.params_before - (edit.params_after or 0)
     error = pytest.approx(edit.error, abs=1e-6)

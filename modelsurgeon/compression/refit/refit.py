@@ -22,8 +22,10 @@ from modelsurgeon.factorize import METHODS, compose, relative_error
 from modelsurgeon.layers import Layer
 from modelsurgeon.layers.patches import mixers
 from modelsurgeon.progress import Progress, counted
+from modelsurgeon.surgery.apply import put, told
+from modelsurgeon.surgery.edits import FactorizationEdit
 from modelsurgeon.surgery.plan import Plan, Step
-from modelsurgeon.surgery.site import Edit, Fed, Patient, put, told
+from modelsurgeon.surgery.site import Fed, Patient
 
 COLUMNS = 4096  # of a patch: with more, the moments of all would take too much, and z alone is looked at
 KERNEL_COLUMNS = 2304  # where there are taps besides channels: 256 channels under 3 x 3 of them
@@ -39,8 +41,8 @@ def fitted(
     *,
     seed: int = 0,
     watch: Progress | None = None,
-) -> list[Edit]:
-    """Do what the plan says, every chain fitted to what the layers before it hand on; one `Edit` a step.
+) -> list[FactorizationEdit]:
+    """Do what the plan says, every chain fitted to what the layers before it hand on; one edit a step.
 
     A chain that can't be fitted, of a transposed convolution or of a layer that is applied more than once, is
     put in as calibration alone has it.
@@ -53,7 +55,9 @@ def fitted(
         try:
             chain = view.chain(step.method, step.rank)
         except UnsupportedLayer as error:
-            edits.append(Edit(layer=site.name, method=step.method, rank=step.rank, skipped=str(error)))
+            edits.append(
+                FactorizationEdit(layer=site.name, method=step.method, rank=step.rank, skipped=str(error))
+            )
             continue
         fit = None
         if not view.layer.transposed and any(True for _ in pairs()):

@@ -9,8 +9,9 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from modelsurgeon.inspection.findings.finding import SEVERITIES, Finding, Rule, Severity, reaches
+from modelsurgeon.report.columns import Column
 from modelsurgeon.report.formatting import percent
-from modelsurgeon.report.table import Column, Table
+from modelsurgeon.report.table import Table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

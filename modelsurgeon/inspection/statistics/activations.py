@@ -9,8 +9,9 @@ from typing import Any
 from modelsurgeon.inspection.statistics.activation import HALF, HALF_NORMAL, Activation
 from modelsurgeon.inspection.statistics.remarks import Remark, listed
 from modelsurgeon.inspection.statistics.weights import REMARK_COLUMNS
+from modelsurgeon.report.columns import Column
 from modelsurgeon.report.formatting import number, percent
-from modelsurgeon.report.table import Column, Table
+from modelsurgeon.report.table import Table
 
 SATURATED = 0.5  # share of numbers at the bounds
 SUBNORMAL = 0.5  # share of non-zero numbers below float16's smallest normal one

@@ -9,8 +9,9 @@ from typing import Any
 from modelsurgeon.inspection.statistics.remarks import Remark, remarks
 from modelsurgeon.inspection.statistics.spectrum import ENERGIES
 from modelsurgeon.inspection.statistics.weight import Weight
+from modelsurgeon.report.columns import Column
 from modelsurgeon.report.formatting import percent
-from modelsurgeon.report.table import Column, Table
+from modelsurgeon.report.table import Table
 
 COLUMNS = (
     Column(key="name", title="Layer"),

@@ -10,6 +10,8 @@ each element and step. Importing this package registers all cost functions.
 
 from modelsurgeon.onnx.costs import (
     attention,
+    conv,
+    einsum,
     elementwise,
     fourier,
     matmul,
@@ -25,8 +27,10 @@ __all__ = [
     "Shape",
     "Uncounted",
     "attention",
+    "conv",
     "cost_of",
     "counts",
+    "einsum",
     "elementwise",
     "fourier",
     "is_free",

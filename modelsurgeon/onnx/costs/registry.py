@@ -119,7 +119,7 @@ class Operation:
 
 CostFunction = Callable[[Operation], "Cost | Uncounted"]
 
-_counted: dict[tuple[str, str], CostFunction] = {}
+COSTS: dict[tuple[str, str], CostFunction] = {}
 
 
 def counts(*ops: str, domain: str = "") -> Callable[[CostFunction], CostFunction]:
@@ -136,9 +136,9 @@ def counts(*ops: str, domain: str = "") -> Callable[[CostFunction], CostFunction
 
     def register(function: CostFunction) -> CostFunction:
         for op in ops:
-            if (domain, op) in _counted:
+            if (domain, op) in COSTS:
                 raise ValueError(f"the cost of {domain or 'ai.onnx'}::{op} is already defined")
-            _counted[domain, op] = function
+            COSTS[domain, op] = function
         return function
 
     return register
@@ -151,13 +151,13 @@ def moves(operation: Operation) -> Cost:  # noqa: ARG001
 
 def is_free(node: ir.Node) -> bool:
     """Whether a node is known to do no operation at all."""
-    return _counted.get(_key(node)) is moves
+    return COSTS.get(_key(node)) is moves
 
 
 def cost_of(operation: Operation) -> Cost | Uncounted:
     """What one run of a node costs, or why that isn't known. Subgraphs are not looked into."""
     node = operation.node
-    function = _counted.get(_key(node))
+    function = COSTS.get(_key(node))
     if function is None:
         return Uncounted(reason="no cost is defined for this operator: tell it with modelsurgeon.counts")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import utf_8_decode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,6 @@ from modelsurgeon.files import replacing, same_file
 from modelsurgeon.onnx.graph.traversal import exchange
 from modelsurgeon.onnx.io import protobuf, sparse, validate, validate_tensors
 from modelsurgeon.onnx.io.external_data import Files
-from modelsurgeon.onnx.io.file_types import stranger
 from modelsurgeon.onnx.io.lazy_tensors import DataFile, StoredTensor
 from modelsurgeon.onnx.io.serialize import pack
 from modelsurgeon.onnx.io.validate_text import cause
@@ -24,6 +24,14 @@ from modelsurgeon.report.formatting import escape
 
 PATH = "modelsurgeon.path"  # model.meta: where the model came from
 LARGEST = 2**31 - 1  # bytes of one protobuf message
+# What files begin with that people take for ONNX models, and what to do about each.
+OTHER_FILES = {
+    b"version https://git-lfs": "is a Git LFS pointer: fetch the model itself with `git lfs pull`",
+    b"PK\x03\x04": "is a zip archive, such as .pt or .npz: export the model to ONNX",
+    b"\x80": "is a Python pickle, such as .pth: export the model to ONNX",
+    b"\x89HDF": "is an HDF5 file, such as .h5: export the model to ONNX",
+    b"\x1f\x8b": "is compressed: unpack it first",
+}
 
 
 def load(path: str | Path, *, root: Path | None = None) -> ir.Model:
@@ -92,7 +100,7 @@ def _told_by(file: BinaryIO) -> Iterator[None]:
         yield
     except (BadModel, DecodeError, UnicodeDecodeError, ir.serde.SerdeError) as error:
         file.seek(0)
-        raise BadModel(stranger(file.read(512)) or _found(error)) from error
+        raise BadModel(_describe_file(file.read(512)) or _found(error)) from error
 
 
 def _found(error: Exception) -> str:
@@ -160,3 +168,17 @@ def _keep_readable(model: ir.Model, *paths: Path) -> None:
         return tensor
 
     exchange(model, hold)
+
+
+def _describe_file(head: bytes) -> str | None:
+    """What begins with these bytes and what to do about it; None where they don't tell."""
+    for start, what in OTHER_FILES.items():
+        if head.startswith(start):
+            return what
+    try:
+        text, _ = utf_8_decode(head, "strict", False)  # the last character may be cut
+    except UnicodeDecodeError:
+        return None
+    if not text or not all(char.isprintable() or char.isspace() for char in text):
+        return None
+    return f"is a text file that begins {text[:20]!r}: an ONNX model is needed"

@@ -1,7 +1,7 @@
 """Where linear layers stand in a graph, and how a chain takes their place.
 
 Nodes that apply one weight in the same way are one site: the weight is factorized once, and its factors are
-shared as the weight was. What can't be replaced is an `Edit` with the reason.
+shared as the weight was. What can't be replaced is an edit with the reason.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from modelsurgeon.onnx.graph.edit import free, store, taken_names
 from modelsurgeon.onnx.graph.names import layer_names, nodes_of
 from modelsurgeon.onnx.layers import operators
 from modelsurgeon.onnx.layers.operators import Size, holds_layer, weight_place
-from modelsurgeon.surgery.site import Call, Edit, Makers
+from modelsurgeon.surgery.edits import FactorizationEdit
+from modelsurgeon.surgery.site import Call, Makers
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -178,7 +179,7 @@ class Sizes:
         return cls(fixed=_sizes(known, defaults=False), assumed=_sizes(measured or known))
 
 
-def sites(model: ir.Model, sizes: Sizes | None = None) -> tuple[list[OnnxSite], list[Edit]]:
+def sites(model: ir.Model, sizes: Sizes | None = None) -> tuple[list[OnnxSite], list[FactorizationEdit]]:
     """Every layer of an editable model that can be replaced, and, as edits, those that can't and why.
 
     sizes: where they are known already.
@@ -188,13 +189,13 @@ def sites(model: ir.Model, sizes: Sizes | None = None) -> tuple[list[OnnxSite], 
     sizes = sizes or Sizes.of(model)
     fixed, assumed = sizes.fixed, sizes.assumed
     found: list[OnnxSite] = []
-    skipped: list[Edit] = []
+    skipped: list[FactorizationEdit] = []
     for group in _groups(model):
         name = names[group[0]]
         try:
             layer = _replaceable(model, group, fixed)
         except UnsupportedLayer as reason:
-            skipped += [Edit(layer=names[node], skipped=str(reason)) for node in group]
+            skipped += [FactorizationEdit(layer=names[node], skipped=str(reason)) for node in group]
             continue
         data = [_data(node) for node in group]
         found.append(

@@ -16,8 +16,8 @@ from modelsurgeon.layers import Layer, chain_params
 from modelsurgeon.onnx import run
 from modelsurgeon.onnx.layers import operators
 from modelsurgeon.onnx.layers.sites import editable, sites
+from modelsurgeon.surgery.apply import apply
 from modelsurgeon.surgery.plan import FULL, Plan, Step
-from modelsurgeon.surgery.site import apply
 from tests import conv
 from tests.strategies import layers
 

@@ -21,11 +21,12 @@ import onnx_ir as ir
 import pytest
 
 import modelsurgeon as ms
-from modelsurgeon.api import models
+from modelsurgeon.api import samples
 from modelsurgeon.onnx.layers.sites import editable, sites
 from modelsurgeon.onnx.run import runner
 from modelsurgeon.onnx.shapes import data_inputs
-from modelsurgeon.report.table import Column, Table
+from modelsurgeon.report.columns import Column
+from modelsurgeon.report.table import Table
 from tests import zoo
 from tests.onnx.test_backend import CASES, array
 
@@ -181,7 +182,7 @@ class Patient:
     def runs(self) -> bool:
         """Whether the original itself can be run as `operate` would run it."""
         try:
-            first = self.feed or next(iter(models.feeds(self.model, None)[0]))
+            first = self.feed or next(iter(samples.feeds(self.model, None)[0]))
             for optimize in (False, True):
                 runner(self.model, optimize=optimize)(first)
         except ms.SurgeryError:
@@ -314,7 +315,7 @@ def noise(model: ir.Model) -> Feed | None:
     if {value.name for value in data_inputs(model)} == {"input", "state", "sr"}:
         return speech()
     try:
-        return next(iter(models.feeds(model, None, samples=1)[0]))
+        return next(iter(samples.feeds(model, None, samples=1)[0]))
     except ms.SurgeryError:
         return None
 

@@ -16,7 +16,7 @@ from modelsurgeon.onnx import run
 from modelsurgeon.onnx.info import analyze
 from modelsurgeon.onnx.run.latency_cache import ledger
 from modelsurgeon.onnx.run.layer_latency import Stopwatch, described, standalone
-from modelsurgeon.surgery.site import macs
+from modelsurgeon.surgery.apply import macs
 from tests.strategies import layers
 
 SIZE = 9

@@ -14,7 +14,9 @@ from modelsurgeon.onnx.passes.channels.components import Channels, Link, channel
 from modelsurgeon.onnx.passes.channels.op_rules import EACH_BY_ITSELF
 from modelsurgeon.onnx.passes.channels.prune import all_pinned, is_depthwise, prune
 from modelsurgeon.onnx.passes.context import Subject
-from modelsurgeon.surgery.site import Call, Edit, Makers, macs
+from modelsurgeon.surgery.apply import macs
+from modelsurgeon.surgery.edits import FactorizationEdit
+from modelsurgeon.surgery.site import Call, Makers
 
 
 def makers(
@@ -65,7 +67,7 @@ def _params(site: OnnxSite, layer: Layer, behind: Mapping[str, Norm]) -> int:
     return layer.params + (behind[site.name].params if site.name in behind else 0)
 
 
-def narrow(subject: Subject, cut: Mapping[str, Makers]) -> list[Edit]:
+def narrow(subject: Subject, cut: Mapping[str, Makers]) -> list[FactorizationEdit]:
     """Drop the channels that layers take with weights of zero alone; an edit for each that made them.
 
     cut: the layers that take fewer channels now, and what makes those.
@@ -90,8 +92,10 @@ def _held(subject: Subject, found: Sequence[OnnxSite]) -> dict[str, tuple[Layer,
     return {site.name: (layer, _params(site, layer, behind)) for site, layer in layers}
 
 
-def _told(name: str, calls: Sequence[Call], was: tuple[Layer, int], now: tuple[Layer, int]) -> Edit:
-    return Edit(
+def _told(
+    name: str, calls: Sequence[Call], was: tuple[Layer, int], now: tuple[Layer, int]
+) -> FactorizationEdit:
+    return FactorizationEdit(
         layer=name,
         action="narrow",
         macs_before=macs([was[0]], calls),

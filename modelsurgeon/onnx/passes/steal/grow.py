@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from modelsurgeon.errors import BadPlan
 from modelsurgeon.layers import Layer
-from modelsurgeon.matching.pairing import Growth, Rows, fitted, grown, origins
+from modelsurgeon.matching.head_rows import Growth, Rows, fitted, grown, origins
 from modelsurgeon.onnx.layers.sites import OnnxSite
 from modelsurgeon.onnx.passes.context import Subject
 from modelsurgeon.onnx.passes.fc2conv.dynamic_inputs import forget_shapes

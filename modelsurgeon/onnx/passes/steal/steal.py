@@ -14,7 +14,8 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from modelsurgeon.errors import BadPlan, UnsupportedLayer
 from modelsurgeon.layers import Array
-from modelsurgeon.matching.pairing import Growth, Part, overlapped, pair
+from modelsurgeon.matching.head_rows import Growth, overlapped
+from modelsurgeon.matching.pairing import Part, pair
 from modelsurgeon.onnx.graph.constants import root
 from modelsurgeon.onnx.graph.names import layer_names
 from modelsurgeon.onnx.layers.sites import editable

@@ -18,8 +18,8 @@ from modelsurgeon.onnx.layers.sites import editable, sites
 from modelsurgeon.onnx.model import OnnxPatient
 from modelsurgeon.onnx.passes.batchnorm.absorb import norms
 from modelsurgeon.onnx.passes.context import Subject
+from modelsurgeon.surgery.apply import apply
 from modelsurgeon.surgery.plan import Plan, Step
-from modelsurgeon.surgery.site import apply
 from tests.zoo import model
 
 RNG = np.random.default_rng(5)

@@ -1,0 +1,66 @@
+"""The samples that a model is fed: the caller's, or seeded noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from modelsurgeon.data import Batches, Input
+from modelsurgeon.api.models import Dims, Shapes
+
+NOISE_SAMPLES = 8
+
+
+def feeds(
+    model: ir.Model,
+    data: Any,  # noqa: ANN401
+    *,
+    samples: int | None = None,
+    batch: int | None = None,
+    seed: int = 0,
+    shapes: Shapes | None = None,
+    dims: Dims | None = None,
+) -> tuple[Batches, list[str]]:
+    """What a model is fed to compare it with another, and what the reader should know of it.
+
+    The arguments are those of `compare`. Raises BadData, UnknownShape.
+    """
+    from modelsurgeon.data import batches, noise
+    from modelsurgeon.onnx import run
+    from modelsurgeon.onnx.run import runnable_sizes
+    from modelsurgeon.onnx.shapes import bound
+
+    if data is not None:
+        given = batches(data, run.inputs(model), batch=batch)
+        return _first(given, samples), [given.note] if given.note else []
+    assumed = runnable_sizes.workable(model, shapes, dims, seed=seed)
+    inputs = runnable_sizes.inputs(model, bound(model, shapes, dims), assumed)
+    drawn = noise(_batched(inputs, run.inputs(model), batch), samples=samples or NOISE_SAMPLES, seed=seed)
+    sizes = ", ".join(f"{name} = {size}" for name, size in assumed.items() if not (batch and size == 1))
+    told = ["the samples are seeded noise: a verdict on noise is not a verdict on data", drawn.note]
+    return drawn, [note for note in (*told, f"open sizes are taken as {sizes}" if sizes else "") if note]
+
+
+def _batched(inputs: Sequence[Input], declared: Sequence[Input], batch: int | None) -> list[Input]:
+    """The inputs with `batch` along the first axis, where that is open and nobody has bound it."""
+    return [
+        replace(each, shape=(batch, *each.shape[1:]))
+        if batch and each.shape and model.shape and each.shape[0] == 1 and model.shape[0] is None
+        else each
+        for each, model in zip(inputs, declared, strict=True)
+    ]
+
+
+def _first(feeds: Batches, samples: int | None) -> Batches:
+    """As many feeds from the start as hold so many samples."""
+    if samples is None or samples >= feeds.samples:
+        return feeds
+    count = ceil(samples * len(feeds) / feeds.samples)
+    held = min(feeds.samples, count * ceil(feeds.samples / len(feeds)))
+    return replace(feeds, count=count, samples=held, make=lambda: islice(feeds, count))
