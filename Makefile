@@ -22,10 +22,10 @@ demo: $(VENV)/.demo  ## halve the MACs of a trained net, and compare it with the
 	@$(BIN)/python examples/demo.py
 
 test: check  ## linters, types, import floors and every quick test
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -n auto -m "not slow"
 
 test-all: check  ## the same, with the slow tests
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto
 
 check: $(VENV)/.test
 	$(BIN)/ruff check
