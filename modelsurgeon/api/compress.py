@@ -23,7 +23,7 @@ from modelsurgeon.factorize.rank import BLOCK
 from modelsurgeon.progress import Progress
 from modelsurgeon.surgery.edits import FactorizationEdit
 from modelsurgeon.surgery.plan import Plan
-from modelsurgeon.surgery.site import Patient
+from modelsurgeon.surgery.site import EditableModel
 
 
 @on_device
@@ -102,7 +102,7 @@ def compress(
     return result
 
 
-def carried_out(study: Study, decision: Decision, patient: Patient, tolerance: float | None) -> Result:
+def carried_out(study: Study, decision: Decision, patient: EditableModel, tolerance: float | None) -> Result:
     """Do to a patient what was decided, and compare it with the original. Raises ToleranceExceeded."""
     before = patient.totals()
     done = guarded(decision.plan, study, patient, firm=decision.firm)
@@ -168,7 +168,7 @@ def _gate(comparison: Comparison | None, tolerance: float | None) -> None:
 
 
 @contextmanager
-def _undone_on_failure(patient: Patient) -> Iterator[None]:
+def _undone_on_failure(patient: EditableModel) -> Iterator[None]:
     """A module that is edited in place comes out whole or not at all, whatever ends the operation."""
     try:
         yield

@@ -12,7 +12,7 @@ from modelsurgeon.comparison.compare import Comparison
 from modelsurgeon.comparison.compare import compare as compare_runs
 from modelsurgeon.data import Batches, split
 from modelsurgeon.errors import ToleranceExceeded, UnknownShape
-from modelsurgeon.surgery.edits import Edit, left_out, tables
+from modelsurgeon.surgery.edits import Edit, exclusion_reason, tables
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -128,16 +128,16 @@ def operate_in_place(
 
     Raises UnknownShape where neither data nor shapes say what it takes, and otherwise as `operate`.
     """
-    from modelsurgeon.torch.model import TorchPatient
+    from modelsurgeon.torch.model import TorchModel
 
-    patient = TorchPatient(module, data=how.get("data"), shapes=how.get("shapes"))
+    patient = TorchModel(module, data=how.get("data"), shapes=how.get("shapes"))
     feeds = patient.batches(how.get("seed", 0))
     if feeds is None:
         raise UnknownShape("a module fixes no input shapes: give data, or the shape of every input")
     learned, judged = split(feeds) if learns else (feeds, feeds)
 
     def left(layer: str) -> str | None:
-        return left_out(layer, how.get("only", ()), how.get("skip", ()))
+        return exclusion_reason(layer, how.get("only", ()), how.get("skip", ()))
 
     comparison = None
     if how.get("compare", True):

@@ -11,26 +11,26 @@ from modelsurgeon.data import Batches, split
 from modelsurgeon.factorize import METHODS
 from modelsurgeon.factorize.rank import BLOCK
 from modelsurgeon.progress import Progress
-from modelsurgeon.surgery.edits import FactorizationEdit, check_globs, left_out
-from modelsurgeon.surgery.site import Patient, Site
+from modelsurgeon.surgery.edits import FactorizationEdit, check_globs, exclusion_reason
+from modelsurgeon.surgery.site import EditableModel, Site
 
 AUTO = "auto"
 FEWEST = 4  # samples to calibrate on; fewer say more about themselves than about the layers
 
 
-def on_the_table(model: Any, *, data: Any, shapes: Any, batch: int | None, **how: Any) -> Patient:  # noqa: ANN401
+def on_the_table(model: Any, *, data: Any, shapes: Any, batch: int | None, **how: Any) -> EditableModel:  # noqa: ANN401
     """The model through the door that it takes. how: dims, provider and runs, for graphs."""
     if models.is_module(model):
-        from modelsurgeon.torch.model import TorchPatient
+        from modelsurgeon.torch.model import TorchModel
 
-        return TorchPatient(model, data=data, shapes=shapes, batch=batch)
-    from modelsurgeon.onnx.model import OnnxPatient
+        return TorchModel(model, data=data, shapes=shapes, batch=batch)
+    from modelsurgeon.onnx.model import OnnxModel
 
-    return OnnxPatient(models.graph(model), data=data, shapes=shapes, batch=batch, **how)
+    return OnnxModel(models.graph(model), data=data, shapes=shapes, batch=batch, **how)
 
 
 def studied(
-    patient: Patient,
+    patient: EditableModel,
     *,
     method: str,
     only: Sequence[str],
@@ -83,18 +83,18 @@ def _methods(method: str) -> list[str]:
     return list(METHODS) if method == AUTO else [method]
 
 
-def _united(patient: Patient, sites: Sequence[Site]) -> list[Site]:
+def _united(patient: EditableModel, sites: Sequence[Site]) -> list[Site]:
     """The unions of which every part may be replaced."""
     names = {site.name for site in sites}
     return [union for union in patient.unions if names.issuperset(union.parts)]
 
 
 def _chosen(
-    patient: Patient, only: Sequence[str], skip: Sequence[str]
+    patient: EditableModel, only: Sequence[str], skip: Sequence[str]
 ) -> tuple[list[Site], list[FactorizationEdit]]:
     """The sites that the globs leave, and an edit for every layer that is left alone by now."""
     check_globs(patient.names, (*only, *skip))
-    reasons = {site.name: left_out(site.name, only, skip) for site in patient.sites}
+    reasons = {site.name: exclusion_reason(site.name, only, skip) for site in patient.sites}
     kept = [
         FactorizationEdit(layer=name, skipped=reason)
         for name, reason in reasons.items()

@@ -14,8 +14,8 @@ from modelsurgeon.data.samples import spread
 from modelsurgeon.factorize import compose
 from modelsurgeon.layers import Array
 from modelsurgeon.progress import Progress, counted
-from modelsurgeon.surgery.plan import Step
-from modelsurgeon.surgery.site import Patient, Run, Site, place
+from modelsurgeon.surgery.plan import PlanStep
+from modelsurgeon.surgery.site import EditableModel, Run, Site, find_site
 
 TRIED = 8  # feeds on which the outputs are watched while one layer is cut, at least
 AFFORDED = 2e12  # MACs of all trials: as many feeds as they are enough for
@@ -39,7 +39,9 @@ class Calibration:
         return View(layer=site.layer, inputs=self.inputs.get(watched))
 
 
-def watch(patient: Patient, sites: Sequence[Site], feeds: Batches, *, seed: int = 0) -> dict[str, Inputs]:
+def watch(
+    patient: EditableModel, sites: Sequence[Site], feeds: Batches, *, seed: int = 0
+) -> dict[str, Inputs]:
     """What each site is fed, from one pass over the feeds. Raises BadData for what no moment can hold."""
     shared = {union.parts[0] for union in patient.unions}
     watches = {
@@ -55,8 +57,8 @@ def watch(patient: Patient, sites: Sequence[Site], feeds: Batches, *, seed: int 
 
 
 def sensitivity(
-    patient: Patient,
-    trials: Mapping[str, tuple[View, Step]],
+    patient: EditableModel,
+    trials: Mapping[str, tuple[View, PlanStep]],
     feeds: Batches,
     *,
     watch: Progress | None = None,
@@ -77,16 +79,16 @@ def sensitivity(
     return found
 
 
-def affordable(patient: Patient, macs: float) -> int:
+def affordable(patient: EditableModel, macs: float) -> int:
     """How many feeds the model can be run on with so many MACs; a few at least."""
     whole = (patient.totals() or {}).get("macs") or 1
     return max(TRIED, int(macs / whole))
 
 
-def _cut(patient: Patient, name: str, view: View, step: Step) -> Run:
+def _cut(patient: EditableModel, name: str, view: View, step: PlanStep) -> Run:
     """The net with one layer replaced by the layer that its chain equals."""
     twin = patient.twin()
-    place(twin, name).replace([compose(view.chain(step.method, step.rank))])
+    find_site(twin, name).replace([compose(view.chain(step.method, step.rank))])
     return twin.runner()
 
 

@@ -32,9 +32,9 @@ from modelsurgeon.factorize.rank import (
     ladder,
 )
 from modelsurgeon.layers import Layer, chain_params
-from modelsurgeon.surgery.apply import macs, paid, told
+from modelsurgeon.surgery.apply import computed_part, edit_for, macs
 from modelsurgeon.surgery.edits import FactorizationEdit
-from modelsurgeon.surgery.plan import Plan, Step
+from modelsurgeon.surgery.plan import Plan, PlanStep
 from modelsurgeon.surgery.site import Site
 
 T = TypeVar("T")
@@ -95,7 +95,9 @@ def by_budget(
             f"methods that can be used; {fraction:g} was asked for"
         )
     chosen = select(options, fraction * total - _fixed(options, total, price), price)
-    steps = {n: Step(method=c.method, rank=c.rank or 1) for n, c in chosen.items() if c.method is not None}
+    steps = {
+        n: PlanStep(method=c.method, rank=c.rank or 1) for n, c in chosen.items() if c.method is not None
+    }
     kept = [
         FactorizationEdit(layer=name, skipped="the budget is met with less damage elsewhere")
         for name, found in options.items()
@@ -206,7 +208,7 @@ def narrower(site: Site, view: View, block: int = BLOCK) -> list[Candidate]:
         return []
     found = []
     for rank, error in zip(ranks, view.error(method.name, ranks), strict=True):
-        chain, gone = paid(method.name, view.sketch(method.name, rank)), (full - rank) * layer.groups
+        chain, gone = computed_part(method.name, view.sketch(method.name, rank)), (full - rank) * layer.groups
         found.append(
             Candidate(
                 method=method.name,
@@ -246,12 +248,12 @@ def repaired(
     }
 
 
-def trials(options: Mapping[str, Sequence[Candidate]]) -> dict[str, Step]:
+def trials(options: Mapping[str, Sequence[Candidate]]) -> dict[str, PlanStep]:
     """For each layer the step that tells what its errors do to the outputs: its own error is near `TRIED`."""
     return {name: _nearest(chains) for name, (_, *chains) in options.items() if chains}
 
 
-def trial_fits(options: Mapping[str, Sequence[Candidate]]) -> dict[str, list[Step]]:
+def trial_fits(options: Mapping[str, Sequence[Candidate]]) -> dict[str, list[PlanStep]]:
     """For each layer a step of every method that stands alone, with an error near `TRIED`."""
     found = {}
     for name, chains in options.items():
@@ -260,9 +262,9 @@ def trial_fits(options: Mapping[str, Sequence[Candidate]]) -> dict[str, list[Ste
     return {name: steps for name, steps in found.items() if steps}
 
 
-def _nearest(chains: Sequence[Candidate]) -> Step:
+def _nearest(chains: Sequence[Candidate]) -> PlanStep:
     near = min(chains, key=lambda c: abs(c.error - TRIED))
-    return Step(method=near.method or "svd", rank=near.rank or 1)
+    return PlanStep(method=near.method or "svd", rank=near.rank or 1)
 
 
 def _errors(method: Method[Any], view: View, ranks: Sequence[int]) -> list[float]:
@@ -273,15 +275,15 @@ def _errors(method: Method[Any], view: View, ranks: Sequence[int]) -> list[float
     return [float(e) for e in np.interp(np.log(ranks), np.log(knots), view.error(method.name, knots))]
 
 
-def sketched(site: Site, step: Step) -> FactorizationEdit:
+def sketched(site: Site, step: PlanStep) -> FactorizationEdit:
     """What a step would do, told without doing it: costs and predicted error of the weight."""
     layer, method = site.layer, METHODS[step.method]
     chain = method.sketch(layer, step.rank)
-    return told(site, layer, step, chain, method.error(layer, [step.rank])[0])
+    return edit_for(site, layer, step, chain, method.error(layer, [step.rank])[0])
 
 
-def _each(sites: Iterable[Site], step: Callable[[Site], Step]) -> Decision:
-    """Ask `step` for every site: a `Step`, or UnsupportedLayer with the reason to leave it alone."""
+def _each(sites: Iterable[Site], step: Callable[[Site], PlanStep]) -> Decision:
+    """Ask `step` for every site: a `PlanStep`, or UnsupportedLayer with the reason to leave it alone."""
     steps, kept = {}, []
     for site in sites:
         try:
@@ -291,21 +293,21 @@ def _each(sites: Iterable[Site], step: Callable[[Site], Step]) -> Decision:
     return Decision(plan=Plan(steps), kept=kept)
 
 
-def _at_rank(site: Site, rank: int, methods: Sequence[str]) -> Step:
+def _at_rank(site: Site, rank: int, methods: Sequence[str]) -> PlanStep:
     layer, price = site.layer, _price(site, "macs")
     whole = price([layer])
     methods = suited(layer, methods)
     for name in methods:
         if price(METHODS[name].sketch(layer, rank)) < whole:
-            return Step(method=name, rank=METHODS[name].clip(layer, rank))
+            return PlanStep(method=name, rank=METHODS[name].clip(layer, rank))
     pays = {name: break_even(METHODS[name], layer, price) for name in methods}
     told = ", ".join(f"{name} up to {most}" for name, most in pays.items() if most) or "no rank does"
     raise UnsupportedLayer(f"rank {rank} costs no less than the layer; what pays: {told}")
 
 
-def _at_energy(site: Site, energy: float, methods: Sequence[str], block: int) -> Step:
+def _at_energy(site: Site, energy: float, methods: Sequence[str], block: int) -> PlanStep:
     layer, price = site.layer, _price(site, "macs")
-    best: tuple[int, Step] | None = None
+    best: tuple[int, PlanStep] | None = None
     for name in suited(layer, methods):
         method = METHODS[name]
         ranks = _worth(method, layer, price, block)
@@ -313,7 +315,7 @@ def _at_energy(site: Site, energy: float, methods: Sequence[str], block: int) ->
             ranks = [r for r in ranks if price(method.sketch(layer, r)) < best[0]]
         rank = for_energy(method, layer, energy, ranks)
         if rank is not None:
-            best = price(method.sketch(layer, rank)), Step(method=name, rank=method.clip(layer, rank))
+            best = price(method.sketch(layer, rank)), PlanStep(method=name, rank=method.clip(layer, rank))
     if best is None:
         raise UnsupportedLayer(f"no rank that keeps {energy:.1%} of its energy costs less than the layer")
     return best[1]
@@ -327,18 +329,18 @@ def _worth(method: Method[Any], layer: Layer, price: Price, block: int) -> Seque
     return ladder(method, layer, price, block=block)
 
 
-def _at_spectrum(site: Site, methods: Sequence[str], block: int) -> Step:
+def _at_spectrum(site: Site, methods: Sequence[str], block: int) -> PlanStep:
     layer, price = site.layer, _price(site, "macs")
     whole = price([layer])
     for name in suited(layer, methods):
         method = METHODS[name]
         rank = for_spectrum(method, layer, block=block) if method.spectral else None
         if rank is not None and price(method.sketch(layer, rank)) < whole:
-            return Step(method=name, rank=rank)
+            return PlanStep(method=name, rank=rank)
     raise UnsupportedLayer("no rank that its spectrum suggests (evbmf) costs less than the layer")
 
 
-def _at_share(site: Site, most: float, methods: Sequence[str], block: int) -> Step:
+def _at_share(site: Site, most: float, methods: Sequence[str], block: int) -> PlanStep:
     layer, price = site.layer, _price(site, "macs")
     ranks = {
         name: for_share(METHODS[name], layer, most, price, block=block) for name in suited(layer, methods)
@@ -347,7 +349,7 @@ def _at_share(site: Site, most: float, methods: Sequence[str], block: int) -> St
     if not errors:
         raise UnsupportedLayer(f"no rank leaves {most:.1%} of the layer's MACs or fewer")
     best = min(errors, key=lambda name: errors[name])
-    return Step(method=best, rank=METHODS[best].clip(layer, ranks[best] or 1))
+    return PlanStep(method=best, rank=METHODS[best].clip(layer, ranks[best] or 1))
 
 
 def _price(site: Site, resource: Resource) -> Price:

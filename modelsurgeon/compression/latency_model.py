@@ -21,9 +21,9 @@ from modelsurgeon.calibration.activation_aware import View
 from modelsurgeon.compression.select import Candidate
 from modelsurgeon.factorize import Rank
 from modelsurgeon.layers import Layer
-from modelsurgeon.surgery.apply import macs, paid
+from modelsurgeon.surgery.apply import computed_part, macs
 from modelsurgeon.surgery.plan import Plan
-from modelsurgeon.surgery.site import Call, Clock, Site
+from modelsurgeon.surgery.site import Call, LayerTiming, Site
 
 KNOTS = 3  # ranks that are timed, of each layer and method
 PLAIN = 0.95  # share of MACs up to which a chain is quicker,
@@ -36,7 +36,7 @@ CALLS = 0.02  # and milliseconds for calling a node more: a chain is clearly slo
 Times = Mapping[str, tuple[float, float]]
 
 
-def paced(site: Site, view: View, found: Sequence[Candidate], clock: Clock) -> list[Candidate]:
+def paced(site: Site, view: View, found: Sequence[Candidate], clock: LayerTiming) -> list[Candidate]:
     """The layer, and the candidates that take less time than it, all timed; none where that can't be done.
 
     found: the layer as it is, then its chains. Those that narrow other layers wait for `narrowing`.
@@ -51,7 +51,7 @@ def paced(site: Site, view: View, found: Sequence[Candidate], clock: Clock) -> l
 
 
 def narrowing(
-    site: Site, view: View, found: Sequence[Candidate], clock: Clock, whole: Mapping[str, float]
+    site: Site, view: View, found: Sequence[Candidate], clock: LayerTiming, whole: Mapping[str, float]
 ) -> list[Candidate]:
     """The candidates that narrow other layers, which then take so much less of their time.
 
@@ -68,7 +68,7 @@ def narrowing(
 
 
 def united(
-    site: Site, view: View, found: Sequence[Candidate], clock: Clock, whole: Mapping[str, float]
+    site: Site, view: View, found: Sequence[Candidate], clock: LayerTiming, whole: Mapping[str, float]
 ) -> list[Candidate]:
     """The candidates of a union that take less time than its parts, which is saved.
 
@@ -87,7 +87,7 @@ def _first(rank: Rank | None) -> int:
     return rank[0] if isinstance(rank, tuple) else rank or 1
 
 
-def _timed(site: Site, view: View, chains: Sequence[Candidate], clock: Clock) -> list[float] | None:
+def _timed(site: Site, view: View, chains: Sequence[Candidate], clock: LayerTiming) -> list[float] | None:
     """Milliseconds of the layer and of every chain, a few of them measured and the others between."""
     methods = {c.method for c in chains}
     knots = {method: _knots([c for c in chains if c.method == method]) for method in methods}
@@ -117,7 +117,7 @@ def _knots(chains: Sequence[Candidate]) -> list[Candidate]:
 
 def _sketch(view: View, candidate: Candidate) -> Sequence[Layer]:
     method = candidate.method or ""
-    return paid(method, view.sketch(method, candidate.rank or 1))
+    return computed_part(method, view.sketch(method, candidate.rank or 1))
 
 
 def pays(layer: Layer, chain: Sequence[Layer], calls: Sequence[Call]) -> bool:
@@ -132,12 +132,12 @@ def _share(layer: Layer, chain: Sequence[Layer], calls: Sequence[Call]) -> float
     return min(DEPTHWISE.get(len(layer.kernel), PLAIN), ON_LARGE if large else 1.0)
 
 
-def times(plan: Plan, views: Mapping[str, tuple[Site, View]], clock: Clock) -> Times:
+def times(plan: Plan, views: Mapping[str, tuple[Site, View]], clock: LayerTiming) -> Times:
     """Milliseconds of the plan's layers and of the chains that it puts there, where they can be had."""
     found = {}
     for name, step in plan.items():
         site, view = views[name]
-        chain = paid(step.method, view.sketch(step.method, step.rank))
+        chain = computed_part(step.method, view.sketch(step.method, step.rank))
         measured = clock(view.layer, [chain], site.calls)
         if measured is not None:
             found[name] = measured[0], measured[1]

@@ -16,7 +16,7 @@ from modelsurgeon.compression.speedup import by_speed
 from modelsurgeon.compression.study import Study
 from modelsurgeon.errors import BadPlan, Unreachable
 from modelsurgeon.surgery.edits import FactorizationEdit
-from modelsurgeon.surgery.plan import Plan, Step
+from modelsurgeon.surgery.plan import Plan, PlanStep
 
 STEPS = 7  # of a bisection on the measured whole model: the fraction is found to about 1 %
 
@@ -74,7 +74,7 @@ def vetted(options: dict[str, list[Candidate]], study: Study, choose: Callable[[
         slow = "; chains that are slower here than their layers are out (nothing is timed with --no-compare)"
 
 
-def _below(found: Sequence[Candidate], step: Step) -> list[Candidate]:
+def _below(found: Sequence[Candidate], step: PlanStep) -> list[Candidate]:
     """Without that step and those of its method that cost more."""
     costs = [c.macs for c in found if (c.method, c.rank) == (step.method, step.rank)]
     return [c for c in found if c.method != step.method or c.macs < min(costs)]

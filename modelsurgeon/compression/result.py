@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from modelsurgeon.report.columns import Column
 from modelsurgeon.report.line_chart import Chart, Line
 from modelsurgeon.report.table import Table
-from modelsurgeon.surgery.edits import FactorizationEdit, left_alone
+from modelsurgeon.surgery.edits import FactorizationEdit, skipped_table
 
 if TYPE_CHECKING:
     from modelsurgeon.comparison.compare import Comparison
@@ -89,7 +89,7 @@ def tables(result: Result) -> list[Table]:
     edited = [edit for edit in result.edits if edit.skipped is None]
     kept = [edit for edit in result.edits if edit.skipped is not None]
     found = [_edited(edited)] if edited else []
-    found += [left_alone(kept)] if kept else []
+    found += [skipped_table(kept)] if kept else []
     found.append(_totals(result))
     found += [_errors(result.predicted, result.measured)] if result.predicted is not None else []
     found += [] if result.outlook is None else [result.outlook.table()]

@@ -14,7 +14,7 @@ from modelsurgeon.compression.latency_model import Times
 from modelsurgeon.compression.study import Study
 from modelsurgeon.surgery.edits import FactorizationEdit
 from modelsurgeon.surgery.plan import Plan
-from modelsurgeon.surgery.site import Patient
+from modelsurgeon.surgery.site import EditableModel
 
 NO_GAIN = "put back: the whole model was slower, and here the chain takes as long as the layer"
 NO_USE = "put back: the whole model was slower than the original"
@@ -30,7 +30,7 @@ class Done:
     latency: Mapping[str, Any] | None
 
 
-def guarded(plan: Plan, study: Study, patient: Patient, *, firm: bool) -> Done:
+def guarded(plan: Plan, study: Study, patient: EditableModel, *, firm: bool) -> Done:
     """Do what the plan says, as far as it is quick; firm: all of it, however slow that is."""
     times = study.times(plan)
     done = _done(plan, study, patient, times)
@@ -52,7 +52,7 @@ def _retreats(plan: Plan, times: Times) -> Iterator[tuple[Plan, str]]:
     yield Plan({}), NO_USE
 
 
-def _done(plan: Plan, study: Study, patient: Patient, times: Times) -> Done:
+def _done(plan: Plan, study: Study, patient: EditableModel, times: Times) -> Done:
     edits = [_clocked(edit, times) for edit in study.perform(plan, patient)]
     patient.close()
     changed = any(edit.skipped is None for edit in edits)

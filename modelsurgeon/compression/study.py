@@ -31,10 +31,10 @@ from modelsurgeon.factorize.rank import BLOCK
 from modelsurgeon.layers import Layer
 from modelsurgeon.layers.random_weights import filled
 from modelsurgeon.progress import Progress, counted
-from modelsurgeon.surgery.apply import apply, by_weight, put
+from modelsurgeon.surgery.apply import apply, factorize_step, install
 from modelsurgeon.surgery.edits import FactorizationEdit
-from modelsurgeon.surgery.plan import Plan, Step
-from modelsurgeon.surgery.site import Clock, Patient, Site, in_turn, place, places
+from modelsurgeon.surgery.plan import Plan, PlanStep
+from modelsurgeon.surgery.site import EditableModel, LayerTiming, Site, all_sites, find_site, in_model_order
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class Study:
     left alone whatever is asked for. watch: told how much is done. block: what chosen ranks are multiples of.
     """
 
-    patient: Patient
+    patient: EditableModel
     sites: Sequence[Site]
     unions: Sequence[Site] = ()
     methods: Sequence[str]
@@ -69,7 +69,7 @@ class Study:
         return replace(self, calibration=Calibration(inputs=inputs))
 
     @property
-    def clock(self) -> Clock | None:
+    def clock(self) -> LayerTiming | None:
         """What times layers; None where nothing is run, or only the whole model can be."""
         return None if self.judged is None else self.patient.clock()
 
@@ -92,7 +92,9 @@ class Study:
             found = repaired(found, gains(self.patient, fits, self.learned, seed=self.seed, watch=self.watch))
         return weighed(found, weights), broken
 
-    def timed(self, found: Mapping[str, Sequence[Candidate]], clock: Clock) -> dict[str, list[Candidate]]:
+    def timed(
+        self, found: Mapping[str, Sequence[Candidate]], clock: LayerTiming
+    ) -> dict[str, list[Candidate]]:
         """The candidates with their milliseconds; layers that can't be timed are left out."""
         views, timed = self.views, {}
         for site in counted(self.sites, "times", len(self.sites), self.watch):
@@ -115,7 +117,7 @@ class Study:
     @property
     def places(self) -> list[Site]:
         """All that a plan may name here."""
-        return in_turn(self.sites, self.unions)
+        return in_model_order(self.sites, self.unions)
 
     def own_errors(self, edits: Sequence[FactorizationEdit], decision: Decision) -> list[FactorizationEdit]:
         """The edits, each telling with samples what its layer alone would lose."""
@@ -136,14 +138,14 @@ class Study:
     def _own_error(self, edit: FactorizationEdit, decision: Decision) -> float | None:
         if edit.layer in decision.errors or edit.method is None or edit.rank is None:
             return decision.errors.get(edit.layer)
-        return self.calibration.view(place(self.patient, edit.layer)).error(edit.method, [edit.rank])[0]
+        return self.calibration.view(find_site(self.patient, edit.layer)).error(edit.method, [edit.rank])[0]
 
-    def perform(self, plan: Plan, patient: Patient) -> list[FactorizationEdit]:
+    def perform(self, plan: Plan, patient: EditableModel) -> list[FactorizationEdit]:
         """Do what the plan says to a patient."""
         if self.learned is not None and self.refit:
             edits = fitted(plan, patient, self.calibration, self.learned, seed=self.seed, watch=self.watch)
         else:
-            edits = apply(plan, [site for site in places(patient) if site.name in plan], self._chain)
+            edits = apply(plan, [site for site in all_sites(patient) if site.name in plan], self._chain)
         return [*edits, *_narrow(plan, patient)]
 
     def sketched(self, plan: Plan) -> list[FactorizationEdit]:
@@ -151,27 +153,27 @@ class Study:
         edits = [sketched(site, plan[site.name]) for site in self.places if site.name in plan]
         return [*edits, *(_narrow(plan, self._hollowed(plan)) if _narrows(plan) else [])]
 
-    def trial(self, plan: Plan) -> Patient:
+    def trial(self, plan: Plan) -> EditableModel:
         """A twin to which the plan was done."""
         twin = self.patient.twin()
         self.perform(plan, twin)
         twin.close()
         return twin
 
-    def hollow(self, plan: Plan) -> Patient:
+    def hollow(self, plan: Plan) -> EditableModel:
         """A twin with the plan's chains, their weights noise: it takes the time that the real one will."""
         twin = self._hollowed(plan)
         _narrow(plan, twin)
         twin.close()
         return twin
 
-    def latency(self, changed: Patient, *, repeats: int = 50) -> dict[str, Any] | None:
+    def latency(self, changed: EditableModel, *, repeats: int = 50) -> dict[str, Any] | None:
         """The original and a changed model side by side; None where there is no clock."""
         if self.judged is None or self.clock is None:
             return None
         return self.patient.twin().latency(changed, self.judged, repeats=repeats)
 
-    def predicted(self, changed: Patient) -> float | None:
+    def predicted(self, changed: EditableModel) -> float | None:
         """Relative L2 that is to be expected at the outputs: on samples that judged the fit."""
         if self.learned is None:
             return None
@@ -180,7 +182,7 @@ class Study:
         error = squared_error([ours(feed) for feed in few], [theirs(feed) for feed in few])
         return float(error**0.5)
 
-    def compared(self, changed: Patient, tolerance: float | None = None) -> Comparison | None:
+    def compared(self, changed: EditableModel, tolerance: float | None = None) -> Comparison | None:
         """The changed model held against the original on the judged samples."""
         if self.judged is None:
             return None
@@ -197,23 +199,23 @@ class Study:
         """The feeds, with the watch told how many of them have been used."""
         return replace(feeds, make=lambda: iter(counted(feeds.make(), what, len(feeds), self.watch)))
 
-    def _hollowed(self, plan: Plan) -> Patient:
+    def _hollowed(self, plan: Plan) -> EditableModel:
         twin = self.patient.twin()
-        for site in places(twin):
+        for site in all_sites(twin):
             if step := plan.get(site.name):
-                put(site, step, self._hollow(site, step))
+                install(site, step, self._hollow(site, step))
         return twin
 
-    def _hollow(self, site: Site, step: Step) -> list[Layer]:
+    def _hollow(self, site: Site, step: PlanStep) -> list[Layer]:
         if METHODS[step.method].alone:
             return filled(self.calibration.view(site).sketch(step.method, step.rank))
-        return by_weight(site, step)  # what is left out must be zero, to go
+        return factorize_step(site, step)  # what is left out must be zero, to go
 
-    def _chain(self, site: Site, step: Step) -> list[Layer]:
+    def _chain(self, site: Site, step: PlanStep) -> list[Layer]:
         return self.calibration.view(site).chain(step.method, step.rank)
 
 
-def _narrow(plan: Plan, patient: Patient) -> list[FactorizationEdit]:
+def _narrow(plan: Plan, patient: EditableModel) -> list[FactorizationEdit]:
     """What makes channels that the plan leaves out is made narrower."""
     cut = _narrows(plan)
     return patient.narrow(cut) if cut else []

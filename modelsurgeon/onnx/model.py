@@ -29,12 +29,19 @@ from modelsurgeon.onnx.run import runnable_sizes, timing
 from modelsurgeon.onnx.run.layer_latency import THREADS, Stopwatch
 from modelsurgeon.onnx.run.paired_runs import Start, addend, lockstep
 from modelsurgeon.surgery.edits import FactorizationEdit
-from modelsurgeon.surgery.site import Clock, Fed, Makers, Pairs, Run, in_turn
+from modelsurgeon.surgery.site import (
+    ChannelProducers,
+    InputPair,
+    InputPairs,
+    LayerTiming,
+    Run,
+    in_model_order,
+)
 
 NOISE_SAMPLES = 8
 
 
-class OnnxPatient:
+class OnnxModel:
     """See `surgery.Patient`. The caller's model stays as it is: a copy of the graph is operated on.
 
     data, shapes, dims, batch: as for `compress`. runs: sizes must be such that the model runs at them.
@@ -69,7 +76,7 @@ class OnnxPatient:
             for site in found
         ]
 
-    def twin(self) -> OnnxPatient:
+    def twin(self) -> OnnxModel:
         """The model as it was, on a table of its own."""
         twin = copy(self)
         twin._open()
@@ -131,19 +138,21 @@ class OnnxPatient:
             for site in chosen:
                 yield from ((site.name, site.rows(seen[entry])) for entry in site.entries)
 
-    def lockstep(self, names: Sequence[str], feeds: Batches) -> Iterator[tuple[OnnxSite | OnnxUnion, Pairs]]:
+    def lockstep(
+        self, names: Sequence[str], feeds: Batches
+    ) -> Iterator[tuple[OnnxSite | OnnxUnion, InputPairs]]:
         """A stage of the graph at a time, see `onnx.lockstep`."""
-        chosen = [site for site in in_turn(self.sites, self.unions) if site.name in names]
+        chosen = [site for site in in_model_order(self.sites, self.unions) if site.name in names]
         starts = [_start(site) for site in chosen]
         stages = lockstep(editable(self._original), self._model, starts, feeds, self._provider)
         for site, pairs in zip(chosen, stages, strict=True):
             yield site, partial(_rows, site, pairs)
 
-    def clock(self) -> Clock:
+    def clock(self) -> LayerTiming:
         """Every layer and chain in a model of its own, see `onnx.stopwatch`."""
         return Stopwatch(self._provider)
 
-    def latency(self, other: OnnxPatient, data: Batches, *, repeats: int = 50) -> dict[str, Any]:
+    def latency(self, other: OnnxModel, data: Batches, *, repeats: int = 50) -> dict[str, Any]:
         """Milliseconds of both models, in turn on one thread, and how many times faster the other is."""
         feed = next(iter(data))
         models = self._model, other._model
@@ -167,13 +176,13 @@ def _start(site: OnnxSite | OnnxUnion) -> Start:
     return Start(site.entries[0], str(node.outputs[0].name), beside)
 
 
-def _rows(site: OnnxSite | OnnxUnion, pairs: Pairs) -> Iterator[Fed]:
+def _rows(site: OnnxSite | OnnxUnion, pairs: InputPairs) -> Iterator[InputPair]:
     if len(site.entries) == 1:
         for was, now, beside in pairs():
             if beside is not None and all(each.ndim == was.ndim for each in beside):
-                yield Fed(site.rows(was), site.rows(now), (site.rows(beside[0]), site.rows(beside[1])))
+                yield InputPair(site.rows(was), site.rows(now), (site.rows(beside[0]), site.rows(beside[1])))
             else:
-                yield Fed(site.rows(was), site.rows(now))
+                yield InputPair(site.rows(was), site.rows(now))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +199,7 @@ class Frame:
     shapes: Mapping[str, Sequence[int]]
     dims: Mapping[str, int]
     assumed: Mapping[str, int]
-    makers: Mapping[str, Makers]
+    makers: Mapping[str, ChannelProducers]
     norms: Mapping[str, Norm]
 
     @classmethod

@@ -8,7 +8,7 @@ from modelsurgeon.errors import BadPlan, UnsupportedLayer
 from modelsurgeon.factorize import METHODS, compose, relative_error
 from modelsurgeon.layers import Layer, chain_macs, chain_params
 from modelsurgeon.surgery.edits import FactorizationEdit
-from modelsurgeon.surgery.plan import Plan, Step
+from modelsurgeon.surgery.plan import Plan, PlanStep
 from modelsurgeon.surgery.site import Call, Site
 
 
@@ -17,18 +17,18 @@ def macs(chain: Sequence[Layer], calls: Sequence[Call]) -> int:
     return sum(chain_macs(chain, size, positions) for size, positions in calls)
 
 
-def paid(method: str, chain: Sequence[Layer]) -> Sequence[Layer]:
+def computed_part(method: str, chain: Sequence[Layer]) -> Sequence[Layer]:
     """The part of a method's chain that is computed: a selection of channels costs nothing."""
     return chain if METHODS[method].alone else chain[1:]
 
 
-def by_weight(site: Site, step: Step) -> list[Layer]:
+def factorize_step(site: Site, step: PlanStep) -> list[Layer]:
     """The factors of the layer's weight alone."""
     return METHODS[step.method](site.layer, step.rank)
 
 
 def apply(
-    plan: Plan, sites: Sequence[Site], chain: Callable[[Site, Step], list[Layer]] = by_weight
+    plan: Plan, sites: Sequence[Site], chain: Callable[[Site, PlanStep], list[Layer]] = factorize_step
 ) -> list[FactorizationEdit]:
     """Do what the plan says at every site it names; one edit a step, in the order of the sites.
 
@@ -40,33 +40,35 @@ def apply(
         raise BadPlan(
             f"layer {odd[0]!r} can't be replaced in this model: it has no such layer, or it is skipped"
         )
-    return [_replaced(site, plan[site.name], chain) for site in sites if site.name in plan]
+    return [_replace(site, plan[site.name], chain) for site in sites if site.name in plan]
 
 
-def _replaced(site: Site, step: Step, chain: Callable[[Site, Step], list[Layer]]) -> FactorizationEdit:
+def _replace(site: Site, step: PlanStep, chain: Callable[[Site, PlanStep], list[Layer]]) -> FactorizationEdit:
     layer = site.layer
     try:
         links = chain(site, step)
     except UnsupportedLayer as error:
         return FactorizationEdit(layer=site.name, method=step.method, rank=step.rank, skipped=str(error))
-    put(site, step, links)
-    return told(site, layer, step, links, relative_error(layer, links))
+    install(site, step, links)
+    return edit_for(site, layer, step, links, relative_error(layer, links))
 
 
-def put(site: Site, step: Step, chain: Sequence[Layer]) -> None:
+def install(site: Site, step: PlanStep, chain: Sequence[Layer]) -> None:
     """Put a chain in place. A selection of channels is no layer: those left out get weights of zero."""
     site.replace(chain if METHODS[step.method].alone else [compose(chain)])
 
 
-def told(site: Site, layer: Layer, step: Step, chain: Sequence[Layer], error: float) -> FactorizationEdit:
+def edit_for(
+    site: Site, layer: Layer, step: PlanStep, chain: Sequence[Layer], error: float
+) -> FactorizationEdit:
     """The edit that puts `chain` in the place of `layer`; error: of the weight, relative."""
     return FactorizationEdit(
         layer=site.name,
         method=step.method,
         rank=METHODS[step.method].clip(layer, step.rank),
         macs_before=macs([layer], site.calls),
-        macs_after=macs(paid(step.method, chain), site.calls),
+        macs_after=macs(computed_part(step.method, chain), site.calls),
         params_before=layer.params + site.absorbed,
-        params_after=chain_params(paid(step.method, chain)),
+        params_after=chain_params(computed_part(step.method, chain)),
         error=error,
     )

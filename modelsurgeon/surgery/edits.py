@@ -63,7 +63,7 @@ class FactorizationEdit:
         return asdict(self) | {"rank": list(self.rank) if isinstance(self.rank, tuple) else self.rank}
 
 
-class Left(Protocol):
+class SkippedEdit(Protocol):
     """An edit that tells why a layer was left alone."""
 
     @property
@@ -75,7 +75,7 @@ class Left(Protocol):
         """The reason."""
 
 
-def left_out(layer: str, only: Sequence[str], skip: Sequence[str]) -> str | None:
+def exclusion_reason(layer: str, only: Sequence[str], skip: Sequence[str]) -> str | None:
     """The reason why the user wants this layer left alone, or None. only, skip: globs on names."""
     if only and not any(fnmatchcase(layer, glob) for glob in only):
         return "not among those asked for (--only)"
@@ -95,11 +95,11 @@ def tables(edits: Sequence[Edit], notes: Sequence[str] = ()) -> list[Table]:
     """What was done, a row per layer; and what was left alone, a row per reason."""
     done = [edit for edit in edits if edit.skipped is None]
     kept = [edit for edit in edits if edit.skipped is not None]
-    found = [_done(done, notes)] if done or notes or not kept else []
-    return found + ([left_alone(kept)] if kept else [])
+    found = [_edits_table(done, notes)] if done or notes or not kept else []
+    return found + ([skipped_table(kept)] if kept else [])
 
 
-def left_alone(edits: Sequence[Left]) -> Table:
+def skipped_table(edits: Sequence[SkippedEdit]) -> Table:
     """One row a reason, so that a hundred small layers don't bury what was done."""
     layers: dict[str, list[str]] = defaultdict(list)
     for edit in edits:
@@ -113,7 +113,7 @@ def left_alone(edits: Sequence[Left]) -> Table:
     return Table(title="Layers left alone", columns=columns, rows=rows)
 
 
-def _done(edits: Sequence[Edit], notes: Sequence[str]) -> Table:
+def _edits_table(edits: Sequence[Edit], notes: Sequence[str]) -> Table:
     rows = [edit.as_dict() for edit in edits]
     keys = dict.fromkeys(key for edit in edits for key in edit.details)
     columns = [

@@ -24,7 +24,7 @@ FULL = 2**31  # above every full rank
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class PlanStep:
     """One layer's method and rank."""
 
     method: str
@@ -32,12 +32,12 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Plan(Mapping[str, Step]):
-    """Layer name -> `Step`: found on a module, valid on its export."""
+class Plan(Mapping[str, PlanStep]):
+    """Layer name -> `PlanStep`: found on a module, valid on its export."""
 
-    steps: Mapping[str, Step]
+    steps: Mapping[str, PlanStep]
 
-    def __getitem__(self, layer: str) -> Step:
+    def __getitem__(self, layer: str) -> PlanStep:
         """The step of one layer."""
         return self.steps[layer]
 
@@ -88,12 +88,12 @@ def _plain(rank: Rank) -> int | list[int] | str:
     return "full" if rank >= FULL else rank
 
 
-def _step(layer: str, entry: object) -> Step:
+def _step(layer: str, entry: object) -> PlanStep:
     if not isinstance(entry, Mapping) or not {"method", "rank"} <= set(entry):
         raise BadPlan(f'layer {layer!r}: {{"method": ..., "rank": ...}} is needed, found {entry!r}')
     if entry["method"] not in METHODS:
         raise BadPlan(f"layer {layer!r}: no method {entry['method']!r}; there are {', '.join(METHODS)}")
-    return Step(method=str(entry["method"]), rank=_rank(layer, str(entry["method"]), entry["rank"]))
+    return PlanStep(method=str(entry["method"]), rank=_rank(layer, str(entry["method"]), entry["rank"]))
 
 
 def _rank(layer: str, method: str, rank: object) -> Rank:

@@ -14,10 +14,10 @@ Call = tuple[tuple[int, ...], int]
 Run = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 # A layer, chains that could take its place, and its calls, to milliseconds of the layer and of each chain,
 # measured on one thread; None where they can't be run.
-Clock = Callable[[Layer, Sequence[Sequence[Layer]], Sequence[Call]], list[float] | None]
+LayerTiming = Callable[[Layer, Sequence[Sequence[Layer]], Sequence[Call]], list[float] | None]
 
 
-class Fed(NamedTuple):
+class InputPair(NamedTuple):
     """What a layer was fed in the model as it was, and is fed now: `(n, channels, *space)`.
 
     beside: where the layer's outputs go into a sum and nowhere else, what is added to them there, as it was
@@ -29,11 +29,11 @@ class Fed(NamedTuple):
     beside: tuple[Array, Array] | None = None
 
 
-Pairs = Callable[[], Iterator[Fed]]
+InputPairs = Callable[[], Iterator[InputPair]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Makers:
+class ChannelProducers:
     """What makes a layer's input channels, for nobody else. macs, params: of all that makes one channel."""
 
     layers: Sequence[str]
@@ -65,7 +65,7 @@ class Site(Protocol):
         """
 
     @property
-    def makers(self) -> Makers | None:
+    def makers(self) -> ChannelProducers | None:
         """What could be narrower if this layer took fewer channels; None where that isn't possible."""
 
     @property
@@ -80,7 +80,7 @@ One = TypeVar("One", bound=Site)
 Several = TypeVar("Several", bound=Site)
 
 
-class Patient(Protocol):
+class EditableModel(Protocol):
     """A model on the table: the sites in it, and what it takes to see whether it survived."""
 
     @property
@@ -103,7 +103,7 @@ class Patient(Protocol):
     def notes(self) -> Sequence[str]:
         """What was assumed, in words for the report."""
 
-    def twin(self) -> Patient:
+    def twin(self) -> EditableModel:
         """The model as it was before any edit, on a table of its own."""
 
     def undo(self) -> None:
@@ -127,7 +127,7 @@ class Patient(Protocol):
     def observe(self, names: Sequence[str], feeds: Batches) -> Iterator[tuple[str, Array]]:
         """What the named sites are fed, one after another and feed by feed: `(n, channels, *space)`."""
 
-    def lockstep(self, names: Sequence[str], feeds: Batches) -> Iterator[tuple[Site, Pairs]]:
+    def lockstep(self, names: Sequence[str], feeds: Batches) -> Iterator[tuple[Site, InputPairs]]:
         """The named sites in the order in which they run, each with what it was fed and what it is fed now.
 
         The pairs are of the model as it was and as it stands, over all feeds; they may be gone through more
@@ -135,7 +135,7 @@ class Patient(Protocol):
         be replaced in between, and later pairs show that. A site that is applied more than once has none.
         """
 
-    def clock(self) -> Clock | None:
+    def clock(self) -> LayerTiming | None:
         """What times single layers; None where that isn't offered."""
 
     def latency(
@@ -151,17 +151,17 @@ class Patient(Protocol):
         """The model itself, nothing dead left in it."""
 
 
-def in_turn(sites: Sequence[One], unions: Sequence[Several]) -> list[One | Several]:
+def in_model_order(sites: Sequence[One], unions: Sequence[Several]) -> list[One | Several]:
     """Sites in the order of the model, each union before the first of its parts."""
     first = {union.parts[0]: union for union in unions}
     return [each for site in sites for each in (first.get(site.name), site) if each is not None]
 
 
-def places(patient: Patient) -> list[Site]:
+def all_sites(patient: EditableModel) -> list[Site]:
     """All that a plan may name."""
-    return in_turn(patient.sites, patient.unions)
+    return in_model_order(patient.sites, patient.unions)
 
 
-def place(patient: Patient, name: str) -> Site:
+def find_site(patient: EditableModel, name: str) -> Site:
     """The site or union of that name."""
-    return next(site for site in places(patient) if site.name == name)
+    return next(site for site in all_sites(patient) if site.name == name)

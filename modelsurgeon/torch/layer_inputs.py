@@ -12,7 +12,7 @@ from torch import nn
 
 from modelsurgeon.data import Feed
 from modelsurgeon.layers import Array
-from modelsurgeon.surgery.site import Fed
+from modelsurgeon.surgery.site import InputPair
 from modelsurgeon.torch.call import bind, forward
 
 
@@ -54,9 +54,9 @@ def entered(module: nn.Module, part: nn.Module, feed: Feed) -> Array:
 
 def pairs(
     original: tuple[nn.Module, nn.Module], changed: tuple[nn.Module, nn.Module], feeds: Iterable[Feed]
-) -> Iterator[Fed]:
+) -> Iterator[InputPair]:
     """Over all feeds, what a part is fed in the original and in the changed module; each a (whole, part)."""
-    return (Fed(entered(*original, feed), entered(*changed, feed)) for feed in feeds)
+    return (InputPair(entered(*original, feed), entered(*changed, feed)) for feed in feeds)
 
 
 def order(module: nn.Module, parts: Mapping[str, nn.Module], feed: Feed) -> list[str]:

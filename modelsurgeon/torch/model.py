@@ -22,7 +22,7 @@ from modelsurgeon.errors import BadData, BadModel, UnknownShape
 from modelsurgeon.layers import Array
 from modelsurgeon.plugins import in_one_line
 from modelsurgeon.surgery.edits import FactorizationEdit
-from modelsurgeon.surgery.site import Pairs, Run
+from modelsurgeon.surgery.site import InputPairs, Run
 from modelsurgeon.torch import layer_inputs
 from modelsurgeon.torch.call import bind, evaluating, forward, named_outputs, noise
 from modelsurgeon.torch.layers import KINDS, RECURRENT
@@ -31,7 +31,7 @@ from modelsurgeon.torch.sites import TorchSite, sites
 NOISE_SAMPLES = 8
 
 
-class TorchPatient:
+class TorchModel:
     """See `surgery.Patient`.
 
     data: samples, as for `compress`; the first shows the sizes. shapes: of forward's parameters, where there
@@ -59,9 +59,9 @@ class TorchPatient:
         self.sites, self.skipped = sites(module, example=self._example)
         self.names = [name for name, part in module.named_modules() if isinstance(part, (*KINDS, *RECURRENT))]
 
-    def twin(self) -> TorchPatient:
+    def twin(self) -> TorchModel:
         """The module as it was, on a table of its own."""
-        return TorchPatient(_copied(self._original), data=self._data, shapes=self._shapes, batch=self._batch)
+        return TorchModel(_copied(self._original), data=self._data, shapes=self._shapes, batch=self._batch)
 
     def undo(self) -> None:
         """Put the modules back that were found: they are whole."""
@@ -126,7 +126,7 @@ class TorchPatient:
         for feed in feeds:
             yield from layer_inputs.observed(self._module, parts, feed)
 
-    def lockstep(self, names: Sequence[str], feeds: Batches) -> Iterator[tuple[TorchSite, Pairs]]:
+    def lockstep(self, names: Sequence[str], feeds: Batches) -> Iterator[tuple[TorchSite, InputPairs]]:
         """Every site's inputs from forwards of their own, which end where the site is reached."""
         chosen = {site.name: site for site in self.sites if site.name in names}
         parts = {name: site.module for name, site in chosen.items()}

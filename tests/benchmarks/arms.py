@@ -11,9 +11,9 @@ from modelsurgeon.compression.planner import budgets
 from modelsurgeon.compression.rollback import guarded
 from modelsurgeon.errors import Unreachable
 from modelsurgeon.factorize import METHODS, suited
-from modelsurgeon.onnx.model import OnnxPatient
+from modelsurgeon.onnx.model import OnnxModel
 from modelsurgeon.surgery.apply import apply, macs
-from modelsurgeon.surgery.plan import Plan, Step
+from modelsurgeon.surgery.plan import Plan, PlanStep
 from modelsurgeon.surgery.site import Site
 from tests.benchmarks.subjects import Subject
 
@@ -26,7 +26,7 @@ STEPS = 20  # of a bisection
 class Cut:
     """A net that was cut, and the relative L2 that was foretold, if it was. methods: how often each."""
 
-    patient: OnnxPatient
+    patient: OnnxModel
     plan: Plan
     predicted: float | None = None
 
@@ -67,7 +67,7 @@ def uniform(sites: list[Site], share: float) -> Plan:
         whole, one = macs([site.layer], site.calls), _cost(site, 1)
         rank = max(1, int(share * whole / one))
         if rank * one < whole:
-            steps[site.name] = Step(method=suited(site.layer, PEER)[0], rank=rank)
+            steps[site.name] = PlanStep(method=suited(site.layer, PEER)[0], rank=rank)
     return Plan(steps)
 
 
@@ -91,7 +91,7 @@ def calibrated(subject: Subject, *, timed: bool) -> Arm:
     return _chosen(patient, timed=timed, runs=True)
 
 
-def _chosen(patient: OnnxPatient, *, timed: bool, runs: bool = False) -> Arm:
+def _chosen(patient: OnnxModel, *, timed: bool, runs: bool = False) -> Arm:
     """timed: what is slower than its layer is no candidate, and what comes out slower is put back."""
     study = studied(
         patient, method=AUTO, only=(), skip=(), refit=True, seed=0, runs=runs or timed, watch=None
@@ -107,9 +107,9 @@ def _chosen(patient: OnnxPatient, *, timed: bool, runs: bool = False) -> Arm:
     return at
 
 
-def _opened(subject: Subject, *, runs: bool = False) -> OnnxPatient:
+def _opened(subject: Subject, *, runs: bool = False) -> OnnxModel:
     """The model on the table without samples, at the sizes of its feeds."""
-    patient: OnnxPatient = on_the_table(
+    patient: OnnxModel = on_the_table(
         subject.model, data=None, shapes=subject.shapes, batch=None, dims=None, provider="cpu", runs=runs
     )
     return patient

@@ -21,7 +21,7 @@ from modelsurgeon.compression.speedup import SAFE, Point, narrowed
 from modelsurgeon.compression.study import Study
 from modelsurgeon.data import batches
 from modelsurgeon.onnx import run
-from modelsurgeon.onnx.model import OnnxPatient
+from modelsurgeon.onnx.model import OnnxModel
 from modelsurgeon.report.columns import Column, Row
 from modelsurgeon.report.table import Table
 from tests.benchmarks.classics import images, resnet50, vgg16
@@ -66,7 +66,7 @@ def by_macs(study: Study, speedup: float) -> Decision:
 def rows(name: str, net: ir.Model, speedup: float, size: int = 224) -> Iterator[Row]:
     """What each choice delivers."""
     data = batches({"x": images(SAMPLES, size)}, run.inputs(net))
-    patient = OnnxPatient(net, data=data)
+    patient = OnnxModel(net, data=data)
     study = studied(patient, method="auto", only=(), skip=(), refit=True, seed=0, runs=True, watch=None)
     errors = {}
     for by in ("milliseconds", "MACs"):

@@ -14,8 +14,8 @@ from modelsurgeon.calibration.activation_aware import View
 from modelsurgeon.calibration.sensitivity import scores, sensitivity, squared_error, watch
 from modelsurgeon.compression.result import disagreement
 from modelsurgeon.errors import BadData
-from modelsurgeon.onnx.model import OnnxPatient
-from modelsurgeon.surgery.plan import Step
+from modelsurgeon.onnx.model import OnnxModel
+from modelsurgeon.surgery.plan import PlanStep
 from tests.zoo import model
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
@@ -303,11 +303,11 @@ def test_layers_matter_the_same_with_a_softmax_behind_them() -> None:
 
 def weights(model: ir.Model, data: np.ndarray) -> dict[str, float]:
     """What the error of each layer matters, tried at rank 4."""
-    patient = OnnxPatient(model, data=data)
+    patient = OnnxModel(model, data=data)
     feeds = patient.batches(0)
     inputs = watch(patient, patient.sites, feeds)
     tried = {
-        site.name: (View(layer=site.layer, inputs=inputs[site.name]), Step(method="svd", rank=4))
+        site.name: (View(layer=site.layer, inputs=inputs[site.name]), PlanStep(method="svd", rank=4))
         for site in patient.sites
     }
     return sensitivity(patient, tried, feeds)

@@ -15,7 +15,7 @@ from modelsurgeon.compression.latency_model import KNOTS, narrowing, paced, pays
 from modelsurgeon.factorize import METHODS, suited
 from modelsurgeon.layers import Layer
 from modelsurgeon.surgery.apply import macs
-from modelsurgeon.surgery.site import Call, Clock, Makers
+from modelsurgeon.surgery.site import Call, ChannelProducers, LayerTiming
 from tests.api.test_compress import lowish
 
 CALL = ((12, 12), 1)
@@ -26,7 +26,7 @@ class Place:
 
     name = "a"
     absorbed = 0
-    makers: Makers | None = None
+    makers: ChannelProducers | None = None
     parts: Sequence[str] = ()
     calls: Sequence[Call] = [CALL]
 
@@ -43,7 +43,7 @@ def conv(out: int = 64, into: int = 48, *kernel: int, **geometry: object) -> Lay
     return Layer(weight=lowish(out, into, *kernel), padding=pads, **geometry)  # type: ignore[arg-type]
 
 
-def clock(per_layer: float, per_mac: float, seen: list[int]) -> Clock:
+def clock(per_layer: float, per_mac: float, seen: list[int]) -> LayerTiming:
     """A clock of a machine on which every layer takes its MACs' time and some more."""
 
     def time(layer: Layer, chains: Sequence[Sequence[Layer]], calls: Sequence[Call]) -> list[float]:
@@ -111,7 +111,7 @@ def test_a_depthwise_layer_of_its_own_is_no_depthwise_factor() -> None:
 def test_fewer_channels_save_their_makers_time_too() -> None:
     layer = Layer(weight=lowish(64, 96), bias=np.zeros(64, "f4"))
     site, view = Place(layer), View(layer=layer)
-    site.calls, site.makers = [((), 1)], Makers(layers=("maker",), macs=10.0, params=10.0)
+    site.calls, site.makers = [((), 1)], ChannelProducers(layers=("maker",), macs=10.0, params=10.0)
     found = candidates(site, view, ["channels"], "milliseconds")
     own = clock(0.0, 1e-6, [])
     whole = {"a": 1e-6 * layer.macs(), "maker": 5.0}

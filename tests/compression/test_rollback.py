@@ -11,13 +11,13 @@ from modelsurgeon.compression.latency_model import slower
 from modelsurgeon.compression.planner import vetted
 from modelsurgeon.compression.rollback import guarded
 from modelsurgeon.compression.study import Study
-from modelsurgeon.onnx.model import OnnxPatient
-from modelsurgeon.surgery.plan import FULL, Plan, Step
+from modelsurgeon.onnx.model import OnnxModel
+from modelsurgeon.surgery.plan import FULL, Plan, PlanStep
 from tests.api.test_compress import lowish
 from tests.onnx.layers.test_sites import model
 
-SLOW = Step(method="cp", rank=FULL)  # far more work than the layer
-QUICK = Step(method="svd", rank=8)
+SLOW = PlanStep(method="cp", rank=FULL)  # far more work than the layer
+QUICK = PlanStep(method="svd", rank=8)
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +33,8 @@ def net() -> ir.Model:
     )
 
 
-def studied(net: ir.Model, *methods: str) -> tuple[Study, OnnxPatient]:
-    patient = OnnxPatient(net)
+def studied(net: ir.Model, *methods: str) -> tuple[Study, OnnxModel]:
+    patient = OnnxModel(net)
     study = Study(
         patient=patient.twin(),
         sites=patient.sites,

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from modelsurgeon.torch import layer_inputs
-from modelsurgeon.torch.model import TorchPatient
+from modelsurgeon.torch.model import TorchModel
 
 
 class Net(nn.Module):
@@ -43,7 +43,7 @@ def test_layers_are_observed_in_the_order_of_their_calls(data: np.ndarray) -> No
 def test_what_was_replaced_shows_behind_it(data: np.ndarray) -> None:
     net = Net()
     before = deepcopy(net)
-    patient = TorchPatient(net, data=data)
+    patient = TorchModel(net, data=data)
     names, apart = [], []
     for site, pairs in patient.lockstep(["last", "first"], patient.batches(0)):
         names.append(site.name)

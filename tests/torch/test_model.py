@@ -21,7 +21,7 @@ import modelsurgeon as ms
 from modelsurgeon.errors import BadData, BadModel, BadPlan, ToleranceExceeded, UnknownShape, Unreachable
 from modelsurgeon.onnx import run
 from modelsurgeon.torch.export import export
-from modelsurgeon.torch.model import TorchPatient
+from modelsurgeon.torch.model import TorchModel
 
 
 class Net(nn.Module):
@@ -93,7 +93,7 @@ def test_the_plan_of_an_export_fits_the_module(net: Net) -> None:
 def both_totals(module: nn.Module) -> tuple[dict[str, int], dict[str, int]]:
     name = "image" if isinstance(module, Net) else "input"
     shapes = {name: (1, 3, 16, 16)}
-    return TorchPatient(module, shapes=shapes).totals(), ms.info(module, shapes=shapes).as_dict()["totals"]
+    return TorchModel(module, shapes=shapes).totals(), ms.info(module, shapes=shapes).as_dict()["totals"]
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_data_that_is_none(net: Net, data: object, message: str) -> None:
 
 
 def test_a_twin_is_the_module_as_it_was(net: Net) -> None:
-    patient = TorchPatient(net, data=DATA)
+    patient = TorchModel(net, data=DATA)
     before = patient.runner()(DATA)["output"]
     patient.sites[0].replace([replace(patient.sites[0].layer, bias=None)])
     twin = patient.twin()

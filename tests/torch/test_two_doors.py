@@ -20,7 +20,7 @@ from modelsurgeon.onnx.layers.sites import editable
 from modelsurgeon.onnx.layers.sites import sites as graph_sites
 from modelsurgeon.surgery.apply import apply
 from modelsurgeon.surgery.edits import FactorizationEdit
-from modelsurgeon.surgery.plan import FULL, Plan, Step
+from modelsurgeon.surgery.plan import FULL, Plan, PlanStep
 from modelsurgeon.torch.export import export
 from modelsurgeon.torch.sites import sites as module_sites
 
@@ -88,7 +88,7 @@ class Case:
         return edits, model
 
     def plan(self, method: str, rank: int) -> Plan:
-        return Plan({site.name: Step(method=method, rank=rank) for site in module_sites(self.net)[0]})
+        return Plan({site.name: PlanStep(method=method, rank=rank) for site in module_sites(self.net)[0]})
 
     def outputs(self, model: nn.Module | ir.Model) -> np.ndarray:
         if isinstance(model, nn.Module):
@@ -147,5 +147,5 @@ def test_a_module_compressed_and_then_exported_is_the_same_again(case: Case) -> 
 
 
 def test_a_plan_of_the_graph_fits_the_module(case: Case) -> None:
-    plan = Plan({site.name: Step(method="tucker2", rank=2) for site in graph_sites(case.graph)[0]})
+    plan = Plan({site.name: PlanStep(method="tucker2", rank=2) for site in graph_sites(case.graph)[0]})
     assert plan == case.plan("tucker2", 2)

@@ -22,10 +22,10 @@ from modelsurgeon.factorize import METHODS, compose, relative_error
 from modelsurgeon.layers import Layer
 from modelsurgeon.layers.patches import mixers
 from modelsurgeon.progress import Progress, counted
-from modelsurgeon.surgery.apply import put, told
+from modelsurgeon.surgery.apply import edit_for, install
 from modelsurgeon.surgery.edits import FactorizationEdit
-from modelsurgeon.surgery.plan import Plan, Step
-from modelsurgeon.surgery.site import Fed, Patient
+from modelsurgeon.surgery.plan import Plan, PlanStep
+from modelsurgeon.surgery.site import EditableModel, InputPair
 
 COLUMNS = 4096  # of a patch: with more, the moments of all would take too much, and z alone is looked at
 KERNEL_COLUMNS = 2304  # where there are taps besides channels: 256 channels under 3 x 3 of them
@@ -35,7 +35,7 @@ GAINS_EFFORT = 0.2  # of the steps of a fit
 
 def fitted(
     plan: Plan,
-    patient: Patient,
+    patient: EditableModel,
     calibration: Calibration,
     feeds: Batches,
     *,
@@ -71,13 +71,13 @@ def fitted(
                 seed=seed,
             )
             chain = list(fit.chain)
-        put(site, step, chain)
-        edit = told(site, view.layer, step, chain, relative_error(view.layer, chain))
+        install(site, step, chain)
+        edit = edit_for(site, view.layer, step, chain, relative_error(view.layer, chain))
         edits.append(edit if fit is None else replace(edit, output_error=fit.error))
     return edits
 
 
-def _checked(layer: str, pairs: Iterable[Fed]) -> Iterator[Fed]:
+def _checked(layer: str, pairs: Iterable[InputPair]) -> Iterator[InputPair]:
     for fed in pairs:
         check_fed(layer, fed.was)
         yield fed
@@ -86,7 +86,7 @@ def _checked(layer: str, pairs: Iterable[Fed]) -> Iterator[Fed]:
 def refit(
     layer: Layer,
     chain: Sequence[Layer],
-    fed: Iterable[Fed],
+    fed: Iterable[InputPair],
     samples: int,
     *,
     inner: bool = True,
@@ -111,8 +111,8 @@ def _is_held(layer: Layer) -> bool:
 
 
 def gains(
-    patient: Patient,
-    trials: Mapping[str, tuple[View, Sequence[Step]]],
+    patient: EditableModel,
+    trials: Mapping[str, tuple[View, Sequence[PlanStep]]],
     feeds: Batches,
     *,
     seed: int = 0,
@@ -146,7 +146,7 @@ def _kinds(layers: Mapping[str, Layer]) -> dict[str, list[str]]:
     return {alike[len(alike) // 2]: alike for alike in kinds.values()}
 
 
-def _gains(view: View, steps: Sequence[Step], rows: Rows) -> dict[str, float]:
+def _gains(view: View, steps: Sequence[PlanStep], rows: Rows) -> dict[str, float]:
     found = {}
     for step in steps:
         foretold = view.error(step.method, [step.rank])[0]

@@ -11,7 +11,7 @@ from modelsurgeon.layers import Array, Layer
 from modelsurgeon.layers.patches import Index, channels_at, drawn, output_places, patches_at
 from modelsurgeon.linalg import calm
 from modelsurgeon.linalg.least_squares import Sums
-from modelsurgeon.surgery.site import Fed
+from modelsurgeon.surgery.site import InputPair
 
 ROWS = 16384  # over all samples
 ROWS_PER_COLUMN = 8  # and at least so many for each column of z
@@ -19,7 +19,7 @@ HELD = 2**23  # numbers that wait for their products
 
 
 def gathered(
-    layer: Layer, fed: Iterable[Fed], samples: int, *, mixers: Sequence[Array] = (), seed: int = 0
+    layer: Layer, fed: Iterable[InputPair], samples: int, *, mixers: Sequence[Array] = (), seed: int = 0
 ) -> tuple[list[Sums], list[Sums]]:
     """For each group of the layer, sums over the feeds that are learnt from and over those that judge.
 

@@ -22,7 +22,7 @@ from modelsurgeon.onnx.graph.names import layer_names, nodes_of
 from modelsurgeon.onnx.layers import operators
 from modelsurgeon.onnx.layers.operators import Size, holds_layer, weight_place
 from modelsurgeon.surgery.edits import FactorizationEdit
-from modelsurgeon.surgery.site import Call, Makers
+from modelsurgeon.surgery.site import Call, ChannelProducers
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,7 +52,7 @@ class OnnxSite:
     sizes: Sequence[Size | None]
     calls: Sequence[Call]
     taken: set[str] = field(repr=False)
-    makers: Makers | None = None
+    makers: ChannelProducers | None = None
     norm: Norm | None = None
 
     @property

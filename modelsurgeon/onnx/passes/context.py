@@ -14,7 +14,7 @@ from modelsurgeon.onnx import shapes
 from modelsurgeon.onnx.graph import edit
 from modelsurgeon.onnx.graph.names import layer_names
 from modelsurgeon.onnx.layers.operators import Size
-from modelsurgeon.surgery.edits import Edit, check_globs, left_out
+from modelsurgeon.surgery.edits import Edit, check_globs, exclusion_reason
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,7 +76,7 @@ class Subject:
 
     def left_out(self, layer: str) -> str | None:
         """The reason why the user wants this layer left alone, or None."""
-        return left_out(layer, self.only, self.skip)
+        return exclusion_reason(layer, self.only, self.skip)
 
     def check_globs(self) -> None:
         """Raise BadPlan for a glob that is no layer's name."""

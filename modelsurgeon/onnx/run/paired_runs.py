@@ -19,7 +19,7 @@ from modelsurgeon.onnx.graph.constants import constant
 from modelsurgeon.onnx.graph.dataflow import constant_values, needs
 from modelsurgeon.onnx.run.execute import Run, runner
 from modelsurgeon.onnx.run.spool import Spool, Tensors, entries
-from modelsurgeon.surgery.site import Fed, Pairs
+from modelsurgeon.surgery.site import InputPair, InputPairs
 
 
 class Start(NamedTuple):
@@ -36,7 +36,7 @@ def lockstep(
     starts: Sequence[Start],
     feeds: Batches,
     provider: str = "cpu",
-) -> Iterator[Pairs]:
+) -> Iterator[InputPairs]:
     """For every stage, what both models have where it starts, as pairs of arrays over all feeds.
 
     starts: of each stage in file order; both models have all of their tensors. Between two steps the caller
@@ -54,7 +54,7 @@ def lockstep(
             _advance(changed, here, ahead, theirs, count, provider)
             here = ahead
 
-            def pairs(start: Start = start) -> Iterator[Fed]:
+            def pairs(start: Start = start) -> Iterator[InputPair]:
                 both = zip(entries(ours, count), entries(theirs, count), strict=True)
                 return (_fed(start, one, other) for one, other in both)
 
@@ -73,10 +73,10 @@ def addend(value: ir.Value) -> str | None:
     return addend(node.outputs[0]) if other is None or constant(other) is not None else other.name
 
 
-def _fed(start: Start, ours: Tensors, theirs: Tensors) -> Fed:
+def _fed(start: Start, ours: Tensors, theirs: Tensors) -> InputPair:
     name = start.beside
     beside = (ours[name], theirs[name]) if name is not None and name in ours else None
-    return Fed(ours[start.shown], theirs[start.shown], beside)
+    return InputPair(ours[start.shown], theirs[start.shown], beside)
 
 
 def _cuts(model: ir.Model, starts: Sequence[Start]) -> list[list[str]]:

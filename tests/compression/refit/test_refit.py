@@ -18,9 +18,9 @@ from modelsurgeon.factorize import METHODS
 from modelsurgeon.layers import Layer
 from modelsurgeon.layers.patches import output_places, patches_at
 from modelsurgeon.linalg.least_squares import Sums
-from modelsurgeon.onnx.model import OnnxPatient
-from modelsurgeon.surgery.plan import Step
-from modelsurgeon.surgery.site import Fed
+from modelsurgeon.onnx.model import OnnxModel
+from modelsurgeon.surgery.plan import PlanStep
+from modelsurgeon.surgery.site import InputPair
 from tests import conv
 from tests.zoo import model
 
@@ -28,7 +28,7 @@ RNG = np.random.default_rng(11)
 KERNELS = {"svd": (), "input-svd": (3, 3), "spatial-svd": (3, 3), "tucker2": (3, 3), "cp": (3, 3)}
 
 
-def made(method: str, groups: int = 1) -> tuple[Layer, list[Fed]]:
+def made(method: str, groups: int = 1) -> tuple[Layer, list[InputPair]]:
     """A layer, and what it was fed and is fed now: the second mixed, scaled and shifted."""
     kernel = KERNELS[method]
     layer = Layer(
@@ -41,7 +41,7 @@ def made(method: str, groups: int = 1) -> tuple[Layer, list[Fed]]:
     pairs = []
     for _ in range(16):
         x = np.abs(RNG.normal(size=(4, 6, *(7 for _ in kernel))))
-        pairs.append(Fed(x, np.einsum("ij,nj...->ni...", mix, x) + 0.3))
+        pairs.append(InputPair(x, np.einsum("ij,nj...->ni...", mix, x) + 0.3))
     return layer, pairs
 
 
@@ -49,7 +49,7 @@ def answers(chain: list[Layer], x: np.ndarray) -> np.ndarray:
     return np.stack([conv.run(chain, sample) for sample in x])
 
 
-def off(layer: Layer, chain: list[Layer], pairs: list[Fed]) -> float:
+def off(layer: Layer, chain: list[Layer], pairs: list[InputPair]) -> float:
     wanted = np.concatenate([answers([layer], fed.was) for fed in pairs])
     given = np.concatenate([answers(chain, fed.now) for fed in pairs])
     mean = wanted.mean(axis=(0, *range(2, wanted.ndim)), keepdims=True)
@@ -86,7 +86,9 @@ def test_fitting_both_factors_is_better_than_the_last_alone(groups: int) -> None
     rng = np.random.default_rng(5)
     layer = Layer(weight=rng.normal(size=(12, 10 // groups, 1, 1)), bias=rng.normal(size=12), groups=groups)
     mix = np.eye(10) + 0.4 * rng.normal(size=(10, 10))
-    pairs = [Fed(x, np.einsum("ij,njhw->nihw", mix, x)) for x in np.abs(rng.normal(size=(16, 8, 10, 4, 4)))]
+    pairs = [
+        InputPair(x, np.einsum("ij,njhw->nihw", mix, x)) for x in np.abs(rng.normal(size=(16, 8, 10, 4, 4)))
+    ]
     chain = METHODS["svd"](layer, 3)
     one, both = (refit(layer, chain, pairs, 128, inner=inner) for inner in (False, True))
     assert off(layer, list(both.chain), pairs) < 0.97 * off(layer, list(one.chain), pairs)
@@ -124,7 +126,7 @@ def test_what_a_sum_has_lost_on_its_other_side_is_made_up_for(kernel: tuple[int,
     fed = []
     for was, now, _ in pairs:
         other = RNG.normal(size=answers([layer], was).shape)
-        fed.append(Fed(was, now, (other, other - answers([lost], was))))
+        fed.append(InputPair(was, now, (other, other - answers([lost], was))))
     chain = METHODS["svd"](layer, 6 if not kernel else 54)
 
     def wrong(fitted: list[Layer]) -> float:
@@ -133,7 +135,7 @@ def test_what_a_sum_has_lost_on_its_other_side_is_made_up_for(kernel: tuple[int,
         gone = sum(float(np.square(a - b).sum()) for a, b in sums)
         return (gone / sum(float(np.square(answers([layer], f.was)).sum()) for f in fed)) ** 0.5
 
-    alone = [Fed(f.was, f.now) for f in fed]
+    alone = [InputPair(f.was, f.now) for f in fed]
     assert wrong(list(refit(layer, chain, alone, 64).chain)) > 0.1
     # at the border the shift of what is fed is none, which no bias tells apart
     assert wrong(list(refit(layer, chain, fed, 64).chain)) < 0.06
@@ -141,7 +143,7 @@ def test_what_a_sum_has_lost_on_its_other_side_is_made_up_for(kernel: tuple[int,
 
 def test_what_is_broadcast_into_a_sum_is_not_made_up_for() -> None:
     layer, pairs = made("svd")
-    fed = [Fed(was, now, (np.ones((1, 8)), np.zeros((1, 8)))) for was, now, _ in pairs]
+    fed = [InputPair(was, now, (np.ones((1, 8)), np.zeros((1, 8)))) for was, now, _ in pairs]
     chain = METHODS["svd"](layer, 3)
     plain, beside = (refit(layer, chain, each, 64) for each in (pairs, fed))
     np.testing.assert_array_equal(plain.chain[-1].weight, beside.chain[-1].weight)
@@ -149,10 +151,10 @@ def test_what_is_broadcast_into_a_sum_is_not_made_up_for() -> None:
 
 
 def gained(net: ir.Model, data: np.ndarray, methods: tuple[str, ...]) -> dict[str, dict[str, float]]:
-    patient = OnnxPatient(net, data=data)
+    patient = OnnxModel(net, data=data)
     feeds = patient.batches(0)
     known = Calibration(inputs=watch(patient, patient.sites, feeds))
-    tried = {s.name: (known.view(s), [Step(method=m, rank=6) for m in methods]) for s in patient.sites}
+    tried = {s.name: (known.view(s), [PlanStep(method=m, rank=6) for m in methods]) for s in patient.sites}
     return module.gains(patient, tried, feeds)
 
 
@@ -198,7 +200,7 @@ def test_at_full_rank_a_linear_change_is_undone() -> None:
 
 def test_nothing_to_repair_leaves_the_answers() -> None:
     layer, pairs = made("cp")
-    same = [Fed(fed.was, fed.was) for fed in pairs]
+    same = [InputPair(fed.was, fed.was) for fed in pairs]
     chain = METHODS["cp"](layer, METHODS["cp"].full_rank(layer))
     assert off(layer, list(refit(layer, chain, same, 64).chain), same) < 1e-3
 
@@ -213,15 +215,15 @@ def test_few_rows_do_not_overfit() -> None:
     """Five rows for a factor of forty columns: on other rows it must not be worse than before."""
     layer = Layer(weight=RNG.normal(size=(48, 48)), bias=np.zeros(48))
     chain = METHODS["svd"](layer, 40)
-    few = [Fed(x, x + 0.1 * RNG.normal(size=x.shape)) for x in RNG.normal(size=(5, 1, 48))]
-    many = [Fed(x, x + 0.1 * RNG.normal(size=x.shape)) for x in RNG.normal(size=(50, 1, 48))]
+    few = [InputPair(x, x + 0.1 * RNG.normal(size=x.shape)) for x in RNG.normal(size=(5, 1, 48))]
+    many = [InputPair(x, x + 0.1 * RNG.normal(size=x.shape)) for x in RNG.normal(size=(50, 1, 48))]
     assert off(layer, list(refit(layer, chain, few, 5).chain), many) < 1.1 * off(layer, chain, many)
 
 
 def test_dead_inputs_leave_the_factor() -> None:
     layer, _ = made("svd")
     chain = METHODS["svd"](layer, 3)
-    fit = refit(layer, chain, [Fed(np.zeros((4, 6)), np.zeros((4, 6)))] * 8, 32)
+    fit = refit(layer, chain, [InputPair(np.zeros((4, 6)), np.zeros((4, 6)))] * 8, 32)
     np.testing.assert_allclose(fit.chain[-1].weight, chain[-1].weight)
     np.testing.assert_allclose(fit.chain[-1].bias, layer.bias)
 

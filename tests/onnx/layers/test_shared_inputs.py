@@ -13,7 +13,7 @@ from modelsurgeon.errors import BadPlan
 from modelsurgeon.factorize import METHODS
 from modelsurgeon.onnx import run
 from modelsurgeon.onnx.layers.shared_inputs import together
-from modelsurgeon.onnx.model import OnnxPatient
+from modelsurgeon.onnx.model import OnnxModel
 from modelsurgeon.surgery.plan import Plan
 from tests import zoo
 
@@ -50,7 +50,7 @@ def answers(model: ir.Model, x: np.ndarray) -> np.ndarray:
 
 def united(nodes: str, **weights: np.ndarray) -> list[list[str]]:
     model = zoo.model(f"g (float[2, 4, 6, 6] x, float[2, 8] z) => (y) {{ {nodes} }}", **weights)
-    return [list(union.parts) for union in OnnxPatient(model, runs=False).unions]
+    return [list(union.parts) for union in OnnxModel(model, runs=False).unions]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_others_stay_apart(nodes: str, weights: dict[str, np.ndarray]) -> None:
 
 
 def test_a_union_is_its_parts_side_by_side(attention: ir.Model) -> None:
-    [union] = OnnxPatient(attention, data=tokens(4, 1)).unions
+    [union] = OnnxModel(attention, data=tokens(4, 1)).unions
     assert union.name == "{q,k,v}"
     assert union.layer.weight.shape == (144, 32)
     norms = [float(np.linalg.norm(part)) for part in np.split(union.layer.weight, 3)]
@@ -138,7 +138,7 @@ def test_a_chain_shares_all_but_its_last_factor(*, biased: bool, rank: int) -> N
         wb=normal(32, 20, seed=1),
         **bias,
     )
-    patient = OnnxPatient(model, data=normal(4, 32))
+    patient = OnnxModel(model, data=normal(4, 32))
     [union] = patient.unions
     chain = METHODS["svd"](union.layer, rank)
     union.replace(chain)

@@ -17,7 +17,7 @@ from modelsurgeon.onnx import run
 from modelsurgeon.onnx.layers import operators
 from modelsurgeon.onnx.layers.sites import editable, sites
 from modelsurgeon.surgery.apply import apply
-from modelsurgeon.surgery.plan import FULL, Plan, Step
+from modelsurgeon.surgery.plan import FULL, Plan, PlanStep
 from tests import conv
 from tests.strategies import layers
 
@@ -54,7 +54,7 @@ def operated(built: ir.Model, method: str = "svd", rank: Rank = FULL) -> ir.Mode
     copy = editable(built)
     found, skipped = sites(copy)
     assert not skipped
-    apply(Plan({site.name: Step(method=method, rank=rank) for site in found}), found)
+    apply(Plan({site.name: PlanStep(method=method, rank=rank) for site in found}), found)
     return copy
 
 

@@ -16,12 +16,12 @@ from modelsurgeon.onnx.passes.channels.prune import all_pinned, is_depthwise, pr
 from modelsurgeon.onnx.passes.context import Subject
 from modelsurgeon.surgery.apply import macs
 from modelsurgeon.surgery.edits import FactorizationEdit
-from modelsurgeon.surgery.site import Call, Makers
+from modelsurgeon.surgery.site import Call, ChannelProducers
 
 
 def makers(
     subject: Subject, found: Sequence[OnnxSite], behind: Mapping[str, Norm] | None = None
-) -> dict[str, Makers]:
+) -> dict[str, ChannelProducers]:
     """For each layer that is a matrix on its channels, what makes them for it alone; by the layer's name.
 
     behind: the norms behind layers by name, which become narrower with them.
@@ -53,9 +53,9 @@ def _counted(graph: Channels, sides: Sequence[np.ndarray]) -> np.ndarray:
     return count
 
 
-def _makers(feeding: Sequence[Link], behind: Mapping[str, Norm]) -> Makers:
+def _makers(feeding: Sequence[Link], behind: Mapping[str, Norm]) -> ChannelProducers:
     made = [(link.site, link.site.layer) for link in feeding]
-    return Makers(
+    return ChannelProducers(
         layers=tuple(site.name for site, _ in made),
         macs=sum(macs([layer], site.calls) / layer.out_channels for site, layer in made),
         params=sum(_params(site, layer, behind) / layer.out_channels for site, layer in made),
@@ -67,7 +67,7 @@ def _params(site: OnnxSite, layer: Layer, behind: Mapping[str, Norm]) -> int:
     return layer.params + (behind[site.name].params if site.name in behind else 0)
 
 
-def narrow(subject: Subject, cut: Mapping[str, Makers]) -> list[FactorizationEdit]:
+def narrow(subject: Subject, cut: Mapping[str, ChannelProducers]) -> list[FactorizationEdit]:
     """Drop the channels that layers take with weights of zero alone; an edit for each that made them.
 
     cut: the layers that take fewer channels now, and what makes those.

@@ -15,11 +15,11 @@ from modelsurgeon.data import batches
 from modelsurgeon.factorize import METHODS, compose
 from modelsurgeon.onnx import run
 from modelsurgeon.onnx.layers.sites import editable, sites
-from modelsurgeon.onnx.model import OnnxPatient
+from modelsurgeon.onnx.model import OnnxModel
 from modelsurgeon.onnx.passes.batchnorm.absorb import norms
 from modelsurgeon.onnx.passes.context import Subject
 from modelsurgeon.surgery.apply import apply
-from modelsurgeon.surgery.plan import Plan, Step
+from modelsurgeon.surgery.plan import Plan, PlanStep
 from tests.zoo import model
 
 RNG = np.random.default_rng(5)
@@ -94,7 +94,7 @@ def test_a_chain_that_takes_up_the_norm_answers_the_same(kind: str, *, bias: boo
     x = normal(3, *(8, 7, 6)[: len(shape) - 1], dtype=dtype)
     full = METHODS[method].full_rank
     for whole in (True, False):
-        patient = OnnxPatient(net, data=x)
+        patient = OnnxModel(net, data=x)
         [site] = patient.sites
         layer = site.layer
         assert layer.weight.dtype == dtype
@@ -144,8 +144,8 @@ def test_without_samples_all_norms_stay(net: ir.Model, how: dict[str, bool]) -> 
 
 
 def test_errors_are_those_behind_the_norm(net: ir.Model) -> None:
-    plan = Plan({"a": Step(method="svd", rank=8)})
-    [edit] = apply(plan, OnnxPatient(net, data=images()).sites)
+    plan = Plan({"a": PlanStep(method="svd", rank=8)})
+    [edit] = apply(plan, OnnxModel(net, data=images()).sites)
     folded, raw = (
         METHODS["svd"].error(sites(editable(each))[0][0].layer, [8])[0] for each in (merged(net), net)
     )
@@ -175,7 +175,7 @@ def test_a_dry_run_foretells_what_comes_out(net: ir.Model, goal: dict[str, objec
 
 
 def test_budgets_count_the_norm_with_its_layer(net: ir.Model) -> None:
-    patient = OnnxPatient(net, data=images())
+    patient = OnnxModel(net, data=images())
     dense = [candidates(site, View(layer=site.layer), ["svd"], "params")[0] for site in patient.sites]
     assert [each.params for each in dense] == [32 * 16 * 9 + 4 * 32, 24 * 32 * 9 + 24 + 4 * 24]
     assert sum(each.params for each in dense) + 24 * 64 == patient.total("params")
@@ -264,7 +264,7 @@ def test_outputs_that_nothing_takes_are_no_hindrance() -> None:
         opset=9,
         **norm(4),
     )
-    [site] = OnnxPatient(net, data=normal(2, 4, 6, 6)).sites
+    [site] = OnnxModel(net, data=normal(2, 4, 6, 6)).sites
     assert site.norm is not None
     site.replace([site.layer])
     assert [node.op_type for node in site.graph] == ["Conv", "Relu"]
@@ -312,7 +312,7 @@ def test_two_layers_and_then_their_norms_are_still_cut() -> None:
 
 def test_stages_hand_on_what_the_cut_net_has_behind_its_norms(net: ir.Model) -> None:
     feeds = batches(images(6), run.inputs(net))
-    patient = OnnxPatient(net, data=feeds)
+    patient = OnnxModel(net, data=feeds)
     seen = []
     for site, pairs in patient.lockstep(["a", "c"], feeds):
         seen.append(np.concatenate([fed.now for fed in pairs()]))
@@ -333,7 +333,7 @@ def test_layers_side_by_side_are_cut_as_one_with_their_norms() -> None:
         **norm(24),
         **norm(40, "2"),
     )
-    patient = OnnxPatient(net, data=normal(4, 32, 4, 4))
+    patient = OnnxModel(net, data=normal(4, 32, 4, 4))
     [union] = patient.unions
     assert union.absorbed == 3 * (24 + 40)  # each gains a bias
     chain = METHODS["svd"](union.layer, 32)
@@ -369,7 +369,7 @@ def test_channels_are_left_out_across_norms(rest: dict[str, object]) -> None:
         **norm(8, "3"),
     )
     plan, data = {"p": {"method": "channels", "rank": 32}, **rest}, normal(32, 8, 6, 6)
-    [made] = [site.makers for site in OnnxPatient(net).sites if site.makers is not None]
+    [made] = [site.makers for site in OnnxModel(net).sites if site.makers is not None]
     assert (made.layers, made.params) == (("e", "d"), 8 + 4 + 9 + 4)
     result = ms.compress(net, plan=plan, data=data)
     assert operators(result.model)["BatchNormalization"] == 2 - len(rest)

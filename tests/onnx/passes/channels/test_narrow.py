@@ -7,8 +7,8 @@ import onnx_ir as ir
 import pytest
 
 import modelsurgeon as ms
-from modelsurgeon.onnx.model import OnnxPatient
-from modelsurgeon.surgery.site import Makers
+from modelsurgeon.onnx.model import OnnxModel
+from modelsurgeon.surgery.site import ChannelProducers
 from tests.zoo import model
 
 BLOCK = """g (float[N, 8, 6, 6] x) => (float[N, 5] y) {
@@ -53,13 +53,13 @@ def data(count: int = 48, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(count, 8, 6, 6)).astype(np.float32)
 
 
-def makers(net: ir.Model) -> dict[str, Makers | None]:
-    return {site.name: site.makers for site in OnnxPatient(net).sites}
+def makers(net: ir.Model) -> dict[str, ChannelProducers | None]:
+    return {site.name: site.makers for site in OnnxModel(net).sites}
 
 
 def test_what_makes_a_hidden_channel_is_known_with_its_cost(net: ir.Model) -> None:
     found = makers(net)
-    assert found["p"] == Makers(layers=("e", "d"), macs=36 * 8 + 36 * 9, params=9 + 10)
+    assert found["p"] == ChannelProducers(layers=("e", "d"), macs=36 * 8 + 36 * 9, params=9 + 10)
     assert [name for name, each in found.items() if each is not None] == ["p"]
 
 
