@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, Unpack
 
 from modelsurgeon.api import models, samples
-from modelsurgeon.api.operation import How, Operation, on_the_table, operate, operate_in_place
+from modelsurgeon.api.operation import How, Operation, operate, operate_in_place, pass_context
 from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.layers.batchnorm_health import Finding
 from modelsurgeon.report.columns import Column
@@ -49,7 +49,7 @@ def inspect(model: models.Model, **how: Unpack[How]) -> Inspection:
     original, given = models.graph(model, shapes=how.get("shapes")), how.get("data") is not None
     batches = samples.feeds(original, how["data"])[0] if given else None
     notes = [] if given else ["drift shows only on data: pass --data"]
-    return Inspection(layers=work(on_the_table(original, how, batches)), notes=notes)
+    return Inspection(layers=work(pass_context(original, how, batches)), notes=notes)
 
 
 def fold(model: models.Model, **how: Unpack[How]) -> Operation:

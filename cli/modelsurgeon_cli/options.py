@@ -105,11 +105,13 @@ def fractions(_: click.Context, param: click.Parameter, given: str | None) -> li
     """`0.9,0.5` as `[0.9, 0.5]`."""
     if given is None:
         return None
-    from modelsurgeon.api.sweep import check  # loads the methods: only when there are shares to check
+    from modelsurgeon.api.sweep import (
+        check_fractions,  # loads the methods: only when there are shares to check
+    )
 
     try:
         shares = [float(part) for part in given.split(",")]
-        check(shares)
+        check_fractions(shares)
     except ValueError as error:
         raise click.BadParameter(f"{given!r}: {error}.", param=param) from error
     return shares

@@ -10,7 +10,7 @@ from typing import Any
 from modelsurgeon.api import models
 from modelsurgeon.api.devices import on_device
 from modelsurgeon.api.operation import record, source
-from modelsurgeon.api.preparation import AUTO, on_the_table, studied
+from modelsurgeon.api.preparation import AUTO, open_model, prepare
 from modelsurgeon.comparison.compare import Comparison
 from modelsurgeon.compression.candidates import Decision
 from modelsurgeon.compression.goal import Goal
@@ -73,13 +73,13 @@ def compress(
         params=params,
         max_error=max_error,
         speedup=speedup,
-        plan=_read(plan),
+        plan=_read_plan(plan),
     )
     runs = (compare and (data is not None or not dry_run)) or bool(max_error or speedup)
-    patient = on_the_table(
+    patient = open_model(
         model, data=data, shapes=shapes, batch=batch, dims=dims, provider=provider, runs=runs
     )
-    study = studied(
+    study = prepare(
         patient,
         method=method,
         only=only,
@@ -92,24 +92,28 @@ def compress(
     )
     decision = decide(goal, study)
     if dry_run:
-        return foretold(study, decision)
-    with _undone_on_failure(patient):
-        result = carried_out(study, decision, patient, tolerance)
+        return dry_run_result(study, decision)
+    with _reset_on_failure(patient):
+        result = carry_out(study, decision, patient, tolerance)
     if not models.is_module(model):
         record(
-            result.model, "compress", _told(goal, method, only, skip, block), source(model), result.comparison
+            result.model,
+            "compress",
+            _history_arguments(goal, method, only, skip, block),
+            source(model),
+            result.comparison,
         )
     return result
 
 
-def carried_out(study: Study, decision: Decision, patient: EditableModel, tolerance: float | None) -> Result:
+def carry_out(study: Study, decision: Decision, patient: EditableModel, tolerance: float | None) -> Result:
     """Do to a patient what was decided, and compare it with the original. Raises ToleranceExceeded."""
     before = patient.totals()
     done = guarded(decision.plan, study, patient, firm=decision.firm)
     after, finished = patient.totals(), patient.close()
     edits = study.own_errors(done.edits, decision)
     comparison = study.compared(patient, tolerance)
-    _gate(comparison, tolerance)
+    _check_tolerance(comparison, tolerance)
     return Result(
         model=finished,
         before=before,
@@ -123,7 +127,9 @@ def carried_out(study: Study, decision: Decision, patient: EditableModel, tolera
     )
 
 
-def _told(goal: Goal, method: str, only: Sequence[str], skip: Sequence[str], block: int) -> dict[str, Any]:
+def _history_arguments(
+    goal: Goal, method: str, only: Sequence[str], skip: Sequence[str], block: int
+) -> dict[str, Any]:
     """What a history tells of a compression: what was asked for, never where it lies."""
     chosen: dict[str, Any] = {
         "method": method if method != AUTO else None,
@@ -135,7 +141,7 @@ def _told(goal: Goal, method: str, only: Sequence[str], skip: Sequence[str], blo
     return {name: value for name, value in asked.items() if value}
 
 
-def foretold(study: Study, decision: Decision) -> Result:
+def dry_run_result(study: Study, decision: Decision) -> Result:
     """What would be done, and with samples what it would cost; nothing is changed."""
     plan, before = decision.plan, study.patient.totals()
     predicted = None
@@ -159,7 +165,7 @@ def foretold(study: Study, decision: Decision) -> Result:
     )
 
 
-def _gate(comparison: Comparison | None, tolerance: float | None) -> None:
+def _check_tolerance(comparison: Comparison | None, tolerance: float | None) -> None:
     if comparison is not None and tolerance is not None and comparison.worst > tolerance:
         raise ToleranceExceeded(
             f"relative L2 at the outputs is {comparison.worst:.3g}, at most {tolerance:g} was allowed: "
@@ -168,7 +174,7 @@ def _gate(comparison: Comparison | None, tolerance: float | None) -> None:
 
 
 @contextmanager
-def _undone_on_failure(patient: EditableModel) -> Iterator[None]:
+def _reset_on_failure(patient: EditableModel) -> Iterator[None]:
     """A module that is edited in place comes out whole or not at all, whatever ends the operation."""
     try:
         yield
@@ -177,7 +183,7 @@ def _undone_on_failure(patient: EditableModel) -> Iterator[None]:
         raise
 
 
-def _read(plan: Plan | Mapping[str, Any] | str | Path | None) -> Plan | None:
+def _read_plan(plan: Plan | Mapping[str, Any] | str | Path | None) -> Plan | None:
     if plan is None or isinstance(plan, Plan):
         return plan
     return Plan.read(plan) if isinstance(plan, str | Path) else Plan.from_dict(plan)

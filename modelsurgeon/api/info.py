@@ -44,7 +44,7 @@ def info(
     from modelsurgeon.onnx.info import analyze
 
     opened = graph(model, shapes=shapes)
-    spent = _is_spent(model, spend=spend) and data is None and not weights
+    spent = _may_consume(model, spend=spend) and data is None and not weights
     found = analyze(opened, shapes=shapes, dims=dims, memory=memory, training=training, spend=spent)
     if weights:
         from modelsurgeon.onnx.analysis.weight_statistics import weigh_all
@@ -89,7 +89,7 @@ def check(
         ignore=ignore,
         weights=weights,
         balance=BALANCE if balance is None else balance,
-        spend=_is_spent(model, spend=spend),
+        spend=_may_consume(model, spend=spend),
     )
 
 
@@ -108,6 +108,6 @@ def diff(
     )
 
 
-def _is_spent(model: Model, *, spend: bool) -> bool:
+def _may_consume(model: Model, *, spend: bool) -> bool:
     """Whether the graph of a model is nobody's: given away, or read from a file for this call alone."""
     return spend or isinstance(model, str | Path)

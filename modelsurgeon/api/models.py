@@ -29,7 +29,7 @@ Dims = Mapping[str, int]
 EXPORTED = ".pt2"
 
 # package.module:factory; one letter before the colon is the drive of C:model, not a package.
-SOURCE = re.compile(r"(?=[^:]{2})[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+FACTORY_PATTERN = re.compile(r"(?=[^:]{2})[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
 def load(
@@ -50,7 +50,7 @@ def load(
     if is_source(source):
         from modelsurgeon.torch.factory import load_module
 
-        return _exported(load_module(str(source), weights, trust=trust), shapes, example)
+        return _export(load_module(str(source), weights, trust=trust), shapes, example)
     if weights is not None:
         raise BadModel(f"{source} is no PyTorch source package.module:factory: leave its weights out")
     from modelsurgeon.onnx.io.files import load as load_file
@@ -62,7 +62,7 @@ def is_source(source: str | Path) -> bool:
     """Whether this is a .pt2 file, or `package.module:factory` and no file of that name."""
     if Path(source).suffix == EXPORTED:
         return True
-    return SOURCE.fullmatch(str(source)) is not None and not Path(source).exists()
+    return FACTORY_PATTERN.fullmatch(str(source)) is not None and not Path(source).exists()
 
 
 def weight_files(model: ir.Model) -> Iterator[Path]:
@@ -110,7 +110,7 @@ def graph(model: Model, *, shapes: Shapes | None = None) -> ir.Model:
     if isinstance(model, str | Path):
         return load(model, shapes=shapes)
     if is_module(model):
-        return _exported(model, shapes)
+        return _export(model, shapes)
     import onnx
     import onnx_ir as ir
 
@@ -130,19 +130,19 @@ def is_module(model: object) -> TypeGuard[nn.Module]:
     return torch is not None and isinstance(model, torch.nn.Module)
 
 
-def _exported(module: nn.Module, shapes: Shapes | None, example: str | Path | None = None) -> ir.Model:
+def _export(module: nn.Module, shapes: Shapes | None, example: str | Path | None = None) -> ir.Model:
     from modelsurgeon.torch.call import noise
     from modelsurgeon.torch.export import export
 
     if example is not None:
-        return export(module, _arrays(Path(example)))
+        return export(module, _read_arrays(Path(example)))
     if not shapes:
         name = type(module).__name__
         raise UnknownShape(f"{name} fixes no input shapes: give the shape of every input, to export it")
     return export(module, noise(module, shapes))
 
 
-def _arrays(path: Path) -> dict[str, Array]:
+def _read_arrays(path: Path) -> dict[str, Array]:
     """All arrays of an .npz file."""
     from modelsurgeon.data.readers import files
 

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from modelsurgeon.report.table import Table
 
 
-HALF = {"FLOAT16": 1e-2, "BFLOAT16": 8e-2}  # ten steps of the type: exact surgery rounds its weights anew
+HALF_PRECISION_TOLERANCE = {
+    "FLOAT16": 1e-2,
+    "BFLOAT16": 8e-2,
+}  # ten steps of the type: exact surgery rounds its weights anew
 
 
 class How(TypedDict, total=False):
@@ -100,7 +103,7 @@ def operate(
     compares = how.get("compare", True)
     feeds, notes = _feeds(original, how) if learns or compares else (None, ["not compared"])
     learned, judged = split(feeds) if learns and feeds is not None else (None, feeds)
-    subject = on_the_table(original, how, learned)
+    subject = pass_context(original, how, learned)
     edits = work(subject)
     if any(edit.skipped is None for edit in edits):
         RemoveUnusedNodesPass()(subject.model)
@@ -108,9 +111,9 @@ def operate(
     if compares and judged is not None:
         meant = [] if exact else [f"{verb} is meant to change the answers"]
         told = [*meant, *notes]
-        comparison = _compared(original, subject.model, judged, how, told, vectors=vectors)
-        _gate(verb, comparison, exact=exact, tolerance=how.get("tolerance"))
-    record(subject.model, verb, _told(how) | dict(arguments or {}), source(given), comparison)
+        comparison = _compare(original, subject.model, judged, how, told, vectors=vectors)
+        _check_gate(verb, comparison, exact=exact, tolerance=how.get("tolerance"))
+    record(subject.model, verb, _history_arguments(how) | dict(arguments or {}), source(given), comparison)
     told = [] if comparison else ["not compared"]
     return Operation(verb=verb, model=subject.model, edits=edits, comparison=comparison, notes=told)
 
@@ -150,7 +153,7 @@ def operate_in_place(
             rerun_a=patient.runner(reference=True),
             tolerance=how.get("tolerance"),
         )
-        _gate(verb, comparison, exact=exact, tolerance=how.get("tolerance"))
+        _check_gate(verb, comparison, exact=exact, tolerance=how.get("tolerance"))
     edits = work(module, learned, left)
     notes = [] if comparison else ["not compared"]
     return Operation(verb=verb, model=module, edits=edits, comparison=comparison, notes=notes)
@@ -177,7 +180,7 @@ def record(
     )
 
 
-def on_the_table(original: ir.Model, how: How, batches: Batches | None) -> Subject:
+def pass_context(original: ir.Model, how: How, batches: Batches | None) -> Subject:
     """A copy to work on, with what the caller chose. Raises BadPlan for a glob that is no layer's name."""
     from modelsurgeon.onnx.layers.sites import editable
     from modelsurgeon.onnx.passes.context import Subject
@@ -200,7 +203,7 @@ def _feeds(model: ir.Model, how: How) -> tuple[Batches, list[str]]:
     return samples.feeds(model, how.get("data"), seed=how.get("seed", 0), shapes=shapes, dims=dims)
 
 
-def _compared(
+def _compare(
     original: ir.Model,
     edited: ir.Model,
     feeds: Batches,
@@ -259,10 +262,12 @@ def _tolerance(model: ir.Model, how: How) -> float | None:
     if (given := how.get("tolerance")) is not None:
         return given
     found = {str(value.dtype) for value in model.graph.initializers.values()}
-    return max((HALF[name] for name in found & HALF.keys()), default=None)
+    return max(
+        (HALF_PRECISION_TOLERANCE[name] for name in found & HALF_PRECISION_TOLERANCE.keys()), default=None
+    )
 
 
-def _gate(verb: str, comparison: Comparison, *, exact: bool, tolerance: float | None) -> None:
+def _check_gate(verb: str, comparison: Comparison, *, exact: bool, tolerance: float | None) -> None:
     if comparison.verdict == "different" and (exact or tolerance is not None):
         raise ToleranceExceeded(
             f"{verb} changed the answers: relative L2 at the outputs is {comparison.worst:.3g}, at most "
@@ -277,7 +282,7 @@ def source(model: models.Model) -> str | Path | ir.Model:
     return models.graph(model)
 
 
-def _told(how: How) -> dict[str, Any]:
+def _history_arguments(how: How) -> dict[str, Any]:
     """The shared arguments that a history tells: what was chosen, never where it lies."""
     chosen = {"only": list(how.get("only", ())), "skip": list(how.get("skip", ()))}
     return {key: globs for key, globs in chosen.items() if globs}

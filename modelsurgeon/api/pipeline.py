@@ -52,14 +52,14 @@ VERBS = {
     "prune": "api.surgery.prune",
     "steal": "api.steal.steal",
 }
-LIMITS = ("macs", "params", "param_bytes", "activation_bytes")
-PATHS = ("data", "donor", "plan")
-SHARED = ("data", "seed", "provider", "shapes", "dims")
-TOP = ("model", "out", "tolerance", "step", *SHARED)
+LIMITED_TOTALS = ("macs", "params", "param_bytes", "activation_bytes")
+PATH_ARGUMENTS = ("data", "donor", "plan")
+SHARED_ARGUMENTS = ("data", "seed", "provider", "shapes", "dims")
+RECIPE_KEYS = ("model", "out", "tolerance", "step", *SHARED_ARGUMENTS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class RecipeStep:
     """One verb with its arguments. limits: total -> the most that its model may have of it."""
 
     verb: str
@@ -76,31 +76,31 @@ class Recipe:
 
     model: Path
     out: Path | None
-    steps: Sequence[Step]
+    steps: Sequence[RecipeStep]
     shared: Mapping[str, Any]
     tolerance: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class StepReport:
     """What came of one step: the verb's own result, and the totals of its model."""
 
-    step: Step
+    step: RecipeStep
     result: Any
     totals: Mapping[str, Any]
 
     def as_dict(self) -> dict[str, Any]:
         """The step and its result as plain JSON data."""
-        told = {key: value for key, value in self.step.arguments.items() if key not in PATHS}
+        told = {key: value for key, value in self.step.arguments.items() if key not in PATH_ARGUMENTS}
         return {"verb": self.step.verb, "arguments": told, "totals": self.totals, **self.result.as_dict()}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class PipelineRun:
     """A pipeline that went through: its last model, a report per step, and the first and last compared."""
 
     model: Any
-    steps: Sequence[Report]
+    steps: Sequence[StepReport]
     comparison: Comparison | None
 
     def as_dict(self) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def read(path: str | Path) -> Recipe:
 
 def recipe(given: Mapping[str, Any], folder: Path = Path()) -> Recipe:
     """A recipe from plain data; paths start from `folder`. Raises BadPlan."""
-    _check(given, TOP, "a pipeline")
+    _check_keys(given, RECIPE_KEYS, "a pipeline")
     if not isinstance(given.get("model"), str):
         raise BadPlan("no model is named: model = FILE is needed")
     steps = given.get("step")
@@ -142,13 +142,13 @@ def recipe(given: Mapping[str, Any], folder: Path = Path()) -> Recipe:
     return Recipe(
         model=Path(model) if models.is_source(model) else folder / model,
         out=folder / given["out"] if "out" in given else None,
-        steps=[_step(number, step, folder) for number, step in enumerate(steps, 1)],
-        shared=_placed({key: given[key] for key in SHARED if key in given}, folder),
+        steps=[_parse_step(number, step, folder) for number, step in enumerate(steps, 1)],
+        shared=_resolve_paths({key: given[key] for key in SHARED_ARGUMENTS if key in given}, folder),
         tolerance=given.get("tolerance"),
     )
 
 
-def pipeline(given: str | Path | Mapping[str, Any] | Recipe) -> Run:
+def pipeline(given: str | Path | Mapping[str, Any] | Recipe) -> PipelineRun:
     """Run a recipe: a path to its TOML, the same as plain data, or a `Recipe`. Nothing is written.
 
     Raises GateMissed and ToleranceExceeded at the first gate that doesn't hold, BadPlan for a recipe that is
@@ -159,28 +159,28 @@ def pipeline(given: str | Path | Mapping[str, Any] | Recipe) -> Run:
     source = str(given.model)
     original = models.load(source, shapes=given.shared.get("shapes"))
     model: Any = original if models.is_source(source) else given.model
-    reports: list[Report] = []
+    reports: list[StepReport] = []
     for number, step in enumerate(given.steps, 1):
-        result = _done(number, step, model, given.shared)
+        result = _run_step(number, step, model, given.shared)
         totals = _totals(result.model, given.shared)
-        _gate(f"step {number}, {step.verb}", totals, step.limits)
-        reports.append(Report(step=step, result=result, totals=totals))
+        _check_limits(f"step {number}, {step.verb}", totals, step.limits)
+        reports.append(StepReport(step=step, result=result, totals=totals))
         model = result.model
-    return Run(model=model, steps=reports, comparison=_compared(given, original, model))
+    return PipelineRun(model=model, steps=reports, comparison=_compare_ends(given, original, model))
 
 
-def _step(number: int, given: Mapping[str, Any], folder: Path) -> Step:
+def _parse_step(number: int, given: Mapping[str, Any], folder: Path) -> RecipeStep:
     verb = given.get("verb")
     if verb not in VERBS:
         raise BadPlan(f"step {number} has the verb {verb!r}; there are {', '.join(VERBS)}")
-    gates = {f"max_{name}": name for name in LIMITS if f"max_{name}" in given}
+    gates = {f"max_{name}": name for name in LIMITED_TOTALS if f"max_{name}" in given}
     limits = {name: float(given[key]) for key, name in gates.items()}
     arguments = {key: value for key, value in given.items() if key != "verb" and key not in gates}
-    _check(arguments, _parameters(verb), f"step {number}, {verb},")
-    return Step(verb=verb, arguments=_placed(arguments, folder), limits=limits)
+    _check_keys(arguments, _parameters(verb), f"step {number}, {verb},")
+    return RecipeStep(verb=verb, arguments=_resolve_paths(arguments, folder), limits=limits)
 
 
-def _check(given: Mapping[str, Any], known: Sequence[str], what: str) -> None:
+def _check_keys(given: Mapping[str, Any], known: Sequence[str], what: str) -> None:
     for key in given:
         if key not in known:
             near = get_close_matches(key, known, n=1)
@@ -188,9 +188,9 @@ def _check(given: Mapping[str, Any], known: Sequence[str], what: str) -> None:
             raise BadPlan(f"{what} takes no {key!r}; {hint}")
 
 
-def _placed(arguments: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def _resolve_paths(arguments: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Paths among the arguments start from the recipe's folder."""
-    return {key: folder / value if key in PATHS else value for key, value in arguments.items()}
+    return {key: folder / value if key in PATH_ARGUMENTS else value for key, value in arguments.items()}
 
 
 def verb(name: str) -> Callable[..., Any]:
@@ -204,38 +204,38 @@ def _parameters(name: str) -> list[str]:
     """What a verb takes besides the model; `how` stands for what all surgery verbs take."""
     own = list(inspect.signature(verb(name)).parameters)
     return [
-        *(key for key in own if key not in ("how", _patient(name))),
+        *(key for key in own if key not in ("how", _model_parameter(name))),
         *(How.__annotations__ if "how" in own else ()),
     ]
 
 
-def _patient(name: str) -> str:
+def _model_parameter(name: str) -> str:
     """The parameter of a verb that is the model to operate on: the first one, but for a donor's recipient."""
     parameters = list(inspect.signature(verb(name)).parameters)
     return "recipient" if "recipient" in parameters else parameters[0]
 
 
-def _done(number: int, step: Step, model: Any, shared: Mapping[str, Any]) -> Any:  # noqa: ANN401
+def _run_step(number: int, step: RecipeStep, model: Any, shared: Mapping[str, Any]) -> Any:  # noqa: ANN401
     takes = _parameters(step.verb)
     arguments = {key: value for key, value in shared.items() if key in takes} | dict(step.arguments)
     try:
-        return verb(step.verb)(**{_patient(step.verb): model}, **arguments)
+        return verb(step.verb)(**{_model_parameter(step.verb): model}, **arguments)
     except (TypeError, ValueError) as error:
         raise BadPlan(f"step {number}, {step.verb}: {error}") from error
 
 
 def _totals(model: Any, shared: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401
     totals = info(model, shapes=shared.get("shapes"), dims=shared.get("dims")).totals
-    return {name: getattr(totals, name) for name in LIMITS}
+    return {name: getattr(totals, name) for name in LIMITED_TOTALS}
 
 
-def _gate(where: str, totals: Mapping[str, Any], limits: Mapping[str, float]) -> None:
+def _check_limits(where: str, totals: Mapping[str, Any], limits: Mapping[str, float]) -> None:
     for name, limit in limits.items():
         if totals[name] > limit:
             raise GateMissed(f"{where}: {name} is {totals[name]}, at most {limit:.0f} was allowed")
 
 
-def _compared(given: Recipe, original: Any, model: Any) -> Comparison | None:  # noqa: ANN401
+def _compare_ends(given: Recipe, original: Any, model: Any) -> Comparison | None:  # noqa: ANN401
     """The last model against the first, where the recipe has a tolerance for that."""
     if given.tolerance is None:
         return None
@@ -248,7 +248,7 @@ def _compared(given: Recipe, original: Any, model: Any) -> Comparison | None:  #
     return found
 
 
-def _summary(reports: Sequence[Report]) -> Table:
+def _summary(reports: Sequence[StepReport]) -> Table:
     columns = [
         Column(key="step", title="step", kind="int"),
         Column(key="verb", title="verb"),
@@ -263,7 +263,7 @@ def _summary(reports: Sequence[Report]) -> Table:
     return Table(title="Steps", columns=columns, rows=rows)
 
 
-def _row(number: int, report: Report) -> dict[str, Any]:
+def _row(number: int, report: StepReport) -> dict[str, Any]:
     edits, comparison = report.result.edits, report.result.comparison
     left = sum(edit.skipped is not None for edit in edits)
     return {

@@ -15,10 +15,10 @@ from modelsurgeon.surgery.edits import FactorizationEdit, check_globs, exclusion
 from modelsurgeon.surgery.site import EditableModel, Site
 
 AUTO = "auto"
-FEWEST = 4  # samples to calibrate on; fewer say more about themselves than about the layers
+MIN_CALIBRATION_SAMPLES = 4  # samples to calibrate on; fewer say more about themselves than about the layers
 
 
-def on_the_table(model: Any, *, data: Any, shapes: Any, batch: int | None, **how: Any) -> EditableModel:  # noqa: ANN401
+def open_model(model: Any, *, data: Any, shapes: Any, batch: int | None, **how: Any) -> EditableModel:  # noqa: ANN401
     """The model through the door that it takes. how: dims, provider and runs, for graphs."""
     if models.is_module(model):
         from modelsurgeon.torch.model import TorchModel
@@ -29,7 +29,7 @@ def on_the_table(model: Any, *, data: Any, shapes: Any, batch: int | None, **how
     return OnnxModel(models.graph(model), data=data, shapes=shapes, batch=batch, **how)
 
 
-def studied(
+def prepare(
     patient: EditableModel,
     *,
     method: str,
@@ -46,12 +46,12 @@ def studied(
     runs: whether the model is run at all. The rest is as for `compress`. Raises BadPlan, ValueError.
     """
     methods = _methods(method)
-    sites, left = _chosen(patient, only, skip)
+    sites, left = _chosen_sites(patient, only, skip)
     learned, judged = _split(patient.batches(seed) if runs else None)
     return Study(
         patient=patient.twin(),
         sites=sites,
-        unions=_united(patient, sites),
+        unions=_usable_shared_inputs(patient, sites),
         methods=methods,
         learned=learned,
         judged=judged,
@@ -59,7 +59,7 @@ def studied(
         seed=seed,
         left_out=left,
         watch=watch,
-        block=_at_least_one(block),
+        block=_checked_block(block),
     ).watched()
 
 
@@ -68,10 +68,10 @@ def _split(batches: Batches | None) -> tuple[Batches | None, Batches | None]:
     if batches is None or batches.kind == "noise":
         return None, batches
     learned, judged = split(batches)
-    return (learned, judged) if learned.samples >= FEWEST else (None, batches)
+    return (learned, judged) if learned.samples >= MIN_CALIBRATION_SAMPLES else (None, batches)
 
 
-def _at_least_one(block: int) -> int:
+def _checked_block(block: int) -> int:
     if block < 1:
         raise ValueError(f"blocks of {block}: 1 or more is needed")
     return block
@@ -83,13 +83,13 @@ def _methods(method: str) -> list[str]:
     return list(METHODS) if method == AUTO else [method]
 
 
-def _united(patient: EditableModel, sites: Sequence[Site]) -> list[Site]:
+def _usable_shared_inputs(patient: EditableModel, sites: Sequence[Site]) -> list[Site]:
     """The unions of which every part may be replaced."""
     names = {site.name for site in sites}
     return [union for union in patient.unions if names.issuperset(union.parts)]
 
 
-def _chosen(
+def _chosen_sites(
     patient: EditableModel, only: Sequence[str], skip: Sequence[str]
 ) -> tuple[list[Site], list[FactorizationEdit]]:
     """The sites that the globs leave, and an edit for every layer that is left alone by now."""

@@ -38,16 +38,16 @@ def feeds(
 
     if data is not None:
         given = batches(data, run.inputs(model), batch=batch)
-        return _first(given, samples), [given.note] if given.note else []
+        return _first_feeds(given, samples), [given.note] if given.note else []
     assumed = runnable_sizes.workable(model, shapes, dims, seed=seed)
     inputs = runnable_sizes.inputs(model, bound(model, shapes, dims), assumed)
-    drawn = noise(_batched(inputs, run.inputs(model), batch), samples=samples or NOISE_SAMPLES, seed=seed)
+    drawn = noise(_with_batch(inputs, run.inputs(model), batch), samples=samples or NOISE_SAMPLES, seed=seed)
     sizes = ", ".join(f"{name} = {size}" for name, size in assumed.items() if not (batch and size == 1))
     told = ["the samples are seeded noise: a verdict on noise is not a verdict on data", drawn.note]
     return drawn, [note for note in (*told, f"open sizes are taken as {sizes}" if sizes else "") if note]
 
 
-def _batched(inputs: Sequence[Input], declared: Sequence[Input], batch: int | None) -> list[Input]:
+def _with_batch(inputs: Sequence[Input], declared: Sequence[Input], batch: int | None) -> list[Input]:
     """The inputs with `batch` along the first axis, where that is open and nobody has bound it."""
     return [
         replace(each, shape=(batch, *each.shape[1:]))
@@ -57,7 +57,7 @@ def _batched(inputs: Sequence[Input], declared: Sequence[Input], batch: int | No
     ]
 
 
-def _first(feeds: Batches, samples: int | None) -> Batches:
+def _first_feeds(feeds: Batches, samples: int | None) -> Batches:
     """As many feeds from the start as hold so many samples."""
     if samples is None or samples >= feeds.samples:
         return feeds

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from modelsurgeon.api import models, samples
-from modelsurgeon.api.operation import How, Operation, on_the_table
+from modelsurgeon.api.operation import How, Operation, pass_context
 from modelsurgeon.comparison.compare import Comparison, Run
 from modelsurgeon.comparison.compare import compare as compare_runs
 from modelsurgeon.data import batches
@@ -22,7 +22,7 @@ from modelsurgeon.surgery.edits import Edit
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-STATES = frozenset({".safetensors", ".pth", ".pt", ".bin", ".ckpt"})
+STATE_DICT_SUFFIXES = frozenset({".safetensors", ".pth", ".pt", ".bin", ".ckpt"})
 LABEL = "label"  # the array in an .npz that holds every sample's class
 
 
@@ -60,7 +60,7 @@ def steal(
     """
     growth = Growth(sizes=grow or {}, init=grow_init, labels=labels, seed=how.get("seed", 0))
     if isinstance(donor, Mapping) or isinstance(recipient, Mapping) or _is_state(recipient):
-        return _of_states(donor, recipient, given, partial, growth)
+        return _steal_state(donor, recipient, given, partial, growth)
     from modelsurgeon.onnx.io import history
     from modelsurgeon.onnx.passes.steal.steal import steal as work
     from modelsurgeon.onnx.passes.steal.steal import taken_whole
@@ -68,12 +68,12 @@ def steal(
     if _is_state(donor):
         raise BadData(f"{donor} is a state dict and the recipient a model: give two of a kind")
     theirs, ours = models.graph(donor), models.graph(recipient, shapes=how.get("shapes"))
-    subject = on_the_table(ours, how, None)
-    growth = replace(growth, means=_means(how, classes))
+    subject = pass_context(ours, how, None)
+    growth = replace(growth, means=_class_means(how, classes))
     edits = work(subject, theirs, given=given, partial=partial, growth=growth)
     comparison, notes = None, ["not compared"]
     if how.get("compare", True):
-        comparison, notes = _compared(theirs, subject.model, growth, how)
+        comparison, notes = _compare(theirs, subject.model, growth, how)
     arguments = {"given": given, "partial": partial, "grow": grow, "grow_init": grow_init if grow else None}
     history.add(
         subject.model,
@@ -100,10 +100,12 @@ def _coverage(edits: Sequence[Edit]) -> list[str]:
 
 
 def _is_state(model: object) -> bool:
-    return isinstance(model, Mapping) or (isinstance(model, str | Path) and Path(model).suffix in STATES)
+    return isinstance(model, Mapping) or (
+        isinstance(model, str | Path) and Path(model).suffix in STATE_DICT_SUFFIXES
+    )
 
 
-def _of_states(
+def _steal_state(
     donor: Any,  # noqa: ANN401 - a path or a state dict
     recipient: Any,  # noqa: ANN401
     given: Mapping[str, str] | None,
@@ -124,7 +126,7 @@ def _of_states(
     return Stolen(verb="steal", model=state, edits=edits, comparison=None, notes=notes, frozen=frozen)
 
 
-def _compared(
+def _compare(
     donor: ir.Model, made: ir.Model, growth: Growth, how: How
 ) -> tuple[Comparison | None, list[str]]:
     """What was made against the donor: inputs and outputs belong together by place, classes by origin."""
@@ -140,7 +142,7 @@ def _compared(
     mine = runner(made, provider=provider, optimize=False)
     if len(donor.graph.outputs) != len(made.graph.outputs):
         return None, ["not compared: donor and recipient give different numbers of outputs"]
-    renamed = _by_place(mine, names, [str(value.name) for value in donor.graph.outputs])
+    renamed = _by_position(mine, names, [str(value.name) for value in donor.graph.outputs])
     comparison = compare_runs(
         theirs,
         _old_classes(renamed, theirs, growth),
@@ -167,7 +169,7 @@ def _are_alike(one: Input, other: Input) -> bool:
     return len(one.shape) == len(other.shape) and fit
 
 
-def _by_place(run: Run, names: Mapping[str, str], outputs: Sequence[str]) -> Run:
+def _by_position(run: Run, names: Mapping[str, str], outputs: Sequence[str]) -> Run:
     """The run with the donor's names for its inputs and outputs."""
 
     def renamed(feed: Mapping[str, Any]) -> dict[str, Any]:
@@ -199,7 +201,7 @@ def _old_classes(run: Run, donor: Run, growth: Growth) -> Run:
     }
 
 
-def _means(how: How, classes: Sequence[int] | None) -> Means | None:
+def _class_means(how: How, classes: Sequence[int] | None) -> Means | None:
     """A function for the mean of a tensor over the samples of every class, where there are labelled data."""
     data = how.get("data")
     if data is None:

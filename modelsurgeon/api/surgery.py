@@ -124,7 +124,7 @@ class History:
             Column(key="input_sha256", title="SHA-256 of its input"),
             Column(key="verdict", title="verdict"),
         ]
-        rows = [line | {"arguments": _told(line["arguments"])} for line in self.as_dict()]
+        rows = [line | {"arguments": _describe_arguments(line["arguments"])} for line in self.as_dict()]
         return [Table(title="History", columns=columns, rows=rows, notes=[] if rows else ["none"])]
 
 
@@ -135,5 +135,5 @@ def history(model: models.Model) -> History:
     return History(records=records(models.graph(model)))
 
 
-def _told(arguments: dict[str, Any]) -> str:
+def _describe_arguments(arguments: dict[str, Any]) -> str:
     return ", ".join(f"{name} = {value}" for name, value in arguments.items())

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from modelsurgeon.api import models
-from modelsurgeon.api.compress import carried_out, foretold
+from modelsurgeon.api.compress import carry_out, dry_run_result
 from modelsurgeon.api.devices import on_device
 from modelsurgeon.api.operation import record, source
-from modelsurgeon.api.preparation import AUTO, on_the_table, studied
+from modelsurgeon.api.preparation import AUTO, open_model, prepare
 from modelsurgeon.compression.frontier import Frontier, Point
 from modelsurgeon.compression.planner import budgets
 from modelsurgeon.compression.result import Result
@@ -48,12 +48,12 @@ def sweep(
     fractions: kept of the original's, each above 0 and at most 1, no two alike. of: of what. The other
     arguments are those of `compress`. Raises ValueError, and what `compress` raises: nothing, then, is had.
     """
-    check(fractions)
+    check_fractions(fractions)
     runs = compare and (data is not None or not dry_run)
-    patient = on_the_table(
+    patient = open_model(
         model, data=data, shapes=shapes, batch=batch, dims=dims, provider=provider, runs=runs
     )
-    study = studied(
+    study = prepare(
         patient,
         method=method,
         only=only,
@@ -69,10 +69,10 @@ def sweep(
 
     def result(fraction: float) -> Result:
         if dry_run:
-            return foretold(study, decisions[fraction])
-        return carried_out(study, decisions[fraction], study.patient.twin(), tolerance)
+            return dry_run_result(study, decisions[fraction])
+        return carry_out(study, decisions[fraction], study.patient.twin(), tolerance)
 
-    points = [Point(fraction=fraction, result=_at(fraction, of, result)) for fraction in fractions]
+    points = [Point(fraction=fraction, result=_with_fraction(fraction, of, result)) for fraction in fractions]
     if not (dry_run or models.is_module(model)):
         asked = {
             "method": method if method != AUTO else None,
@@ -87,7 +87,7 @@ def sweep(
     return Frontier(of=of, points=points)
 
 
-def check(fractions: Sequence[float]) -> None:
+def check_fractions(fractions: Sequence[float]) -> None:
     """Refuse no fraction, two that are alike, and one out of range."""
     if not fractions:
         raise ValueError("a sweep without fractions: give those that are to be kept, such as 0.75 and 0.5")
@@ -98,7 +98,9 @@ def check(fractions: Sequence[float]) -> None:
             raise ValueError(f"{fraction:g} is asked for twice")
 
 
-def _at(fraction: float, of: Literal["macs", "params"], result: Callable[[float], Result]) -> Result:
+def _with_fraction(
+    fraction: float, of: Literal["macs", "params"], result: Callable[[float], Result]
+) -> Result:
     """The result, or its problem with the point that it arose at."""
     try:
         return result(fraction)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from modelsurgeon.api.preparation import AUTO, on_the_table, studied
+from modelsurgeon.api.preparation import AUTO, open_model, prepare
 from modelsurgeon.compression.planner import budgets
 from modelsurgeon.compression.rollback import guarded
 from modelsurgeon.errors import Unreachable
@@ -84,7 +84,7 @@ def data_free(subject: Subject, *, timed: bool) -> Arm:
 
 def calibrated(subject: Subject, *, timed: bool) -> Arm:
     """What `compress` does with samples: watched, weighed, chosen, refitted."""
-    patient = on_the_table(
+    patient = open_model(
         subject.model, data=dict(subject.calibration), shapes=None, batch=subject.batch, dims=None,
         provider="cpu", runs=True,
     )  # fmt: skip
@@ -93,7 +93,7 @@ def calibrated(subject: Subject, *, timed: bool) -> Arm:
 
 def _chosen(patient: OnnxModel, *, timed: bool, runs: bool = False) -> Arm:
     """timed: what is slower than its layer is no candidate, and what comes out slower is put back."""
-    study = studied(
+    study = prepare(
         patient, method=AUTO, only=(), skip=(), refit=True, seed=0, runs=runs or timed, watch=None
     )
     study = study if timed else replace(study, judged=None)
@@ -109,7 +109,7 @@ def _chosen(patient: OnnxModel, *, timed: bool, runs: bool = False) -> Arm:
 
 def _opened(subject: Subject, *, runs: bool = False) -> OnnxModel:
     """The model on the table without samples, at the sizes of its feeds."""
-    patient: OnnxModel = on_the_table(
+    patient: OnnxModel = open_model(
         subject.model, data=None, shapes=subject.shapes, batch=None, dims=None, provider="cpu", runs=runs
     )
     return patient

@@ -13,7 +13,7 @@ import onnx_ir as ir
 import pytest
 from rich.console import Console
 
-from modelsurgeon.api.preparation import studied
+from modelsurgeon.api.preparation import prepare
 from modelsurgeon.compression.candidates import Decision, by_budget, least
 from modelsurgeon.compression.goal import Goal
 from modelsurgeon.compression.planner import decide
@@ -67,7 +67,7 @@ def rows(name: str, net: ir.Model, speedup: float, size: int = 224) -> Iterator[
     """What each choice delivers."""
     data = batches({"x": images(SAMPLES, size)}, run.inputs(net))
     patient = OnnxModel(net, data=data)
-    study = studied(patient, method="auto", only=(), skip=(), refit=True, seed=0, runs=True, watch=None)
+    study = prepare(patient, method="auto", only=(), skip=(), refit=True, seed=0, runs=True, watch=None)
     errors = {}
     for by in ("milliseconds", "MACs"):
         decision = decide(Goal(speedup=speedup), study) if by == "milliseconds" else by_macs(study, speedup)

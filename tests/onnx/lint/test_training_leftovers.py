@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from modelsurgeon.api.operation import on_the_table
+from modelsurgeon.api.operation import pass_context
 from modelsurgeon.onnx.passes.batchnorm.fold import fold
 from tests import zoo
 from tests.onnx.lint.nets import found, one
@@ -121,6 +121,6 @@ def test_a_product_absorbs_it_where_channels_come_second(shape: str, count: int)
 @pytest.mark.parametrize("name", ["resnet50", "shufflenet"])
 def test_what_the_rule_finds_is_what_the_verb_folds(name: str) -> None:
     model = ir.load(zoo.light(name))
-    edits = fold(on_the_table(model, {}, None))
+    edits = fold(pass_context(model, {}, None))
     folded = {edit.layer for edit in edits if edit.skipped is None}
     assert {entry.layer for entry in found(model, "bn-not-folded")} == folded
