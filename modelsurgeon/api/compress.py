@@ -16,8 +16,8 @@ from modelsurgeon.compression.candidates import Decision
 from modelsurgeon.compression.goal import Goal
 from modelsurgeon.compression.planner import decide
 from modelsurgeon.compression.result import Result
-from modelsurgeon.compression.rollback import guarded
-from modelsurgeon.compression.study import Study, totals_foretold
+from modelsurgeon.compression.rollback import carry_out_with_rollback
+from modelsurgeon.compression.study import Study, predicted_totals
 from modelsurgeon.errors import ToleranceExceeded
 from modelsurgeon.factorize.rank import BLOCK
 from modelsurgeon.progress import Progress
@@ -109,7 +109,7 @@ def compress(
 def carry_out(study: Study, decision: Decision, patient: EditableModel, tolerance: float | None) -> Result:
     """Do to a patient what was decided, and compare it with the original. Raises ToleranceExceeded."""
     before = patient.totals()
-    done = guarded(decision.plan, study, patient, firm=decision.firm)
+    done = carry_out_with_rollback(decision.plan, study, patient, firm=decision.firm)
     after, finished = patient.totals(), patient.close()
     edits = study.own_errors(done.edits, decision)
     comparison = study.compared(patient, tolerance)
@@ -154,7 +154,7 @@ def dry_run_result(study: Study, decision: Decision) -> Result:
     return Result(
         model=None,
         before=before,
-        after=totals_foretold(before, edits),
+        after=predicted_totals(before, edits),
         edits=_in_order(study, [*edits, *decision.kept, *study.left_out]),
         comparison=None,
         latency=None,

@@ -10,7 +10,7 @@ from modelsurgeon.api.compress import carry_out, dry_run_result
 from modelsurgeon.api.devices import on_device
 from modelsurgeon.api.operation import record, source
 from modelsurgeon.api.preparation import AUTO, open_model, prepare
-from modelsurgeon.compression.frontier import Frontier, Point
+from modelsurgeon.compression.frontier import Frontier, FrontierPoint
 from modelsurgeon.compression.planner import budgets
 from modelsurgeon.compression.result import Result
 from modelsurgeon.errors import SurgeryError
@@ -72,7 +72,10 @@ def sweep(
             return dry_run_result(study, decisions[fraction])
         return carry_out(study, decisions[fraction], study.patient.twin(), tolerance)
 
-    points = [Point(fraction=fraction, result=_with_fraction(fraction, of, result)) for fraction in fractions]
+    points = [
+        FrontierPoint(fraction=fraction, result=_with_fraction(fraction, of, result))
+        for fraction in fractions
+    ]
     if not (dry_run or models.is_module(model)):
         asked = {
             "method": method if method != AUTO else None,

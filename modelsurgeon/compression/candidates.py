@@ -15,7 +15,7 @@ import numpy as np
 
 from modelsurgeon.calibration.activation_aware import View
 from modelsurgeon.calibration.sensitivity import Calibration
-from modelsurgeon.compression.goal import SPECTRUM, share
+from modelsurgeon.compression.goal import EVBMF, share
 from modelsurgeon.compression.latency_model import pays
 from modelsurgeon.compression.select import Candidate, Cost, cheapest, select
 from modelsurgeon.errors import Unreachable, UnsupportedLayer
@@ -39,10 +39,10 @@ from modelsurgeon.surgery.site import Site
 
 T = TypeVar("T")
 Resource = Literal["macs", "params", "milliseconds"]
-MOST = 24  # ranks tried per layer and method
-MOST_LOST = 1 - 1e-9  # of a weight's energy; all of it would be damage without end
-TRIED = 0.3  # relative error: well above what few samples leave open, and not yet all that can be lost
-FEW = 4  # of them decomposed where each takes a run of its own
+MAX_RANKS_PER_METHOD = 24  # ranks tried per layer and method
+MAX_ENERGY_LOST = 1 - 1e-9  # of a weight's energy; all of it would be damage without end
+TRIAL_ERROR = 0.3  # relative error: well above what few samples leave open, and not yet all that can be lost
+MAX_COSTLY_RANKS = 4  # of them decomposed where each takes a run of its own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class Decision:
     options: Mapping[str, Sequence[Candidate]] = field(default_factory=dict, repr=False)
 
 
-def by_rank(
+def plan_by_rank(
     sites: Iterable[Site], rank: int | str, methods: Sequence[str], *, block: int = BLOCK
 ) -> Decision:
     """That rank wherever it pays: the first of `methods` whose chain costs less than the layer.
@@ -68,56 +68,60 @@ def by_rank(
     rank: a number, or how each layer finds its own, a multiple of `block` then; see `Goal`.
     """
     if isinstance(rank, int):
-        return _each(sites, lambda site: _at_rank(site, rank, methods))
-    if rank == SPECTRUM:
-        return _each(sites, lambda site: _at_spectrum(site, methods, block))
-    return _each(sites, lambda site: _at_share(site, share(rank), methods, block))
+        return _decide_each(sites, lambda site: _step_for_rank(site, rank, methods))
+    if rank == EVBMF:
+        return _decide_each(sites, lambda site: _step_for_spectrum(site, methods, block))
+    return _decide_each(sites, lambda site: _step_for_share(site, share(rank), methods, block))
 
 
-def by_energy(
+def plan_by_energy(
     sites: Iterable[Site], energy: float, methods: Sequence[str], *, block: int = BLOCK
 ) -> Decision:
     """For each layer, the cheapest chain that keeps that share of the weight's energy."""
-    return _each(sites, lambda site: _at_energy(site, energy, methods, block))
+    return _decide_each(sites, lambda site: _step_for_energy(site, energy, methods, block))
 
 
-def by_budget(
+def plan_by_budget(
     options: Mapping[str, Sequence[Candidate]], fraction: float, total: float, resource: Resource
 ) -> Decision:
     """The least damage with `fraction` of the net's `total` MACs, params or milliseconds left.
 
-    options: from `candidates`. Raises Unreachable where even the cheapest candidates leave more.
+    options: from `site_candidates`. Raises Unreachable where even the cheapest candidates leave more.
     """
     price = _candidate_price(resource)
-    if least(options, total, resource) > fraction:
+    if (least := least_fraction(options, total, resource)) > fraction:
         raise Unreachable(
-            f"at least {least(options, total, resource):.3f} of the {resource} remain with the layers and "
+            f"at least {least:.3f} of the {resource} remain with the layers and "
             f"methods that can be used; {fraction:g} was asked for"
         )
-    chosen = select(options, fraction * total - _fixed(options, total, price), price)
+    chosen = select(options, fraction * total - _untouched_cost(options, total, price), price)
     steps = {
         n: PlanStep(method=c.method, rank=c.rank or 1) for n, c in chosen.items() if c.method is not None
     }
     kept = [
         FactorizationEdit(layer=name, skipped="the budget is met with less damage elsewhere")
         for name, found in options.items()
-        if name not in steps and not any(name in c.whole for c in chosen.values()) and not _is_union(found)
+        if name not in steps
+        and not any(name in c.whole for c in chosen.values())
+        and not _is_shared_input(found)
     ]
     return Decision(plan=Plan(steps), kept=kept, errors={name: chosen[name].error for name in steps})
 
 
-def least(options: Mapping[str, Sequence[Candidate]], total: float, resource: Resource) -> float:
+def least_fraction(options: Mapping[str, Sequence[Candidate]], total: float, resource: Resource) -> float:
     """The smallest fraction of the net's `total` that any choice leaves."""
     price = _candidate_price(resource)
-    return (_fixed(options, total, price) + sum(map(price, cheapest(options, price).values()))) / total
+    return (
+        _untouched_cost(options, total, price) + sum(map(price, cheapest(options, price).values()))
+    ) / total
 
 
-def _fixed(options: Mapping[str, Sequence[Candidate]], total: float, price: Cost) -> float:
+def _untouched_cost(options: Mapping[str, Sequence[Candidate]], total: float, price: Cost) -> float:
     """What the rest of the net costs, which no option touches."""
     return total - sum(price(c) for found in options.values() for c in found if c.method is None)
 
 
-def options(
+def candidates_by_site(
     sites: Iterable[Site],
     methods: Sequence[str],
     resource: Resource,
@@ -129,13 +133,13 @@ def options(
     found, broken = {}, []
     for site in sites:
         try:
-            found[site.name] = candidates(site, calibration.view(site), methods, resource, block=block)
+            found[site.name] = site_candidates(site, calibration.view(site), methods, resource, block=block)
         except UnsupportedLayer as reason:
             broken.append(FactorizationEdit(layer=site.name, skipped=str(reason)))
     return found, broken
 
 
-def candidates(
+def site_candidates(
     site: Site, view: View, methods: Sequence[str], resource: Resource, *, block: int = BLOCK
 ) -> list[Candidate]:
     """The layer as it is, and every chain worth trying that costs less of the resource and no more MACs.
@@ -146,9 +150,9 @@ def candidates(
     """
     layer = view.layer
     dense = Candidate(macs=macs([layer], site.calls), params=layer.params + site.absorbed)
-    found = [dense, *(narrower(site, view, block) if CHANNELS.name in methods else ())]
+    found = [dense, *(channel_candidates(site, view, block) if CHANNELS.name in methods else ())]
     for name in suited(layer, methods):
-        for rank, error in _tried(site, view, name, resource, block):
+        for rank, error in _ranks_with_errors(site, view, name, resource, block):
             chain = view.sketch(name, rank)
             found.append(
                 Candidate(
@@ -157,14 +161,14 @@ def candidates(
                     macs=macs(chain, site.calls),
                     params=chain_params(chain),
                     error=error,
-                    damage=-log1p(-min(error**2, MOST_LOST)),
+                    damage=-log1p(-min(error**2, MAX_ENERGY_LOST)),
                 )
             )
     found = [c for c in found if c.macs <= dense.macs]
-    return _united(found, site.parts) if site.parts else found
+    return _shared_input_candidates(found, site.parts) if site.parts else found
 
 
-def _united(found: Sequence[Candidate], parts: Sequence[str]) -> list[Candidate]:
+def _shared_input_candidates(found: Sequence[Candidate], parts: Sequence[str]) -> list[Candidate]:
     """The candidates of a union: what its parts cost as they are counts there, and is saved here."""
     dense = found[0]
     return [
@@ -179,12 +183,14 @@ def _united(found: Sequence[Candidate], parts: Sequence[str]) -> list[Candidate]
     ]
 
 
-def _is_union(found: Sequence[Candidate]) -> bool:
+def _is_shared_input(found: Sequence[Candidate]) -> bool:
     """Whether as they are they cost nothing that their parts don't tell of."""
     return not found[0].params
 
 
-def _tried(site: Site, view: View, name: str, resource: Resource, block: int) -> list[tuple[Rank, float]]:
+def _ranks_with_errors(
+    site: Site, view: View, name: str, resource: Resource, block: int
+) -> list[tuple[Rank, float]]:
     """Ranks of a method that are worth trying, with their errors; of pairs, those that nothing betters."""
     method, layer, price = METHODS[name], view.layer, _price(site, resource)
 
@@ -193,17 +199,19 @@ def _tried(site: Site, view: View, name: str, resource: Resource, block: int) ->
 
     if isinstance(method.full_rank(layer), tuple):
         every = frontier(method, layer, price, partial(view.error, name), block=block)
-        return [(rank, error) for rank, error in _thinned(every, MOST) if quick(rank)]
-    ranks = _thinned([rank for rank in ladder(method, layer, price, block=block) if quick(rank)], MOST)
+        return [(rank, error) for rank, error in _thin_out(every, MAX_RANKS_PER_METHOD) if quick(rank)]
+    ranks = _thin_out(
+        [rank for rank in ladder(method, layer, price, block=block) if quick(rank)], MAX_RANKS_PER_METHOD
+    )
     return list(zip(ranks, _errors(method, view, ranks), strict=True))
 
 
-def narrower(site: Site, view: View, block: int = BLOCK) -> list[Candidate]:
+def channel_candidates(site: Site, view: View, block: int = BLOCK) -> list[Candidate]:
     """The layer with fewer of its input channels: it costs less, and so does what makes them."""
     layer, makers, method = view.layer, site.makers, CHANNELS
     full = layer.weight.shape[1]
     blocks = range(block, full, block)
-    ranks = blocks[:: 1 + len(blocks) // MOST]
+    ranks = blocks[:: 1 + len(blocks) // MAX_RANKS_PER_METHOD]
     if makers is None or not ranks:
         return []
     found = []
@@ -216,14 +224,14 @@ def narrower(site: Site, view: View, block: int = BLOCK) -> list[Candidate]:
                 macs=macs(chain, site.calls) - round(gone * makers.macs),
                 params=chain_params(chain) - round(gone * makers.params),
                 error=error,
-                damage=-log1p(-min(error**2, MOST_LOST)),
+                damage=-log1p(-min(error**2, MAX_ENERGY_LOST)),
                 whole=tuple(makers.layers),
             )
         )
     return found
 
 
-def weighed(
+def weighted_by_sensitivity(
     options: Mapping[str, Sequence[Candidate]], weight: Mapping[str, float]
 ) -> dict[str, list[Candidate]]:
     """The same candidates, their damage in units of the squared error at the model's outputs.
@@ -238,7 +246,7 @@ def weighed(
     }
 
 
-def repaired(
+def with_refit_gain(
     options: Mapping[str, Sequence[Candidate]], gains: Mapping[str, Mapping[str, float]]
 ) -> dict[str, list[Candidate]]:
     """The same candidates, their errors those that a fit leaves; gains: see `refit.gains`."""
@@ -248,41 +256,43 @@ def repaired(
     }
 
 
-def trials(options: Mapping[str, Sequence[Candidate]]) -> dict[str, PlanStep]:
-    """For each layer the step that tells what its errors do to the outputs: its own error is near `TRIED`."""
-    return {name: _nearest(chains) for name, (_, *chains) in options.items() if chains}
+def trial_steps(options: Mapping[str, Sequence[Candidate]]) -> dict[str, PlanStep]:
+    """For each layer the step with an own error near `TRIAL_ERROR`, by which its sensitivity is measured."""
+    return {name: _nearest_to_trial_error(chains) for name, (_, *chains) in options.items() if chains}
 
 
-def trial_fits(options: Mapping[str, Sequence[Candidate]]) -> dict[str, list[PlanStep]]:
-    """For each layer a step of every method that stands alone, with an error near `TRIED`."""
+def trial_fit_steps(options: Mapping[str, Sequence[Candidate]]) -> dict[str, list[PlanStep]]:
+    """For each layer a step of every method that stands alone, with an error near `TRIAL_ERROR`."""
     found = {}
     for name, chains in options.items():
         methods = dict.fromkeys(c.method for c in chains if c.method and METHODS[c.method].alone)
-        found[name] = [_nearest([c for c in chains if c.method == method]) for method in methods]
+        found[name] = [
+            _nearest_to_trial_error([c for c in chains if c.method == method]) for method in methods
+        ]
     return {name: steps for name, steps in found.items() if steps}
 
 
-def _nearest(chains: Sequence[Candidate]) -> PlanStep:
-    near = min(chains, key=lambda c: abs(c.error - TRIED))
+def _nearest_to_trial_error(chains: Sequence[Candidate]) -> PlanStep:
+    near = min(chains, key=lambda c: abs(c.error - TRIAL_ERROR))
     return PlanStep(method=near.method or "svd", rank=near.rank or 1)
 
 
 def _errors(method: Method[Any], view: View, ranks: Sequence[int]) -> list[float]:
     """Predicted error at each rank; interpolated over its logarithm where every rank is a run of its own."""
-    if method.one_pass or len(ranks) <= FEW:
+    if method.one_pass or len(ranks) <= MAX_COSTLY_RANKS:
         return view.error(method.name, ranks) if ranks else []
-    knots = _thinned(ranks, FEW)
+    knots = _thin_out(ranks, MAX_COSTLY_RANKS)
     return [float(e) for e in np.interp(np.log(ranks), np.log(knots), view.error(method.name, knots))]
 
 
-def sketched(site: Site, step: PlanStep) -> FactorizationEdit:
+def sketch_edit(site: Site, step: PlanStep) -> FactorizationEdit:
     """What a step would do, told without doing it: costs and predicted error of the weight."""
     layer, method = site.layer, METHODS[step.method]
     chain = method.sketch(layer, step.rank)
     return edit_for(site, layer, step, chain, method.error(layer, [step.rank])[0])
 
 
-def _each(sites: Iterable[Site], step: Callable[[Site], PlanStep]) -> Decision:
+def _decide_each(sites: Iterable[Site], step: Callable[[Site], PlanStep]) -> Decision:
     """Ask `step` for every site: a `PlanStep`, or UnsupportedLayer with the reason to leave it alone."""
     steps, kept = {}, []
     for site in sites:
@@ -293,7 +303,7 @@ def _each(sites: Iterable[Site], step: Callable[[Site], PlanStep]) -> Decision:
     return Decision(plan=Plan(steps), kept=kept)
 
 
-def _at_rank(site: Site, rank: int, methods: Sequence[str]) -> PlanStep:
+def _step_for_rank(site: Site, rank: int, methods: Sequence[str]) -> PlanStep:
     layer, price = site.layer, _price(site, "macs")
     whole = price([layer])
     methods = suited(layer, methods)
@@ -305,12 +315,12 @@ def _at_rank(site: Site, rank: int, methods: Sequence[str]) -> PlanStep:
     raise UnsupportedLayer(f"rank {rank} costs no less than the layer; what pays: {told}")
 
 
-def _at_energy(site: Site, energy: float, methods: Sequence[str], block: int) -> PlanStep:
+def _step_for_energy(site: Site, energy: float, methods: Sequence[str], block: int) -> PlanStep:
     layer, price = site.layer, _price(site, "macs")
     best: tuple[int, PlanStep] | None = None
     for name in suited(layer, methods):
         method = METHODS[name]
-        ranks = _worth(method, layer, price, block)
+        ranks = _paying_ranks(method, layer, price, block)
         if best is not None:  # a method that can't be cheaper needs no error
             ranks = [r for r in ranks if price(method.sketch(layer, r)) < best[0]]
         rank = for_energy(method, layer, energy, ranks)
@@ -321,7 +331,7 @@ def _at_energy(site: Site, energy: float, methods: Sequence[str], block: int) ->
     return best[1]
 
 
-def _worth(method: Method[Any], layer: Layer, price: Price, block: int) -> Sequence[Rank]:
+def _paying_ranks(method: Method[Any], layer: Layer, price: Price, block: int) -> Sequence[Rank]:
     """Ranks, or pairs of them, that cost less than the layer; cheapest first."""
     if isinstance(method.full_rank(layer), tuple):
         error = partial(method.error, layer)
@@ -329,7 +339,7 @@ def _worth(method: Method[Any], layer: Layer, price: Price, block: int) -> Seque
     return ladder(method, layer, price, block=block)
 
 
-def _at_spectrum(site: Site, methods: Sequence[str], block: int) -> PlanStep:
+def _step_for_spectrum(site: Site, methods: Sequence[str], block: int) -> PlanStep:
     layer, price = site.layer, _price(site, "macs")
     whole = price([layer])
     for name in suited(layer, methods):
@@ -340,7 +350,7 @@ def _at_spectrum(site: Site, methods: Sequence[str], block: int) -> PlanStep:
     raise UnsupportedLayer("no rank that its spectrum suggests (evbmf) costs less than the layer")
 
 
-def _at_share(site: Site, most: float, methods: Sequence[str], block: int) -> PlanStep:
+def _step_for_share(site: Site, most: float, methods: Sequence[str], block: int) -> PlanStep:
     layer, price = site.layer, _price(site, "macs")
     ranks = {
         name: for_share(METHODS[name], layer, most, price, block=block) for name in suited(layer, methods)
@@ -353,10 +363,10 @@ def _at_share(site: Site, most: float, methods: Sequence[str], block: int) -> Pl
 
 
 def _price(site: Site, resource: Resource) -> Price:
-    return chain_params if resource == "params" else partial(_macs_at, site)
+    return chain_params if resource == "params" else partial(_site_macs, site)
 
 
-def _macs_at(site: Site, chain: Sequence[Layer]) -> int:
+def _site_macs(site: Site, chain: Sequence[Layer]) -> int:
     return macs(chain, site.calls)
 
 
@@ -369,7 +379,7 @@ def _candidate_price(resource: Resource) -> Cost:
     return prices[resource]
 
 
-def _thinned(ranks: Sequence[T], most: int) -> list[T]:
+def _thin_out(ranks: Sequence[T], most: int) -> list[T]:
     """At most that many of the ranks, in order, spread evenly on a logarithmic scale, both ends kept."""
     if len(ranks) <= most:
         return list(ranks)

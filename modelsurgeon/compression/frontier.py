@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from modelsurgeon.compression.result import Result, disagreement, rank_told
+from modelsurgeon.compression.result import Result, disagreement, rank_text
 from modelsurgeon.compression.rollback import NO_GAIN, NO_USE
 from modelsurgeon.report.columns import Column
 from modelsurgeon.report.line_chart import Chart, Line
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Point:
+class FrontierPoint:
     """One budget: the fraction that was asked for, and what came of it."""
 
     fraction: float
@@ -37,7 +37,7 @@ class Frontier:
     """
 
     of: str
-    points: Sequence[Point]
+    points: Sequence[FrontierPoint]
     files: Mapping[float, str | None] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -81,11 +81,15 @@ def _frontier(frontier: Frontier) -> Table:
     rows = [_row(point, frontier.files.get(point.fraction)) for point in points]
     notes = dict.fromkeys(note for point in points for note in _notes(point))
     return Table(
-        title="What each budget costs", columns=columns, rows=rows, notes=[*notes], plot=_drawn(frontier)
+        title="What each budget costs",
+        columns=columns,
+        rows=rows,
+        notes=[*notes],
+        plot=_error_chart(frontier),
     )
 
 
-def _row(point: Point, file: str | None) -> dict[str, Any]:
+def _row(point: FrontierPoint, file: str | None) -> dict[str, Any]:
     result, after = point.result, point.result.after or {}
     return {
         "fraction": point.fraction,
@@ -112,7 +116,7 @@ def _speed(latency: Mapping[str, Any] | None) -> str | None:
     return f"{latency['speedup']:.2f} ({latency['p10']:.2f}-{latency['p90']:.2f})"
 
 
-def _notes(point: Point) -> list[str]:
+def _notes(point: FrontierPoint) -> list[str]:
     """The notes of all points, each once; those about one point name it."""
     result = point.result
     ratio = (result.measured or 0.0) / (result.predicted or 1.0)
@@ -122,7 +126,7 @@ def _notes(point: Point) -> list[str]:
     return [*result.notes, *(f"at {point.fraction:g}: {note}" for note in own)]
 
 
-def _drawn(frontier: Frontier) -> Chart | None:
+def _error_chart(frontier: Frontier) -> Chart | None:
     """Errors against the share that was really kept."""
     points = sorted(frontier.points, key=lambda point: -point.fraction)
     lines = [
@@ -144,7 +148,7 @@ def _layers(frontier: Frontier) -> list[Table]:
     for point in frontier.points:
         for edit in point.result.edits:
             if edit.skipped is None:
-                cell = f"{edit.method or edit.action} {rank_told(edit)}".rstrip()
+                cell = f"{edit.method or edit.action} {rank_text(edit)}".rstrip()
                 cells.setdefault(edit.layer, {"layer": edit.layer})[str(point.fraction)] = cell
     order = {edit.layer: n for n, edit in enumerate(frontier.points[0].result.edits)}
     columns = [

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from modelsurgeon.surgery.plan import Plan
 
-SPECTRUM = "evbmf"
+EVBMF = "evbmf"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +50,8 @@ class Goal:
 def check_rank(rank: int | str) -> None:
     """Refuse what is neither a whole number of at least 1, nor `evbmf`, nor a share such as `50%`."""
     if isinstance(rank, str):
-        if rank != SPECTRUM and not 0 < share(rank) < 1:
-            raise ValueError(
-                f"rank {rank!r}: a whole number, {SPECTRUM!r} or a share such as '50%' is needed"
-            )
+        if rank != EVBMF and not 0 < share(rank) < 1:
+            raise ValueError(f"rank {rank!r}: a whole number, {EVBMF!r} or a share such as '50%' is needed")
     elif rank < 1:
         raise ValueError(f"rank {rank}: at least 1 is needed")
 

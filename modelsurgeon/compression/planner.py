@@ -10,27 +10,27 @@ from typing import Literal
 from modelsurgeon.compression import candidates as ways
 from modelsurgeon.compression.candidates import Decision
 from modelsurgeon.compression.goal import Goal
-from modelsurgeon.compression.latency_model import slower
+from modelsurgeon.compression.latency_model import is_slower
 from modelsurgeon.compression.select import Candidate
-from modelsurgeon.compression.speedup import by_speed
+from modelsurgeon.compression.speedup import plan_for_speedup
 from modelsurgeon.compression.study import Study
 from modelsurgeon.errors import BadPlan, Unreachable
 from modelsurgeon.surgery.edits import FactorizationEdit
 from modelsurgeon.surgery.plan import Plan, PlanStep
 
-STEPS = 7  # of a bisection on the measured whole model: the fraction is found to about 1 %
+BISECTION_STEPS = 7  # of a bisection on the measured whole model: the fraction is found to about 1 %
 
 
 def decide(goal: Goal, study: Study) -> Decision:
     """The plan that the goal asks for. Raises BadPlan and Unreachable."""
     if goal.plan is not None:
-        return _replayed(goal.plan, study)
+        return _from_given_plan(goal.plan, study)
     if goal.rank is not None:
-        return ways.by_rank(study.sites, goal.rank, study.methods, block=study.block)
+        return ways.plan_by_rank(study.sites, goal.rank, study.methods, block=study.block)
     if goal.energy is not None:
-        return ways.by_energy(study.sites, goal.energy, study.methods, block=study.block)
+        return ways.plan_by_energy(study.sites, goal.energy, study.methods, block=study.block)
     if goal.speedup is not None and study.judged is not None:
-        return by_speed(goal.speedup, study)
+        return plan_for_speedup(goal.speedup, study)
     resource: Literal["macs", "params"] = "macs" if goal.params is None else "params"
     at, least = budgets(study, resource)
     fraction = goal.macs if goal.params is None else goal.params
@@ -40,7 +40,7 @@ def decide(goal: Goal, study: Study) -> Decision:
         raise ValueError(
             "max_error and speedup are measured on the whole model: data must be there to run it"
         )
-    return _true_enough(goal, study, at, least)
+    return _within_error(goal, study, at, least)
 
 
 def budgets(study: Study, resource: Literal["macs", "params"]) -> tuple[Callable[[float], Decision], float]:
@@ -52,13 +52,17 @@ def budgets(study: Study, resource: Literal["macs", "params"]) -> tuple[Callable
     total = study.patient.total(resource)
 
     def at(fraction: float) -> Decision:
-        decision = vetted(options, study, lambda: ways.by_budget(options, fraction, total, resource))
+        decision = without_slower_chains(
+            options, study, lambda: ways.plan_by_budget(options, fraction, total, resource)
+        )
         return replace(decision, kept=[*decision.kept, *broken], options=options)
 
-    return at, ways.least(options, total, resource)
+    return at, ways.least_fraction(options, total, resource)
 
 
-def vetted(options: dict[str, list[Candidate]], study: Study, choose: Callable[[], Decision]) -> Decision:
+def without_slower_chains(
+    options: dict[str, list[Candidate]], study: Study, choose: Callable[[], Decision]
+) -> Decision:
     """The choice among options without chains that are measured to be clearly slower; options loses those."""
     slow = ""
     while True:
@@ -66,21 +70,21 @@ def vetted(options: dict[str, list[Candidate]], study: Study, choose: Callable[[
             decision = choose()
         except Unreachable as error:
             raise Unreachable(f"{error}{slow}") from None
-        losers = [name for name, ms in study.times(decision.plan).items() if slower(*ms)]
+        losers = [name for name, ms in study.times(decision.plan).items() if is_slower(*ms)]
         if not losers:
             return decision
         for name in losers:
-            options[name] = _below(options[name], decision.plan[name])
+            options[name] = _cheaper_than(options[name], decision.plan[name])
         slow = "; chains that are slower here than their layers are out (nothing is timed with --no-compare)"
 
 
-def _below(found: Sequence[Candidate], step: PlanStep) -> list[Candidate]:
+def _cheaper_than(found: Sequence[Candidate], step: PlanStep) -> list[Candidate]:
     """Without that step and those of its method that cost more."""
     costs = [c.macs for c in found if (c.method, c.rank) == (step.method, step.rank)]
     return [c for c in found if c.method != step.method or c.macs < min(costs)]
 
 
-def _replayed(plan: Plan, study: Study) -> Decision:
+def _from_given_plan(plan: Plan, study: Study) -> Decision:
     """A plan as given; its layers that can't be replaced here have their reason among the edits already."""
     unions = {union.name: union.parts for union in study.patient.unions}
     names = {*study.patient.names, *unions}
@@ -100,11 +104,11 @@ def _replayed(plan: Plan, study: Study) -> Decision:
     )
 
 
-def _true_enough(goal: Goal, study: Study, at: Callable[[float], Decision], least: float) -> Decision:
+def _within_error(goal: Goal, study: Study, at: Callable[[float], Decision], least: float) -> Decision:
     """Bisect the fraction of MACs on what the whole model, so compressed, is measured to answer."""
     low, high = least, 1.0
     best: Decision | None = None
-    for _ in range(STEPS):
+    for _ in range(BISECTION_STEPS):
         fraction = (low + high) / 2
         decision = at(fraction)
         comparison = study.compared(study.trial(decision.plan))

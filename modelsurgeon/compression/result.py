@@ -30,7 +30,7 @@ TWO_ERRORS = (
     "own error: foretold of the layer's outputs if it alone were cut; error so far: of "
     "its outputs in the cut net, on samples that nothing was fitted to"
 )
-AGREE = 1.5  # predicted and measured errors that are so many times apart are said to be
+MAX_ERROR_RATIO = 1.5  # predicted and measured errors that are so many times apart are said to be
 
 _TIMES = (
     Column(key="milliseconds_before", title="ms before", kind="float", wide=True),
@@ -118,12 +118,12 @@ def _edited(edits: Sequence[FactorizationEdit]) -> Table:
     timed = [edit for edit in edits if edit.milliseconds_after is not None]
     for key in ("milliseconds_before", "milliseconds_after"):
         total[key] = sum(getattr(edit, key) for edit in timed) if timed else None
-    chart = _along(edits) if aware and len(edits) > 1 else None
+    chart = _depth_chart(edits) if aware and len(edits) > 1 else None
     notes = [TWO_ERRORS] if aware else []
     return Table(title="Layers replaced", columns=columns, rows=rows, total=total, notes=notes, plot=chart)
 
 
-def _along(edits: Sequence[FactorizationEdit]) -> Chart:
+def _depth_chart(edits: Sequence[FactorizationEdit]) -> Chart:
     """Errors along the depth of the net."""
     lines = [
         Line(name="own error: of the layer cut alone", values=[edit.own_error for edit in edits]),
@@ -152,23 +152,23 @@ def _errors(predicted: float, measured: float | None) -> Table:
 
 def disagreement(ratio: float) -> list[str]:
     """A sentence where what was measured is far from what was predicted. ratio: of the two."""
-    if ratio > AGREE:
+    if ratio > MAX_ERROR_RATIO:
         return [
             f"measured is {ratio:.3g} times what was predicted: the samples that calibrated don't stand for "
             "those that judged, or are too few; give more of what the model will see"
         ]
-    if ratio < 1 / AGREE:
+    if ratio < 1 / MAX_ERROR_RATIO:
         return [f"measured is {1 / ratio:.3g} times less than predicted: the samples that judged are easier"]
     return []
 
 
 def _row(edit: FactorizationEdit) -> dict[str, Any]:
     """A layer that others made narrower has no method of its own."""
-    told = {"method": edit.method or edit.action, "rank": rank_told(edit), "kept": _share(edit)}
+    told = {"method": edit.method or edit.action, "rank": rank_text(edit), "kept": _share(edit)}
     return edit.as_dict() | told
 
 
-def rank_told(edit: FactorizationEdit) -> str:
+def rank_text(edit: FactorizationEdit) -> str:
     """The rank as a person reads it."""
     ranks = edit.rank if isinstance(edit.rank, tuple) else (edit.rank,)
     return "x".join(str(rank) for rank in ranks if rank is not None)

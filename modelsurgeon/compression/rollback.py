@@ -18,11 +18,11 @@ from modelsurgeon.surgery.site import EditableModel
 
 NO_GAIN = "put back: the whole model was slower, and here the chain takes as long as the layer"
 NO_USE = "put back: the whole model was slower than the original"
-TINY = 0.05  # milliseconds that calling a few nodes more costs: no net is put back for those
+NEGLIGIBLE_MS = 0.05  # milliseconds that calling a few nodes more costs: no net is put back for those
 
 
 @dataclass(frozen=True, kw_only=True)
-class Done:
+class CarriedOut:
     """What came of a plan. plan: what is left of it. latency: None where nothing was timed or replaced."""
 
     plan: Plan
@@ -30,21 +30,21 @@ class Done:
     latency: Mapping[str, Any] | None
 
 
-def guarded(plan: Plan, study: Study, patient: EditableModel, *, firm: bool) -> Done:
+def carry_out_with_rollback(plan: Plan, study: Study, patient: EditableModel, *, firm: bool) -> CarriedOut:
     """Do what the plan says, as far as it is quick; firm: all of it, however slow that is."""
     times = study.times(plan)
-    done = _done(plan, study, patient, times)
-    for kept, reason in () if firm else _retreats(plan, times):
-        if not _slower(done.latency):
+    done = _carry_out(plan, study, patient, times)
+    for kept, reason in () if firm else _fallbacks(plan, times):
+        if not _is_slower(done.latency):
             break
         patient.undo()
-        done = _done(kept, study, patient, times)
+        done = _carry_out(kept, study, patient, times)
         back = [FactorizationEdit(layer=name, skipped=reason) for name in plan if name not in kept]
         done = replace(done, edits=[*done.edits, *back])
     return done
 
 
-def _retreats(plan: Plan, times: Times) -> Iterator[tuple[Plan, str]]:
+def _fallbacks(plan: Plan, times: Times) -> Iterator[tuple[Plan, str]]:
     """What may be left of a plan, and why the rest was put back."""
     gaining = Plan({n: step for n, step in plan.items() if n not in times or times[n][1] < times[n][0]})
     if len(gaining) < len(plan):
@@ -52,23 +52,23 @@ def _retreats(plan: Plan, times: Times) -> Iterator[tuple[Plan, str]]:
     yield Plan({}), NO_USE
 
 
-def _done(plan: Plan, study: Study, patient: EditableModel, times: Times) -> Done:
-    edits = [_clocked(edit, times) for edit in study.perform(plan, patient)]
+def _carry_out(plan: Plan, study: Study, patient: EditableModel, times: Times) -> CarriedOut:
+    edits = [_with_times(edit, times) for edit in study.perform(plan, patient)]
     patient.close()
     changed = any(edit.skipped is None for edit in edits)
-    return Done(plan=plan, edits=edits, latency=study.latency(patient) if changed else None)
+    return CarriedOut(plan=plan, edits=edits, latency=study.latency(patient) if changed else None)
 
 
-def _clocked(edit: FactorizationEdit, times: Times) -> FactorizationEdit:
+def _with_times(edit: FactorizationEdit, times: Times) -> FactorizationEdit:
     if edit.skipped is not None or edit.layer not in times:
         return edit
     before, after = times[edit.layer]
     return replace(edit, milliseconds_before=before, milliseconds_after=after)
 
 
-def _slower(latency: Mapping[str, Any] | None) -> bool:
+def _is_slower(latency: Mapping[str, Any] | None) -> bool:
     """Whether nine of ten comparisons show the model slower, and by more than a trifle."""
     if latency is None:
         return False
     lost = latency["after"]["median_ms"] - latency["before"]["median_ms"]
-    return bool(latency["p90"] < 1 and lost > TINY)
+    return bool(latency["p90"] < 1 and lost > NEGLIGIBLE_MS)

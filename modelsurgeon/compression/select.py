@@ -34,7 +34,7 @@ class Candidate:
     whole: tuple[str, ...] = ()
 
 
-LEAST = 1e-9  # what an upgrade is taken to cost that costs nothing, or saves
+MIN_UPGRADE_COST = 1e-9  # what an upgrade is taken to cost that costs nothing, or saves
 
 Cost = Callable[[Candidate], float]
 Choice = dict[str, Candidate]
@@ -51,15 +51,15 @@ def select(candidates: Mapping[str, Sequence[Candidate]], budget: float, cost: C
             f"the cheapest choice costs {_total(least, cost):,.6g}, {budget:,.6g} was asked for: "
             "allow more, or leave fewer layers out"
         )
-    return _spend(_bisect(candidates, budget, cost), candidates, budget, cost)
+    return _spend_greedily(_bisect(candidates, budget, cost), candidates, budget, cost)
 
 
 def cheapest(candidates: Mapping[str, Sequence[Candidate]], cost: Cost) -> Choice:
     """The choice that costs least, whatever the damage."""
-    return _priced(candidates, float("inf"), cost)
+    return _lagrangian_choice(candidates, float("inf"), cost)
 
 
-def _priced(candidates: Mapping[str, Sequence[Candidate]], price: float, cost: Cost) -> Choice:
+def _lagrangian_choice(candidates: Mapping[str, Sequence[Candidate]], price: float, cost: Cost) -> Choice:
     """The best of each layer where a unit of cost is worth `price` in damage."""
 
     def value(c: Candidate) -> tuple[float, float]:
@@ -89,12 +89,12 @@ def _sum(values: Iterable[tuple[float, float]]) -> tuple[float, float]:
 
 def _bisect(candidates: Mapping[str, Sequence[Candidate]], budget: float, cost: Cost) -> Choice:
     """The dearest of the Lagrangian's choices within the budget, over all prices."""
-    low, high, best = 0.0, 1e-12, _priced(candidates, float("inf"), cost)
-    while _total(_priced(candidates, high, cost), cost) > budget and high < 1e12:
+    low, high, best = 0.0, 1e-12, _lagrangian_choice(candidates, float("inf"), cost)
+    while _total(_lagrangian_choice(candidates, high, cost), cost) > budget and high < 1e12:
         low, high = high, high * 10
     for _ in range(60):
         price = (low + high) / 2
-        choice = _priced(candidates, price, cost)
+        choice = _lagrangian_choice(candidates, price, cost)
         if _total(choice, cost) > budget:
             low = price
         else:
@@ -102,7 +102,7 @@ def _bisect(candidates: Mapping[str, Sequence[Candidate]], budget: float, cost: 
     return best
 
 
-def _spend(
+def _spend_greedily(
     choice: Choice, candidates: Mapping[str, Sequence[Candidate]], budget: float, cost: Cost
 ) -> Choice:
     """Upgrade layers, the most damage saved per cost first, as long as the budget allows one."""
@@ -116,7 +116,11 @@ def _spend(
     while True:
         left = budget - _total(choice, cost)
         upgrades = [
-            ((choice[layer].damage - c.damage) / max(LEAST, cost(c) - cost(choice[layer])), layer, c)
+            (
+                (choice[layer].damage - c.damage) / max(MIN_UPGRADE_COST, cost(c) - cost(choice[layer])),
+                layer,
+                c,
+            )
             for layer, options in candidates.items()
             for c in options
             if c.damage < choice[layer].damage and cost(c) - cost(choice[layer]) <= left and fits(layer, c)

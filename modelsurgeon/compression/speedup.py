@@ -11,16 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from modelsurgeon.compression.candidates import Decision, Resource, by_budget, least
+from modelsurgeon.compression.candidates import Decision, Resource, least_fraction, plan_by_budget
 from modelsurgeon.compression.select import Candidate
 from modelsurgeon.compression.study import Study
 from modelsurgeon.errors import Unreachable
 from modelsurgeon.surgery.edits import FactorizationEdit
 
-STEPS = 5  # of the budget; a net of fifty layers is met in two or three
-REPEATS = 10  # runs of the whole model at each step
-SAFE = 0.99  # of the time allowed, so that measuring again doesn't show a little less than was asked for
-CLOSE = 0.97  # of that is close enough
+MAX_SEARCH_STEPS = 5  # of the budget; a net of fifty layers is met in two or three
+RUNS_PER_STEP = 10  # runs of the whole model at each step
+TIME_MARGIN = (
+    0.99  # of the time allowed, so that measuring again doesn't show a little less than was asked for
+)
+CLOSE_ENOUGH = 0.97  # of that is close enough
 RESOURCE: Resource = "milliseconds"
 
 Options = Mapping[str, Sequence[Candidate]]
@@ -28,7 +30,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Point(Generic[T]):
+class BudgetPoint(Generic[T]):
     """budget: a share of the net's milliseconds. taken: what the whole model was then measured to take."""
 
     budget: float
@@ -36,7 +38,7 @@ class Point(Generic[T]):
     choice: T
 
 
-def by_speed(speedup: float, study: Study) -> Decision:
+def plan_for_speedup(speedup: float, study: Study) -> Decision:
     """The least damage with the whole model `speedup` times as fast, measured on one thread.
 
     Raises Unreachable where even the quickest choice is slower, or where nothing can be timed.
@@ -46,60 +48,60 @@ def by_speed(speedup: float, study: Study) -> Decision:
         raise Unreachable("a module is not timed: export it, and compress the export for a speedup")
     candidates, broken = study.options(RESOURCE)
     options = study.timed(candidates, clock)
-    decision = _searched(study, options, 1 / speedup)
+    decision = _search(study, options, 1 / speedup)
     alone = [
         FactorizationEdit(layer=n, skipped="it can't be timed alone") for n in candidates if n not in options
     ]
     return replace(decision, kept=[*decision.kept, *broken, *alone])
 
 
-def _searched(study: Study, options: Options, allowed: float) -> Decision:
+def _search(study: Study, options: Options, allowed: float) -> Decision:
     """The largest budget with which the model takes at most `allowed` of its time."""
     layers = sum(found[0].milliseconds or 0.0 for found in options.values())
     if not layers:
         raise Unreachable("no layer here can be timed and replaced: allow more layers and methods")
-    quickest = by_budget(options, least(options, layers, RESOURCE) + 1e-9, layers, RESOURCE)
-    whole, taken = _measured(study, quickest)
+    quickest = plan_by_budget(options, least_fraction(options, layers, RESOURCE) + 1e-9, layers, RESOURCE)
+    whole, taken = _measure(study, quickest)
     if taken > allowed:
         raise Unreachable(
             f"the quickest choice of ranks is {1 / taken:.2f} times as fast, {1 / allowed:g} was asked for: "
             "ask for less, or allow more layers and methods"
         )
     total = max(whole, layers)
-    start = Point(budget=least(options, total, RESOURCE), taken=taken, choice=quickest)
-    return narrowed(
+    start = BudgetPoint(budget=least_fraction(options, total, RESOURCE), taken=taken, choice=quickest)
+    return secant_search(
         start,
-        SAFE * allowed,
-        choose=lambda budget: by_budget(options, budget, total, RESOURCE),
-        taken=lambda decision: _measured(study, decision)[1],
+        TIME_MARGIN * allowed,
+        choose=lambda budget: plan_by_budget(options, budget, total, RESOURCE),
+        taken=lambda decision: _measure(study, decision)[1],
     )
 
 
-def narrowed(
-    good: Point[T], allowed: float, *, choose: Callable[[float], T], taken: Callable[[T], float]
+def secant_search(
+    good: BudgetPoint[T], allowed: float, *, choose: Callable[[float], T], taken: Callable[[T], float]
 ) -> T:
     """The choice at about the largest budget at which at most `allowed` is taken, from one that is `good`.
 
     A budget of 1 takes 1. Each step goes along the line from the best that is good to the least that isn't.
     """
     bad = 1.0, 1.0
-    aim = allowed * (1 + CLOSE) / 2
-    for _ in range(STEPS):
-        if good.taken >= CLOSE * allowed:
+    aim = allowed * (1 + CLOSE_ENOUGH) / 2
+    for _ in range(MAX_SEARCH_STEPS):
+        if good.taken >= CLOSE_ENOUGH * allowed:
             break
         slope = (bad[0] - good.budget) / (bad[1] - good.taken)
         budget = good.budget + slope * (aim - good.taken)
         choice = choose(budget)
         if (share := taken(choice)) <= allowed:
-            good = Point(budget=budget, taken=share, choice=choice)
+            good = BudgetPoint(budget=budget, taken=share, choice=choice)
         else:
             bad = budget, share
     return good.choice
 
 
-def _measured(study: Study, decision: Decision) -> tuple[float, float]:
+def _measure(study: Study, decision: Decision) -> tuple[float, float]:
     """Milliseconds of the whole model, and the share of them that it takes when it is so cut."""
-    timed = study.latency(study.hollow(decision.plan), repeats=REPEATS)
+    timed = study.latency(study.hollow(decision.plan), repeats=RUNS_PER_STEP)
     if timed is None:
         raise Unreachable("a model is timed where it runs: nothing here can run it")
     return timed["before"]["median_ms"], 1 / timed["speedup"]

@@ -13,16 +13,22 @@ from modelsurgeon.comparison.compare import compare as compare_runs
 from modelsurgeon.compression.candidates import (
     Decision,
     Resource,
-    options,
-    repaired,
-    sketched,
-    trial_fits,
-    trials,
-    weighed,
+    candidates_by_site,
+    sketch_edit,
+    trial_fit_steps,
+    trial_steps,
+    weighted_by_sensitivity,
+    with_refit_gain,
 )
-from modelsurgeon.compression.latency_model import Times, narrowing, paced, times, united
+from modelsurgeon.compression.latency_model import (
+    Times,
+    chain_times,
+    timed_candidates,
+    timed_channel_cuts,
+    timed_shared_inputs,
+)
 from modelsurgeon.compression.outlook import Outlook, outlook
-from modelsurgeon.compression.refit.refit import fitted, gains
+from modelsurgeon.compression.refit.refit import install_fitted, refit_gains
 from modelsurgeon.compression.select import Candidate
 from modelsurgeon.data import Batches
 from modelsurgeon.data.samples import shown_and_checks
@@ -75,7 +81,7 @@ class Study:
 
     def options(self, resource: Resource) -> tuple[dict[str, list[Candidate]], list[FactorizationEdit]]:
         """Every layer's candidates; with samples, their damage is that to the outputs."""
-        found, broken = options(
+        found, broken = candidates_by_site(
             counted(self.places, "candidates", len(self.places), self.watch),
             self.methods,
             resource,
@@ -85,12 +91,14 @@ class Study:
         if self.learned is None:
             return found, broken
         views = {name: view for name, (_, view) in self.views.items()}
-        tried = {name: (views[name], step) for name, step in trials(found).items()}
+        tried = {name: (views[name], step) for name, step in trial_steps(found).items()}
         weights = sensitivity(self.patient, tried, shown_and_checks(self.learned)[1], watch=self.watch)
         if self.refit:
-            fits = {name: (views[name], steps) for name, steps in trial_fits(found).items()}
-            found = repaired(found, gains(self.patient, fits, self.learned, seed=self.seed, watch=self.watch))
-        return weighed(found, weights), broken
+            fits = {name: (views[name], steps) for name, steps in trial_fit_steps(found).items()}
+            found = with_refit_gain(
+                found, refit_gains(self.patient, fits, self.learned, seed=self.seed, watch=self.watch)
+            )
+        return weighted_by_sensitivity(found, weights), broken
 
     def timed(
         self, found: Mapping[str, Sequence[Candidate]], clock: LayerTiming
@@ -98,16 +106,20 @@ class Study:
         """The candidates with their milliseconds; layers that can't be timed are left out."""
         views, timed = self.views, {}
         for site in counted(self.sites, "times", len(self.sites), self.watch):
-            if site.name in found and (some := paced(*views[site.name], found[site.name], clock)):
+            if site.name in found and (some := timed_candidates(*views[site.name], found[site.name], clock)):
                 timed[site.name] = some
         whole = {name: some[0].milliseconds or 0.0 for name, some in timed.items()}
-        narrow = {n: [*some, *narrowing(*views[n], found[n], clock, whole)] for n, some in timed.items()}
+        narrow = {
+            n: [*some, *timed_channel_cuts(*views[n], found[n], clock, whole)] for n, some in timed.items()
+        }
         unions = [site.name for site in self.unions if site.name in found]
-        return narrow | {name: united(*views[name], found[name], clock, whole) for name in unions}
+        return narrow | {
+            name: timed_shared_inputs(*views[name], found[name], clock, whole) for name in unions
+        }
 
     def times(self, plan: Plan) -> Times:
         """Milliseconds of the plan's layers as they are and of the chains it puts there, where measured."""
-        return {} if self.clock is None else times(plan, self.views, self.clock)
+        return {} if self.clock is None else chain_times(plan, self.views, self.clock)
 
     @property
     def views(self) -> dict[str, tuple[Site, View]]:
@@ -132,7 +144,7 @@ class Study:
         before = self.patient.totals()
         if before is None or "macs" not in before:
             return None
-        found = decision.options or options(self.sites, self.methods, "macs", self.calibration)[0]
+        found = decision.options or candidates_by_site(self.sites, self.methods, "macs", self.calibration)[0]
         return outlook(self.sites, found, before["macs"], edits, predicted)
 
     def _own_error(self, edit: FactorizationEdit, decision: Decision) -> float | None:
@@ -143,15 +155,17 @@ class Study:
     def perform(self, plan: Plan, patient: EditableModel) -> list[FactorizationEdit]:
         """Do what the plan says to a patient."""
         if self.learned is not None and self.refit:
-            edits = fitted(plan, patient, self.calibration, self.learned, seed=self.seed, watch=self.watch)
+            edits = install_fitted(
+                plan, patient, self.calibration, self.learned, seed=self.seed, watch=self.watch
+            )
         else:
             edits = apply(plan, [site for site in all_sites(patient) if site.name in plan], self._chain)
-        return [*edits, *_narrow(plan, patient)]
+        return [*edits, *_remove_channels(plan, patient)]
 
     def sketched(self, plan: Plan) -> list[FactorizationEdit]:
         """What the plan would do, told from weights and shapes; no factor is made."""
-        edits = [sketched(site, plan[site.name]) for site in self.places if site.name in plan]
-        return [*edits, *(_narrow(plan, self._hollowed(plan)) if _narrows(plan) else [])]
+        edits = [sketch_edit(site, plan[site.name]) for site in self.places if site.name in plan]
+        return [*edits, *(_remove_channels(plan, self._hollowed(plan)) if _channel_cuts(plan) else [])]
 
     def trial(self, plan: Plan) -> EditableModel:
         """A twin to which the plan was done."""
@@ -163,7 +177,7 @@ class Study:
     def hollow(self, plan: Plan) -> EditableModel:
         """A twin with the plan's chains, their weights noise: it takes the time that the real one will."""
         twin = self._hollowed(plan)
-        _narrow(plan, twin)
+        _remove_channels(plan, twin)
         twin.close()
         return twin
 
@@ -215,18 +229,18 @@ class Study:
         return self.calibration.view(site).chain(step.method, step.rank)
 
 
-def _narrow(plan: Plan, patient: EditableModel) -> list[FactorizationEdit]:
+def _remove_channels(plan: Plan, patient: EditableModel) -> list[FactorizationEdit]:
     """What makes channels that the plan leaves out is made narrower."""
-    cut = _narrows(plan)
+    cut = _channel_cuts(plan)
     return patient.narrow(cut) if cut else []
 
 
-def _narrows(plan: Plan) -> list[str]:
+def _channel_cuts(plan: Plan) -> list[str]:
     """The layers that take fewer channels."""
     return [name for name, step in plan.items() if not METHODS[step.method].alone]
 
 
-def totals_foretold(
+def predicted_totals(
     before: Mapping[str, int] | None, edits: Sequence[FactorizationEdit]
 ) -> dict[str, int] | None:
     """Totals after a dry run: only what the edits change in MACs and params is foretold."""

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from modelsurgeon.api.preparation import AUTO, open_model, prepare
 from modelsurgeon.compression.planner import budgets
-from modelsurgeon.compression.rollback import guarded
+from modelsurgeon.compression.rollback import carry_out_with_rollback
 from modelsurgeon.errors import Unreachable
 from modelsurgeon.factorize import METHODS, suited
 from modelsurgeon.onnx.model import OnnxModel
@@ -101,7 +101,7 @@ def _chosen(patient: OnnxModel, *, timed: bool, runs: bool = False) -> Arm:
 
     def at(fraction: float) -> Cut:
         twin = patient.twin()
-        done = guarded(decided(fraction).plan, study, twin, firm=False)
+        done = carry_out_with_rollback(decided(fraction).plan, study, twin, firm=False)
         return Cut(patient=twin, plan=done.plan, predicted=study.predicted(twin))
 
     return at

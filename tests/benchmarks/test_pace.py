@@ -14,10 +14,10 @@ import pytest
 from rich.console import Console
 
 from modelsurgeon.api.preparation import prepare
-from modelsurgeon.compression.candidates import Decision, by_budget, least
+from modelsurgeon.compression.candidates import Decision, least_fraction, plan_by_budget
 from modelsurgeon.compression.goal import Goal
 from modelsurgeon.compression.planner import decide
-from modelsurgeon.compression.speedup import SAFE, Point, narrowed
+from modelsurgeon.compression.speedup import TIME_MARGIN, BudgetPoint, secant_search
 from modelsurgeon.compression.study import Study
 from modelsurgeon.data import batches
 from modelsurgeon.onnx import run
@@ -50,17 +50,17 @@ def by_macs(study: Study, speedup: float) -> Decision:
     total = study.patient.total("macs")
 
     def choose(budget: float) -> Decision:
-        return by_budget(options, budget, total, "macs")
+        return plan_by_budget(options, budget, total, "macs")
 
     def taken(decision: Decision) -> float:
         timed = study.latency(study.hollow(decision.plan), repeats=10)
         assert timed is not None
         return 1 / float(timed["speedup"])
 
-    lowest = least(options, total, "macs") + 1e-9
+    lowest = least_fraction(options, total, "macs") + 1e-9
     quickest = choose(lowest)
-    start = Point(budget=lowest, taken=taken(quickest), choice=quickest)
-    return narrowed(start, SAFE / speedup, choose=choose, taken=taken)
+    start = BudgetPoint(budget=lowest, taken=taken(quickest), choice=quickest)
+    return secant_search(start, TIME_MARGIN / speedup, choose=choose, taken=taken)
 
 
 def rows(name: str, net: ir.Model, speedup: float, size: int = 224) -> Iterator[Row]:

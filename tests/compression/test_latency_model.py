@@ -10,8 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelsurgeon.calibration.activation_aware import View
-from modelsurgeon.compression.candidates import candidates
-from modelsurgeon.compression.latency_model import KNOTS, narrowing, paced, pays, slower
+from modelsurgeon.compression.candidates import site_candidates
+from modelsurgeon.compression.latency_model import (
+    TIMED_RANKS,
+    is_slower,
+    pays,
+    timed_candidates,
+    timed_channel_cuts,
+)
 from modelsurgeon.factorize import METHODS, suited
 from modelsurgeon.layers import Layer
 from modelsurgeon.surgery.apply import macs
@@ -56,9 +62,9 @@ def clock(per_layer: float, per_mac: float, seen: list[int]) -> LayerTiming:
 def test_times_between_those_that_were_measured_are_true_where_time_is_linear() -> None:
     layer, seen = conv(), list[int]()
     site, view = Place(layer), View(layer=layer)
-    found = candidates(site, view, list(METHODS), "milliseconds")
-    timed = paced(site, view, found, clock(0.01, 1e-6, seen))
-    assert sum(seen) <= KNOTS * len(suited(layer, METHODS))
+    found = site_candidates(site, view, list(METHODS), "milliseconds")
+    timed = timed_candidates(site, view, found, clock(0.01, 1e-6, seen))
+    assert sum(seen) <= TIMED_RANKS * len(suited(layer, METHODS))
     assert timed[0].method is None
     for c in timed:
         links = 1 if c.method is None else len(METHODS[c.method].sketch(layer, 1))
@@ -69,16 +75,16 @@ def test_times_between_those_that_were_measured_are_true_where_time_is_linear() 
 def test_what_takes_longer_than_its_layer_is_out() -> None:
     layer = conv()
     site, view = Place(layer), View(layer=layer)
-    found = candidates(site, view, list(METHODS), "milliseconds")
+    found = site_candidates(site, view, list(METHODS), "milliseconds")
     assert len(found) > 1
-    assert [c.method for c in paced(site, view, found, clock(1e3, 1e-6, []))] == [None]
-    assert paced(site, view, found, lambda *_: None) == []
+    assert [c.method for c in timed_candidates(site, view, found, clock(1e3, 1e-6, []))] == [None]
+    assert timed_candidates(site, view, found, lambda *_: None) == []
 
 
 @given(share=st.floats(0.02, 1.5))
 def test_fewer_milliseconds_are_never_slower(share: float) -> None:
-    assert slower(1.0, share) == (share > 1.07)
-    assert not slower(0.01, 0.01 + 0.019 * min(share, 1.0))  # calling a node is no loss
+    assert is_slower(1.0, share) == (share > 1.07)
+    assert not is_slower(0.01, 0.01 + 0.019 * min(share, 1.0))  # calling a node is no loss
 
 
 @pytest.mark.parametrize(
@@ -112,13 +118,13 @@ def test_fewer_channels_save_their_makers_time_too() -> None:
     layer = Layer(weight=lowish(64, 96), bias=np.zeros(64, "f4"))
     site, view = Place(layer), View(layer=layer)
     site.calls, site.makers = [((), 1)], ChannelProducers(layers=("maker",), macs=10.0, params=10.0)
-    found = candidates(site, view, ["channels"], "milliseconds")
+    found = site_candidates(site, view, ["channels"], "milliseconds")
     own = clock(0.0, 1e-6, [])
     whole = {"a": 1e-6 * layer.macs(), "maker": 5.0}
-    chosen = narrowing(site, view, found, own, whole)
+    chosen = timed_channel_cuts(site, view, found, own, whole)
     assert len(chosen) == len(found) - 1 > 0
     for c in chosen:
         assert isinstance(c.rank, int)
         share = c.rank / 96
         assert c.milliseconds == pytest.approx(whole["a"] * share - 5.0 * (1 - share))
-    assert not narrowing(site, view, found, own, {"a": 1.0})  # its maker has no time
+    assert not timed_channel_cuts(site, view, found, own, {"a": 1.0})  # its maker has no time

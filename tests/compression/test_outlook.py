@@ -10,7 +10,7 @@ import onnx_ir as ir
 import pytest
 
 import modelsurgeon as ms
-from modelsurgeon.compression.outlook import BLOCKS, KERNELS, MATRICES, REST, Outlook, in_blocks
+from modelsurgeon.compression.outlook import BLOCKS, KERNELS, MATRICES, REST, Outlook, block_layers
 from modelsurgeon.layers import Layer
 from tests.zoo import model
 
@@ -135,7 +135,7 @@ def test_depthwise_layers_need_company_to_be_a_block() -> None:
         return Layer(weight=np.ones((out, into // groups, *kernel), np.float32), groups=groups)
 
     wide, deep, back = conv(64, 16, 1, 1), conv(64, 64, 3, 3, groups=64), conv(16, 64, 1, 1)
-    assert in_blocks([("a", wide), ("b", deep), ("c", back)]) == {"a", "b", "c"}
-    assert in_blocks([("b", deep), ("c", back)]) == set()
-    assert in_blocks([("a", conv(64, 16, 3, 3)), ("b", deep), ("c", back)]) == set()
-    assert in_blocks([("a", wide), ("b", conv(64, 64, 3, 3, groups=8)), ("c", back)]) == set()
+    assert block_layers([("a", wide), ("b", deep), ("c", back)]) == {"a", "b", "c"}
+    assert block_layers([("b", deep), ("c", back)]) == set()
+    assert block_layers([("a", conv(64, 16, 3, 3)), ("b", deep), ("c", back)]) == set()
+    assert block_layers([("a", wide), ("b", conv(64, 64, 3, 3, groups=8)), ("c", back)]) == set()

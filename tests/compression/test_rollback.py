@@ -6,10 +6,10 @@ import onnx_ir as ir
 import pytest
 
 from modelsurgeon.calibration.sensitivity import Calibration
-from modelsurgeon.compression.candidates import by_budget
-from modelsurgeon.compression.latency_model import slower
-from modelsurgeon.compression.planner import vetted
-from modelsurgeon.compression.rollback import guarded
+from modelsurgeon.compression.candidates import plan_by_budget
+from modelsurgeon.compression.latency_model import is_slower
+from modelsurgeon.compression.planner import without_slower_chains
+from modelsurgeon.compression.rollback import carry_out_with_rollback
 from modelsurgeon.compression.study import Study
 from modelsurgeon.onnx.model import OnnxModel
 from modelsurgeon.surgery.plan import FULL, Plan, PlanStep
@@ -50,7 +50,7 @@ def studied(net: ir.Model, *methods: str) -> tuple[Study, OnnxModel]:
 
 def test_a_slower_model_gets_its_slow_layers_back(net: ir.Model) -> None:
     study, patient = studied(net)
-    done = guarded(Plan({"a": SLOW, "y": QUICK}), study, patient, firm=False)
+    done = carry_out_with_rollback(Plan({"a": SLOW, "y": QUICK}), study, patient, firm=False)
     assert dict(done.plan) == {"y": QUICK}
     assert [edit.layer for edit in done.edits if edit.skipped is None] == ["y"]
     [back] = [edit for edit in done.edits if edit.skipped is not None]
@@ -61,7 +61,7 @@ def test_a_slower_model_gets_its_slow_layers_back(net: ir.Model) -> None:
 
 def test_where_nothing_gains_the_original_stays(net: ir.Model) -> None:
     study, patient = studied(net)
-    done = guarded(Plan({"a": SLOW}), study, patient, firm=False)
+    done = carry_out_with_rollback(Plan({"a": SLOW}), study, patient, firm=False)
     assert not done.plan and done.latency is None
     assert [(edit.layer, edit.method) for edit in done.edits] == [("a", None)]
     assert len(patient.close().graph) == len(net.graph)
@@ -69,7 +69,7 @@ def test_where_nothing_gains_the_original_stays(net: ir.Model) -> None:
 
 def test_an_order_is_guarded_however_slow(net: ir.Model) -> None:
     study, patient = studied(net)
-    done = guarded(Plan({"a": SLOW}), study, patient, firm=True)
+    done = carry_out_with_rollback(Plan({"a": SLOW}), study, patient, firm=True)
     assert dict(done.plan) == {"a": SLOW}
     assert done.latency is not None and done.latency["speedup"] < 1
     [edit] = done.edits
@@ -88,8 +88,8 @@ def test_a_chain_that_is_measured_slower_never_enters() -> None:
     study, _ = studied(net, "cp")
     options, _ = study.options("milliseconds")
     total = study.patient.total("macs")
-    free = by_budget(options, 0.9, total, "macs")
-    assert any(slower(*ms) for ms in study.times(free.plan).values())
-    kept = vetted(options, study, lambda: by_budget(options, 0.9, total, "macs"))
+    free = plan_by_budget(options, 0.9, total, "macs")
+    assert any(is_slower(*ms) for ms in study.times(free.plan).values())
+    kept = without_slower_chains(options, study, lambda: plan_by_budget(options, 0.9, total, "macs"))
     assert kept.plan
-    assert not any(slower(*ms) for ms in study.times(kept.plan).values())
+    assert not any(is_slower(*ms) for ms in study.times(kept.plan).values())

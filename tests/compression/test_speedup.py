@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import modelsurgeon as ms
-from modelsurgeon.compression.speedup import CLOSE, STEPS, Point, narrowed
+from modelsurgeon.compression.speedup import CLOSE_ENOUGH, MAX_SEARCH_STEPS, BudgetPoint, secant_search
 from modelsurgeon.errors import Unreachable
 from tests.api.test_compress import lowish
 from tests.onnx.layers.test_sites import model
@@ -25,24 +25,24 @@ def test_the_budget_is_found_in_a_few_steps(least: float, curve: float, rest: fl
     def taken(budget: float) -> float:
         return rest + (1 - rest) * budget**curve
 
-    assume(taken(least) < CLOSE * allowed)
+    assume(taken(least) < CLOSE_ENOUGH * allowed)
     seen: list[float] = []
 
     def measured(budget: float) -> float:
         seen.append(budget)
         return taken(budget)
 
-    start = Point(budget=least, taken=taken(least), choice=least)
-    found = narrowed(start, allowed, choose=lambda budget: budget, taken=measured)
-    assert len(seen) <= STEPS
+    start = BudgetPoint(budget=least, taken=taken(least), choice=least)
+    found = secant_search(start, allowed, choose=lambda budget: budget, taken=measured)
+    assert len(seen) <= MAX_SEARCH_STEPS
     assert taken(found) <= allowed
     assert taken(found) >= 0.85 * allowed
     assert all(least <= budget <= 1 for budget in seen)
 
 
 def test_what_is_good_enough_is_not_tried_again() -> None:
-    start = Point(budget=0.3, taken=0.5, choice="as it is")
-    assert narrowed(start, 0.5, choose=lambda _: "another", taken=lambda _: 1.0) == "as it is"
+    start = BudgetPoint(budget=0.3, taken=0.5, choice="as it is")
+    assert secant_search(start, 0.5, choose=lambda _: "another", taken=lambda _: 1.0) == "as it is"
 
 
 def test_a_net_of_wide_layers_gets_the_speed_asked_for() -> None:

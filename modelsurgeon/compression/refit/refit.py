@@ -2,7 +2,7 @@
 
 Layers are fitted in the order in which they run, so each repairs what those before it broke (Zhang et al.,
 2015, arXiv:1505.06798, without the term for the non-linearity); where its outputs go into a sum, also what
-the other side of that has lost. What fits are worth is known before a plan is made, see `gains`.
+the other side of that has lost. What fits are worth is known before a plan is made, see `refit_gains`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import replace
 from modelsurgeon.calibration.activation_aware import View
 from modelsurgeon.calibration.moments import check_fed
 from modelsurgeon.calibration.sensitivity import Calibration, affordable
-from modelsurgeon.compression.refit.rows import gathered
-from modelsurgeon.compression.refit.solvers import Fit, Rows, fit_all, fit_last
+from modelsurgeon.compression.refit.rows import normal_equations
+from modelsurgeon.compression.refit.solvers import FitRows, FittedChain, fit_all, fit_last
 from modelsurgeon.data import Batches
 from modelsurgeon.data.samples import spread
 from modelsurgeon.errors import UnsupportedLayer
@@ -27,13 +27,15 @@ from modelsurgeon.surgery.edits import FactorizationEdit
 from modelsurgeon.surgery.plan import Plan, PlanStep
 from modelsurgeon.surgery.site import EditableModel, InputPair
 
-COLUMNS = 4096  # of a patch: with more, the moments of all would take too much, and z alone is looked at
-KERNEL_COLUMNS = 2304  # where there are taps besides channels: 256 channels under 3 x 3 of them
-GAINS_AFFORDED = 5e11  # MACs of a whole net: as many feeds show what fits are worth as they are enough for
-GAINS_EFFORT = 0.2  # of the steps of a fit
+MAX_POINTWISE_COLUMNS = (
+    4096  # of a patch: with more, the moments of all would take too much, and z alone is looked at
+)
+MAX_KERNEL_COLUMNS = 2304  # where there are taps besides channels: 256 channels under 3 x 3 of them
+TRIAL_FIT_MACS = 5e11  # MACs of a whole net: as many feeds show what fits are worth as they are enough for
+TRIAL_FIT_EFFORT = 0.2  # of the steps of a fit
 
 
-def fitted(
+def install_fitted(
     plan: Plan,
     patient: EditableModel,
     calibration: Calibration,
@@ -64,7 +66,7 @@ def fitted(
             fit = refit(
                 view.layer,
                 chain,
-                _checked(site.name, pairs()),
+                _checked_pairs(site.name, pairs()),
                 feeds.samples,
                 inner=METHODS[step.method].alone,  # what chooses channels stays as it is
                 centred=view.centred,
@@ -77,7 +79,7 @@ def fitted(
     return edits
 
 
-def _checked(layer: str, pairs: Iterable[InputPair]) -> Iterator[InputPair]:
+def _checked_pairs(layer: str, pairs: Iterable[InputPair]) -> Iterator[InputPair]:
     for fed in pairs:
         check_fed(layer, fed.was)
         yield fed
@@ -92,25 +94,27 @@ def refit(
     inner: bool = True,
     centred: bool = True,
     seed: int = 0,
-) -> Fit:
+) -> FittedChain:
     """The chain with its factors and, where `centred`, its bias fitted.
 
     fed: what the layer was fed, and the chain is. samples: how many those are in all. inner: the factors
     before the last are fitted, too.
     """
-    if inner and _is_held(layer):
-        return fit_all(layer, chain, Rows.of(*gathered(layer, fed, samples, seed=seed), centred=centred))
+    if inner and _fits_in_memory(layer):
+        return fit_all(
+            layer, chain, FitRows.of(*normal_equations(layer, fed, samples, seed=seed), centred=centred)
+        )
     front = mixers(layer, compose(chain[:-1]), chain[-1])
-    rows = Rows.of(*gathered(layer, fed, samples, mixers=front, seed=seed), centred=centred)
+    rows = FitRows.of(*normal_equations(layer, fed, samples, mixers=front, seed=seed), centred=centred)
     return fit_last(layer, chain, rows)
 
 
-def _is_held(layer: Layer) -> bool:
+def _fits_in_memory(layer: Layer) -> bool:
     """Whether the moments of the layer's patches are small enough to be held."""
-    return bool(layer.weight[0].size <= (COLUMNS if layer.is_pointwise else KERNEL_COLUMNS))
+    return bool(layer.weight[0].size <= (MAX_POINTWISE_COLUMNS if layer.is_pointwise else MAX_KERNEL_COLUMNS))
 
 
-def gains(
+def refit_gains(
     patient: EditableModel,
     trials: Mapping[str, tuple[View, Sequence[PlanStep]]],
     feeds: Batches,
@@ -124,32 +128,32 @@ def gains(
     for all of its size and stride. Layers are left out that look at one place: what is foretold for those is
     the best there is. So are those of which only the last factor is fitted.
     """
-    few = spread(feeds, affordable(patient, GAINS_AFFORDED))
-    alike = _kinds({name: view.layer for name, (view, _) in trials.items()})
+    few = spread(feeds, affordable(patient, TRIAL_FIT_MACS))
+    alike = _representatives({name: view.layer for name, (view, _) in trials.items()})
     stages = patient.twin().lockstep(list(alike), few)
     found: dict[str, dict[str, float]] = {}
     for site, pairs in counted(stages, "trial fits", len(alike), watch):
         view, steps = trials[site.name]
-        fed = _checked(site.name, pairs())
-        rows = Rows.of(*gathered(view.layer, fed, few.samples, seed=seed), centred=view.centred)
+        fed = _checked_pairs(site.name, pairs())
+        rows = FitRows.of(*normal_equations(view.layer, fed, few.samples, seed=seed), centred=view.centred)
         if rows.learnt:
-            found |= dict.fromkeys(alike[site.name], _gains(view, steps, rows))
+            found |= dict.fromkeys(alike[site.name], _method_gains(view, steps, rows))
     return found
 
 
-def _kinds(layers: Mapping[str, Layer]) -> dict[str, list[str]]:
+def _representatives(layers: Mapping[str, Layer]) -> dict[str, list[str]]:
     """One layer of each kind that may gain, from the middle of the net, and all that are alike."""
     kinds: dict[object, list[str]] = {}
     for name, layer in layers.items():
-        if not layer.transposed and not layer.is_pointwise and _is_held(layer):
+        if not layer.transposed and not layer.is_pointwise and _fits_in_memory(layer):
             kinds.setdefault((layer.weight.shape, layer.groups, layer.stride), []).append(name)
     return {alike[len(alike) // 2]: alike for alike in kinds.values()}
 
 
-def _gains(view: View, steps: Sequence[PlanStep], rows: Rows) -> dict[str, float]:
+def _method_gains(view: View, steps: Sequence[PlanStep], rows: FitRows) -> dict[str, float]:
     found = {}
     for step in steps:
         foretold = view.error(step.method, [step.rank])[0]
-        fit = fit_all(view.layer, view.chain(step.method, step.rank), rows, effort=GAINS_EFFORT)
+        fit = fit_all(view.layer, view.chain(step.method, step.rank), rows, effort=TRIAL_FIT_EFFORT)
         found[step.method] = fit.error / foretold if foretold else 1.0
     return found

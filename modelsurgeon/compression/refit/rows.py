@@ -13,12 +13,12 @@ from modelsurgeon.linalg import calm
 from modelsurgeon.linalg.least_squares import Sums
 from modelsurgeon.surgery.site import InputPair
 
-ROWS = 16384  # over all samples
+MAX_ROWS = 16384  # over all samples
 ROWS_PER_COLUMN = 8  # and at least so many for each column of z
-HELD = 2**23  # numbers that wait for their products
+MAX_HELD_NUMBERS = 2**23  # numbers that wait for their products
 
 
-def gathered(
+def normal_equations(
     layer: Layer, fed: Iterable[InputPair], samples: int, *, mixers: Sequence[Array] = (), seed: int = 0
 ) -> tuple[list[Sums], list[Sums]]:
     """For each group of the layer, sums over the feeds that are learnt from and over those that judge.
@@ -27,15 +27,15 @@ def gathered(
     patch that it is fed now, `(columns,)`, or where there are mixers, `(columns, z)` for each group, what
     those make of it. samples: how many the feeds hold in all.
     """
-    sides = _Rows(layer, mixers), _Rows(layer, mixers)
+    sides = _RowSums(layer, mixers), _RowSums(layer, mixers)
     rng = np.random.default_rng(seed)
     columns = mixers[0].shape[1] if mixers else layer.weight[0].size
-    wanted = max(ROWS, ROWS_PER_COLUMN * columns)
+    wanted = max(MAX_ROWS, ROWS_PER_COLUMN * columns)
     for number, (was, now, beside) in enumerate(fed):
         at = drawn(output_places(layer, was), wanted, samples, rng)
         answers = _answers(layer, patches_at(layer, was, at))
         if beside is not None and beside[0].shape == beside[1].shape == _shape(layer, was):
-            answers += _at(layer, beside[0] - beside[1], at)
+            answers += _output_rows(layer, beside[0] - beside[1], at)
         sides[int(is_check(number))].add(answers, patches_at(layer, now, at))
     learnt, judged = (side.done() for side in sides)
     return learnt, judged or learnt
@@ -52,12 +52,12 @@ def _shape(layer: Layer, x: Array) -> tuple[int, ...]:
     return len(x), layer.out_channels, *layer.out_size(x.shape[2:])
 
 
-def _at(layer: Layer, y: Array, at: Index) -> Array:
+def _output_rows(layer: Layer, y: Array, at: Index) -> Array:
     """Rows of outputs, as patches are drawn."""
     return channels_at(y, at) if layer.kernel else y
 
 
-class _Rows:
+class _RowSums:
     """Answers and patches on their way to sums; they wait until there are enough for a quick product."""
 
     def __init__(self, layer: Layer, mixers: Sequence[Array]) -> None:
@@ -70,7 +70,7 @@ class _Rows:
     def add(self, answers: Array, patches: Array) -> None:
         """Row for row, what is to come out and what goes in."""
         self._waiting.append((answers, patches.astype(np.float32, copy=False)))
-        if sum(part.size for _, part in self._waiting) > HELD:
+        if sum(part.size for _, part in self._waiting) > MAX_HELD_NUMBERS:
             self._sum()
 
     def done(self) -> list[Sums]:

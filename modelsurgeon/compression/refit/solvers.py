@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from modelsurgeon.compression.refit.variable_projection import descended
+from modelsurgeon.compression.refit.variable_projection import fit_by_variable_projection
 from modelsurgeon.factorize import compose
 from modelsurgeon.layers import Array, Layer
 from modelsurgeon.layers.patches import mixers
@@ -25,13 +25,13 @@ from modelsurgeon.linalg.least_squares import Problem, Sums
 Chain = Sequence[Layer]
 Problems = Sequence[Problem]  # one for each group
 
-KEPT = float("inf")  # the ridge that leaves a factor as it is
-ALONE = 0  # of any size on one thread: those of numpy and scipy would wait for each other at every product
+NO_CHANGE_RIDGE = float("inf")  # the ridge that leaves a factor as it is
+NO_RIDGE = 0  # of any size on one thread: those of numpy and scipy would wait for each other at every product
 RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the mean variance of z
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Fit:
+class FittedChain:
     """A fitted chain. before, error: of the outputs in the cut net, relative, without and with the fit."""
 
     chain: Sequence[Layer]
@@ -41,7 +41,7 @@ class Fit:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Rows:
+class FitRows:
     """What a layer's chain is fitted to. learnt, judged: for each group, the rows that teach and that judge.
 
     energy: of the answers to the latter. centred: means go into the bias.
@@ -53,7 +53,7 @@ class Rows:
     centred: bool
 
     @classmethod
-    def of(cls, learnt: Sequence[Sums], judged: Sequence[Sums], *, centred: bool) -> Rows:
+    def of(cls, learnt: Sequence[Sums], judged: Sequence[Sums], *, centred: bool) -> FitRows:
         """Of what was gathered, group by group."""
         both = zip(judged, learnt, strict=True)
         return cls(
@@ -63,7 +63,7 @@ class Rows:
             centred=centred,
         )
 
-    def through(self, mixing: Sequence[Array]) -> Rows:
+    def through(self, mixing: Sequence[Array]) -> FitRows:
         """The same rows as what mixers `(columns, z)`, one a group, make of them."""
         sides = (self.learnt, self.judged)
         seen = ([p.through(m) for p, m in zip(side, mixing, strict=True)] for side in sides)
@@ -71,31 +71,35 @@ class Rows:
         return replace(self, learnt=learnt, judged=judged)
 
 
-def fit_last(layer: Layer, chain: Chain, rows: Rows) -> Fit:
+def fit_last(layer: Layer, chain: Chain, rows: FitRows) -> FittedChain:
     """The last factor fitted, to rows of what the factors before it make of what the layer is fed."""
-    with calm(ALONE):
-        ridge, made = _last(layer, chain, rows)
+    with calm(NO_RIDGE):
+        ridge, made = _fit_last_factor(layer, chain, rows)
         factors = [_Factor.of(layer, each[-1]) for each in (chain, made)]
-        return _better(rows, chain, made, ridge, factors)
+        return _if_better(rows, chain, made, ridge, factors)
 
 
-def fit_all(layer: Layer, chain: Chain, rows: Rows, *, effort: float = 1.0) -> Fit:
-    """All factors fitted, to rows of what the layer is fed. effort: see `descended`."""
+def fit_all(layer: Layer, chain: Chain, rows: FitRows, *, effort: float = 1.0) -> FittedChain:
+    """All factors fitted, to rows of what the layer is fed. effort: see `fit_by_variable_projection`."""
     product = len(chain) == 2 and chain[-1].is_pointwise
-    with calm(ALONE):
-        ridge, made = _product(layer, chain, rows) if product else _all(layer, chain, rows, effort)
+    with calm(NO_RIDGE):
+        ridge, made = (
+            _fit_product(layer, chain, rows) if product else _fit_all_factors(layer, chain, rows, effort)
+        )
         factors = [_Factor.of(layer, compose(each)) for each in (chain, made)]
-        return _better(rows, chain, made, ridge, factors)
+        return _if_better(rows, chain, made, ridge, factors)
 
 
-def _better(rows: Rows, chain: Chain, made: Chain, ridge: float, factors: Sequence[_Factor]) -> Fit:
+def _if_better(
+    rows: FitRows, chain: Chain, made: Chain, ridge: float, factors: Sequence[_Factor]
+) -> FittedChain:
     """What was made, where that does better on the rows that judge; factors: those of both."""
     before, after = (_loss(rows.judged, factor) for factor in factors)
-    return Fit(
+    return FittedChain(
         chain=made if after < before else chain,
         before=_share(before, rows.energy),
         error=_share(min(after, before), rows.energy),
-        ridge=ridge if after < before else KEPT,
+        ridge=ridge if after < before else NO_CHANGE_RIDGE,
     )
 
 
@@ -115,27 +119,27 @@ class _Factor:
         )
 
 
-def _ridged(problems: Problems, checks: Problems, start: _Factor) -> tuple[float, _Factor]:
+def _best_ridge(problems: Problems, checks: Problems, start: _Factor) -> tuple[float, _Factor]:
     """The solution with the ridge that does best on samples that nothing was fitted to, and that ridge."""
-    tried = {KEPT: start} | {ridge: _solved(problems, start, ridge) for ridge in RIDGES}
+    tried = {NO_CHANGE_RIDGE: start} | {ridge: _solve(problems, start, ridge) for ridge in RIDGES}
     best = min(tried, key=lambda ridge: _loss(checks, tried[ridge]))
     return best, tried[best]
 
 
-def _solved(problems: Problems, start: _Factor, ridge: float) -> _Factor:
+def _solve(problems: Problems, start: _Factor, ridge: float) -> _Factor:
     weights = [p.solve(w, ridge) for p, w in zip(problems, start.weights, strict=True)]
     return _Factor(weights=weights, biases=[p.bias(w) for p, w in zip(problems, weights, strict=True)])
 
 
-def _last(layer: Layer, chain: Chain, rows: Rows) -> tuple[float, list[Layer]]:
+def _fit_last_factor(layer: Layer, chain: Chain, rows: FitRows) -> tuple[float, list[Layer]]:
     """The last factor fitted; the rows are of what that is fed."""
-    ridge, best = _ridged(rows.learnt, rows.judged, _Factor.of(layer, chain[-1]))
+    ridge, best = _best_ridge(rows.learnt, rows.judged, _Factor.of(layer, chain[-1]))
     return ridge, [*chain[:-1], _link(layer, chain[-1], best, rows)]
 
 
-def _product(layer: Layer, chain: Chain, rows: Rows) -> tuple[float, list[Layer]]:
+def _fit_product(layer: Layer, chain: Chain, rows: FitRows) -> tuple[float, list[Layer]]:
     """The product of two matrices that is nearest to a fitted layer, group by group."""
-    ridge, whole = _ridged(rows.learnt, rows.judged, _Factor.of(layer, layer))
+    ridge, whole = _best_ridge(rows.learnt, rows.judged, _Factor.of(layer, layer))
     rank = len(chain[0].weight) // layer.groups
     halves = [p.reduced(w, rank) for p, w in zip(rows.learnt, whole.weights, strict=True)]
     biases = [p.bias(left @ right) for p, (left, right) in zip(rows.learnt, halves, strict=True)]
@@ -147,14 +151,14 @@ def _product(layer: Layer, chain: Chain, rows: Rows) -> tuple[float, list[Layer]
     ]
 
 
-def _all(layer: Layer, chain: Chain, rows: Rows, effort: float) -> tuple[float, list[Layer]]:
+def _fit_all_factors(layer: Layer, chain: Chain, rows: FitRows, effort: float) -> tuple[float, list[Layer]]:
     """The last factor fitted, then all of them together with the same ridge, group by group."""
-    ridge, made = _last(layer, chain, rows.through(mixers(layer, compose(chain[:-1]), chain[-1])))
-    if ridge == KEPT:
+    ridge, made = _fit_last_factor(layer, chain, rows.through(mixers(layer, compose(chain[:-1]), chain[-1])))
+    if ridge == NO_CHANGE_RIDGE:
         return ridge, made
     parts = zip(*(_split(link, layer.groups) for link in made), strict=True)
     each = zip(parts, rows.learnt, rows.judged, strict=True)
-    found = zip(*(descended(*group, ridge, effort=effort) for group in each), strict=True)
+    found = zip(*(fit_by_variable_projection(*group, ridge, effort=effort) for group in each), strict=True)
     joined = [_joined(link, groups) for link, groups in zip(made, found, strict=True)]
     weights = _Factor.of(layer, compose(joined)).weights
     biases = [p.bias(w) for p, w in zip(rows.learnt, weights, strict=True)]
@@ -178,7 +182,7 @@ def _loss(problems: Problems, factor: _Factor) -> float:
     return sum(problem.loss(weight, bias) for problem, weight, bias in parts)
 
 
-def _link(layer: Layer, last: Layer, factor: _Factor, rows: Rows) -> Layer:
+def _link(layer: Layer, last: Layer, factor: _Factor, rows: FitRows) -> Layer:
     """The last link with new numbers."""
     dtype = last.weight.dtype
     weight = np.concatenate(factor.weights).reshape(last.weight.shape).astype(dtype)

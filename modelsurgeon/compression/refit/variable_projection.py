@@ -27,15 +27,18 @@ from modelsurgeon.layers.patches import mixers
 from modelsurgeon.linalg import cholesky, mixed, unmixed
 from modelsurgeon.linalg.least_squares import Problem
 
-STEPS = 100
-WORK = 2e11  # multiplications: as many steps as they are enough for
-LOOK = 10  # steps from one look at the rows that judge to the next
-HOLDS = 2**40  # numbers: whatever lies between two products, which are slow without
-FLOOR = 1e-4  # of the mean variance, under that of every channel
-AXES, BETWEEN = "uvwxyz", "abcdefgh"  # subscripts of the kernel, and of the channels between two factors
+MAX_ITERATIONS = 100
+MAX_OPERATIONS = 2e11  # multiplications: as many steps as they are enough for
+CHECK_EVERY = 10  # steps from one look at the rows that judge to the next
+MAX_INTERMEDIATE_SIZE = 2**40  # numbers: whatever lies between two products, which are slow without
+VARIANCE_FLOOR = 1e-4  # of the mean variance, under that of every channel
+AXIS_LETTERS, RANK_LETTERS = (
+    "uvwxyz",
+    "abcdefgh",
+)  # subscripts of the kernel, and of the channels between two factors
 
 
-def descended(
+def fit_by_variable_projection(
     chain: Sequence[Layer], problem: Problem, checks: Problem, ridge: float, *, effort: float = 1.0
 ) -> list[Layer]:
     """A chain without groups or bias, fitted to a problem on the patches of its layer.
@@ -43,7 +46,7 @@ def descended(
     ridge: of the last factor, toward what it is; a share of the mean variance of what that is fed. checks:
     the same on other rows: the outcome is where the search does best on those. effort: a share of the steps.
     """
-    root = cholesky(_channels(problem.zz, chain[0].in_channels), FLOOR)
+    root = cholesky(_channels(problem.zz, chain[0].in_channels), VARIANCE_FLOOR)
     white = [replace(chain[0], weight=mixed(chain[0].weight.astype(np.float64), root, 1)), *chain[1:]]
     search = _Search(white, _whitened(problem.steadied(), root), ridge)
 
@@ -54,17 +57,19 @@ def descended(
         factor = weight.reshape(len(weight), -1)
         return checks.loss(factor, problem.bias(factor)), made
 
-    return _best(search, seen, max(1, round(effort * search.steps)))
+    return _best_on_validation(search, seen, max(1, round(effort * search.steps)))
 
 
-def _best(search: _Search, seen: Callable[[Array], tuple[float, list[Layer]]], most: int) -> list[Layer]:
+def _best_on_validation(
+    search: _Search, seen: Callable[[Array], tuple[float, list[Layer]]], most: int
+) -> list[Layer]:
     """What does best on the rows that judge, of what the search comes by; it ends where that grows again."""
     best = seen(search.start)
     steps = count(1)
 
     def look(x: Array) -> None:
         nonlocal best
-        if next(steps) % LOOK == 0:
+        if next(steps) % CHECK_EVERY == 0:
             now = seen(x)
             if now[0] >= best[0]:
                 raise StopIteration
@@ -82,7 +87,7 @@ class _Search:
     def __init__(self, chain: Sequence[Layer], problem: Problem, ridge: float) -> None:
         *front, last = (replace(link, weight=link.weight.astype(np.float64)) for link in chain)
         self._front, self._last, self._whole = front, last, compose(chain)
-        self._form = Form.of(chain)
+        self._form = EinsumForm.of(chain)
         self._problem = problem
         self._scale = problem.yy or 1.0
         self._pull = last.weight.reshape(len(last.weight), -1)
@@ -91,7 +96,7 @@ class _Search:
         mixer = self._mixer(front)
         inner = mixer.T @ problem.zz @ mixer
         self._ridge = ridge * np.trace(inner) / len(inner) + np.finfo(float).tiny
-        self.steps = int(np.clip(WORK / (len(problem.zz) * mixer.size), 1, STEPS))
+        self.steps = int(np.clip(MAX_OPERATIONS / (len(problem.zz) * mixer.size), 1, MAX_ITERATIONS))
 
     def __call__(self, x: Array) -> tuple[float, Array]:
         """Error and gradient, both as shares of the variance of y."""
@@ -130,7 +135,7 @@ class _Search:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Form:
+class EinsumForm:
     """How factors multiply to a weight, as subscripts of `numpy.einsum`: of each factor, and of the weight.
 
     sizes: of every subscript. Axes on which no factor has taps have none.
@@ -141,18 +146,18 @@ class Form:
     sizes: Mapping[str, int]
 
     @classmethod
-    def of(cls, chain: Sequence[Layer]) -> Form:
+    def of(cls, chain: Sequence[Layer]) -> EinsumForm:
         """Of a chain in the place of a layer without groups; a depthwise factor has one channel axis."""
         terms: list[str] = []
         sizes = {"i": chain[0].in_channels}
         here = "i"
-        for link, ahead in zip(chain, [*BETWEEN[: len(chain) - 1], "o"], strict=True):
-            taps = {axis: size for axis, size in zip(AXES, link.kernel, strict=False) if size > 1}
+        for link, ahead in zip(chain, [*RANK_LETTERS[: len(chain) - 1], "o"], strict=True):
+            taps = {axis: size for axis, size in zip(AXIS_LETTERS, link.kernel, strict=False) if size > 1}
             channels = here if link.groups > 1 else ahead + here
             here = channels[0]
             sizes |= {here: link.out_channels, **taps}
             terms.append(channels + "".join(taps))
-        held = [axis for axis in AXES if axis in sizes]
+        held = [axis for axis in AXIS_LETTERS if axis in sizes]
         return cls(terms=terms, whole="".join(["oi", *held]), sizes=sizes)
 
     def gradient(self, factors: Sequence[Array], whole: Array, place: int) -> Array:
@@ -160,7 +165,9 @@ class Form:
         rest = [i for i in range(len(factors)) if i != place]
         arrays = [self._shaped(whole, self.whole), *(self._shaped(factors[i], self.terms[i]) for i in rest)]
         inputs = ",".join([self.whole, *(self.terms[i] for i in rest)])
-        found: Array = np.einsum(f"{inputs}->{self.terms[place]}", *arrays, optimize=("greedy", HOLDS))
+        found: Array = np.einsum(
+            f"{inputs}->{self.terms[place]}", *arrays, optimize=("greedy", MAX_INTERMEDIATE_SIZE)
+        )
         return found
 
     def _shaped(self, array: Array, term: str) -> Array:

@@ -10,7 +10,7 @@ import pytest
 
 import modelsurgeon as ms
 from modelsurgeon.calibration.sensitivity import Calibration, watch
-from modelsurgeon.compression.candidates import repaired
+from modelsurgeon.compression.candidates import with_refit_gain
 from modelsurgeon.compression.refit import refit as module
 from modelsurgeon.compression.refit.refit import refit
 from modelsurgeon.compression.select import Candidate
@@ -113,7 +113,7 @@ def test_fitting_all_factors_is_better_than_the_last_alone(method: str, groups: 
 def test_a_kernel_of_too_many_columns_has_its_last_factor_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
     layer, pairs = made("cp")
     chain = METHODS["cp"](layer, 3)
-    monkeypatch.setattr(module, "KERNEL_COLUMNS", 6 * 9 - 1)
+    monkeypatch.setattr(module, "MAX_KERNEL_COLUMNS", 6 * 9 - 1)
     first, middle, last = refit(layer, chain, pairs, 64).chain
     assert first is chain[0] and middle is chain[1] and last is not chain[2]
 
@@ -155,7 +155,7 @@ def gained(net: ir.Model, data: np.ndarray, methods: tuple[str, ...]) -> dict[st
     feeds = patient.batches(0)
     known = Calibration(inputs=watch(patient, patient.sites, feeds))
     tried = {s.name: (known.view(s), [PlanStep(method=m, rank=6) for m in methods]) for s in patient.sites}
-    return module.gains(patient, tried, feeds)
+    return module.refit_gains(patient, tried, feeds)
 
 
 def test_trial_fits_tell_what_fits_are_worth() -> None:
@@ -186,9 +186,9 @@ def test_trial_fits_tell_what_fits_are_worth() -> None:
 
 def test_a_choice_counts_on_what_fits_gain() -> None:
     options = {"a": [Candidate(macs=9, params=9), Candidate(method="cp", macs=4, params=4, error=0.5)]}
-    [[dense, cut]] = repaired(options, {"a": {"cp": 0.6}}).values()
+    [[dense, cut]] = with_refit_gain(options, {"a": {"cp": 0.6}}).values()
     assert (dense.error, cut.error) == (0.0, pytest.approx(0.3))
-    assert repaired(options, {"a": {"svd": 0.6}}) == options == repaired(options, {})
+    assert with_refit_gain(options, {"a": {"svd": 0.6}}) == options == with_refit_gain(options, {})
 
 
 def test_at_full_rank_a_linear_change_is_undone() -> None:

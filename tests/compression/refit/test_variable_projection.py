@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from modelsurgeon.compression.refit.variable_projection import Form, _Search, descended
+from modelsurgeon.compression.refit.variable_projection import EinsumForm, _Search, fit_by_variable_projection
 from modelsurgeon.factorize import METHODS, compose, suited
 from modelsurgeon.layers import Layer
 from modelsurgeon.linalg.least_squares import Problem, Sums
@@ -52,7 +52,7 @@ def test_the_gradient_of_a_factor_is_the_adjoint_of_composing(chain: list[Layer]
     for place, link in enumerate(chain):
         moved = rng.normal(size=link.weight.shape)
         along = compose([*chain[:place], replace(link, weight=moved), *chain[place + 1 :]]).weight
-        found = Form.of(chain).gradient([each.weight for each in chain], slope, place)
+        found = EinsumForm.of(chain).gradient([each.weight for each in chain], slope, place)
         assert np.vdot(found, moved) == pytest.approx(np.vdot(slope, along), rel=1e-6, abs=1e-9)
 
 
@@ -73,7 +73,7 @@ def test_on_the_rows_that_judge_nothing_gets_worse(chain: list[Layer], seed: int
     problem, checks = problem_of(chain, rng), problem_of(chain, rng)
     began = [replace(link, weight=link.weight + 0.3 * rng.normal(size=link.weight.shape)) for link in chain]
     best = _Search(began, problem, 1e-6).chain(np.concatenate([link.weight.ravel() for link in began[:-1]]))
-    found = descended(began, problem, checks, 1e-6)
+    found = fit_by_variable_projection(began, problem, checks, 1e-6)
     assert loss(found, checks) <= loss(best, checks) * (1 + 1e-6) + 1e-9
     assert [link.weight.shape for link in found] == [link.weight.shape for link in chain]
 
@@ -86,7 +86,9 @@ def test_a_chain_that_was_shaken_is_found_again(method: str) -> None:
     problem = problem_of(chain, rng, noise=0.0)
     shaken = [replace(link, weight=link.weight + 0.05 * rng.normal(size=link.weight.shape)) for link in chain]
     last_alone = _Search(shaken, problem, 1e-6).chain(_Search(shaken, problem, 1e-6).start)
-    assert loss(descended(shaken, problem, problem, 1e-6), problem) < 0.05 * loss(last_alone, problem)
+    assert loss(fit_by_variable_projection(shaken, problem, problem, 1e-6), problem) < 0.05 * loss(
+        last_alone, problem
+    )
 
 
 def test_it_ends_where_the_rows_that_judge_say_so() -> None:
@@ -98,7 +100,7 @@ def test_it_ends_where_the_rows_that_judge_say_so() -> None:
     problem = problem_of(other, rng)
     search = _Search(chain, problem, 1e-6)
     start = search.chain(search.start)
-    found = descended(chain, problem, problem_of(start, rng, noise=0.0), 1e-6)
+    found = fit_by_variable_projection(chain, problem, problem_of(start, rng, noise=0.0), 1e-6)
     np.testing.assert_allclose(compose(found).weight, compose(start).weight, rtol=1e-5, atol=1e-6)
 
 
@@ -110,5 +112,5 @@ def test_rows_that_hardly_vary_lead_nowhere_far() -> None:
     rows = (100 + 1e-4 * rng.normal(size=(300, 54))).astype(np.float32)
     problem = Sums.of(rows, rows @ layer.weight.reshape(8, -1).T.astype(np.float32)).problem(centred=True)
     assert np.linalg.eigvalsh(problem.zz).min() < 0
-    found = descended(chain, problem, problem, 1e-6)
+    found = fit_by_variable_projection(chain, problem, problem, 1e-6)
     assert np.abs(compose(found).weight).max() < 100 * np.abs(layer.weight).max()
