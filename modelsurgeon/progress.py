@@ -11,10 +11,10 @@ Progress = Callable[[str, int, int], None]  # told what is done, how many are an
 
 def counted(items: Iterable[T], what: str, total: int, watch: Progress | None) -> Iterable[T]:
     """The items themselves, with the watch told before each of them and after the last."""
-    return items if watch is None else _told(items, what, total, watch)
+    return items if watch is None else _with_progress(items, what, total, watch)
 
 
-def _told(items: Iterable[T], what: str, total: int, watch: Progress) -> Iterator[T]:
+def _with_progress(items: Iterable[T], what: str, total: int, watch: Progress) -> Iterator[T]:
     for number, item in enumerate(items):
         watch(what, number, total)
         yield item

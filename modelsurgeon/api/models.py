@@ -144,8 +144,8 @@ def _export(module: nn.Module, shapes: Shapes | None, example: str | Path | None
 
 def _read_arrays(path: Path) -> dict[str, Array]:
     """All arrays of an .npz file."""
-    from modelsurgeon.data.readers import files
+    from modelsurgeon.data.readers import from_files
 
-    names = files(path, ())[0].names
-    source = files(path, list(names))[0]
+    names = from_files(path, ())[0].names
+    source = from_files(path, list(names))[0]
     return {name: source.load(name) for name in names}

@@ -16,7 +16,7 @@ from modelsurgeon.comparison.compare import compare as compare_runs
 from modelsurgeon.data import batches
 from modelsurgeon.data.feeds import Input
 from modelsurgeon.errors import BadData, ToleranceExceeded
-from modelsurgeon.matching.head_rows import Growth, Init, Means, origins
+from modelsurgeon.matching.head_rows import Growth, Init, Means, class_origins
 from modelsurgeon.surgery.edits import Edit
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def _old_classes(run: Run, donor: Run, growth: Growth) -> Run:
         if value.ndim != wanted.ndim or len(axes) != 1 or value.shape[axes[0]] not in growth.sizes.values():
             return value
         [axis] = axes
-        rows = origins(value.shape[axis], wanted.shape[axis], growth.labels, growth.init)
+        rows = class_origins(value.shape[axis], wanted.shape[axis], growth.labels, growth.init)
         place = {row[0]: new for new, row in reversed(list(enumerate(rows))) if len(row) == 1}
         if len(place) < wanted.shape[axis]:
             return value

@@ -21,7 +21,7 @@ from functools import cached_property
 
 import numpy as np
 
-from modelsurgeon.calibration.moments import Inputs, Moments
+from modelsurgeon.calibration.moments import InputMoments, Moments
 from modelsurgeon.factorize import METHODS, Rank, compose
 from modelsurgeon.factorize.channel_selection import CHANNELS, Elimination, eliminate, repaired, selection
 from modelsurgeon.factorize.method import split_groups
@@ -29,16 +29,16 @@ from modelsurgeon.factorize.svd import input_unfolded
 from modelsurgeon.layers import Array, Layer
 from modelsurgeon.linalg import cholesky, directions, mixed, unmixed
 
-FLOOR = 1e-4  # of the mean variance, added to each: what no sample showed may still come
-MOST = 0.95  # of a covariance that is taken to be chance
+VARIANCE_FLOOR = 1e-4  # of the mean variance, added to each: what no sample showed may still come
+MAX_SHRINKAGE = 0.95  # of a covariance that is taken to be chance
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class View:
+class CalibratedLayer:
     """A layer as calibration sees it; without `inputs`, as its weight alone shows it."""
 
     layer: Layer
-    inputs: Inputs | None = None
+    inputs: InputMoments | None = None
 
     def error(self, method: str, ranks: Sequence[Rank]) -> list[float]:
         """Relative error of the outputs at each rank, of the weight where nothing is known of the inputs."""
@@ -173,7 +173,7 @@ class View:
             covariance = moments.covariance if self.centred else moments.second
             # The rows of one sample are alike: they tell more than one row would, and less than so many.
             told = (samples * max(samples, moments.count)) ** 0.5
-            found.append(cholesky(covariance, FLOOR + chance(covariance, told)))
+            found.append(cholesky(covariance, VARIANCE_FLOOR + shrinkage(covariance, told)))
         return found
 
     @cached_property
@@ -181,12 +181,14 @@ class View:
         """Cholesky factors of the taps' correlations along each axis."""
         known: Sequence[Array] = () if self.inputs is None else self.inputs.taps
         return [
-            cholesky(taps * (len(taps) / (np.trace(taps) or 1.0)), FLOOR) if len(taps) > 1 else np.eye(1)
+            cholesky(taps * (len(taps) / (np.trace(taps) or 1.0)), VARIANCE_FLOOR)
+            if len(taps) > 1
+            else np.eye(1)
             for taps in known
         ]
 
 
-def chance(covariance: Array, rows: float) -> float:
+def shrinkage(covariance: Array, rows: float) -> float:
     """How much of a covariance `(n, n)` of so many rows is chance: the weight of the identity beside it.
 
     The oracle approximating shrinkage of Chen, Wiesel, Eldar and Hero (2010, arXiv:0907.4698), as a ratio.
@@ -197,5 +199,5 @@ def chance(covariance: Array, rows: float) -> float:
     if n == 1 or spread <= 0:
         return 0.0
     share = ((1 - 2 / n) * squares + total) / ((rows + 1 - 2 / n) * spread)
-    share = min(share, MOST)
+    share = min(share, MAX_SHRINKAGE)
     return share / (1 - share)

@@ -16,11 +16,11 @@ from modelsurgeon.layers import Array, Layer
 from modelsurgeon.layers.patches import channels_at, drawn, output_places, patches_at
 from modelsurgeon.linalg import calm
 
-ROWS = 16384  # of a layer, over all samples: more tell less than other samples would
+MAX_ROWS = 16384  # of a layer, over all samples: more tell less than other samples would
 ROWS_PER_CHANNEL = 8  # and at least so many for each of its channels
 TAP_ROWS = 4096  # for the few moments of the taps
-LARGEST = 1e15  # the sums of squares of larger values overflow
-HELD = 2**19  # numbers that wait for their products, which are cheaper for many rows at once
+LARGEST_INPUT = 1e15  # the sums of squares of larger values overflow
+MAX_HELD_NUMBERS = 2**19  # numbers that wait for their products, which are cheaper for many rows at once
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,7 +71,7 @@ class Moments:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Inputs:
+class InputMoments:
     """What a layer is fed.
 
     channels: moments of its input channels, one for each group; where `response`, of its outputs, which are
@@ -87,7 +87,7 @@ class Inputs:
     samples: int
 
 
-class Watch:
+class MomentCollector:
     """Collects what one layer is fed, a feed at a time.
 
     samples: how many feeds there will be. whole: keep the moments of all inputs, even where those of the
@@ -98,7 +98,7 @@ class Watch:
         """Nothing seen yet."""
         self._layer, self._samples = layer, samples
         self._rng = np.random.default_rng(seed)
-        self._response = responds(layer) and not whole
+        self._response = is_measured_by_outputs(layer) and not whole
         self._waiting: list[Array] = []
         self._channels: list[Moments] = []
         self._taps = [np.zeros((k, k)) for k in layer.kernel]
@@ -108,20 +108,20 @@ class Watch:
     def add(self, x: Array) -> None:
         """See one feed, `(n, channels, *space)`."""
         layer = self._layer
-        wanted = max(ROWS, ROWS_PER_CHANNEL * x.shape[1])
+        wanted = max(MAX_ROWS, ROWS_PER_CHANNEL * x.shape[1])
         at = drawn(int(np.prod(x.shape[2:], dtype=int)), wanted, self._samples, self._rng)
         rows = channels_at(x, at).astype(np.float32, copy=False)
         self._waiting.append(_answers(layer, rows) if self._response else rows)
-        if sum(part.size for part in self._waiting) > HELD:
+        if sum(part.size for part in self._waiting) > MAX_HELD_NUMBERS:
             self._sum()
         if not layer.transposed:
             at = drawn(output_places(layer, x), TAP_ROWS, self._samples, self._rng)
             self._see_patches(patches_at(layer, x, at))
 
-    def done(self) -> Inputs:
+    def done(self) -> InputMoments:
         """All that was seen."""
         self._sum()
-        return Inputs(
+        return InputMoments(
             channels=tuple(self._channels),
             taps=() if self._layer.transposed else tuple(self._taps),
             patch=(self._patch / max(1, self._patches)).reshape(self._layer.groups, -1),
@@ -143,19 +143,19 @@ class Watch:
         whole = patches.reshape(len(patches), self._layer.in_channels, *self._layer.kernel)
         for axis, taps in enumerate(self._taps):
             if len(taps) > 1:
-                taps += _along(whole, 2 + axis)
+                taps += _tap_products(whole, 2 + axis)
 
 
-def check_fed(layer: str, x: Array) -> None:
+def check_finite(layer: str, x: Array) -> None:
     """Raises BadData where a layer is fed what no moment can hold."""
-    if x.size and not all(abs(float(end)) <= LARGEST for end in (x.min(), x.max())):  # of NaN, too
+    if x.size and not all(abs(float(end)) <= LARGEST_INPUT for end in (x.min(), x.max())):  # of NaN, too
         raise BadData(
-            f"layer {layer!r} is fed NaN, Inf or values beyond {LARGEST:g} on samples that calibrate: leave "
-            f"those samples out, or the layer (--skip {layer})"
+            f"layer {layer!r} is fed NaN, Inf or values beyond {LARGEST_INPUT:g} on calibration samples: "
+            f"leave those samples out, or the layer (--skip {layer})"
         )
 
 
-def responds(layer: Layer) -> bool:
+def is_measured_by_outputs(layer: Layer) -> bool:
     """Whether a layer is watched by its outputs: a matrix that has more inputs than outputs."""
     return not layer.transposed and layer.weight[0, 0].size == 1 and layer.in_channels > layer.out_channels
 
@@ -166,7 +166,7 @@ def _answers(layer: Layer, rows: Array) -> Array:
     return np.concatenate([r @ w.reshape(len(w), -1).astype(np.float32).T for r, w in parts], axis=1)
 
 
-def _along(patches: Array, axis: int) -> Array:
+def _tap_products(patches: Array, axis: int) -> Array:
     """Outer products of the taps along one axis, about the mean of each channel."""
     moved = np.moveaxis(patches, axis, -1).astype(np.float64)
     centred = (moved - moved.mean(axis=(0, *range(2, moved.ndim)), keepdims=True)).reshape(

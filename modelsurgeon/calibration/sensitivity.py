@@ -7,20 +7,20 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from modelsurgeon.calibration.activation_aware import View
-from modelsurgeon.calibration.moments import Inputs, Watch, check_fed
+from modelsurgeon.calibration.activation_aware import CalibratedLayer
+from modelsurgeon.calibration.moments import InputMoments, MomentCollector, check_finite
 from modelsurgeon.data import Batches, Feed
-from modelsurgeon.data.samples import spread
+from modelsurgeon.data.samples import evenly_spaced
 from modelsurgeon.factorize import compose
 from modelsurgeon.layers import Array
 from modelsurgeon.progress import Progress, counted
 from modelsurgeon.surgery.plan import PlanStep
 from modelsurgeon.surgery.site import EditableModel, Run, Site, find_site
 
-TRIED = 8  # feeds on which the outputs are watched while one layer is cut, at least
-AFFORDED = 2e12  # MACs of all trials: as many feeds as they are enough for
-LEAST = 1e-8  # of a squared error: below, what comes out is rounding
-SUMS = 1e-2  # how far from 1 the sum of what a softmax gives may be, in half precision
+MIN_TRIAL_FEEDS = 8  # feeds on which the outputs are watched while one layer is cut, at least
+TRIAL_MACS = 2e12  # MACs of all trials: as many feeds as they are enough for
+MIN_SQUARED_ERROR = 1e-8  # of a squared error: below, what comes out is rounding
+SOFTMAX_SUM_TOLERANCE = 1e-2  # how far from 1 the sum of what a softmax gives may be, in half precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,35 +30,35 @@ class Calibration:
     A layer that neither of them names is judged by its weight alone.
     """
 
-    inputs: Mapping[str, Inputs] = field(default_factory=dict)
+    inputs: Mapping[str, InputMoments] = field(default_factory=dict)
     weight: Mapping[str, float] = field(default_factory=dict)
 
-    def view(self, site: Site) -> View:
+    def view(self, site: Site) -> CalibratedLayer:
         """The layer at a site as calibration sees it."""
         watched, *_ = *site.parts, site.name
-        return View(layer=site.layer, inputs=self.inputs.get(watched))
+        return CalibratedLayer(layer=site.layer, inputs=self.inputs.get(watched))
 
 
-def watch(
+def collect_moments(
     patient: EditableModel, sites: Sequence[Site], feeds: Batches, *, seed: int = 0
-) -> dict[str, Inputs]:
+) -> dict[str, InputMoments]:
     """What each site is fed, from one pass over the feeds. Raises BadData for what no moment can hold."""
     shared = {union.parts[0] for union in patient.unions}
     watches = {
-        site.name: Watch(
+        site.name: MomentCollector(
             site.layer, feeds.samples, whole=site.makers is not None or site.name in shared, seed=seed
         )
         for site in sites
     }
     for name, x in patient.observe(list(watches), feeds):
-        check_fed(name, x)
+        check_finite(name, x)
         watches[name].add(x)
     return {name: each.done() for name, each in watches.items()}
 
 
 def sensitivity(
     patient: EditableModel,
-    trials: Mapping[str, tuple[View, PlanStep]],
+    trials: Mapping[str, tuple[CalibratedLayer, PlanStep]],
     feeds: Batches,
     *,
     watch: Progress | None = None,
@@ -69,23 +69,25 @@ def sensitivity(
     largest over the outputs. Of a softmax it is that of the scores which it takes: where one class has nearly
     everything, errors hide in its answer until they turn it over.
     """
-    few = list(spread(feeds, affordable(patient, AFFORDED / max(1, len(trials)))))
+    few = list(evenly_spaced(feeds, feeds_within(patient, TRIAL_MACS / max(1, len(trials)))))
     whole = _answers(patient.twin().runner(), few)
     found = {}
     for name, (view, step) in counted(trials.items(), "sensitivity", len(trials), watch):
         own = view.error(step.method, [step.rank])[0] ** 2
-        if own > LEAST:
-            found[name] = squared_error(whole, _answers(_cut(patient, name, view, step), few)) / own
+        if own > MIN_SQUARED_ERROR:
+            found[name] = (
+                squared_error(whole, _answers(_runner_with_cut(patient, name, view, step), few)) / own
+            )
     return found
 
 
-def affordable(patient: EditableModel, macs: float) -> int:
+def feeds_within(patient: EditableModel, macs: float) -> int:
     """How many feeds the model can be run on with so many MACs; a few at least."""
     whole = (patient.totals() or {}).get("macs") or 1
-    return max(TRIED, int(macs / whole))
+    return max(MIN_TRIAL_FEEDS, int(macs / whole))
 
 
-def _cut(patient: EditableModel, name: str, view: View, step: PlanStep) -> Run:
+def _runner_with_cut(patient: EditableModel, name: str, view: CalibratedLayer, step: PlanStep) -> Run:
     """The net with one layer replaced by the layer that its chain equals."""
     twin = patient.twin()
     find_site(twin, name).replace([compose(view.chain(step.method, step.rank))])
@@ -93,10 +95,10 @@ def _cut(patient: EditableModel, name: str, view: View, step: PlanStep) -> Run:
 
 
 def _answers(run: Run, feeds: Iterable[Feed]) -> list[Mapping[str, Array]]:
-    return [{name: scores(np.asarray(value)) for name, value in run(feed).items()} for feed in feeds]
+    return [{name: softmax_scores(np.asarray(value)) for name, value in run(feed).items()} for feed in feeds]
 
 
-def scores(answer: Array) -> Array:
+def softmax_scores(answer: Array) -> Array:
     """What a softmax was fed, about its mean, where the answer is that of one; else the answer itself.
 
     The answer of a softmax is known by its sums, which are 1 along one of the axes.
@@ -104,7 +106,9 @@ def scores(answer: Array) -> Array:
     if answer.dtype.kind != "f" or not answer.size or answer.min() < 0:
         return answer
     for axis in reversed(range(answer.ndim)):
-        if answer.shape[axis] > 1 and np.allclose(answer.sum(axis, dtype=np.float64), 1, rtol=0, atol=SUMS):
+        if answer.shape[axis] > 1 and np.allclose(
+            answer.sum(axis, dtype=np.float64), 1, rtol=0, atol=SOFTMAX_SUM_TOLERANCE
+        ):
             logs = np.log(np.maximum(answer, np.finfo(answer.dtype).tiny), dtype=np.float64)
             centred: Array = logs - logs.mean(axis, keepdims=True)
             return centred

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import inf, isfinite
 from typing import Any, Literal
 
-from modelsurgeon.comparison.metrics import Metrics, Tally
+from modelsurgeon.comparison.metrics import Metrics, MetricSums
 from modelsurgeon.errors import BadData, BadModel
 from modelsurgeon.report.columns import Column
 from modelsurgeon.report.table import Table
@@ -18,7 +18,7 @@ from modelsurgeon.report.table import Table
 Verdict = Literal["identical", "within-noise", "within-tolerance", "different"]
 Run = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
-EXACT = 1e-5  # relative L2 that exact surgery stays under, and the tolerance where none is given
+EXACT_TOLERANCE = 1e-5  # relative L2 that exact surgery stays under, and the tolerance where none is given
 NOISE_FACTOR = 4.0  # rounding in another order may be a few times worse than in the order that was tried
 
 FLOOR_KEYS = ("rel_l2", "max_abs", "max_abs_over_peak")
@@ -122,13 +122,13 @@ def compare(
     differ; infinite where shapes differ, or something is NaN or infinite in one model only.
     Raises BadModel where the outputs can't be paired, BadData where there is no feed.
     """
-    ours: dict[str, Tally] = {}
-    floor: dict[str, Tally] = {}
+    ours: dict[str, MetricSums] = {}
+    floor: dict[str, MetricSums] = {}
     pairs: list[tuple[str, str]] = []
     count = 0
     for feed in batches:
         a, b = run_a(feed), run_b(feed)
-        pairs = pairs or paired(list(a), list(b))
+        pairs = pairs or pair_outputs(list(a), list(b))
         _add(ours, a, b, pairs)
         if rerun_a is not None:
             _add(floor, a, rerun_a(feed), [(name, name) for name, _ in pairs])
@@ -142,7 +142,7 @@ def compare(
         outputs=outputs,
         noise_floor=noise,
         verdict=judge(outputs, noise, tolerance),
-        tolerance=EXACT if tolerance is None else tolerance,
+        tolerance=EXACT_TOLERANCE if tolerance is None else tolerance,
         inputs=getattr(batches, "kind", "data"),
         samples=getattr(batches, "samples", count),
         providers=providers,
@@ -157,12 +157,14 @@ def judge(outputs: Sequence[Metrics], noise: Sequence[Metrics] | None, tolerance
         return "identical"
     if tolerance is not None and worst > tolerance:
         return "different"
-    if noise is not None and worst < inf and _drowns(outputs, noise):
+    if noise is not None and worst < inf and _is_within_noise(outputs, noise):
         return "within-noise"
-    return "within-tolerance" if worst <= (EXACT if tolerance is None else tolerance) else "different"
+    return (
+        "within-tolerance" if worst <= (EXACT_TOLERANCE if tolerance is None else tolerance) else "different"
+    )
 
 
-def paired(a: Sequence[str], b: Sequence[str]) -> list[tuple[str, str]]:
+def pair_outputs(a: Sequence[str], b: Sequence[str]) -> list[tuple[str, str]]:
     """Outputs of A and B that belong together: by name, those that are left by position. Raises BadModel."""
     if not a or len(a) != len(b):
         raise BadModel(f"A gives {_listed(a)} and B gives {_listed(b)}: as many outputs are needed")
@@ -171,13 +173,16 @@ def paired(a: Sequence[str], b: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _add(
-    tallies: dict[str, Tally], a: Mapping[str, Any], b: Mapping[str, Any], pairs: Sequence[tuple[str, str]]
+    tallies: dict[str, MetricSums],
+    a: Mapping[str, Any],
+    b: Mapping[str, Any],
+    pairs: Sequence[tuple[str, str]],
 ) -> None:
     for name, other in pairs:
-        tallies.setdefault(name, Tally(name)).add(a[name], b[other])
+        tallies.setdefault(name, MetricSums(name)).add(a[name], b[other])
 
 
-def _drowns(outputs: Sequence[Metrics], noise: Sequence[Metrics]) -> bool:
+def _is_within_noise(outputs: Sequence[Metrics], noise: Sequence[Metrics]) -> bool:
     return all(o.error <= NOISE_FACTOR * n.error for o, n in zip(outputs, noise, strict=True))
 
 

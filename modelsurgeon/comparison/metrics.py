@@ -60,7 +60,7 @@ class Metrics:
         }
 
 
-class Tally:
+class MetricSums:
     """The sums that metrics are made of. Values are added and forgotten, so any number of samples will do."""
 
     def __init__(self, name: str) -> None:

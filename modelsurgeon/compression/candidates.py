@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from modelsurgeon.calibration.activation_aware import View
+from modelsurgeon.calibration.activation_aware import CalibratedLayer
 from modelsurgeon.calibration.sensitivity import Calibration
 from modelsurgeon.compression.goal import EVBMF, share
 from modelsurgeon.compression.latency_model import pays
@@ -140,7 +140,7 @@ def candidates_by_site(
 
 
 def site_candidates(
-    site: Site, view: View, methods: Sequence[str], resource: Resource, *, block: int = BLOCK
+    site: Site, view: CalibratedLayer, methods: Sequence[str], resource: Resource, *, block: int = BLOCK
 ) -> list[Candidate]:
     """The layer as it is, and every chain worth trying that costs less of the resource and no more MACs.
 
@@ -189,7 +189,7 @@ def _is_shared_input(found: Sequence[Candidate]) -> bool:
 
 
 def _ranks_with_errors(
-    site: Site, view: View, name: str, resource: Resource, block: int
+    site: Site, view: CalibratedLayer, name: str, resource: Resource, block: int
 ) -> list[tuple[Rank, float]]:
     """Ranks of a method that are worth trying, with their errors; of pairs, those that nothing betters."""
     method, layer, price = METHODS[name], view.layer, _price(site, resource)
@@ -206,7 +206,7 @@ def _ranks_with_errors(
     return list(zip(ranks, _errors(method, view, ranks), strict=True))
 
 
-def channel_candidates(site: Site, view: View, block: int = BLOCK) -> list[Candidate]:
+def channel_candidates(site: Site, view: CalibratedLayer, block: int = BLOCK) -> list[Candidate]:
     """The layer with fewer of its input channels: it costs less, and so does what makes them."""
     layer, makers, method = view.layer, site.makers, CHANNELS
     full = layer.weight.shape[1]
@@ -277,7 +277,7 @@ def _nearest_to_trial_error(chains: Sequence[Candidate]) -> PlanStep:
     return PlanStep(method=near.method or "svd", rank=near.rank or 1)
 
 
-def _errors(method: Method[Any], view: View, ranks: Sequence[int]) -> list[float]:
+def _errors(method: Method[Any], view: CalibratedLayer, ranks: Sequence[int]) -> list[float]:
     """Predicted error at each rank; interpolated over its logarithm where every rank is a run of its own."""
     if method.one_pass or len(ranks) <= MAX_COSTLY_RANKS:
         return view.error(method.name, ranks) if ranks else []

@@ -17,7 +17,7 @@ from math import prod
 
 import numpy as np
 
-from modelsurgeon.calibration.activation_aware import View
+from modelsurgeon.calibration.activation_aware import CalibratedLayer
 from modelsurgeon.compression.select import Candidate
 from modelsurgeon.factorize import Rank
 from modelsurgeon.layers import Layer
@@ -37,7 +37,7 @@ Times = Mapping[str, tuple[float, float]]
 
 
 def timed_candidates(
-    site: Site, view: View, found: Sequence[Candidate], clock: LayerTiming
+    site: Site, view: CalibratedLayer, found: Sequence[Candidate], clock: LayerTiming
 ) -> list[Candidate]:
     """The layer, and the candidates that take less time than it, all timed; none where that can't be done.
 
@@ -53,7 +53,11 @@ def timed_candidates(
 
 
 def timed_channel_cuts(
-    site: Site, view: View, found: Sequence[Candidate], clock: LayerTiming, whole: Mapping[str, float]
+    site: Site,
+    view: CalibratedLayer,
+    found: Sequence[Candidate],
+    clock: LayerTiming,
+    whole: Mapping[str, float],
 ) -> list[Candidate]:
     """The candidates that narrow other layers, which then take so much less of their time.
 
@@ -70,7 +74,11 @@ def timed_channel_cuts(
 
 
 def timed_shared_inputs(
-    site: Site, view: View, found: Sequence[Candidate], clock: LayerTiming, whole: Mapping[str, float]
+    site: Site,
+    view: CalibratedLayer,
+    found: Sequence[Candidate],
+    clock: LayerTiming,
+    whole: Mapping[str, float],
 ) -> list[Candidate]:
     """The candidates of a union that take less time than its parts, which is saved.
 
@@ -90,7 +98,7 @@ def _channel_rank(rank: Rank | None) -> int:
 
 
 def _candidate_times(
-    site: Site, view: View, chains: Sequence[Candidate], clock: LayerTiming
+    site: Site, view: CalibratedLayer, chains: Sequence[Candidate], clock: LayerTiming
 ) -> list[float] | None:
     """Milliseconds of the layer and of every chain, a few of them measured and the others between."""
     methods = {c.method for c in chains}
@@ -119,7 +127,7 @@ def _knots(chains: Sequence[Candidate]) -> list[Candidate]:
     return [rising[round(p)] for p in places]
 
 
-def _sketch(view: View, candidate: Candidate) -> Sequence[Layer]:
+def _sketch(view: CalibratedLayer, candidate: Candidate) -> Sequence[Layer]:
     method = candidate.method or ""
     return computed_part(method, view.sketch(method, candidate.rank or 1))
 
@@ -138,7 +146,7 @@ def _break_even_share(layer: Layer, chain: Sequence[Layer], calls: Sequence[Call
     )
 
 
-def chain_times(plan: Plan, views: Mapping[str, tuple[Site, View]], clock: LayerTiming) -> Times:
+def chain_times(plan: Plan, views: Mapping[str, tuple[Site, CalibratedLayer]], clock: LayerTiming) -> Times:
     """Milliseconds of the plan's layers and of the chains that it puts there, where they can be had."""
     found = {}
     for name, step in plan.items():

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from modelsurgeon.calibration.activation_aware import View
-from modelsurgeon.calibration.sensitivity import Calibration, sensitivity, squared_error, watch
+from modelsurgeon.calibration.activation_aware import CalibratedLayer
+from modelsurgeon.calibration.sensitivity import Calibration, collect_moments, sensitivity, squared_error
 from modelsurgeon.comparison.compare import Comparison
 from modelsurgeon.comparison.compare import compare as compare_runs
 from modelsurgeon.compression.candidates import (
@@ -31,7 +31,7 @@ from modelsurgeon.compression.outlook import Outlook, outlook
 from modelsurgeon.compression.refit.refit import install_fitted, refit_gains
 from modelsurgeon.compression.select import Candidate
 from modelsurgeon.data import Batches
-from modelsurgeon.data.samples import shown_and_checks
+from modelsurgeon.data.samples import train_and_validation
 from modelsurgeon.factorize import METHODS
 from modelsurgeon.factorize.rank import BLOCK
 from modelsurgeon.layers import Layer
@@ -70,8 +70,8 @@ class Study:
         """The same study with what every layer is fed, where there are samples to learn that from."""
         if self.learned is None:
             return self
-        feeds = self._told(shown_and_checks(self.learned)[0], "calibration")
-        inputs = watch(self.patient, self.sites, feeds, seed=self.seed)
+        feeds = self._told(train_and_validation(self.learned)[0], "calibration")
+        inputs = collect_moments(self.patient, self.sites, feeds, seed=self.seed)
         return replace(self, calibration=Calibration(inputs=inputs))
 
     @property
@@ -92,7 +92,7 @@ class Study:
             return found, broken
         views = {name: view for name, (_, view) in self.views.items()}
         tried = {name: (views[name], step) for name, step in trial_steps(found).items()}
-        weights = sensitivity(self.patient, tried, shown_and_checks(self.learned)[1], watch=self.watch)
+        weights = sensitivity(self.patient, tried, train_and_validation(self.learned)[1], watch=self.watch)
         if self.refit:
             fits = {name: (views[name], steps) for name, steps in trial_fit_steps(found).items()}
             found = with_refit_gain(
@@ -122,7 +122,7 @@ class Study:
         return {} if self.clock is None else chain_times(plan, self.views, self.clock)
 
     @property
-    def views(self) -> dict[str, tuple[Site, View]]:
+    def views(self) -> dict[str, tuple[Site, CalibratedLayer]]:
         """Every site with its layer as calibration sees it."""
         return {site.name: (site, self.calibration.view(site)) for site in self.places}
 
@@ -192,7 +192,7 @@ class Study:
         if self.learned is None:
             return None
         ours, theirs = self.patient.twin().runner(), changed.runner()
-        few = list(shown_and_checks(self.learned)[1])
+        few = list(train_and_validation(self.learned)[1])
         error = squared_error([ours(feed) for feed in few], [theirs(feed) for feed in few])
         return float(error**0.5)
 

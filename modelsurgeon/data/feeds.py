@@ -29,7 +29,7 @@ class Input:
     @property
     def form(self) -> str:
         """The shape in words, open dimensions as `?`."""
-        return "of any rank" if self.shape is None else shown(self.shape)
+        return "of any rank" if self.shape is None else shape_text(self.shape)
 
     @property
     def rows(self) -> int | None:
@@ -42,7 +42,7 @@ class Input:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cut:
+class FeedSlicing:
     """How the arrays for one input become feeds.
 
     length: samples in all files together. rows: samples per feed. ragged: the last feed may have fewer.
@@ -75,18 +75,18 @@ class Cut:
         return (cast(piece[0] if self.whole else piece, self.input) for piece in pieces)
 
 
-def cuts(found: Sequence[Source], inputs: Sequence[Input], batch: int | None) -> list[Cut]:
+def slicings(found: Sequence[Source], inputs: Sequence[Input], batch: int | None) -> list[FeedSlicing]:
     """One cut per input. Raises BadData where the sources don't hold what the inputs need."""
     for source in found:
         _check_names(source, inputs)
     if batch is not None:
         _check_batch(batch, inputs)
-    made = [_cut(found, each, batch) for each in inputs]
+    made = [_slicing(found, each, batch) for each in inputs]
     _check_counts([cut for cut in made if not cut.constant], found[0].where)
     return made
 
 
-def feeds(found: Sequence[Source], made: Sequence[Cut], count: int) -> Iterator[Feed]:
+def feeds(found: Sequence[Source], made: Sequence[FeedSlicing], count: int) -> Iterator[Feed]:
     """`count` feeds, each with an array per input."""
     streams = [cut.arrays(found) for cut in made]
     for _ in range(count):
@@ -102,7 +102,9 @@ def check_feed(feed: Mapping[str, Array], inputs: Sequence[Input]) -> Feed:
     for each in inputs:
         array = checked[each.name]
         if not each.takes(array.shape):
-            raise BadData(f"{each.name} has shape {shown(array.shape)} in a batch: {each.form} is needed")
+            raise BadData(
+                f"{each.name} has shape {shape_text(array.shape)} in a batch: {each.form} is needed"
+            )
         _check_type(array.dtype, each, "a batch")
     return {each.name: cast(checked[each.name], each) for each in inputs}
 
@@ -129,7 +131,7 @@ def is_float(dtype: np.dtype[Any]) -> bool:
     return dtype.kind == "f" or dtype.name.startswith(("bfloat", "float"))
 
 
-def shown(shape: Iterable[int | None]) -> str:
+def shape_text(shape: Iterable[int | None]) -> str:
     """A shape in words, open dimensions as `?`: `[1, 3, ?]`."""
     return f"[{', '.join(map(_dim, shape))}]"
 
@@ -138,18 +140,18 @@ def _dim(size: int | None) -> str:
     return "?" if size is None else str(size)
 
 
-def _cut(found: Sequence[Source], each: Input, batch: int | None) -> Cut:
+def _slicing(found: Sequence[Source], each: Input, batch: int | None) -> FeedSlicing:
     forms = [_form(source.headers[each.name], each, source.where) for source in found]
     if len(set(forms)) > 1:
         raise BadData(
             f"{each.name} has {' and '.join(sorted(set(forms)))} in different files: one form is needed"
         )
     if forms[0] == "no axes":
-        return Cut(input=each, constant=True)
+        return FeedSlicing(input=each, constant=True)
     length = sum(source.headers[each.name].shape[0] for source in found)
     if forms[0] == "an axis more":
-        return Cut(input=each, length=length, whole=True)
-    return Cut(input=each, length=length, rows=each.rows or batch or 1, ragged=each.rows is None)
+        return FeedSlicing(input=each, length=length, whole=True)
+    return FeedSlicing(input=each, length=length, rows=each.rows or batch or 1, ragged=each.rows is None)
 
 
 def _form(header: Header, each: Input, where: str) -> str:
@@ -164,7 +166,9 @@ def _form(header: Header, each: Input, where: str) -> str:
     if len(shape) == len(needed) + 1 and _fits(shape[1:], needed):
         return "an axis more"
     samples = f"[{', '.join(['N', *map(_dim, needed[1:])])}]"
-    raise BadData(f"{each.name} in {where} has shape {shown(shape)}: {samples} is needed, N samples first")
+    raise BadData(
+        f"{each.name} in {where} has shape {shape_text(shape)}: {samples} is needed, N samples first"
+    )
 
 
 def _fits(shape: Sequence[int], needed: Sequence[int | None]) -> bool:
@@ -190,7 +194,7 @@ def _check_batch(batch: int, inputs: Sequence[Input]) -> None:
         )
 
 
-def _check_counts(made: Sequence[Cut], where: str) -> None:
+def _check_counts(made: Sequence[FeedSlicing], where: str) -> None:
     for cut in made:
         if cut.length == 0:
             raise BadData(f"{cut.input.name} in {where} has no samples: one at least is needed")

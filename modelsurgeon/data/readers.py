@@ -17,7 +17,9 @@ from modelsurgeon.errors import BadData
 
 Array = NDArray[Any]
 
-DEFLATE = 1100  # times that compression shrinks at most: what claims more would only fill the memory
+MAX_DEFLATE_RATIO = (
+    1100  # times that compression shrinks at most: what claims more would only fill the memory
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,13 +48,13 @@ class Source:
     load: Callable[[str], Array]
 
 
-def memory(arrays: Mapping[str, Array]) -> Source:
+def from_memory(arrays: Mapping[str, Array]) -> Source:
     """Arrays that the caller holds."""
     headers = {name: Header(shape=array.shape, dtype=array.dtype) for name, array in arrays.items()}
     return Source(where="the data", names=list(arrays), headers=headers, load=arrays.__getitem__)
 
 
-def files(path: Path, names: Sequence[str]) -> list[Source]:
+def from_files(path: Path, names: Sequence[str]) -> list[Source]:
     """Sources of a path: one for an .npz or .npy file, one per file, in the order of names, for a folder.
 
     names: of the arrays that are wanted; others aren't looked at. An .npy file needs that there is just one.
@@ -86,7 +88,7 @@ def _member_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path
     with archive.open(member) as file:
         header = _header(file, f"{member.filename} in {path}")
         start = file.tell()
-    if member.file_size - start < header.nbytes or member.file_size > DEFLATE * path.stat().st_size:
+    if member.file_size - start < header.nbytes or member.file_size > MAX_DEFLATE_RATIO * path.stat().st_size:
         raise BadData(f"{member.filename} in {path} is cut short: save it again")
     return header
 

@@ -18,17 +18,17 @@ from typing import Any, Literal
 import numpy as np
 
 from modelsurgeon.data import readers
-from modelsurgeon.data.feeds import Array, Feed, Input, check_feed, cuts, feeds, is_float
+from modelsurgeon.data.feeds import Array, Feed, Input, check_feed, feeds, is_float, slicings
 from modelsurgeon.data.readers import Source
 from modelsurgeon.errors import BadData, UnknownShape
 
 __all__ = ["Array", "Batches", "Feed", "Input", "batches", "noise", "read", "split"]
 
 # Integer noise stays below these: every vocabulary has so many entries, a flag has two, a mask hides nothing.
-IDS = 16
-FLAGS = ("type", "segment", "flag")
-MASKS = ("mask",)
-CHECKED = 4
+DRAWN_IDS = 16
+FLAG_NAMES = ("type", "segment", "flag")
+MASK_NAMES = ("mask",)
+VALIDATION_EVERY = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ def read(path: str | Path, inputs: Sequence[Input], *, batch: int | None = None)
     An .npy file serves a model with one input. batch: samples per feed where the input's first axis is open.
     Raises BadData: wrong names, shapes or types, unequal numbers of samples, pickled objects, nothing at all.
     """
-    found = readers.files(Path(path), [each.name for each in inputs])
+    found = readers.from_files(Path(path), [each.name for each in inputs])
     return _from_sources(found, inputs, batch)
 
 
@@ -79,7 +79,7 @@ def batches(data: Any, inputs: Sequence[Input], *, batch: int | None = None) -> 
         data = _named((data,), inputs)
     if isinstance(data, Mapping):
         arrays = {name: np.asarray(array) for name, array in data.items()}
-        return _from_sources([readers.memory(arrays)], inputs, batch)
+        return _from_sources([readers.from_memory(arrays)], inputs, batch)
     if isinstance(data, Iterable):
         return _from_feeds(data, inputs)
     raise BadData(f"data of type {type(data).__name__}: a path, arrays by name, or batches are needed")
@@ -103,7 +103,11 @@ def noise(inputs: Sequence[Input], *, samples: int, seed: int = 0, batch: int | 
             random = np.random.default_rng([seed, number])
             yield {name: draw(random) for name, draw in draws}
 
-    note = "" if all(is_float(each.dtype) for each in inputs) else f"integer inputs hold values below {IDS}"
+    note = (
+        ""
+        if all(is_float(each.dtype) for each in inputs)
+        else f"integer inputs hold values below {DRAWN_IDS}"
+    )
     return Batches(kind="noise", samples=count * size, count=count, make=make, note=note)
 
 
@@ -125,20 +129,20 @@ def split(data: Batches, held_out: float = 0.25) -> tuple[Batches, Batches]:
     return _only(data, [not held for held in out]), _only(data, out)
 
 
-def is_check(number: int) -> bool:
+def is_validation(number: int) -> bool:
     """Whether a feed of those to learn from is one that checks what the others taught: every fourth is."""
-    return number % CHECKED == CHECKED - 1
+    return number % VALIDATION_EVERY == VALIDATION_EVERY - 1
 
 
-def shown_and_checks(data: Batches) -> tuple[Batches, Batches]:
+def train_and_validation(data: Batches) -> tuple[Batches, Batches]:
     """The feeds that teach and those that check; both are all, where there are too few to leave any out."""
-    if len(data) < CHECKED:
+    if len(data) < VALIDATION_EVERY:
         return data, data
-    checks = [is_check(number) for number in range(len(data))]
+    checks = [is_validation(number) for number in range(len(data))]
     return _only(data, [not check for check in checks]), _only(data, checks)
 
 
-def spread(data: Batches, most: int) -> Batches:
+def evenly_spaced(data: Batches, most: int) -> Batches:
     """At most so many of the feeds, from all over them."""
     count = min(most, len(data))
     wanted = {number * len(data) // count for number in range(count)}
@@ -152,7 +156,7 @@ def _only(data: Batches, keep: Sequence[bool]) -> Batches:
 
 
 def _from_sources(found: Sequence[Source], inputs: Sequence[Input], batch: int | None) -> Batches:
-    made = cuts(found, inputs, batch)
+    made = slicings(found, inputs, batch)
     lead = next((cut for cut in made if not cut.constant), None)
     count, samples = (lead.feeds, lead.used) if lead else (1, 1)
     left = lead.length - samples if lead else 0
@@ -216,8 +220,8 @@ def _drawing(each: Input, shape: tuple[int, ...]) -> Callable[[np.random.Generat
 def _range(each: Input) -> tuple[int, int]:
     """Whole numbers, from the first up to but without the second."""
     name = each.name.lower()
-    if any(word in name for word in MASKS):
+    if any(word in name for word in MASK_NAMES):
         return 1, 2
-    if each.dtype.kind == "b" or any(word in name for word in FLAGS):
+    if each.dtype.kind == "b" or any(word in name for word in FLAG_NAMES):
         return 0, 2
-    return (0, 256) if each.dtype == np.uint8 else (0, IDS)
+    return (0, 256) if each.dtype == np.uint8 else (0, DRAWN_IDS)

@@ -15,9 +15,12 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-COUNTED = re.compile(r"(?:[^./]*_)?\d+")  # a number, or a word and a number
-LARGE = 40_000  # comparisons in a gap; beyond that, runs of equal layers are taken out first
-NAMED, ALIKE = 2, 3  # what an equal name and an equal operator are worth; each equal trait is worth 1
+COUNTED_NAME = re.compile(r"(?:[^./]*_)?\d+")  # a number, or a word and a number
+MAX_GAP_COMPARISONS = 40_000  # comparisons in a gap; beyond that, runs of equal layers are taken out first
+SAME_NAME_SCORE, SAME_TRAIT_SCORE = (
+    2,
+    3,
+)  # what an equal name and an equal operator are worth; each equal trait is worth 1
 
 Pair = tuple[list[int], list[int]]  # indices into the two nets; one of them may be empty
 
@@ -59,7 +62,9 @@ def _by_name(a: Sequence[Item], b: Sequence[Item]) -> list[Pair]:
     for i, item in enumerate(a):
         if item.name in places:
             j = places[item.name]
-            if not COUNTED.fullmatch(item.name) or _common(item, b[j]) >= NAMED + ALIKE + len(item.traits):
+            if not COUNTED_NAME.fullmatch(item.name) or _common(
+                item, b[j]
+            ) >= SAME_NAME_SCORE + SAME_TRAIT_SCORE + len(item.traits):
                 found.append(([i], [j]))
         elif chain := list(_chain(item.name, new)):
             found.append(([i], chain))
@@ -93,14 +98,14 @@ def _in_order(pairs: Sequence[Pair]) -> list[Pair]:
 
 def _gap(a: Sequence[Item], b: Sequence[Item], left: list[int], right: list[int]) -> list[Pair]:
     """Pairs within a gap."""
-    if len(left) * len(right) <= LARGE:
+    if len(left) * len(right) <= MAX_GAP_COMPARISONS:
         return _aligned(a, b, left, right)
     ours, theirs = ([(net[i].op, net[i].traits) for i in side] for net, side in ((a, left), (b, right)))
     blocks = SequenceMatcher(None, ours, theirs, autojunk=False).get_matching_blocks()
     found: list[Pair] = []
     i = j = 0
     for block in blocks:
-        small = (block.a - i) * (block.b - j) <= LARGE
+        small = (block.a - i) * (block.b - j) <= MAX_GAP_COMPARISONS
         found += _aligned(a, b, left[i : block.a], right[j : block.b]) if small else []
         i, j = block.a + block.size, block.b + block.size
         found += [([left[block.a + n]], [right[block.b + n]]) for n in range(block.size)]
@@ -135,7 +140,7 @@ def _common(a: Item, b: Item) -> int:
     if a.op != b.op:
         return 0
     alike = sum(x == y for x, y in zip(a.traits, b.traits, strict=True))
-    return ALIKE + NAMED * (a.name == b.name) + alike
+    return SAME_TRAIT_SCORE + SAME_NAME_SCORE * (a.name == b.name) + alike
 
 
 def _sorted(pairs: Sequence[Pair]) -> list[Pair]:

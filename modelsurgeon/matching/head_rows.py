@@ -19,7 +19,7 @@ Means = Callable[[Any, str, int], Array]  # of a model, a tensor in it, so many 
 
 @dataclass(frozen=True, kw_only=True)
 class Growth:
-    """How heads grow. sizes: layer name -> classes. means: for init "fit". labels: see `origins`."""
+    """How heads grow. sizes: layer name -> classes. means: for init "fit". labels: see `class_origins`."""
 
     sizes: Mapping[str, int] = field(default_factory=dict)
     init: Init = "zero"
@@ -28,7 +28,7 @@ class Growth:
     means: Means | None = None
 
 
-def overlapped(donor: Array, recipient: Array) -> Array:
+def copy_overlap(donor: Array, recipient: Array) -> Array:
     """The recipient's array with the block that both have taken from the donor.
 
     Raises UnsupportedLayer where one has more axes than the other.
@@ -43,7 +43,7 @@ def overlapped(donor: Array, recipient: Array) -> Array:
     return made
 
 
-def grown(old: Array, rows: Rows, init: Init, seed: int = 0) -> Array:
+def grow_rows(old: Array, rows: Rows, init: Init, seed: int = 0) -> Array:
     """An array with one row per new class, from one with a row per old class, along the first axis.
 
     A class that stems from one old class gets exactly its row, one of several their mean. A new one gets
@@ -64,7 +64,7 @@ def grown(old: Array, rows: Rows, init: Init, seed: int = 0) -> Array:
     return made
 
 
-def origins(size: int, old: int, labels: object, init: Init) -> Rows:
+def class_origins(size: int, old: int, labels: object, init: Init) -> Rows:
     """From which old classes every one of `size` new classes comes.
 
     labels: None, and the first ones are the old ones; {"donor": [...], "recipient": [...]} with names of
@@ -76,21 +76,25 @@ def origins(size: int, old: int, labels: object, init: Init) -> Rows:
         return [[place] if place < old else [] for place in range(size)]
     if not isinstance(labels, Mapping):
         raise BadPlan('labels are {"donor": [...], "recipient": [...]}, or new index -> old index')
-    found = _named(labels, size) if set(labels) == {"donor", "recipient"} else _indexed(labels, size)
+    found = (
+        _origins_by_name(labels, size)
+        if set(labels) == {"donor", "recipient"}
+        else _origins_by_index(labels, size)
+    )
     for row in found:
         if any(not 0 <= source < old for source in row):
             raise BadPlan(f"the labels name the old class {max(row)}, and the donor has {old} classes")
     return found
 
 
-def _named(labels: Mapping[str, Sequence[str]], size: int) -> Rows:
+def _origins_by_name(labels: Mapping[str, Sequence[str]], size: int) -> Rows:
     if len(labels["recipient"]) != size:
         raise BadPlan(f"the labels name {len(labels['recipient'])} new classes, {size} are asked for")
     place = {name: number for number, name in enumerate(labels["donor"])}
     return [[place[name]] if name in place else [] for name in labels["recipient"]]
 
 
-def _indexed(labels: Mapping[str, object], size: int) -> Rows:
+def _origins_by_index(labels: Mapping[str, object], size: int) -> Rows:
     found: list[list[int]] = [[] for _ in range(size)]
     for new, old in labels.items():
         several: list[Any] = old if isinstance(old, list) else [old]
@@ -100,7 +104,7 @@ def _indexed(labels: Mapping[str, object], size: int) -> Rows:
     return found
 
 
-def fitted(weight: Array, bias: Array | None, rows: Rows, means: Array) -> tuple[Array, Array | None]:
+def fit_rows(weight: Array, bias: Array | None, rows: Rows, means: Array) -> tuple[Array, Array | None]:
     """Rows for the new classes by least squares on the classes' mean features.
 
     weight: (classes, features) with the old rows in place; bias: (classes,). means: (classes, features), NaN

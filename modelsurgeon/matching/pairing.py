@@ -18,7 +18,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class WeightedPart:
     """A layer with weights. kind: only parts of one kind belong together. aliases: names of its tensors.
 
     shapes: of every tensor in it, by what it is for, such as "weight".
@@ -39,7 +39,7 @@ class Pairing:
 
 
 def pair(
-    donors: Sequence[Part], recipients: Sequence[Part], given: Mapping[str, str] | None = None
+    donors: Sequence[WeightedPart], recipients: Sequence[WeightedPart], given: Mapping[str, str] | None = None
 ) -> Pairing:
     """A donor for as many recipients as can be told.
 
@@ -55,7 +55,9 @@ def pair(
     return Pairing(donors=found, how=how)
 
 
-def _check(given: Mapping[str, str], donors: Sequence[Part], recipients: Sequence[Part]) -> None:
+def _check(
+    given: Mapping[str, str], donors: Sequence[WeightedPart], recipients: Sequence[WeightedPart]
+) -> None:
     sides = ((given, recipients, "recipient"), (given.values(), donors, "donor"))
     for names, parts, side in sides:
         known = {part.name for part in parts}
@@ -63,12 +65,12 @@ def _check(given: Mapping[str, str], donors: Sequence[Part], recipients: Sequenc
             raise BadPlan(f"the map names {odd[0]!r}, and the {side} has no such layer with weights")
 
 
-def _left(parts: Sequence[Part], taken: Iterable[str]) -> list[Part]:
+def _left(parts: Sequence[WeightedPart], taken: Iterable[str]) -> list[WeightedPart]:
     gone = set(taken)
     return [part for part in parts if part.name not in gone]
 
 
-def _by_name(donors: Sequence[Part], recipients: Sequence[Part]) -> list[tuple[str, str]]:
+def _by_name(donors: Sequence[WeightedPart], recipients: Sequence[WeightedPart]) -> list[tuple[str, str]]:
     """By the layer's name, else by that of its first tensor; the kind must be the same."""
     names = {part.name: part for part in reversed(donors)}
     tensors = {part.aliases[0]: part for part in reversed(donors) if part.aliases}
@@ -81,14 +83,14 @@ def _by_name(donors: Sequence[Part], recipients: Sequence[Part]) -> list[tuple[s
     return pairs
 
 
-def _aligned(donors: Sequence[Part], recipients: Sequence[Part]) -> list[tuple[str, str]]:
+def _aligned(donors: Sequence[WeightedPart], recipients: Sequence[WeightedPart]) -> list[tuple[str, str]]:
     """Parts of one kind in the same order, those with the same shapes first of all."""
     ours, theirs = ([_item(part) for part in parts] for parts in (recipients, donors))
     pairs = [(a[0], b[0]) for a, b in align(ours, theirs) if len(a) == len(b) == 1]
     return [(ours[i].name, theirs[j].name) for i, j in pairs if ours[i].op == theirs[j].op]
 
 
-def _item(part: Part) -> Item:
+def _item(part: WeightedPart) -> Item:
     """With as many traits as any other: one that lacks a bias may still have the right weight."""
     traits = (tuple(sorted(part.shapes.items())), part.shapes.get("weight"))
     return Item(name=part.name, op=part.kind, traits=traits)

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from modelsurgeon.errors import BadPlan, UnsupportedLayer
-from modelsurgeon.matching.head_rows import Growth, grown, origins, overlapped
-from modelsurgeon.matching.pairing import Part, pair
+from modelsurgeon.matching.head_rows import Growth, class_origins, copy_overlap, grow_rows
+from modelsurgeon.matching.pairing import WeightedPart, pair
 from modelsurgeon.surgery.edits import Edit
 
 State = Mapping[str, Any]
@@ -56,7 +56,7 @@ def steal(
     return state, edits, frozen
 
 
-def parts(state: State) -> list[Part]:
+def parts(state: State) -> list[WeightedPart]:
     """The layers of a state dict in its order; by their numbers where a file has sorted its names as text."""
     groups: dict[str, dict[str, tuple[int, ...]]] = {}
     for name, value in state.items():
@@ -66,7 +66,7 @@ def parts(state: State) -> list[Part]:
     names = list(groups)
     if list(state) == sorted(state):
         names.sort(key=_by_numbers)
-    return [Part(name=name, kind=_kind(groups[name]), shapes=groups[name]) for name in names]
+    return [WeightedPart(name=name, kind=_kind(groups[name]), shapes=groups[name]) for name in names]
 
 
 def _by_numbers(name: str) -> list[tuple[bool, int, str]]:
@@ -80,7 +80,7 @@ def _kind(shapes: Mapping[str, tuple[int, ...]]) -> str:
 
 
 def _taken(
-    donor: State, recipient: State, part: Part, source: str | None, partial: bool
+    donor: State, recipient: State, part: WeightedPart, source: str | None, partial: bool
 ) -> tuple[State, bool]:
     if source is None:
         raise UnsupportedLayer(
@@ -97,12 +97,12 @@ def _taken(
             if not partial:
                 sizes = f"its {slot} is {tuple(ours.shape)}, the donor's {tuple(theirs.shape)}"
                 raise UnsupportedLayer(f"{sizes}; --partial takes what overlaps")
-            theirs = torch.from_numpy(overlapped(_array(theirs), _array(ours)))
+            theirs = torch.from_numpy(copy_overlap(_array(theirs), _array(ours)))
         new[name] = theirs.detach().to(ours.dtype).clone()
     return new, whole
 
 
-def _grown(donor: State, recipient: State, part: Part, source: str | None, growth: Growth) -> State:
+def _grown(donor: State, recipient: State, part: WeightedPart, source: str | None, growth: Growth) -> State:
     if source is None:
         raise BadPlan(f"no layer of the donor belongs to {part.name!r}: name one in a map (--map)")
     if growth.init == "fit":
@@ -110,14 +110,14 @@ def _grown(donor: State, recipient: State, part: Part, source: str | None, growt
             "new rows of a state dict can't be fitted: that needs a model to run; take another --grow-init"
         )
     old = donor[_join(source, "weight")]
-    rows = origins(growth.sizes[part.name], len(old), growth.labels, growth.init)
+    rows = class_origins(growth.sizes[part.name], len(old), growth.labels, growth.init)
     new = {}
     for place, slot in enumerate(part.shapes):
         name = _join(part.name, slot)
         theirs = donor.get(_join(source, slot))
         if theirs is None or theirs.shape[1:] != recipient[name].shape[1:]:
             raise BadPlan(f"{name!r} and the donor's differ in more than classes: only equal inputs grow")
-        made = grown(_array(theirs), rows, growth.init, growth.seed + place)
+        made = grow_rows(_array(theirs), rows, growth.init, growth.seed + place)
         new[name] = torch.from_numpy(np.ascontiguousarray(made)).to(recipient[name].dtype)
     return new
 

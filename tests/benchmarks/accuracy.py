@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from modelsurgeon.comparison.metrics import Tally
+from modelsurgeon.comparison.metrics import MetricSums
 from modelsurgeon.errors import Unreachable
 from modelsurgeon.onnx.info import analyze
 from modelsurgeon.onnx.run import runner, speedup
@@ -46,13 +46,13 @@ class Original:
     def judged(self, cut: Cut) -> tuple[Scores, float]:
         """Figures of a cut net, and the relative L2 of its worst output."""
         run, subject = runner(cut.patient.close()), self.subject
-        tallies: dict[str, Tally] = {}
+        tallies: dict[str, MetricSums] = {}
         read, wanted = [], [subject.read(_first(answer)) for answer in self.answers]
         for feed, before in zip(subject.feeds(subject.test), self.answers, strict=True):
             after = run(feed)
             read.append(subject.read(_first(after)))
             for name, array in before.items():
-                tallies.setdefault(name, Tally(name)).add(array, after[name])
+                tallies.setdefault(name, MetricSums(name)).add(array, after[name])
         return subject.score(read, wanted), max(tally.metrics().error for tally in tallies.values())
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelsurgeon.calibration.activation_aware import View, chance
-from modelsurgeon.calibration.moments import Watch
+from modelsurgeon.calibration.activation_aware import CalibratedLayer, shrinkage
+from modelsurgeon.calibration.moments import MomentCollector
 from modelsurgeon.factorize import METHODS, compose, relative_error
 from modelsurgeon.layers import Layer, chain_params
 from modelsurgeon.layers.patches import output_places, patches_at
@@ -18,10 +18,10 @@ from tests.strategies import layers
 RNG = np.random.default_rng(7)
 
 
-def viewed(layer: Layer, x: np.ndarray) -> View:
-    watch = Watch(layer, len(x))
+def viewed(layer: Layer, x: np.ndarray) -> CalibratedLayer:
+    watch = MomentCollector(layer, len(x))
     watch.add(x)
-    return View(layer=layer, inputs=watch.done())
+    return CalibratedLayer(layer=layer, inputs=watch.done())
 
 
 def lost(layer: Layer, chain: list[Layer], x: np.ndarray) -> float:
@@ -99,9 +99,9 @@ def test_a_product_without_a_bias_gets_none() -> None:
 
 def test_without_inputs_it_is_the_plain_factorization() -> None:
     layer = Layer(weight=RNG.normal(size=(6, 10)))
-    ours, plain = View(layer=layer).chain("svd", 2), METHODS["svd"](layer, 2)
+    ours, plain = CalibratedLayer(layer=layer).chain("svd", 2), METHODS["svd"](layer, 2)
     assert all(np.array_equal(a.weight, b.weight) for a, b in zip(ours, plain, strict=True))
-    assert View(layer=layer).error("svd", [2]) == METHODS["svd"].error(layer, [2])
+    assert CalibratedLayer(layer=layer).error("svd", [2]) == METHODS["svd"].error(layer, [2])
 
 
 @pytest.mark.parametrize(
@@ -122,11 +122,11 @@ def test_a_covariance_of_few_rows_is_mostly_chance() -> None:
     for rows in (10, 40, 4000):
         x = rng.normal(size=(rows, 40)) * scales
         seen = x.T @ x / rows
-        share = chance(seen, rows) / (1 + chance(seen, rows))
+        share = shrinkage(seen, rows) / (1 + shrinkage(seen, rows))
         shrunk = (1 - share) * seen + share * np.eye(40) * np.trace(seen) / 40
         assert np.linalg.norm(shrunk - truth) < np.linalg.norm(seen - truth)
-    assert chance(seen, 4000) < 0.02 < 0.3 < chance(np.cov(rng.normal(size=(40, 10))), 10)
-    assert chance(np.eye(3), 10) == chance(np.eye(1), 10) == 0
+    assert shrinkage(seen, 4000) < 0.02 < 0.3 < shrinkage(np.cov(rng.normal(size=(40, 10))), 10)
+    assert shrinkage(np.eye(3), 10) == shrinkage(np.eye(1), 10) == 0
 
 
 @pytest.mark.parametrize("method", METHODS)

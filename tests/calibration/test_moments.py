@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelsurgeon.calibration.moments import Moments, Watch, responds
+from modelsurgeon.calibration.moments import MomentCollector, Moments, is_measured_by_outputs
 from modelsurgeon.layers import Layer
 from tests import conv
 from tests.strategies import layers
@@ -30,7 +30,7 @@ def test_moments_of_parts_are_those_of_the_whole(rows: int, cut: int, columns: i
 @given(layer=layers())
 def test_all_positions_seen_give_the_exact_moments(layer: Layer) -> None:
     x = RNG.normal(size=(3, layer.in_channels, *conv.sizes(layer))).astype(np.float32)
-    watch = Watch(layer, 3)
+    watch = MomentCollector(layer, 3)
     for sample in x:
         watch.add(sample[None])
     seen = watch.done()
@@ -45,14 +45,14 @@ def test_all_positions_seen_give_the_exact_moments(layer: Layer) -> None:
 
 
 def test_a_wide_matrix_is_watched_by_its_outputs() -> None:
-    assert responds(Layer(weight=np.ones((3, 4, 1, 1))))
-    assert not responds(Layer(weight=np.ones((4, 3))))
-    assert not responds(Layer(weight=np.ones((3, 4, 3, 3))))
+    assert is_measured_by_outputs(Layer(weight=np.ones((3, 4, 1, 1))))
+    assert not is_measured_by_outputs(Layer(weight=np.ones((4, 3))))
+    assert not is_measured_by_outputs(Layer(weight=np.ones((3, 4, 3, 3))))
 
 
 def test_taps_tell_how_alike_neighbours_are() -> None:
     layer = Layer(weight=np.ones((2, 1, 3)))
-    watch = Watch(layer, 1)
+    watch = MomentCollector(layer, 1)
     watch.add(np.repeat(RNG.normal(size=(1, 1, 500)), 2, axis=2).astype(np.float32))  # every number twice
     [taps] = watch.done().taps
     alike = taps / taps[0, 0]

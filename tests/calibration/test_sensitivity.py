@@ -10,8 +10,8 @@ import onnx_ir as ir
 import pytest
 
 import modelsurgeon as ms
-from modelsurgeon.calibration.activation_aware import View
-from modelsurgeon.calibration.sensitivity import scores, sensitivity, squared_error, watch
+from modelsurgeon.calibration.activation_aware import CalibratedLayer
+from modelsurgeon.calibration.sensitivity import collect_moments, sensitivity, softmax_scores, squared_error
 from modelsurgeon.compression.result import disagreement
 from modelsurgeon.errors import BadData
 from modelsurgeon.onnx.model import OnnxModel
@@ -270,12 +270,12 @@ def test_behind_shares_stand_scores(axis: int, dtype: str, close: float) -> None
     fed = np.random.default_rng(0).normal(size=(3, 5, 7))
     shares = np.exp(fed) / np.exp(fed).sum(axis, keepdims=True)
     np.testing.assert_allclose(
-        scores(shares.astype(dtype)), fed - fed.mean(axis, keepdims=True), rtol=0, atol=close
+        softmax_scores(shares.astype(dtype)), fed - fed.mean(axis, keepdims=True), rtol=0, atol=close
     )
 
 
 def test_shares_of_nothing_have_a_score() -> None:
-    assert np.isfinite(scores(np.array([[1.0, 0.0, 0.0]], np.float32))).all()
+    assert np.isfinite(softmax_scores(np.array([[1.0, 0.0, 0.0]], np.float32))).all()
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ def test_shares_of_nothing_have_a_score() -> None:
     ids=["other sums", "below zero", "one class", "integers", "nothing", "a number"],
 )
 def test_other_answers_are_taken_as_they_are(answer: np.ndarray) -> None:
-    assert scores(answer) is answer
+    assert softmax_scores(answer) is answer
 
 
 def test_layers_matter_the_same_with_a_softmax_behind_them() -> None:
@@ -305,9 +305,12 @@ def weights(model: ir.Model, data: np.ndarray) -> dict[str, float]:
     """What the error of each layer matters, tried at rank 4."""
     patient = OnnxModel(model, data=data)
     feeds = patient.batches(0)
-    inputs = watch(patient, patient.sites, feeds)
+    inputs = collect_moments(patient, patient.sites, feeds)
     tried = {
-        site.name: (View(layer=site.layer, inputs=inputs[site.name]), PlanStep(method="svd", rank=4))
+        site.name: (
+            CalibratedLayer(layer=site.layer, inputs=inputs[site.name]),
+            PlanStep(method="svd", rank=4),
+        )
         for site in patient.sites
     }
     return sensitivity(patient, tried, feeds)

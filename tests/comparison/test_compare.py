@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from numpy.typing import ArrayLike, DTypeLike
 
-from modelsurgeon.comparison.compare import EXACT, NOISE_FACTOR, Run, compare, paired
-from modelsurgeon.comparison.metrics import Metrics, Tally
+from modelsurgeon.comparison.compare import EXACT_TOLERANCE, NOISE_FACTOR, Run, compare, pair_outputs
+from modelsurgeon.comparison.metrics import Metrics, MetricSums
 from modelsurgeon.data import Batches
 from modelsurgeon.errors import BadData, BadModel
 
@@ -29,7 +29,7 @@ arrays = npst.arrays(
 
 
 def metrics(*pairs: tuple[ArrayLike, ArrayLike], dtype: DTypeLike = np.float32) -> Metrics:
-    tally = Tally("y")
+    tally = MetricSums("y")
     for a, b in pairs:
         tally.add(np.asarray(a, dtype), np.asarray(b, dtype))
     return tally.metrics()
@@ -161,7 +161,7 @@ def test_floats_of_any_kind_are_numbers(dtype: DTypeLike) -> None:
 
 
 def test_a_wider_type_is_compared_and_never_identical() -> None:
-    tally = Tally("y")
+    tally = MetricSums("y")
     tally.add(np.ones(3, np.float32), np.ones(3, np.float64))
     assert (tally.metrics().error, tally.metrics().identical) == (0, False)
 
@@ -177,7 +177,7 @@ def test_a_wider_type_is_compared_and_never_identical() -> None:
     ],
 )
 def test_what_cannot_be_compared_is_told_in_words(a: object, b: object, note: str) -> None:
-    tally = Tally("y")
+    tally = MetricSums("y")
     tally.add(np.ones(2), np.ones(2))
     tally.add(a, b)
     assert tally.metrics().note == note
@@ -186,7 +186,7 @@ def test_what_cannot_be_compared_is_told_in_words(a: object, b: object, note: st
 
 
 def test_sequences_and_maps_are_compared_part_by_part() -> None:
-    tally = Tally("y")
+    tally = MetricSums("y")
     tally.add([{"a": 1.0, "b": 2.0}, {"a": 3.0}], [{"a": 1.0, "b": 2.0}, {"a": 4.0}])
     assert tally.metrics().max_abs == 1
     assert tally.metrics().equal == 2 / 3
@@ -218,8 +218,8 @@ def test_noise_is_allowed_a_few_times_over() -> None:
 
 def test_the_tolerance_is_exact_surgery_where_none_is_given() -> None:
     a = np.ones(10, np.float64)
-    assert compared(a, a * (1 + 0.99 * EXACT)) == "within-tolerance"
-    assert compared(a, a * (1 + 1.01 * EXACT)) == "different"
+    assert compared(a, a * (1 + 0.99 * EXACT_TOLERANCE)) == "within-tolerance"
+    assert compared(a, a * (1 + 1.01 * EXACT_TOLERANCE)) == "different"
 
 
 def test_a_tolerance_binds_even_below_the_noise() -> None:
@@ -297,9 +297,9 @@ def test_nothing_to_compare_on_is_told() -> None:
 
 
 def test_outputs_are_paired_by_name_and_then_by_place() -> None:
-    assert paired(["y", "z"], ["z", "y"]) == [("y", "y"), ("z", "z")]
-    assert paired(["y", "z"], ["w", "y"]) == [("y", "y"), ("z", "w")]
-    assert paired(["y"], ["z"]) == [("y", "z")]
+    assert pair_outputs(["y", "z"], ["z", "y"]) == [("y", "y"), ("z", "z")]
+    assert pair_outputs(["y", "z"], ["w", "y"]) == [("y", "y"), ("z", "w")]
+    assert pair_outputs(["y"], ["z"]) == [("y", "z")]
     result = compare(giving(1.0, name="y"), giving(1.0, name="z"), feeds())
     assert (result.verdict, result.notes) == ("identical", ("output z of B is held against y of A",))
 
@@ -307,7 +307,7 @@ def test_outputs_are_paired_by_name_and_then_by_place() -> None:
 @pytest.mark.parametrize(("a", "b"), [(["y"], ["y", "z"]), ([], [])])
 def test_outputs_that_do_not_pair_are_told(a: Sequence[str], b: Sequence[str]) -> None:
     with pytest.raises(BadModel, match=rf"A gives {len(a)} outputs .* and B gives {len(b)}"):
-        paired(a, b)
+        pair_outputs(a, b)
 
 
 def test_only_sums_are_kept() -> None:

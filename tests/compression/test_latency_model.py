@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelsurgeon.calibration.activation_aware import View
+from modelsurgeon.calibration.activation_aware import CalibratedLayer
 from modelsurgeon.compression.candidates import site_candidates
 from modelsurgeon.compression.latency_model import (
     TIMED_RANKS,
@@ -61,7 +61,7 @@ def clock(per_layer: float, per_mac: float, seen: list[int]) -> LayerTiming:
 
 def test_times_between_those_that_were_measured_are_true_where_time_is_linear() -> None:
     layer, seen = conv(), list[int]()
-    site, view = Place(layer), View(layer=layer)
+    site, view = Place(layer), CalibratedLayer(layer=layer)
     found = site_candidates(site, view, list(METHODS), "milliseconds")
     timed = timed_candidates(site, view, found, clock(0.01, 1e-6, seen))
     assert sum(seen) <= TIMED_RANKS * len(suited(layer, METHODS))
@@ -74,7 +74,7 @@ def test_times_between_those_that_were_measured_are_true_where_time_is_linear() 
 
 def test_what_takes_longer_than_its_layer_is_out() -> None:
     layer = conv()
-    site, view = Place(layer), View(layer=layer)
+    site, view = Place(layer), CalibratedLayer(layer=layer)
     found = site_candidates(site, view, list(METHODS), "milliseconds")
     assert len(found) > 1
     assert [c.method for c in timed_candidates(site, view, found, clock(1e3, 1e-6, []))] == [None]
@@ -116,7 +116,7 @@ def test_a_depthwise_layer_of_its_own_is_no_depthwise_factor() -> None:
 
 def test_fewer_channels_save_their_makers_time_too() -> None:
     layer = Layer(weight=lowish(64, 96), bias=np.zeros(64, "f4"))
-    site, view = Place(layer), View(layer=layer)
+    site, view = Place(layer), CalibratedLayer(layer=layer)
     site.calls, site.makers = [((), 1)], ChannelProducers(layers=("maker",), macs=10.0, params=10.0)
     found = site_candidates(site, view, ["channels"], "milliseconds")
     own = clock(0.0, 1e-6, [])

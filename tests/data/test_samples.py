@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import DTypeLike
 
 from modelsurgeon.data import Batches, Input, batches, noise, read, split
-from modelsurgeon.data.samples import is_check, shown_and_checks, spread
+from modelsurgeon.data.samples import evenly_spaced, is_validation, train_and_validation
 from modelsurgeon.errors import BadData, UnknownShape
 
 F32, F64, I64 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int64)
@@ -373,8 +373,8 @@ def test_noise_needs_sizes() -> None:
 @given(st.integers(1, 40), st.integers(1, 50))
 def test_feeds_are_spread_from_all_over(count: int, most: int) -> None:
     data = batches({"x": images(count, 1)}, [given_input(None, 1)])
-    places = [int(feed["x"][0, 0]) for feed in spread(data, most)]
-    assert len(places) == spread(data, most).count == min(count, most)
+    places = [int(feed["x"][0, 0]) for feed in evenly_spaced(data, most)]
+    assert len(places) == evenly_spaced(data, most).count == min(count, most)
     gaps = np.diff([*places, count])
     assert places[0] == 0 and gaps.max() - gaps.min() <= 1
 
@@ -409,9 +409,9 @@ def test_checks_are_every_fourth_feed_and_teach_nothing(count: int) -> None:
         [{"x": np.full((1, 2), i, np.float32)} for i in range(count)],
         [Input(name="x", dtype=F32, shape=(1, 2))],
     )
-    shown, checks = ([int(feed["x"][0, 0]) for feed in part] for part in shown_and_checks(feeds))
+    shown, checks = ([int(feed["x"][0, 0]) for feed in part] for part in train_and_validation(feeds))
     if count < 4:
         assert shown == checks == list(range(count))
         return
-    assert checks == [i for i in range(count) if is_check(i)]
+    assert checks == [i for i in range(count) if is_validation(i)]
     assert sorted(shown + checks) == list(range(count))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelsurgeon.matching.alignment import LARGE, Item, Pair, align
+from modelsurgeon.matching.alignment import MAX_GAP_COMPARISONS, Item, Pair, align
 
 
 def net(*layers: str) -> list[Item]:
@@ -79,7 +79,7 @@ def test_layers_that_changed_places_are_still_the_same() -> None:
 
 
 def test_a_large_gap_is_aligned_too() -> None:
-    size = int(LARGE**0.5) + 50
+    size = int(MAX_GAP_COMPARISONS**0.5) + 50
     a = [Item(name=f"a.{n}x", op="Conv", traits=(n,)) for n in range(size)]
     b = [Item(name=f"b.{n}x", op="Conv", traits=(n,)) for n in range(size) if n != 7]
     pairs: list[Pair] = align(a, b)

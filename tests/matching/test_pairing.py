@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from modelsurgeon.errors import BadPlan, UnsupportedLayer
-from modelsurgeon.matching.head_rows import fitted, grown, origins, overlapped
-from modelsurgeon.matching.pairing import Part, pair
+from modelsurgeon.matching.head_rows import class_origins, copy_overlap, fit_rows, grow_rows
+from modelsurgeon.matching.pairing import WeightedPart, pair
 
 RNG = np.random.default_rng(2)
 
 
-def part(name: str, *shape: int, kind: str = "conv", alias: str = "") -> Part:
-    return Part(name=name, kind=kind, shapes={"weight": shape}, aliases=(alias,) if alias else ())
+def part(name: str, *shape: int, kind: str = "conv", alias: str = "") -> WeightedPart:
+    return WeightedPart(name=name, kind=kind, shapes={"weight": shape}, aliases=(alias,) if alias else ())
 
 
 def test_names_come_before_structure_and_a_map_before_both() -> None:
@@ -37,7 +37,7 @@ def test_renamed_layers_are_aligned_around_one_that_was_put_in() -> None:
 
 def test_a_layer_without_a_bias_finds_its_weight() -> None:
     donors = [part("a", 4, 3), part("b", 8, 4)]
-    biased = Part(name="y", kind="conv", shapes={"weight": (8, 4), "bias": (8,)})
+    biased = WeightedPart(name="y", kind="conv", shapes={"weight": (8, 4), "bias": (8,)})
     assert pair(donors, [biased]).donors == {"y": "b"}
     assert pair([biased], donors).donors == {"b": "y"}
 
@@ -53,10 +53,10 @@ def test_a_map_of_unknown_names_is_refused(given: dict[str, str], side: str) -> 
 
 
 def test_the_overlap_is_taken_and_the_rest_stays() -> None:
-    made = overlapped(np.ones((2, 5)), np.zeros((3, 4)))
+    made = copy_overlap(np.ones((2, 5)), np.zeros((3, 4)))
     assert np.array_equal(made, [[1, 1, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0]])
     with pytest.raises(UnsupportedLayer, match="has 2 axes"):
-        overlapped(np.ones((2, 5)), np.zeros(3))
+        copy_overlap(np.ones((2, 5)), np.zeros(3))
 
 
 OLD = RNG.normal(size=(3, 4))
@@ -64,26 +64,26 @@ OLD = RNG.normal(size=(3, 4))
 
 @pytest.mark.parametrize("init", ["zero", "mean", "random"])
 def test_old_classes_keep_their_rows_bit_for_bit(init: str) -> None:
-    made = grown(OLD, origins(6, 3, None, init), init)  # type: ignore[arg-type]
+    made = grow_rows(OLD, class_origins(6, 3, None, init), init)  # type: ignore[arg-type]
     assert made.shape == (6, 4)
     assert np.array_equal(made[:3], OLD)
 
 
 def test_new_rows_are_what_was_asked_for() -> None:
-    rows = origins(5000, 3, None, "zero")
-    assert not grown(OLD, rows, "zero")[3:].any()
-    assert np.allclose(grown(OLD, rows, "mean")[3:], OLD.mean(axis=0))
-    drawn = grown(OLD, rows, "random", 1)[3:]
+    rows = class_origins(5000, 3, None, "zero")
+    assert not grow_rows(OLD, rows, "zero")[3:].any()
+    assert np.allclose(grow_rows(OLD, rows, "mean")[3:], OLD.mean(axis=0))
+    drawn = grow_rows(OLD, rows, "random", 1)[3:]
     assert drawn.mean() == pytest.approx(OLD.mean(), abs=0.03)
     assert drawn.std() == pytest.approx(OLD.std(), rel=0.03)
-    assert np.array_equal(drawn, grown(OLD, rows, "random", 1)[3:])
+    assert np.array_equal(drawn, grow_rows(OLD, rows, "random", 1)[3:])
 
 
 def test_labels_say_where_rows_come_from() -> None:
     names = {"donor": ["cat", "dog", "owl"], "recipient": ["owl", "ant", "cat", "dog"]}
-    assert origins(4, 3, names, "zero") == [[2], [], [0], [1]]
-    assert origins(4, 3, {"0": 1, "3": [0, 2]}, "map") == [[1], [], [], [0, 2]]
-    made = grown(OLD, origins(4, 3, {"0": 1, "3": [0, 2]}, "map"), "map")
+    assert class_origins(4, 3, names, "zero") == [[2], [], [0], [1]]
+    assert class_origins(4, 3, {"0": 1, "3": [0, 2]}, "map") == [[1], [], [], [0, 2]]
+    made = grow_rows(OLD, class_origins(4, 3, {"0": 1, "3": [0, 2]}, "map"), "map")
     assert np.allclose(made, [OLD[1], np.zeros(4), np.zeros(4), (OLD[0] + OLD[2]) / 2])
 
 
@@ -100,15 +100,15 @@ WRONG = {
 def test_labels_that_dont_fit_are_refused(message: str) -> None:
     labels, init = WRONG[message]
     with pytest.raises(BadPlan, match=message):
-        origins(4, 3, labels, init)  # type: ignore[arg-type]
+        class_origins(4, 3, labels, init)  # type: ignore[arg-type]
 
 
 def test_fitted_rows_answer_their_own_mean() -> None:
     """Old rows that answer 10 to their own class and 0 to others; a new class is fitted to do the same."""
     means = np.eye(4, 6)
-    rows = origins(4, 3, None, "fit")
-    weight = grown(10 * means[:3], rows, "zero")
-    made, bias = fitted(weight, np.zeros(4), rows, means)
+    rows = class_origins(4, 3, None, "fit")
+    weight = grow_rows(10 * means[:3], rows, "zero")
+    made, bias = fit_rows(weight, np.zeros(4), rows, means)
     assert np.array_equal(made[:3], weight[:3])
     assert bias is not None
     assert np.allclose(means @ made[3] + bias[3], [0, 0, 0, 10], atol=1e-8)
@@ -117,6 +117,6 @@ def test_fitted_rows_answer_their_own_mean() -> None:
 def test_a_class_without_samples_stays_as_it_is() -> None:
     means = np.full((4, 6), np.nan)
     means[:3] = np.eye(3, 6)
-    rows = origins(4, 3, None, "fit")
-    made, _ = fitted(np.zeros((4, 6)), None, rows, means)
+    rows = class_origins(4, 3, None, "fit")
+    made, _ = fit_rows(np.zeros((4, 6)), None, rows, means)
     assert not made[3].any()

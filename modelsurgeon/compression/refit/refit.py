@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from modelsurgeon.calibration.activation_aware import View
-from modelsurgeon.calibration.moments import check_fed
-from modelsurgeon.calibration.sensitivity import Calibration, affordable
+from modelsurgeon.calibration.activation_aware import CalibratedLayer
+from modelsurgeon.calibration.moments import check_finite
+from modelsurgeon.calibration.sensitivity import Calibration, feeds_within
 from modelsurgeon.compression.refit.rows import normal_equations
 from modelsurgeon.compression.refit.solvers import FitRows, FittedChain, fit_all, fit_last
 from modelsurgeon.data import Batches
-from modelsurgeon.data.samples import spread
+from modelsurgeon.data.samples import evenly_spaced
 from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.factorize import METHODS, compose, relative_error
 from modelsurgeon.layers import Layer
@@ -81,7 +81,7 @@ def install_fitted(
 
 def _checked_pairs(layer: str, pairs: Iterable[InputPair]) -> Iterator[InputPair]:
     for fed in pairs:
-        check_fed(layer, fed.was)
+        check_finite(layer, fed.was)
         yield fed
 
 
@@ -116,7 +116,7 @@ def _fits_in_memory(layer: Layer) -> bool:
 
 def refit_gains(
     patient: EditableModel,
-    trials: Mapping[str, tuple[View, Sequence[PlanStep]]],
+    trials: Mapping[str, tuple[CalibratedLayer, Sequence[PlanStep]]],
     feeds: Batches,
     *,
     seed: int = 0,
@@ -128,7 +128,7 @@ def refit_gains(
     for all of its size and stride. Layers are left out that look at one place: what is foretold for those is
     the best there is. So are those of which only the last factor is fitted.
     """
-    few = spread(feeds, affordable(patient, TRIAL_FIT_MACS))
+    few = evenly_spaced(feeds, feeds_within(patient, TRIAL_FIT_MACS))
     alike = _representatives({name: view.layer for name, (view, _) in trials.items()})
     stages = patient.twin().lockstep(list(alike), few)
     found: dict[str, dict[str, float]] = {}
@@ -150,7 +150,7 @@ def _representatives(layers: Mapping[str, Layer]) -> dict[str, list[str]]:
     return {alike[len(alike) // 2]: alike for alike in kinds.values()}
 
 
-def _method_gains(view: View, steps: Sequence[PlanStep], rows: FitRows) -> dict[str, float]:
+def _method_gains(view: CalibratedLayer, steps: Sequence[PlanStep], rows: FitRows) -> dict[str, float]:
     found = {}
     for step in steps:
         foretold = view.error(step.method, [step.rank])[0]

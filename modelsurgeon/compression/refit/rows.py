@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from modelsurgeon.data.samples import is_check
+from modelsurgeon.data.samples import is_validation
 from modelsurgeon.layers import Array, Layer
 from modelsurgeon.layers.patches import Index, channels_at, drawn, output_places, patches_at
 from modelsurgeon.linalg import calm
@@ -36,7 +36,7 @@ def normal_equations(
         answers = _answers(layer, patches_at(layer, was, at))
         if beside is not None and beside[0].shape == beside[1].shape == _shape(layer, was):
             answers += _output_rows(layer, beside[0] - beside[1], at)
-        sides[int(is_check(number))].add(answers, patches_at(layer, now, at))
+        sides[int(is_validation(number))].add(answers, patches_at(layer, now, at))
     learnt, judged = (side.done() for side in sides)
     return learnt, judged or learnt
 

@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 
 import modelsurgeon as ms
-from modelsurgeon.calibration.sensitivity import Calibration, watch
+from modelsurgeon.calibration.sensitivity import Calibration, collect_moments
 from modelsurgeon.compression.candidates import with_refit_gain
 from modelsurgeon.compression.refit import refit as module
 from modelsurgeon.compression.refit.refit import refit
@@ -153,7 +153,7 @@ def test_what_is_broadcast_into_a_sum_is_not_made_up_for() -> None:
 def gained(net: ir.Model, data: np.ndarray, methods: tuple[str, ...]) -> dict[str, dict[str, float]]:
     patient = OnnxModel(net, data=data)
     feeds = patient.batches(0)
-    known = Calibration(inputs=watch(patient, patient.sites, feeds))
+    known = Calibration(inputs=collect_moments(patient, patient.sites, feeds))
     tried = {s.name: (known.view(s), [PlanStep(method=m, rank=6) for m in methods]) for s in patient.sites}
     return module.refit_gains(patient, tried, feeds)
 

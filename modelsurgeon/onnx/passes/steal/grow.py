@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from modelsurgeon.errors import BadPlan
 from modelsurgeon.layers import Layer
-from modelsurgeon.matching.head_rows import Growth, Rows, fitted, grown, origins
+from modelsurgeon.matching.head_rows import Growth, Rows, class_origins, fit_rows, grow_rows
 from modelsurgeon.onnx.layers.sites import OnnxSite
 from modelsurgeon.onnx.passes.context import Subject
 from modelsurgeon.onnx.passes.fc2conv.dynamic_inputs import forget_shapes
@@ -33,9 +33,9 @@ def grow(subject: Subject, site: OnnxSite, theirs: Stock, source: str | None, gr
             f"{site.name!r} takes {own.weight.shape[1:]}, {source!r} of the donor {donor.weight.shape[1:]}: "
             "only a head with the same inputs grows"
         )
-    rows = origins(size, donor.out_channels, growth.labels, growth.init)
-    weight = grown(donor.weight, rows, growth.init, growth.seed)
-    bias = None if donor.bias is None else grown(donor.bias, rows, growth.init, growth.seed + 1)
+    rows = class_origins(size, donor.out_channels, growth.labels, growth.init)
+    weight = grow_rows(donor.weight, rows, growth.init, growth.seed)
+    bias = None if donor.bias is None else grow_rows(donor.bias, rows, growth.init, growth.seed + 1)
     layer = replace(own, weight=weight.astype(own.weight.dtype), bias=bias)
     layer = _fit(subject, site, layer, rows, growth) if growth.init == "fit" else layer
     behind = _bias_behind(site)
@@ -50,7 +50,7 @@ def _fit(subject: Subject, site: OnnxSite, layer: Layer, rows: Rows, growth: Gro
         raise BadPlan("new rows are fitted to the mean features of labelled data (--data): give some")
     data = site.nodes[0].inputs[0]
     means = growth.means(subject.model, "" if data is None else str(data.name), len(rows))
-    weight, bias = fitted(layer.weight, layer.bias, rows, means)
+    weight, bias = fit_rows(layer.weight, layer.bias, rows, means)
     return replace(layer, weight=weight, bias=bias)
 
 
@@ -69,5 +69,5 @@ def _grow_bias(
     donor = _bias_behind(theirs.layers[source])
     [(place, own)] = tensors(add).items()
     old = own if donor is None else next(iter(tensors(donor).values()))
-    new = grown(old.reshape(-1), rows, growth.init, growth.seed + 1).astype(own.dtype)
+    new = grow_rows(old.reshape(-1), rows, growth.init, growth.seed + 1).astype(own.dtype)
     add.replace_input_with(int(place), subject.store("grown.bias", np.ascontiguousarray(new)))

@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from modelsurgeon.layers import Array, Layer
-from modelsurgeon.matching.pairing import Part
+from modelsurgeon.matching.pairing import WeightedPart
 from modelsurgeon.onnx.graph.constants import constant, root
 from modelsurgeon.onnx.graph.names import layer_names, nodes_of
 from modelsurgeon.onnx.layers import operators
@@ -30,7 +30,7 @@ SETTINGS = frozenset({"Clip", "Constant", "Pad", "Resize", "Slice", "Upsample"})
 class Stock:
     """The parts of one model. weights: by part name, by slot."""
 
-    parts: Sequence[Part]
+    parts: Sequence[WeightedPart]
     weights: Mapping[str, Mapping[str, Array]]
     layers: Mapping[str, OnnxSite]
     nodes: Mapping[str, ir.Node]
@@ -59,7 +59,9 @@ def stock(model: ir.Model) -> Stock:
             aliases[name] = tuple(str(node.inputs[int(place)].name) for place in held)  # type: ignore[union-attr]
     kinds = {names[node]: _kind(layers.get(names[node]), node) for node in model.graph}
     parts = [
-        Part(name=name, kind=kinds[name], shapes={s: a.shape for s, a in held.items()}, aliases=aliases[name])
+        WeightedPart(
+            name=name, kind=kinds[name], shapes={s: a.shape for s, a in held.items()}, aliases=aliases[name]
+        )
         for name, held in weights.items()
     ]
     fixed = {edit.layer: str(edit.skipped) for edit in skipped if edit.layer in linear}

@@ -14,8 +14,8 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from modelsurgeon.errors import BadPlan, UnsupportedLayer
 from modelsurgeon.layers import Array
-from modelsurgeon.matching.head_rows import Growth, overlapped
-from modelsurgeon.matching.pairing import Part, pair
+from modelsurgeon.matching.head_rows import Growth, copy_overlap
+from modelsurgeon.matching.pairing import WeightedPart, pair
 from modelsurgeon.onnx.graph.constants import root
 from modelsurgeon.onnx.graph.names import layer_names
 from modelsurgeon.onnx.layers.sites import editable
@@ -82,7 +82,7 @@ def taken_whole(model: ir.Model, edits: Sequence[Edit]) -> list[str]:
     return list(dict.fromkeys(floats))
 
 
-def _why_no_donor(part: Part, donors: Sequence[Part]) -> str:
+def _why_no_donor(part: WeightedPart, donors: Sequence[WeightedPart]) -> str:
     if not any(donor.kind == part.kind for donor in donors):
         return f"the donor has no {part.kind} with weights"
     return "no layer of the donor that is left has its name or, in this order, its shapes"
@@ -98,7 +98,7 @@ def _take(subject: Subject, ours: Stock, name: str, theirs: Mapping[str, Array],
         if theirs[slot].shape != array.shape and not partial:
             sizes = f"its {_told(slot)} is {array.shape}, the donor's {theirs[slot].shape}"
             raise UnsupportedLayer(f"{sizes}; --partial takes what overlaps")
-        new[slot] = overlapped(theirs[slot], array).astype(array.dtype)
+        new[slot] = copy_overlap(theirs[slot], array).astype(array.dtype)
     _give(subject, ours, name, new)
     whole = all(theirs[slot].shape == array.shape for slot, array in mine.items())
     return ACTION if whole else "steal the overlap"

@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 
 import modelsurgeon as ms
-from modelsurgeon.calibration.activation_aware import View
+from modelsurgeon.calibration.activation_aware import CalibratedLayer
 from modelsurgeon.compression.candidates import site_candidates
 from modelsurgeon.data import batches
 from modelsurgeon.factorize import METHODS, compose
@@ -176,7 +176,10 @@ def test_a_dry_run_foretells_what_comes_out(net: ir.Model, goal: dict[str, objec
 
 def test_budgets_count_the_norm_with_its_layer(net: ir.Model) -> None:
     patient = OnnxModel(net, data=images())
-    dense = [site_candidates(site, View(layer=site.layer), ["svd"], "params")[0] for site in patient.sites]
+    dense = [
+        site_candidates(site, CalibratedLayer(layer=site.layer), ["svd"], "params")[0]
+        for site in patient.sites
+    ]
     assert [each.params for each in dense] == [32 * 16 * 9 + 4 * 32, 24 * 32 * 9 + 24 + 4 * 24]
     assert sum(each.params for each in dense) + 24 * 64 == patient.total("params")
 
