@@ -12,7 +12,7 @@ from typing import Any, Literal, Unpack
 from modelsurgeon.api import models, samples
 from modelsurgeon.api.operation import How, Operation, operate, operate_in_place, pass_context
 from modelsurgeon.errors import UnsupportedLayer
-from modelsurgeon.layers.batchnorm_health import Finding
+from modelsurgeon.layers.batchnorm_health import NormFinding
 from modelsurgeon.report.columns import Column
 from modelsurgeon.report.table import Table
 
@@ -21,7 +21,7 @@ from modelsurgeon.report.table import Table
 class Inspection:
     """Every batch norm by name, and what is wrong or odd about it; nothing where it is sound."""
 
-    layers: Mapping[str, Sequence[Finding]]
+    layers: Mapping[str, Sequence[NormFinding]]
     notes: Sequence[str] = ()
 
     def as_dict(self) -> dict[str, Any]:

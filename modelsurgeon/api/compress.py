@@ -19,7 +19,7 @@ from modelsurgeon.compression.result import Result
 from modelsurgeon.compression.rollback import carry_out_with_rollback
 from modelsurgeon.compression.study import Study, predicted_totals
 from modelsurgeon.errors import ToleranceExceeded
-from modelsurgeon.factorize.rank import BLOCK
+from modelsurgeon.factorize.rank import RANK_BLOCK
 from modelsurgeon.progress import Progress
 from modelsurgeon.surgery.edits import FactorizationEdit
 from modelsurgeon.surgery.plan import Plan
@@ -48,7 +48,7 @@ def compress(
     tolerance: float | None = None,
     compare: bool = True,
     dry_run: bool = False,
-    block: int = BLOCK,
+    block: int = RANK_BLOCK,
     batch: int | None = None,
     provider: str = "cpu",
     device: str = "cpu",  # noqa: ARG001 - `on_device` reads it
@@ -136,7 +136,7 @@ def _history_arguments(
         "only": list(only),
         "skip": list(skip),
     }
-    chosen["block"] = block if block != BLOCK else None
+    chosen["block"] = block if block != RANK_BLOCK else None
     asked = {**vars(goal), "plan": goal.plan.as_dict() if goal.plan else None, **chosen}
     return {name: value for name, value in asked.items() if value}
 

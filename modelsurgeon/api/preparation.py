@@ -9,7 +9,7 @@ from modelsurgeon.api import models
 from modelsurgeon.compression.study import Study
 from modelsurgeon.data import Batches, split
 from modelsurgeon.factorize import METHODS
-from modelsurgeon.factorize.rank import BLOCK
+from modelsurgeon.factorize.rank import RANK_BLOCK
 from modelsurgeon.progress import Progress
 from modelsurgeon.surgery.edits import FactorizationEdit, check_globs, exclusion_reason
 from modelsurgeon.surgery.site import EditableModel, Site
@@ -39,7 +39,7 @@ def prepare(
     seed: int,
     runs: bool,
     watch: Progress | None,
-    block: int = BLOCK,
+    block: int = RANK_BLOCK,
 ) -> Study:
     """What is known of the model on the table; its layers have been watched where there are samples.
 

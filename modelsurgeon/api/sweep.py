@@ -14,7 +14,7 @@ from modelsurgeon.compression.frontier import Frontier, FrontierPoint
 from modelsurgeon.compression.planner import budgets
 from modelsurgeon.compression.result import Result
 from modelsurgeon.errors import SurgeryError
-from modelsurgeon.factorize.rank import BLOCK
+from modelsurgeon.factorize.rank import RANK_BLOCK
 from modelsurgeon.progress import Progress
 
 
@@ -35,7 +35,7 @@ def sweep(
     tolerance: float | None = None,
     compare: bool = True,
     dry_run: bool = False,
-    block: int = BLOCK,
+    block: int = RANK_BLOCK,
     batch: int | None = None,
     provider: str = "cpu",
     device: str = "cpu",  # noqa: ARG001 - `on_device` reads it
@@ -81,7 +81,7 @@ def sweep(
             "method": method if method != AUTO else None,
             "only": list(only),
             "skip": list(skip),
-            "block": block if block != BLOCK else None,
+            "block": block if block != RANK_BLOCK else None,
         }
         told = {name: value for name, value in asked.items() if value}
         for point in points:

@@ -23,11 +23,11 @@ import numpy as np
 
 from modelsurgeon.calibration.moments import InputMoments, Moments
 from modelsurgeon.factorize import METHODS, Rank, compose
-from modelsurgeon.factorize.channel_selection import CHANNELS, Elimination, eliminate, repaired, selection
+from modelsurgeon.factorize.channel_selection import CHANNELS, Elimination, best_weights, eliminate, selection
 from modelsurgeon.factorize.method import split_groups
 from modelsurgeon.factorize.svd import input_unfolded
 from modelsurgeon.layers import Array, Layer
-from modelsurgeon.linalg import cholesky, directions, mixed, unmixed
+from modelsurgeon.linalg import cholesky, singular_vectors, solve_factor, times_factor
 
 VARIANCE_FLOOR = 1e-4  # of the mean variance, added to each: what no sample showed may still come
 MAX_SHRINKAGE = 0.95  # of a covariance that is taken to be chance
@@ -96,9 +96,11 @@ class CalibratedLayer:
             roots = [root[:, :, *(None for _ in self.layer.kernel)] for root in self._roots]
             return replace(self.layer, weight=np.concatenate(roots), bias=None)
         parts = np.split(self.layer.weight.astype(np.float64), self.layer.groups)
-        weight = np.concatenate([mixed(part, root, 1) for part, root in zip(parts, self._roots, strict=True)])
+        weight = np.concatenate(
+            [times_factor(part, root, 1) for part, root in zip(parts, self._roots, strict=True)]
+        )
         for axis, root in enumerate(self._taps):
-            weight = mixed(weight, root, 2 + axis)
+            weight = times_factor(weight, root, 2 + axis)
         wide = self.layer.weight.dtype == np.float64
         return replace(self.layer, weight=weight.astype(np.float64 if wide else np.float32))
 
@@ -119,7 +121,7 @@ class CalibratedLayer:
         first, last = [], []
         for part, gram, each in zip(split_groups(self.layer), self._grams, self._eliminations, strict=True):
             stay = each.kept(kept)
-            columns = repaired(input_unfolded(part).T, gram, stay)
+            columns = best_weights(input_unfolded(part).T, gram, stay)
             spread = columns.reshape(part.out_channels, *part.kernel, kept)
             first.append(selection(into, stay))
             last.append(np.moveaxis(spread, -1, 1))
@@ -133,7 +135,7 @@ class CalibratedLayer:
         """A matrix before the leading directions of its own response."""
         parts = np.split(self.layer.weight.astype(np.float64), self.layer.groups)
         kept = len(sketch[0].weight) // self.layer.groups
-        bases = [directions(root, kept) for root in self._roots]
+        bases = [singular_vectors(root, kept) for root in self._roots]
         first = [basis.T @ part.reshape(len(part), -1) for basis, part in zip(bases, parts, strict=True)]
         weights = (np.concatenate(first), np.concatenate(bases))
         return [
@@ -145,12 +147,12 @@ class CalibratedLayer:
         """The chain fed with channels and taps as they are: every axis undone on the factor that holds it."""
         found = list(chain)
         parts = np.split(found[0].weight, self.layer.groups)
-        undone = [unmixed(part, root, 1) for part, root in zip(parts, self._roots, strict=True)]
+        undone = [solve_factor(part, root, 1) for part, root in zip(parts, self._roots, strict=True)]
         found[0] = replace(found[0], weight=np.concatenate(undone))
         for axis, root in enumerate(self._taps):
             place = next((i for i, link in enumerate(found) if link.kernel[axis] == len(root)), None)
             if place is not None and len(root) > 1:
-                found[place] = replace(found[place], weight=unmixed(found[place].weight, root, 2 + axis))
+                found[place] = replace(found[place], weight=solve_factor(found[place].weight, root, 2 + axis))
         return found
 
     def _centred(self, chain: list[Layer]) -> list[Layer]:

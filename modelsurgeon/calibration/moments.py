@@ -13,8 +13,8 @@ from scipy.linalg import blas
 
 from modelsurgeon.errors import BadData
 from modelsurgeon.layers import Array, Layer
-from modelsurgeon.layers.patches import channels_at, drawn, output_places, patches_at
-from modelsurgeon.linalg import calm
+from modelsurgeon.layers.patches import channels_at, draw_positions, output_places, patches_at
+from modelsurgeon.linalg import single_blas_thread
 
 MAX_ROWS = 16384  # of a layer, over all samples: more tell less than other samples would
 ROWS_PER_CHANNEL = 8  # and at least so many for each of its channels
@@ -38,7 +38,7 @@ class Moments:
     def of(cls, rows: Array) -> Moments:
         """Moments of an (n, d) array."""
         wide = np.asarray(rows, np.float64)
-        with calm(wide.shape[1]):
+        with single_blas_thread(wide.shape[1]):
             upper = blas.dsyrk(1.0, wide, trans=1) if wide.size else np.zeros((wide.shape[1],) * 2)
         product = upper + np.triu(upper, 1).T
         return cls(count=len(wide), total=wide.sum(axis=0), product=product)
@@ -109,13 +109,13 @@ class MomentCollector:
         """See one feed, `(n, channels, *space)`."""
         layer = self._layer
         wanted = max(MAX_ROWS, ROWS_PER_CHANNEL * x.shape[1])
-        at = drawn(int(np.prod(x.shape[2:], dtype=int)), wanted, self._samples, self._rng)
+        at = draw_positions(int(np.prod(x.shape[2:], dtype=int)), wanted, self._samples, self._rng)
         rows = channels_at(x, at).astype(np.float32, copy=False)
         self._waiting.append(_answers(layer, rows) if self._response else rows)
         if sum(part.size for part in self._waiting) > MAX_HELD_NUMBERS:
             self._sum()
         if not layer.transposed:
-            at = drawn(output_places(layer, x), TAP_ROWS, self._samples, self._rng)
+            at = draw_positions(output_places(layer, x), TAP_ROWS, self._samples, self._rng)
             self._see_patches(patches_at(layer, x, at))
 
     def done(self) -> InputMoments:

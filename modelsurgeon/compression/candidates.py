@@ -22,7 +22,7 @@ from modelsurgeon.errors import Unreachable, UnsupportedLayer
 from modelsurgeon.factorize import METHODS, Method, Rank, suited
 from modelsurgeon.factorize.channel_selection import CHANNELS
 from modelsurgeon.factorize.rank import (
-    BLOCK,
+    RANK_BLOCK,
     Price,
     break_even,
     for_energy,
@@ -61,7 +61,7 @@ class Decision:
 
 
 def plan_by_rank(
-    sites: Iterable[Site], rank: int | str, methods: Sequence[str], *, block: int = BLOCK
+    sites: Iterable[Site], rank: int | str, methods: Sequence[str], *, block: int = RANK_BLOCK
 ) -> Decision:
     """That rank wherever it pays: the first of `methods` whose chain costs less than the layer.
 
@@ -75,7 +75,7 @@ def plan_by_rank(
 
 
 def plan_by_energy(
-    sites: Iterable[Site], energy: float, methods: Sequence[str], *, block: int = BLOCK
+    sites: Iterable[Site], energy: float, methods: Sequence[str], *, block: int = RANK_BLOCK
 ) -> Decision:
     """For each layer, the cheapest chain that keeps that share of the weight's energy."""
     return _decide_each(sites, lambda site: _step_for_energy(site, energy, methods, block))
@@ -127,7 +127,7 @@ def candidates_by_site(
     resource: Resource,
     calibration: Calibration,
     *,
-    block: int = BLOCK,
+    block: int = RANK_BLOCK,
 ) -> tuple[dict[str, list[Candidate]], list[FactorizationEdit]]:
     """The candidates of every site, and an edit for each whose weight can't be factorized."""
     found, broken = {}, []
@@ -140,7 +140,7 @@ def candidates_by_site(
 
 
 def site_candidates(
-    site: Site, view: CalibratedLayer, methods: Sequence[str], resource: Resource, *, block: int = BLOCK
+    site: Site, view: CalibratedLayer, methods: Sequence[str], resource: Resource, *, block: int = RANK_BLOCK
 ) -> list[Candidate]:
     """The layer as it is, and every chain worth trying that costs less of the resource and no more MACs.
 
@@ -206,7 +206,7 @@ def _ranks_with_errors(
     return list(zip(ranks, _errors(method, view, ranks), strict=True))
 
 
-def channel_candidates(site: Site, view: CalibratedLayer, block: int = BLOCK) -> list[Candidate]:
+def channel_candidates(site: Site, view: CalibratedLayer, block: int = RANK_BLOCK) -> list[Candidate]:
     """The layer with fewer of its input channels: it costs less, and so does what makes them."""
     layer, makers, method = view.layer, site.makers, CHANNELS
     full = layer.weight.shape[1]

@@ -33,9 +33,9 @@ from modelsurgeon.compression.select import Candidate
 from modelsurgeon.data import Batches
 from modelsurgeon.data.samples import train_and_validation
 from modelsurgeon.factorize import METHODS
-from modelsurgeon.factorize.rank import BLOCK
+from modelsurgeon.factorize.rank import RANK_BLOCK
 from modelsurgeon.layers import Layer
-from modelsurgeon.layers.random_weights import filled
+from modelsurgeon.layers.random_weights import with_random_weights
 from modelsurgeon.progress import Progress, counted
 from modelsurgeon.surgery.apply import apply, factorize_step, install
 from modelsurgeon.surgery.edits import FactorizationEdit
@@ -64,7 +64,7 @@ class Study:
     left_out: Sequence[FactorizationEdit] = ()
     calibration: Calibration = field(default_factory=Calibration)
     watch: Progress | None = None
-    block: int = BLOCK
+    block: int = RANK_BLOCK
 
     def watched(self) -> Study:
         """The same study with what every layer is fed, where there are samples to learn that from."""
@@ -222,7 +222,7 @@ class Study:
 
     def _hollow(self, site: Site, step: PlanStep) -> list[Layer]:
         if METHODS[step.method].alone:
-            return filled(self.calibration.view(site).sketch(step.method, step.rank))
+            return with_random_weights(self.calibration.view(site).sketch(step.method, step.rank))
         return factorize_step(site, step)  # what is left out must be zero, to go
 
     def _chain(self, site: Site, step: PlanStep) -> list[Layer]:

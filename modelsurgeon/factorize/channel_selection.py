@@ -22,10 +22,10 @@ from scipy import linalg
 from modelsurgeon.factorize.method import Factor, Method
 from modelsurgeon.factorize.svd import input_unfolded
 from modelsurgeon.layers import Array, Layer
-from modelsurgeon.linalg import calm
-from modelsurgeon.linalg.arrays import finite, normalised
+from modelsurgeon.linalg import single_blas_thread
+from modelsurgeon.linalg.arrays import normalised, require_finite
 
-ROUNDS = 96  # of elimination; where there are more channels than that, several go at a time
+MAX_SWAP_ROUNDS = 96  # of elimination; where there are more channels than that, several go at a time
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,12 +51,12 @@ def eliminate(weight: Array, gram: Array) -> Elimination:
     n = weight.shape[1]
     best, here = weight.astype(np.float64), np.arange(n)
     gone, lost = [here[:0]], [0.0]
-    with calm(n):
+    with single_blas_thread(n):
         inverse = linalg.inv(gram, check_finite=False)
         while len(here):
             scores = np.square(best).sum(axis=0) / np.diag(inverse)
             ranked = np.argsort(scores, kind="stable")
-            out, stay = ranked[: -(-n // ROUNDS)], np.sort(ranked[-(-n // ROUNDS) :])
+            out, stay = ranked[: -(-n // MAX_SWAP_ROUNDS)], np.sort(ranked[-(-n // MAX_SWAP_ROUNDS) :])
             across = inverse[np.ix_(out, stay)]
             repair = linalg.solve(
                 inverse[np.ix_(out, out)], np.hstack([best[:, out].T, across]), check_finite=False
@@ -69,7 +69,7 @@ def eliminate(weight: Array, gram: Array) -> Elimination:
     return Elimination(order=np.concatenate(gone)[::-1], lost=np.asarray(lost)[::-1])
 
 
-def repaired(weight: Array, gram: Array, kept: Array) -> Array:
+def best_weights(weight: Array, gram: Array, kept: Array) -> Array:
     """The `(m, r)` weights of the kept columns with which the outputs are nearest to those of all."""
     right = (weight.astype(np.float64) @ gram[:, kept]).T
     return linalg.solve(gram[np.ix_(kept, kept)], right, assume_a="pos", check_finite=False).T
@@ -99,7 +99,7 @@ def _by_norm(layer: Layer) -> Array:
 
 def _norms(layer: Layer) -> Array:
     """Squared norm of what each input channel is multiplied with, of the weight scaled to about 1."""
-    scaled, _ = normalised(finite(input_unfolded(layer)))
+    scaled, _ = normalised(require_finite(input_unfolded(layer)))
     norms: Array = np.square(scaled, dtype=np.float64).sum(axis=1)
     return norms
 

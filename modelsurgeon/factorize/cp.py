@@ -21,12 +21,12 @@ import numpy as np
 from modelsurgeon.factorize import cp_als, cp_tensor, svd
 from modelsurgeon.factorize.method import Factor, Method
 from modelsurgeon.layers import Array, Layer
-from modelsurgeon.linalg import finite
+from modelsurgeon.linalg import require_finite
 
-SAVES = 0.1  # of a term's cost, for one more layer
-KNOTS = 3  # ranks that are decomposed for an error curve,
-WORK = 2 * 10**8  # elements times rank at most, or a rank as large as the channels
-TINY = 1e-12
+MIN_SAVING = 0.1  # of a term's cost, for one more layer
+DECOMPOSED_RANKS = 3  # ranks that are decomposed for an error curve,
+MAX_OPERATIONS = 2 * 10**8  # elements times rank at most, or a rank as large as the channels
+MIN_ERROR = 1e-12
 
 Axes = tuple[int, ...]
 Split = Callable[[Sequence[int]], list[Axes]]
@@ -85,15 +85,15 @@ def errors(split: Split, layer: Layer, ranks: Sequence[int]) -> list[float]:
         return svd.errors(layer, ranks)
     whole = tensor(split, layer)
     knots = _knots(ranks, _worth(whole))
-    start = cp_tensor.start(whole, max(knots))
-    found = [cp_als.foreseen(start, rank) for rank in knots]
-    gains = np.log(np.maximum(found, TINY) / np.maximum(start.errors(knots), TINY)).clip(max=0.0)
+    start = cp_tensor.orthogonal_terms(whole, max(knots))
+    found = [cp_als.forecast_error(start, rank) for rank in knots]
+    gains = np.log(np.maximum(found, MIN_ERROR) / np.maximum(start.errors(knots), MIN_ERROR)).clip(max=0.0)
     return [float(e) for e in start.errors(ranks) * np.exp(_carried(ranks, knots, gains))]
 
 
 def tensor(split: Split, layer: Layer) -> Array:
     """The weight as `(out, in, *taps of each factor)`."""
-    return finite(layer.weight).reshape(_sizes(split, layer))
+    return require_finite(layer.weight).reshape(_sizes(split, layer))
 
 
 def _sizes(split: Split, layer: Layer) -> list[int]:
@@ -103,14 +103,14 @@ def _sizes(split: Split, layer: Layer) -> list[int]:
 
 def _worth(whole: Array) -> int:
     """The largest rank that is worth being decomposed for an estimate; all are where the tensor is small."""
-    return int(min(cp_tensor.enough(whole.shape), max(*whole.shape[:2], WORK // whole.size)))
+    return int(min(cp_tensor.enough(whole.shape), max(*whole.shape[:2], MAX_OPERATIONS // whole.size)))
 
 
 def _knots(ranks: Sequence[int], most: int) -> list[int]:
     """Ranks to decompose, evenly from the least asked for to the largest; beyond `most` a slope is needed."""
     high = min(max(ranks), most)
     low = min(min(ranks), high if high == max(ranks) else max(high // 2, 1))
-    return sorted({round(r) for r in np.linspace(low, high, KNOTS)})
+    return sorted({round(r) for r in np.linspace(low, high, DECOMPOSED_RANKS)})
 
 
 def _carried(ranks: Sequence[int], knots: Sequence[int], values: Array) -> Array:
@@ -123,9 +123,9 @@ def _carried(ranks: Sequence[int], knots: Sequence[int], values: Array) -> Array
 
 
 def saves(layer: Layer) -> bool:
-    """True where a factor for every axis makes terms cheaper by `SAVES`: large kernels, few channels."""
+    """True where a factor for every axis makes terms cheaper by `MIN_SAVING`: large kernels, few channels."""
     taps, channels = prod(layer.kernel), sum(layer.weight.shape[:2])
-    return not svd.simple(layer) and taps - sum(_sizes(apart, layer)[2:]) >= SAVES * (channels + taps)
+    return not svd.simple(layer) and taps - sum(_sizes(apart, layer)[2:]) >= MIN_SAVING * (channels + taps)
 
 
 def _method(name: str, summary: str, split: Split, distinct: Callable[[Layer], bool]) -> Method[int]:

@@ -19,26 +19,34 @@ import numpy as np
 from scipy import linalg
 
 from modelsurgeon.factorize import cp_tensor
-from modelsurgeon.factorize.cp_tensor import Modes, Start, balanced, enough, expand, joined, norm_ratio
+from modelsurgeon.factorize.cp_tensor import (
+    Modes,
+    OrthogonalTerms,
+    balanced,
+    enough,
+    expand,
+    joined,
+    norm_ratio,
+)
 from modelsurgeon.layers import Array
-from modelsurgeon.linalg import calm, square
+from modelsurgeon.linalg import single_blas_thread, squared_norm
 
-SWEEPS = 24
+MAX_SWEEPS = 24
 RIDGE = 2e-2  # of every term's squared norm
 MOMENTUM = 0.85
-SLOW = 5e-4  # a sweep that betters the objective by less is the last, or the momentum's end
-CANCELLING = 2.0  # norm ratio from which on the terms are corrected
-CORRECTIONS = 8
-LOOK = 4  # sweeps a look; two of them foresee the rest
-AHEAD = 1.6  # times what the second look gains in the logarithm is gained by all that follow
-TINY = 1e-14
+MIN_PROGRESS = 5e-4  # a sweep that betters the objective by less is the last, or the momentum's end
+MAX_NORM_RATIO = 2.0  # norm ratio from which on the terms are corrected
+MAX_CORRECTIONS = 8
+FORECAST_SWEEPS = 4  # sweeps a look; two of them foresee the rest
+FORECAST_FACTOR = 1.6  # times what the second look gains in the logarithm is gained by all that follow
+MIN_NORM = 1e-14
 RESTARTS = 2  # from random factors, where they cost nothing to speak of
-QUICK = 2**18  # elements times rank
+RESTART_MAX_SIZE = 2**18  # elements times rank
 
 Solve = Callable[[Array, Array], Array]
 
 
-class Fit(NamedTuple):
+class Decomposition(NamedTuple):
     """Factors, their squared error and their terms' squared norms in all, as shares of ||T||^2."""
 
     modes: Modes
@@ -52,7 +60,7 @@ class Fit(NamedTuple):
 
 
 def decompose(
-    tensor: Array, rank: int, *, sweeps: int = SWEEPS, restarts: int = RESTARTS, seed: int = 0
+    tensor: Array, rank: int, *, sweeps: int = MAX_SWEEPS, restarts: int = RESTARTS, seed: int = 0
 ) -> Modes:
     """Balanced factors of a tensor with at least three modes, the first two being (out, in); see `expand`.
 
@@ -60,57 +68,59 @@ def decompose(
     """
     if rank >= enough(tensor.shape):
         return cp_tensor.exact(tensor, rank)
-    with calm(max(rank, *tensor.shape)):
-        tensor, scale, *_ = start = cp_tensor.start(tensor, rank)
+    with single_blas_thread(max(rank, *tensor.shape)):
+        tensor, scale, *_ = start = cp_tensor.orthogonal_terms(tensor, rank)
         best = _descend(tensor, start.at(rank), sweeps)
         for drawn in _draws(tensor, rank, restarts, seed):
             best = min(best, _descend(tensor, drawn, sweeps), key=lambda fit: fit.loss)
         modes = (
-            corrected(tensor, best.modes, CORRECTIONS) if norm_ratio(best.modes) > CANCELLING else best.modes
+            corrected(tensor, best.modes, MAX_CORRECTIONS)
+            if norm_ratio(best.modes) > MAX_NORM_RATIO
+            else best.modes
         )
     grown = scale ** (1 / len(modes))
     return tuple(mode * mode.dtype.type(grown) for mode in modes)
 
 
-def foreseen(start: Start, rank: int) -> float:
+def forecast_error(start: OrthogonalTerms, rank: int) -> float:
     """Relative error that `decompose` comes to, about: from its first sweeps, as later ones go on in kind."""
     tensor, modes = start.tensor, start.at(rank)
-    with calm(max(rank, *tensor.shape)):
-        if tensor.size * rank <= QUICK:
-            return float(_descend(tensor, modes, SWEEPS).error ** 0.5)
-        early = _descend(tensor, modes, LOOK)
-        later = _descend(tensor, early.modes, LOOK)
-    before, now = (max(fit.error, TINY) for fit in (early, later))
-    return float(min(now, now * (now / before) ** AHEAD) ** 0.5)
+    with single_blas_thread(max(rank, *tensor.shape)):
+        if tensor.size * rank <= RESTART_MAX_SIZE:
+            return float(_descend(tensor, modes, MAX_SWEEPS).error ** 0.5)
+        early = _descend(tensor, modes, FORECAST_SWEEPS)
+        later = _descend(tensor, early.modes, FORECAST_SWEEPS)
+    before, now = (max(fit.error, MIN_NORM) for fit in (early, later))
+    return float(min(now, now * (now / before) ** FORECAST_FACTOR) ** 0.5)
 
 
-def corrected(tensor: Array, modes: Modes, ratio: float = CANCELLING) -> Modes:
-    """Factors of no larger error whose terms cancel less, down to that norm ratio if `CORRECTIONS` sweeps do.
+def corrected(tensor: Array, modes: Modes, ratio: float = MAX_NORM_RATIO) -> Modes:
+    """Factors of no larger error whose terms cancel less: `MAX_CORRECTIONS` sweeps at most, down to `ratio`.
 
     Every mode in turn gets the least sum of its terms' norms that keeps the error.
     """
     if norm_ratio(modes) <= ratio:
         return modes
-    energy, flat = square(tensor), _flat(tensor)
-    solve = partial(_least_norm, energy=energy, bound=square(tensor - expand(modes)))
-    for _ in range(CORRECTIONS):
+    energy, flat = squared_norm(tensor), _flat(tensor)
+    solve = partial(_least_norm, energy=energy, bound=squared_norm(tensor - expand(modes)))
+    for _ in range(MAX_CORRECTIONS):
         modes, error, norms = _sweep(flat, modes, solve, energy)
         if norms <= ratio * (1.0 - error):
             break
     return modes
 
 
-def _descend(tensor: Array, start: Modes, sweeps: int) -> Fit:
-    """Sweeps from a start, until one is `SLOW`."""
-    energy, flat = square(tensor) or 1.0, _flat(tensor)
-    best, before, pace = Fit(start, inf, inf), start, 0
+def _descend(tensor: Array, start: Modes, sweeps: int) -> Decomposition:
+    """Sweeps from a start, until one is `MIN_PROGRESS`."""
+    energy, flat = squared_norm(tensor) or 1.0, _flat(tensor)
+    best, before, pace = Decomposition(start, inf, inf), start, 0
     for _ in range(sweeps):
         momentum = MOMENTUM if pace else 0.0
         ahead = tuple(
             now + now.dtype.type(momentum) * (now - old) for now, old in zip(best.modes, before, strict=True)
         )
-        fit = _sweep(flat, ahead, _ridged, energy)
-        if fit.loss > (1.0 - 2 * SLOW) * best.loss:
+        fit = _sweep(flat, ahead, _solve_with_ridge, energy)
+        if fit.loss > (1.0 - 2 * MIN_PROGRESS) * best.loss:
             if pace == 0:
                 return min(best, fit, key=lambda each: each.loss)
             pace = 0
@@ -119,7 +129,7 @@ def _descend(tensor: Array, start: Modes, sweeps: int) -> Fit:
     return best
 
 
-def _sweep(flat: Array, modes: Modes, solve: Solve, energy: float) -> Fit:
+def _sweep(flat: Array, modes: Modes, solve: Solve, energy: float) -> Decomposition:
     """One pass over all modes; the product with B serves both the outputs and the taps.
 
     flat: the tensor as (taps, out, in), so that every tap is one matrix product.
@@ -138,12 +148,12 @@ def _sweep(flat: Array, modes: Modes, solve: Solve, energy: float) -> Fit:
     b = solve(right, others)
     grams[1] = cp_tensor.gram(b)
     error = energy - 2.0 * _inner(right, b) + float((others * grams[1]).sum())
-    return Fit(
+    return Decomposition(
         balanced((a, b, *axes)), max(0.0, error) / energy, float(cp_tensor.norms(grams).sum()) / energy
     )
 
 
-def _ridged(right: Array, gram: Array) -> Array:
+def _solve_with_ridge(right: Array, gram: Array) -> Array:
     """One mode's least squares with the ridge on its terms' norms: `X (gram + RIDGE diag(gram)) = right`."""
     scale, unit = _unit(gram)
     unit[np.diag_indices_from(unit)] += RIDGE  # well enough conditioned for single precision
@@ -185,7 +195,7 @@ def _unit(gram: Array) -> tuple[Array, Array]:
 def _draws(tensor: Array, rank: int, restarts: int, seed: int) -> list[Modes]:
     """Random starts, where the tensor is small enough for more than one."""
     draw = np.random.default_rng(seed)
-    count = restarts if tensor.size * rank <= QUICK else 0
+    count = restarts if tensor.size * rank <= RESTART_MAX_SIZE else 0
     size = [[draw.standard_normal((n, rank)) for n in tensor.shape] for _ in range(count)]
     return [tuple(mode.astype(tensor.dtype) for mode in modes) for modes in size]
 

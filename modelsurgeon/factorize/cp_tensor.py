@@ -16,13 +16,13 @@ from typing import NamedTuple
 import numpy as np
 
 from modelsurgeon.layers import Array
-from modelsurgeon.linalg import directions, principal, truncated
+from modelsurgeon.linalg import singular_vectors, truncated, truncated_exact
 
 Modes = tuple[Array, ...]
 Cut = Callable[[Array, int], tuple[Array, Array]]
 
 
-class Start(NamedTuple):
+class OrthogonalTerms(NamedTuple):
     """The leading orthogonal terms of a tensor, strongest first, and the squared norms of all, least first.
 
     tensor: with entries of about 1, as its modes are; `scale` times it is the tensor that was given.
@@ -44,13 +44,13 @@ class Start(NamedTuple):
         return np.asarray(np.sqrt(left[places] / (left[-1] or 1.0)))
 
 
-def start(tensor: Array, most: int) -> Start:
+def orthogonal_terms(tensor: Array, most: int) -> OrthogonalTerms:
     """The `most` strongest orthogonal terms of a tensor with at least three modes."""
     scale = float(np.abs(tensor).max(initial=0.0)) or 1.0
     tensor = (tensor / tensor.dtype.type(scale)).astype(tensor.dtype)
-    modes, squares = _sliced(tensor, most, _bases(tensor), principal)
+    modes, squares = _sliced(tensor, most, _bases(tensor), truncated_exact)
     modes = tuple(mode.astype(tensor.dtype, copy=False) for mode in modes)
-    return Start(tensor=tensor, scale=scale, modes=modes, squares=squares)
+    return OrthogonalTerms(tensor=tensor, scale=scale, modes=modes, squares=squares)
 
 
 def exact(tensor: Array, rank: int) -> Modes:
@@ -136,7 +136,7 @@ def _bases(tensor: Array) -> list[Array]:
     """The principal basis of each small mode; the large ones stay as they are."""
     small = _small(tensor)
     return [
-        directions(np.moveaxis(tensor, mode, 0).reshape(n, -1), n) if mode in small else np.empty(0)
+        singular_vectors(np.moveaxis(tensor, mode, 0).reshape(n, -1), n) if mode in small else np.empty(0)
         for mode, n in enumerate(tensor.shape)
     ]
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.layers import Array, Layer
-from modelsurgeon.linalg import square
+from modelsurgeon.linalg import squared_norm
 
 # Of each group's factorization; a pair (outputs, inputs) for Tucker-2, the order of the weight's axes.
 Rank = int | tuple[int, int]
@@ -101,7 +101,7 @@ class Method(Generic[R]):
         """Relative error of the weight (Frobenius) at each of `ranks`, over all groups."""
         clipped = [self.clip(layer, rank) for rank in ranks]
         parts = split_groups(layer) if ranks else []
-        shares = [square(part.weight) for part in parts]
+        shares = [squared_norm(part.weight) for part in parts]
         total = sum(shares)
         if not total:
             return [0.0] * len(ranks)

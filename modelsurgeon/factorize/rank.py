@@ -1,7 +1,7 @@
 """One layer's rank: from a share of its energy or its cost, from its spectrum alone, or where it breaks even.
 
-Ranks that we choose are multiples of `BLOCK`: runtimes lay channels out in blocks, and a rank of 65 costs a
-quarter more time than one of 64. Ranks that a user names are taken as they are.
+Ranks that we choose are multiples of `RANK_BLOCK`: runtimes lay channels out in blocks, and a rank of 65
+costs a quarter more time than one of 64. Ranks that a user names are taken as they are.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from modelsurgeon.factorize import Method, Rank
 from modelsurgeon.layers import Array, Layer
 from modelsurgeon.linalg import evbmf
 
-BLOCK = 16
+RANK_BLOCK = 16
 Towards = Literal["up", "down", "nearest"]
 
 Price = Callable[[Sequence[Layer]], int]  # what a chain costs: its MACs, or its params
 
 
-def aligned(rank: float, full: int, *, block: int = BLOCK, towards: Towards = "nearest") -> int:
+def aligned(rank: float, full: int, *, block: int = RANK_BLOCK, towards: Towards = "nearest") -> int:
     """The rank as a multiple of `block`, at least one block and at most `full`.
 
     Where not even one block fits below `full`, any whole number is as good as another.
@@ -33,7 +33,7 @@ def aligned(rank: float, full: int, *, block: int = BLOCK, towards: Towards = "n
     return min(max(rounding[towards](rank / step) * step, step), full)
 
 
-def ladder(method: Method[Any], layer: Layer, price: Price, *, block: int = BLOCK) -> list[int]:
+def ladder(method: Method[Any], layer: Layer, price: Price, *, block: int = RANK_BLOCK) -> list[int]:
     """Ranks worth trying, smallest first: below full, and with a chain that costs less than the layer."""
     full = method.full_rank(layer)
     top = max(full) if isinstance(full, tuple) else full
@@ -49,7 +49,7 @@ def frontier(
     price: Price,
     error: Callable[[Sequence[Rank]], Sequence[float]],
     *,
-    block: int = BLOCK,
+    block: int = RANK_BLOCK,
 ) -> list[tuple[Rank, float]]:
     """Pairs of ranks with their errors, each better than all that cost no more; cheapest first.
 
@@ -102,7 +102,7 @@ def for_energy(method: Method[Any], layer: Layer, energy: float, ranks: Sequence
 
 
 def for_share(
-    method: Method[Any], layer: Layer, share: float, price: Price, *, block: int = BLOCK
+    method: Method[Any], layer: Layer, share: float, price: Price, *, block: int = RANK_BLOCK
 ) -> int | None:
     """The largest rank of the ladder whose chain costs at most that share of the layer; None if none does."""
     ranks = ladder(method, layer, price, block=block)
@@ -111,7 +111,7 @@ def for_share(
     return ranks[count - 1] if count else None
 
 
-def for_spectrum(method: Method[Any], layer: Layer, *, block: int = BLOCK) -> Rank | None:
+def for_spectrum(method: Method[Any], layer: Layer, *, block: int = RANK_BLOCK) -> Rank | None:
     """The rank that the spectrum alone suggests (`evbmf`), to the nearest block; None where all is noise.
 
     Of a pair of ranks, each comes from its own unfolding. The method's errors have to be exact (`spectral`).

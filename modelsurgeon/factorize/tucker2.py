@@ -17,10 +17,16 @@ from scipy import linalg
 from modelsurgeon.factorize.method import Factor, Method
 from modelsurgeon.factorize.svd import simple
 from modelsurgeon.layers import Array, Layer
-from modelsurgeon.linalg import calm, directions, finite, leading, normalised
+from modelsurgeon.linalg import (
+    leading_subspace,
+    normalised,
+    require_finite,
+    single_blas_thread,
+    singular_vectors,
+)
 
 Pair = tuple[int, int]
-SWEEPS = 5  # more change the error by less than a thousandth on trained kernels
+HOOI_SWEEPS = 5  # more change the error by less than a thousandth on trained kernels
 
 
 def outline(layer: Layer, rank: Pair) -> list[Factor]:
@@ -38,11 +44,11 @@ def outline(layer: Layer, rank: Pair) -> list[Factor]:
 def factors(layer: Layer, rank: Pair) -> list[Array]:
     """Weights of the chain."""
     tensor, unit = normalised(three_way(layer))
-    left, right = (leading(_unfolded(tensor, mode), r) for mode, r in enumerate(rank))
+    left, right = (leading_subspace(_unfolded(tensor, mode), r) for mode, r in enumerate(rank))
     left, right = (basis.astype(tensor.dtype, copy=False) for basis in (left, right))
     slices = np.ascontiguousarray(np.moveaxis(tensor, 2, 0))
-    with calm(max(tensor.shape)):
-        for _ in range(SWEEPS if rank != bound(layer) else 0):
+    with single_blas_thread(max(tensor.shape)):
+        for _ in range(HOOI_SWEEPS if rank != bound(layer) else 0):
             left = _turned(slices @ right, left)
             right = _turned(slices.transpose(0, 2, 1) @ left, right)
         core = np.moveaxis(left.T @ (slices @ right), 0, 2)
@@ -89,7 +95,7 @@ def errors(layer: Layer, ranks: Sequence[Pair]) -> list[float]:
     """
     tensor, _ = normalised(three_way(layer))
     p, q = bound(layer)
-    left, right = directions(_unfolded(tensor, 0), p), directions(_unfolded(tensor, 1), q)
+    left, right = singular_vectors(_unfolded(tensor, 0), p), singular_vectors(_unfolded(tensor, 1), q)
     energy = np.square(_core(tensor, left, right)).sum(axis=2)
     kept = energy.cumsum(axis=0).cumsum(axis=1)
     total = kept[-1, -1] or 1.0
@@ -98,7 +104,7 @@ def errors(layer: Layer, ranks: Sequence[Pair]) -> list[float]:
 
 def three_way(layer: Layer) -> Array:
     """The weight as an (out, in, taps) tensor."""
-    return finite(layer.weight).reshape(*layer.weight.shape[:2], -1)
+    return require_finite(layer.weight).reshape(*layer.weight.shape[:2], -1)
 
 
 def _unfolded(tensor: Array, mode: int) -> Array:

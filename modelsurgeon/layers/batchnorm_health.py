@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from modelsurgeon.layers.batchnorm import BatchNorm
-from modelsurgeon.layers.channel_statistics import Population
+from modelsurgeon.layers.channel_statistics import ChannelStatistics
 from modelsurgeon.layers.layer import Array
 
 EPSILON = 1e-5
@@ -27,7 +27,7 @@ NEUTRAL = {"scale": 1.0, "shift": 0.0, "mean": 0.0, "var": 1.0}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class NormFinding:
     """rule: one word or two, always the same; message: what was found, and where it matters what to do."""
 
     rule: str
@@ -35,14 +35,14 @@ class Finding:
 
 
 def findings(
-    norm: BatchNorm, *, training: bool = False, momentum: float = 0.9, truth: Population | None = None
-) -> list[Finding]:
+    norm: BatchNorm, *, training: bool = False, momentum: float = 0.9, truth: ChannelStatistics | None = None
+) -> list[NormFinding]:
     """All that is wrong or odd. truth: what data shows at the norm's input.
 
     momentum: the share of the running statistics that each batch leaves, as ONNX has it.
     """
     return [
-        Finding(rule=rule, message=message)
+        NormFinding(rule=rule, message=message)
         for rule, message in (*_numbers(norm), *_mode(norm, training, momentum), *_drift(norm, truth))
     ]
 
@@ -78,7 +78,7 @@ def _mode(norm: BatchNorm, training: bool, momentum: float) -> Iterator[tuple[st
         yield "untrained", "means are 0 and variances 1: no training has touched them, or it is frozen"
 
 
-def _drift(norm: BatchNorm, truth: Population | None) -> Iterator[tuple[str, str]]:
+def _drift(norm: BatchNorm, truth: ChannelStatistics | None) -> Iterator[tuple[str, str]]:
     if truth is None or truth.count < 2:
         return
     moved, spread = drift(norm, truth)
@@ -96,7 +96,7 @@ def _drift(norm: BatchNorm, truth: Population | None) -> Iterator[tuple[str, str
         )
 
 
-def drift(norm: BatchNorm, truth: Population) -> tuple[Array, Array]:
+def drift(norm: BatchNorm, truth: ChannelStatistics) -> tuple[Array, Array]:
     """Per channel, how many true standard deviations the mean is off, and how many times the variance."""
     true = truth.var + norm.epsilon
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
@@ -106,7 +106,7 @@ def drift(norm: BatchNorm, truth: Population) -> tuple[Array, Array]:
     return np.nan_to_num(moved, nan=np.inf), np.nan_to_num(np.where(ratio > 0, spread, np.inf), nan=np.inf)
 
 
-def mended(norm: BatchNorm, truth: Population | None = None) -> tuple[BatchNorm, list[str]]:
+def repair(norm: BatchNorm, truth: ChannelStatistics | None = None) -> tuple[BatchNorm, list[str]]:
     """The norm with what is broken repaired, and what was done, in words; nothing where it is sound.
 
     Broken statistics become those of `truth`, where it is given, or else neutral ones. A channel whose
@@ -135,7 +135,7 @@ def _tiny(norm: BatchNorm) -> Array:
     return tiny
 
 
-def _with_truth(norm: BatchNorm, truth: Population, done: list[str]) -> BatchNorm:
+def _with_truth(norm: BatchNorm, truth: ChannelStatistics, done: list[str]) -> BatchNorm:
     """The norm with true statistics where its own are broken, or where what never varied does."""
     bad = ~np.isfinite(norm.mean) | ~np.isfinite(norm.var) | (norm.var < 0)
     bad |= _tiny(norm) & (truth.var >= norm.epsilon)

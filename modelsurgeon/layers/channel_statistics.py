@@ -13,7 +13,7 @@ from modelsurgeon.layers.layer import Array
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Population:
+class ChannelStatistics:
     """count: values seen per channel; mean, var: `(channels,)`, var that of the whole population."""
 
     count: int
@@ -21,17 +21,17 @@ class Population:
     var: Array
 
     @classmethod
-    def of(cls, x: Array) -> Population:
+    def of(cls, x: Array) -> ChannelStatistics:
         """Statistics of one batch `(samples, channels, *spatial)`."""
         rows = np.moveaxis(np.asarray(x, np.float64), 1, 0).reshape(x.shape[1], -1)
         return cls(count=rows.shape[1], mean=rows.mean(axis=1), var=rows.var(axis=1))
 
-    def with_more(self, other: Population) -> Population:
+    def with_more(self, other: ChannelStatistics) -> ChannelStatistics:
         """Statistics of both together, as if all had been seen at once."""
         count = self.count + other.count
         share = other.count / count
         apart = other.mean - self.mean
-        return Population(
+        return ChannelStatistics(
             count=count,
             mean=self.mean + share * apart,
             var=(1 - share) * self.var + share * other.var + share * (1 - share) * apart**2,

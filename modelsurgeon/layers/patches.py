@@ -15,7 +15,7 @@ from modelsurgeon.layers.layer import Array, Layer
 Index = NDArray[np.intp]
 
 
-def drawn(places: int, wanted: int, samples: int, rng: np.random.Generator) -> Index:
+def draw_positions(places: int, wanted: int, samples: int, rng: np.random.Generator) -> Index:
     """Some of `places` positions, `(p,)` in order: so many that all samples together give `wanted` rows."""
     count = min(places, ceil(wanted / max(1, samples)))
     return np.sort(rng.choice(places, count, replace=False)).astype(np.intp)
@@ -32,7 +32,7 @@ def channels_at(x: Array, at: Index) -> Array:
     return np.moveaxis(flat, 1, 2).reshape(-1, x.shape[1])
 
 
-def mixers(layer: Layer, before: Layer, last: Layer) -> list[Array]:
+def patch_mixers(layer: Layer, before: Layer, last: Layer) -> list[Array]:
     """For each group, the matrix `(columns, z)` that takes a patch of the layer to one of the last factor.
 
     before: the layer that the factors before `last` equal.

@@ -9,19 +9,19 @@ import numpy as np
 
 from modelsurgeon.layers.layer import Array, Layer
 
-NUMBERS = 4099  # over and over: a prime, so that no two channels are alike
+NOISE_NUMBERS = 4099  # over and over: a prime, so that no two channels are alike
 
 
-def filled(chain: Sequence[Layer]) -> list[Layer]:
+def with_random_weights(chain: Sequence[Layer]) -> list[Layer]:
     """The chain with noise for weights; what comes out is about as large as what goes in. Biases stay."""
-    return [replace(link, weight=_noise(link)) for link in chain]
+    return [replace(link, weight=_noise_weights(link)) for link in chain]
 
 
-def noise(shape: Sequence[int], dtype: np.dtype[np.generic], scale: float = 1.0) -> Array:
+def normal_noise(shape: Sequence[int], dtype: np.dtype[np.generic], scale: float = 1.0) -> Array:
     """The same normal noise every time."""
-    numbers = np.random.default_rng(0).normal(scale=scale, size=NUMBERS)
+    numbers = np.random.default_rng(0).normal(scale=scale, size=NOISE_NUMBERS)
     return np.resize(numbers.astype(dtype), shape)
 
 
-def _noise(link: Layer) -> Array:
-    return noise(link.weight.shape, link.weight.dtype, float(max(1, link.weight[0].size)) ** -0.5)
+def _noise_weights(link: Layer) -> Array:
+    return normal_noise(link.weight.shape, link.weight.dtype, float(max(1, link.weight[0].size)) ** -0.5)

@@ -3,17 +3,25 @@
 `svd` is the one entrance; the other functions are what it leaves in the hands of a factorization.
 """
 
-from modelsurgeon.linalg.arrays import calm, cholesky, finite, mixed, normalised, square, unmixed
+from modelsurgeon.linalg.arrays import (
+    cholesky,
+    normalised,
+    require_finite,
+    single_blas_thread,
+    solve_factor,
+    squared_norm,
+    times_factor,
+)
 from modelsurgeon.linalg.backend import Backend, on
 from modelsurgeon.linalg.truncated_svd import (
     ACCURACY,
     Truncation,
-    directions,
-    leading,
-    principal,
+    leading_subspace,
     singular_values,
+    singular_vectors,
     svd,
     truncated,
+    truncated_exact,
 )
 from modelsurgeon.linalg.vbmf import evbmf
 
@@ -21,19 +29,19 @@ __all__ = [
     "ACCURACY",
     "Backend",
     "Truncation",
-    "calm",
     "cholesky",
-    "directions",
     "evbmf",
-    "finite",
-    "leading",
-    "mixed",
+    "leading_subspace",
     "normalised",
     "on",
-    "principal",
+    "require_finite",
+    "single_blas_thread",
     "singular_values",
-    "square",
+    "singular_vectors",
+    "solve_factor",
+    "squared_norm",
     "svd",
+    "times_factor",
     "truncated",
-    "unmixed",
+    "truncated_exact",
 ]

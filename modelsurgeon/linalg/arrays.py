@@ -13,18 +13,20 @@ from threadpoolctl import ThreadpoolController
 from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.layers import Array
 
-BLOCK = 2048  # columns that are held in float64 at a time
-PIECE = 2**15  # entries that fit into a cache in float64
-CALM_BELOW = 1024
-SAFE = 20  # binary orders of magnitude around 1 within which nothing over- or underflows when squared
+COLUMN_BLOCK = 2048  # columns that are held in float64 at a time
+CACHE_BLOCK = 2**15  # entries that fit into a cache in float64
+SINGLE_THREAD_BELOW = 1024
+SAFE_EXPONENT = (
+    20  # binary orders of magnitude around 1 within which nothing over- or underflows when squared
+)
 
 
-def calm(size: int) -> AbstractContextManager[object]:
+def single_blas_thread(size: int) -> AbstractContextManager[object]:
     """BLAS on one thread for small matrices: more threads save little, and spin where cores are shared.
 
     size: the longest side that is multiplied or factorized. On two busy cores the gain is tenfold and more.
     """
-    return _blas().limit(limits=1, user_api="blas") if size < CALM_BELOW else nullcontext()
+    return _blas().limit(limits=1, user_api="blas") if size < SINGLE_THREAD_BELOW else nullcontext()
 
 
 @cache
@@ -32,7 +34,7 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def finite(array: Array) -> Array:
+def require_finite(array: Array) -> Array:
     """The array in float32 or float64; a NaN or Inf in it is an `UnsupportedLayer`."""
     array = np.asarray(array)
     if array.dtype not in (np.float32, np.float64):
@@ -52,21 +54,21 @@ def normalised(matrix: Array) -> tuple[Array, float]:
     """
     peak = max(float(matrix.max()), -float(matrix.min())) if matrix.size else 0.0
     exponent = int(np.frexp(peak)[1]) - 1
-    if peak == 0 or abs(exponent) <= SAFE:
+    if peak == 0 or abs(exponent) <= SAFE_EXPONENT:
         return matrix, 1.0
     return np.ldexp(matrix, -exponent), float(np.ldexp(1.0, exponent))
 
 
 def blocks(matrix: Array) -> Iterator[Array]:
     """Columns in float64, a block at a time."""
-    for start in range(0, matrix.shape[1], BLOCK):
-        yield matrix[:, start : start + BLOCK].astype(np.float64)
+    for start in range(0, matrix.shape[1], COLUMN_BLOCK):
+        yield matrix[:, start : start + COLUMN_BLOCK].astype(np.float64)
 
 
-def square(matrix: Array) -> float:
+def squared_norm(matrix: Array) -> float:
     """Sum of the squared entries, in float64, a cache's worth at a time."""
     flat = matrix.ravel(order="K")
-    pieces = (flat[at : at + PIECE].astype(np.float64) for at in range(0, flat.size, PIECE))
+    pieces = (flat[at : at + CACHE_BLOCK].astype(np.float64) for at in range(0, flat.size, CACHE_BLOCK))
     return sum(float(np.square(piece).sum()) for piece in pieces)
 
 
@@ -90,12 +92,12 @@ def cholesky(covariance: Array, floor: float) -> Array:
             floor *= 10
 
 
-def mixed(array: Array, root: Array, axis: int) -> Array:
+def times_factor(array: Array, root: Array, axis: int) -> Array:
     """The array times S along one axis."""
     return np.moveaxis(np.tensordot(array, root, (axis, 0)), -1, axis)
 
 
-def unmixed(array: Array, root: Array, axis: int, *, transposed: bool = False) -> Array:
+def solve_factor(array: Array, root: Array, axis: int, *, transposed: bool = False) -> Array:
     """The array times the inverse of S along one axis, or of S^T; S is lower triangular."""
     moved = np.moveaxis(array, axis, 0)
     flat = moved.reshape(len(moved), -1).astype(np.float64)

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import linalg
 
 from modelsurgeon.layers import Array
-from modelsurgeon.linalg.arrays import calm
+from modelsurgeon.linalg.arrays import single_blas_thread
 
 SUBSET_SHARE = 4  # a quarter of all eigenvectors and fewer are had sooner one by one than all together
 
@@ -63,14 +63,14 @@ class Host:
 
     def orthonormal(self, columns: Array) -> Array:
         """Q of a Householder QR."""
-        with calm(columns.shape[1]):
+        with single_blas_thread(columns.shape[1]):
             return np.asarray(linalg.qr(columns, mode="economic", check_finite=False)[0])
 
     def top(self, symmetric: Array, rank: int) -> tuple[Array, Array]:
         """By relatively robust representations for a few of many, by divide and conquer for more."""
         m = len(symmetric)
         few = rank * SUBSET_SHARE <= m
-        with calm(m):
+        with single_blas_thread(m):
             values, vectors = linalg.eigh(
                 symmetric,
                 subset_by_index=(m - rank, m - 1) if few else None,
@@ -81,7 +81,7 @@ class Host:
 
     def eigenvalues(self, symmetric: Array) -> Array:
         """All eigenvalues, largest first."""
-        with calm(len(symmetric)):
+        with single_blas_thread(len(symmetric)):
             return np.asarray(linalg.eigvalsh(symmetric, check_finite=False)[::-1])
 
 

@@ -18,20 +18,20 @@ import numpy as np
 from modelsurgeon.layers import Array
 from modelsurgeon.linalg.backend import HOST, Backend
 
-BLOCKS = 4  # in a basis of `rank` columns
-NARROW, WIDE = 16, 64  # a block has no fewer columns, and no more
-START = 1.5  # ranks of columns before convergence is looked at
-EVERY = 2  # blocks from one look to the next: a look costs an eigen-decomposition
-PASSES = (
+BASIS_BLOCKS = 4  # in a basis of `rank` columns
+MIN_BLOCK_WIDTH, MAX_BLOCK_WIDTH = 16, 64  # a block has no fewer columns, and no more
+FIRST_CHECK = 1.5  # ranks of columns before convergence is looked at
+CHECK_EVERY = 2  # blocks from one look to the next: a look costs an eigen-decomposition
+MAX_ORTHOGONALIZATIONS = (
     4  # where columns nearly vanish, what is left of them is mostly rounding, and has to be cleaned again
 )
-SLOWEST = 0.95  # a rate of convergence above it tells nothing
-ROUNDING = 16.0  # units in which a sum of eigenvalues may be off
+SLOWEST_DECAY = 0.95  # a rate of convergence above it tells nothing
+ROUNDING_FACTOR = 16.0  # units in which a sum of eigenvalues may be off
 
 
-def width(rank: int) -> int:
+def block_width(rank: int) -> int:
     """Columns of a block."""
-    return min(max(rank // BLOCKS, NARROW), WIDE)
+    return min(max(rank // BASIS_BLOCKS, MIN_BLOCK_WIDTH), MAX_BLOCK_WIDTH)
 
 
 def eigenvectors(
@@ -58,15 +58,15 @@ def eigenvectors(
     while len(seen) + b <= max(m // 2, b):
         basis.append(block)
         image, near = _deflated(product(block), basis[-2:], backend)
-        image = image + _breath(seen, near, (m, b), draw, backend)
+        image = image + _rounding_noise(seen, near, (m, b), draw, backend)
         seen = _bordered(seen, near)
-        if len(seen) >= START * rank and len(basis) % EVERY == 0:
+        if len(seen) >= FIRST_CHECK * rank and len(basis) % CHECK_EVERY == 0:
             kept.append(float(HOST.eigenvalues(seen)[:rank].sum(dtype=np.float64)))
-            rounding = ROUNDING * float(np.finfo(seen.dtype).eps) * square
-            if _to_come(kept, rounding) <= max(accuracy * (square - kept[-1]), rounding):
+            rounding = ROUNDING_FACTOR * float(np.finfo(seen.dtype).eps) * square
+            if _expected_gain(kept, rounding) <= max(accuracy * (square - kept[-1]), rounding):
                 values, mix = HOST.top(seen, rank)
                 return values, _combined(basis, backend.put(mix))
-        block = _fresh(image, basis, backend)
+        block = _next_block(image, basis, backend)
     return None
 
 
@@ -80,10 +80,10 @@ def _deflated(image: Any, basis: Sequence[Any], backend: Backend) -> tuple[Any, 
     return image, np.concatenate(parts)
 
 
-def _fresh(image: Any, basis: Sequence[Any], backend: Backend) -> Any:  # noqa: ANN401
+def _next_block(image: Any, basis: Sequence[Any], backend: Backend) -> Any:  # noqa: ANN401
     """An orthonormal block from the image's columns, orthogonal to the basis; mostly one pass is enough."""
     block = backend.orthonormal(image)
-    for _ in range(PASSES):
+    for _ in range(MAX_ORTHOGONALIZATIONS):
         block, parts = _deflated(block, basis, backend)
         if np.abs(parts).max() ** 2 < np.finfo(parts.dtype).eps:
             break
@@ -91,7 +91,7 @@ def _fresh(image: Any, basis: Sequence[Any], backend: Backend) -> Any:  # noqa: 
     return block
 
 
-def _breath(
+def _rounding_noise(
     seen: Array, near: Array, shape: tuple[int, int], draw: np.random.Generator, backend: Backend
 ) -> Any:  # noqa: ANN401
     """Noise below rounding: it becomes the next block where the matrix has nothing new to give.
@@ -118,14 +118,14 @@ def _bordered(seen: Array, column: Array) -> Array:
     return grown
 
 
-def _to_come(kept: Sequence[float], rounding: float) -> float:
+def _expected_gain(kept: Sequence[float], rounding: float) -> float:
     """What the sum of the leading eigenvalues will still gain, if its gains go on shrinking at their rate."""
     if len(kept) < 3:
         return np.inf
     before, gain = kept[-2] - kept[-3], kept[-1] - kept[-2]
     if gain <= rounding:
         return 0.0
-    rate = min(gain / before, SLOWEST) if before > 0 else SLOWEST
+    rate = min(gain / before, SLOWEST_DECAY) if before > 0 else SLOWEST_DECAY
     return gain * rate / (1 - rate)
 
 

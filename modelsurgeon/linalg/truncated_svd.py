@@ -18,7 +18,14 @@ from scipy import linalg
 
 from modelsurgeon.layers import Array
 from modelsurgeon.linalg import lanczos
-from modelsurgeon.linalg.arrays import BLOCK, blocks, calm, finite, normalised, square
+from modelsurgeon.linalg.arrays import (
+    COLUMN_BLOCK,
+    blocks,
+    normalised,
+    require_finite,
+    single_blas_thread,
+    squared_norm,
+)
 from modelsurgeon.linalg.backend import HOST, Backend, backend_for
 
 ACCURACY = 2e-3
@@ -26,7 +33,7 @@ SINGLE_FROM = 256  # rows; below, float64 costs nothing
 KRYLOV_FROM = 1024
 KRYLOV_SHARE = 8  # at most this fraction of all vectors is wanted
 KRYLOV_BASIS = 3  # ranks of columns in a usual basis
-ROUNDING = 8.0  # units of the largest eigenvalue that an eigen-decomposition may be off by
+ROUNDING_FACTOR = 8.0  # units of the largest eigenvalue that an eigen-decomposition may be off by
 
 
 Precision = np.dtype[Any]
@@ -49,7 +56,7 @@ class Truncation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Wish:
+class _Request:
     """How many vectors are wanted and how good they have to be. total: the matrix's squared norm."""
 
     rank: int
@@ -65,10 +72,10 @@ def svd(matrix: Array, rank: int, *, accuracy: float = ACCURACY, seed: int = 0) 
     The same seed gives the same result. Raises UnsupportedLayer where the matrix holds NaN or Inf.
     Source: Eckart and Young, 1936.
     """
-    scaled, unit = normalised(finite(matrix))
-    total = square(scaled)
-    left, sigma, right, way = _parts(scaled, _Wish(rank=rank, total=total, accuracy=accuracy, seed=seed))
-    error = _left_out(scaled, left, sigma, right, total)
+    scaled, unit = normalised(require_finite(matrix))
+    total = squared_norm(scaled)
+    left, sigma, right, way = _parts(scaled, _Request(rank=rank, total=total, accuracy=accuracy, seed=seed))
+    error = _truncation_error(scaled, left, sigma, right, total)
     return Truncation(left=left, sigma=sigma * unit, right=right, error=error, way=way)
 
 
@@ -81,35 +88,37 @@ def truncated(matrix: Array, rank: int, *, accuracy: float = ACCURACY, seed: int
     """
     m, n = matrix.shape
     if rank < min(m, n):
-        return principal(matrix, rank, accuracy=accuracy, seed=seed)
-    matrix = finite(matrix)
+        return truncated_exact(matrix, rank, accuracy=accuracy, seed=seed)
+    matrix = require_finite(matrix)
     return (np.eye(m, dtype=matrix.dtype), matrix) if m <= n else (matrix, np.eye(n, dtype=matrix.dtype))
 
 
-def principal(matrix: Array, rank: int, *, accuracy: float = ACCURACY, seed: int = 0) -> tuple[Array, Array]:
+def truncated_exact(
+    matrix: Array, rank: int, *, accuracy: float = ACCURACY, seed: int = 0
+) -> tuple[Array, Array]:
     """`truncated` without its short cut: the columns are the singular vectors at full rank, too."""
-    scaled, unit = normalised(finite(matrix))
-    wish = _Wish(rank=rank, total=square(scaled), accuracy=accuracy, seed=seed)
+    scaled, unit = normalised(require_finite(matrix))
+    wish = _Request(rank=rank, total=squared_norm(scaled), accuracy=accuracy, seed=seed)
     left, sigma, right, _ = _parts(scaled, wish)
     shared = np.sqrt(sigma * unit).astype(left.dtype)
     return left * shared, right * shared[:, None]
 
 
-def leading(matrix: Array, rank: int, *, accuracy: float = ACCURACY, seed: int = 0) -> Array:
+def leading_subspace(matrix: Array, rank: int, *, accuracy: float = ACCURACY, seed: int = 0) -> Array:
     """Orthonormal basis `(m, rank)` of the leading left singular subspace of an (m, n) matrix; rank <= m."""
     if rank >= len(matrix):
         return np.eye(len(matrix))
-    return directions(matrix, rank, accuracy=accuracy, seed=seed)
+    return singular_vectors(matrix, rank, accuracy=accuracy, seed=seed)
 
 
-def directions(matrix: Array, rank: int, *, accuracy: float = ACCURACY, seed: int = 0) -> Array:
-    """`leading` without its short cut: singular vectors in the order of their values at full rank, too."""
-    scaled, _ = normalised(finite(matrix))
+def singular_vectors(matrix: Array, rank: int, *, accuracy: float = ACCURACY, seed: int = 0) -> Array:
+    """As `leading_subspace`, but singular vectors in the order of their values at full rank, too."""
+    scaled, _ = normalised(require_finite(matrix))
     m, n = scaled.shape
     through = rank <= n < m  # the shorter side; QR keeps the basis orthonormal where singular values vanish
     short = scaled.T if through else scaled
-    with calm(len(short)):
-        wish = _Wish(rank=rank, total=square(scaled), accuracy=accuracy, seed=seed)
+    with single_blas_thread(len(short)):
+        wish = _Request(rank=rank, total=squared_norm(scaled), accuracy=accuracy, seed=seed)
         basis, _ = _top(short, wish)
         return HOST.orthonormal(scaled @ basis) if through else basis
 
@@ -119,19 +128,19 @@ def singular_values(matrix: Array) -> Array:
 
     From the Gram matrix in float64: down to 1e-8 of the largest they are exact, below that they are noise.
     """
-    scaled, unit = normalised(finite(matrix))
+    scaled, unit = normalised(require_finite(matrix))
     short = scaled if scaled.shape[0] <= scaled.shape[1] else scaled.T
     backend = backend_for(short)
-    with calm(len(short)):
+    with single_blas_thread(len(short)):
         values = backend.eigenvalues(_gram(backend.put(short), np.dtype(np.float64), backend))
     return np.asarray(np.sqrt(np.maximum(values, 0.0)) * unit)
 
 
-def _parts(matrix: Array, wish: _Wish) -> tuple[Array, Array, Array, str]:
+def _parts(matrix: Array, wish: _Request) -> tuple[Array, Array, Array, str]:
     """Left vectors, singular values in float64, right vectors, and the way they were found."""
     tall = matrix.shape[0] > matrix.shape[1]
     short = matrix.T if tall else matrix
-    with calm(len(short)):
+    with single_blas_thread(len(short)):
         basis, way = _top(short, replace(wish, rank=min(wish.rank, len(short))))
         other = _projected(basis, short)
     sigma = np.linalg.norm(other.astype(np.float64), axis=1)
@@ -142,7 +151,7 @@ def _parts(matrix: Array, wish: _Wish) -> tuple[Array, Array, Array, str]:
     return left, sigma, right, way
 
 
-def _top(matrix: Array, wish: _Wish) -> tuple[Array, str]:
+def _top(matrix: Array, wish: _Request) -> tuple[Array, str]:
     """Leading left singular vectors `(m, rank)`, and the way they were found."""
     if wish.total == 0 or wish.rank == 0:
         return np.eye(len(matrix), wish.rank, dtype=matrix.dtype), "nothing to do"
@@ -151,7 +160,7 @@ def _top(matrix: Array, wish: _Wish) -> tuple[Array, str]:
     for dtype in _precisions(matrix):
         values, vectors, way = _eigenvectors(there, wish, dtype, backend)
         whole = wish.rank == len(matrix) and wish.accuracy > 0  # every basis holds all of it
-        if whole or _believed(values, wish, dtype, matrix.dtype):
+        if whole or _is_accurate(values, wish, dtype, matrix.dtype):
             return backend.take(vectors), f"{way} in {dtype}"
     left = linalg.svd(matrix, full_matrices=False, check_finite=False)[0]
     return left[:, : wish.rank], "LAPACK"
@@ -163,12 +172,12 @@ def _precisions(matrix: Array) -> list[Precision]:
     return [np.dtype(t) for t in ((np.float32, np.float64) if single else (np.float64,))]
 
 
-def _believed(values: Array, wish: _Wish, dtype: Precision, given: Precision) -> bool:
+def _is_accurate(values: Array, wish: _Request, dtype: Precision, given: Precision) -> bool:
     """Whether the rounding in leading eigenvalues is below what the accuracy allows.
 
     What is left out may also be so little that the format the matrix was given in can't tell it from nothing.
     """
-    rounding = ROUNDING * float(np.finfo(dtype).eps) * float(values[0])
+    rounding = ROUNDING_FACTOR * float(np.finfo(dtype).eps) * float(values[0])
     left_out = wish.total - float(values.sum(dtype=np.float64))
     negligible = (4 * float(np.finfo(given).eps)) ** 2 * wish.total
     return rounding <= max(wish.accuracy * left_out, negligible)
@@ -176,7 +185,7 @@ def _believed(values: Array, wish: _Wish, dtype: Precision, given: Precision) ->
 
 def _eigenvectors(
     matrix: Any,  # noqa: ANN401 - an array of the backend
-    wish: _Wish,
+    wish: _Request,
     dtype: Precision,
     backend: Backend,
 ) -> tuple[Array, Any, str]:
@@ -197,11 +206,11 @@ def _eigenvectors(
 
 
 def _iterated(
-    product: Callable[[Any], Any], m: int, wish: _Wish, dtype: Precision, backend: Backend
+    product: Callable[[Any], Any], m: int, wish: _Request, dtype: Precision, backend: Backend
 ) -> tuple[Array, Any] | None:
     """The same by block Lanczos iteration from a seeded random block; None where that is slow to converge."""
     draw = np.random.default_rng(wish.seed)
-    start = draw.standard_normal((m, lanczos.width(wish.rank)), dtype=np.float32).astype(dtype)
+    start = draw.standard_normal((m, lanczos.block_width(wish.rank)), dtype=np.float32).astype(dtype)
     return lanczos.eigenvectors(
         product,
         backend.put(start),
@@ -222,8 +231,8 @@ def _direct_pays(m: int, n: int, rank: int) -> bool:
 def _gram(matrix: Any, dtype: Precision, backend: Backend) -> Any:  # noqa: ANN401
     """`A A^T` in the precision of `dtype`, from blocks of columns."""
     total = None
-    for start in range(0, matrix.shape[1], BLOCK):
-        block = matrix[:, start : start + BLOCK]
+    for start in range(0, matrix.shape[1], COLUMN_BLOCK):
+        block = matrix[:, start : start + COLUMN_BLOCK]
         block = backend.double(block) if dtype == np.float64 else block
         part = block @ block.T
         total = part if total is None else total + part
@@ -236,12 +245,12 @@ def _projected(basis: Array, matrix: Array) -> Array:
         backend = backend_for(matrix)
         return backend.take(backend.put(basis).T @ backend.put(matrix))
     right = np.empty((basis.shape[1], matrix.shape[1]), matrix.dtype)
-    for start, block in zip(range(0, matrix.shape[1], BLOCK), blocks(matrix), strict=True):
-        right[:, start : start + BLOCK] = basis.T @ block
+    for start, block in zip(range(0, matrix.shape[1], COLUMN_BLOCK), blocks(matrix), strict=True):
+        right[:, start : start + COLUMN_BLOCK] = basis.T @ block
     return right
 
 
-def _left_out(matrix: Array, left: Array, sigma: Array, right: Array, total: float) -> float:
+def _truncation_error(matrix: Array, left: Array, sigma: Array, right: Array, total: float) -> float:
     """Relative error of what was kept: by Pythagoras, or measured where that would be all cancellation."""
     if total == 0:
         return 0.0
@@ -254,9 +263,9 @@ def _left_out(matrix: Array, left: Array, sigma: Array, right: Array, total: flo
 def _distance(matrix: Array, left: Array, right: Array) -> float:
     """Squared norm of `A - left @ right`."""
     wide = left.astype(np.float64, copy=False)
-    starts = range(0, matrix.shape[1], BLOCK)
+    starts = range(0, matrix.shape[1], COLUMN_BLOCK)
     parts = zip(starts, blocks(matrix), strict=True)
-    gaps = (block - wide @ right[:, at : at + BLOCK] for at, block in parts)
+    gaps = (block - wide @ right[:, at : at + COLUMN_BLOCK] for at, block in parts)
     return sum(float(np.vdot(gap, gap)) for gap in gaps)
 
 

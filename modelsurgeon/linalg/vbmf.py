@@ -16,9 +16,9 @@ import numpy as np
 
 from modelsurgeon.layers import Array
 
-GRID = 200  # noise variances tried, spread evenly in their logarithm; the best is then refined
-REFINED = 3  # times
-FAINT = 1e-24  # of the largest squared singular value: below it is rounding
+GRID_POINTS = 200  # noise variances tried, spread evenly in their logarithm; the best is then refined
+REFINEMENTS = 3  # times
+MIN_VARIANCE = 1e-24  # of the largest squared singular value: below it is rounding
 
 
 def evbmf(sigma: Array, columns: int) -> int:
@@ -29,7 +29,7 @@ def evbmf(sigma: Array, columns: int) -> int:
     square = np.square(np.asarray(sigma, np.float64))
     if not square.size or square[0] == 0:
         return 0
-    square = np.maximum(square / square[0], FAINT)
+    square = np.maximum(square / square[0], MIN_VARIANCE)
     edge = threshold(len(square) / columns)
     variance = _noise(square, columns, edge)
     return int((square > columns * variance * edge).sum())
@@ -58,11 +58,11 @@ def _noise(square: Array, columns: int, edge: float) -> float:
     most = min(ceil(rows / (1 + alpha)) - 1, rows - 1)  # signals, in any case
     high = float(square.sum()) / (rows * columns)
     low = max(float(square[most]) / (columns * edge), float(square[most:].mean()) / columns)
-    low = min(max(low, FAINT), high)
-    for _ in range(REFINED):
-        tried = np.geomspace(low, high, GRID)
+    low = min(max(low, MIN_VARIANCE), high)
+    for _ in range(REFINEMENTS):
+        tried = np.geomspace(low, high, GRID_POINTS)
         best = int(np.argmin([_free_energy(square / (columns * v), alpha, edge) for v in tried]))
-        low, high = tried[max(best - 1, 0)], tried[min(best + 1, GRID - 1)]
+        low, high = tried[max(best - 1, 0)], tried[min(best + 1, GRID_POINTS - 1)]
     return float(tried[best])
 
 

@@ -18,7 +18,7 @@ from modelsurgeon.data import Batches
 from modelsurgeon.errors import BadData, UnsupportedLayer
 from modelsurgeon.layers.batchnorm import BatchNorm, behind
 from modelsurgeon.layers.batchnorm_health import drift
-from modelsurgeon.layers.channel_statistics import Population
+from modelsurgeon.layers.channel_statistics import ChannelStatistics
 from modelsurgeon.surgery.edits import Edit
 from modelsurgeon.torch.call import bind, evaluating, forward, named_outputs
 from modelsurgeon.torch.layers import HOOKS
@@ -234,12 +234,12 @@ class _Enough(Exception):
     """Ends a forward when the norm that is measured has been reached."""
 
 
-def _population(module: nn.Module, norm: nn.Module, feeds: Batches) -> Population:
+def _population(module: nn.Module, norm: nn.Module, feeds: Batches) -> ChannelStatistics:
     """Statistics of what one norm takes. Raises UnsupportedLayer where it is never called."""
-    found: list[Population] = []
+    found: list[ChannelStatistics] = []
 
     def note(_: nn.Module, args: tuple[Any, ...]) -> None:
-        new = Population.of(args[0].detach().cpu().double().numpy())
+        new = ChannelStatistics.of(args[0].detach().cpu().double().numpy())
         found[:] = [found[0].with_more(new) if found else new]
         raise _Enough
 

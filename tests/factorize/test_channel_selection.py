@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelsurgeon.factorize import METHODS
-from modelsurgeon.factorize.channel_selection import ROUNDS, eliminate, repaired, selection
+from modelsurgeon.factorize.channel_selection import MAX_SWAP_ROUNDS, best_weights, eliminate, selection
 from modelsurgeon.layers import Layer
 
 
@@ -35,7 +35,7 @@ def test_what_is_foretold_is_lost(n: int, seed: int, data: st.DataObject) -> Non
     found = eliminate(weight, gram)
     kept = found.kept(rank)
     assert found.lost[rank] == pytest.approx(lost(x, weight, kept), rel=1e-6, abs=1e-9)
-    ours = x @ weight.T - x[:, kept] @ repaired(weight, gram, kept).T
+    ours = x @ weight.T - x[:, kept] @ best_weights(weight, gram, kept).T
     assert np.square(ours).sum() / len(x) == pytest.approx(found.lost[rank], rel=1e-6, abs=1e-9)
 
 
@@ -55,7 +55,7 @@ def test_the_error_falls_with_every_channel_and_ends_at_all_and_nothing() -> Non
 
 
 def test_many_channels_go_several_at_a_time_and_stay_foretold_from_above() -> None:
-    n = 3 * ROUNDS
+    n = 3 * MAX_SWAP_ROUNDS
     x, weight, gram = problem(n, 2)
     found = eliminate(weight, gram)
     for rank in (n - 3, n - 4, n // 2, 5):

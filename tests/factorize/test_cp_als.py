@@ -48,7 +48,7 @@ def test_enough_is_exact(shape: tuple[int, ...]) -> None:
 def test_the_tail_is_the_error_of_the_start_and_the_sweeps_better_it(shape: tuple[int, ...]) -> None:
     tensor = decaying(*shape)
     ranks = [r for r in (1, 3, 6, 12) if r < cp_tensor.enough(shape)]
-    for rank, promised in zip(ranks, cp_tensor.start(tensor, 1).errors(ranks), strict=True):
+    for rank, promised in zip(ranks, cp_tensor.orthogonal_terms(tensor, 1).errors(ranks), strict=True):
         assert off(tensor, cp_als.decompose(tensor, rank, sweeps=0, restarts=0)) == pytest.approx(promised)
         # The ridge pays a hundredth of the terms' norms at most.
         assert off(tensor, cp_als.decompose(tensor, rank)) ** 2 <= promised**2 + cp_als.RIDGE
@@ -63,7 +63,7 @@ def test_a_sum_of_few_terms_is_found() -> None:
     modes = tuple(RNG.normal(size=(n, 3)) for n in (20, 15, 9))
     tensor = cp_tensor.expand(modes)
     assert off(tensor, cp_als.decompose(tensor, 3)) < 0.03
-    assert cp_tensor.start(tensor, 1).errors([3])[0] > 0.1
+    assert cp_tensor.orthogonal_terms(tensor, 1).errors([3])[0] > 0.1
 
 
 def cancelling(size: int = 12, rank: int = 4) -> tuple[np.ndarray, cp_tensor.Modes]:
@@ -94,7 +94,7 @@ def test_what_does_not_cancel_is_left_as_it_is() -> None:
 @given(st.integers(0, 2**16), st.integers(2, 40))
 def test_terms_never_cancel_much(seed: int, rank: int) -> None:
     tensor = decaying(12, 10, 9, seed=seed)
-    assert cp_tensor.norm_ratio(cp_als.decompose(tensor, rank)) <= cp_als.CANCELLING + 0.1
+    assert cp_tensor.norm_ratio(cp_als.decompose(tensor, rank)) <= cp_als.MAX_NORM_RATIO + 0.1
 
 
 def test_same_seed_same_factors_and_the_best_start_wins() -> None:

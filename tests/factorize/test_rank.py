@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from modelsurgeon.factorize import METHODS, Method, relative_error
 from modelsurgeon.factorize.rank import (
-    BLOCK,
+    RANK_BLOCK,
     Towards,
     aligned,
     break_even,
@@ -41,9 +41,9 @@ def test_break_even_is_the_last_rank_that_costs_less(method: Method, layer: Laye
 def test_the_ladder_is_of_blocks_and_pays(method: Method) -> None:
     layer = Layer(weight=np.random.default_rng(0).normal(size=(128, 96, 3, 3)))
     ranks = ladder(method, layer, chain_params)
-    assert ranks and all(r % BLOCK == 0 for r in ranks)
+    assert ranks and all(r % RANK_BLOCK == 0 for r in ranks)
     assert all(chain_params(method.sketch(layer, r)) < layer.params for r in ranks)
-    assert chain_params(method.sketch(layer, ranks[-1] + BLOCK)) >= layer.params
+    assert chain_params(method.sketch(layer, ranks[-1] + RANK_BLOCK)) >= layer.params
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_the_rank_for_a_share_is_the_largest_that_costs_no_more(method: Method, 
     rank = for_share(method, layer, share, chain_params)
     assert rank is not None
     assert chain_params(method.sketch(layer, rank)) <= share * layer.params
-    assert chain_params(method.sketch(layer, rank + BLOCK)) > share * layer.params
+    assert chain_params(method.sketch(layer, rank + RANK_BLOCK)) > share * layer.params
     assert for_share(method, layer, 1e-4, chain_params) is None
 
 

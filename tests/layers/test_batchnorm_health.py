@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from modelsurgeon.layers.batchnorm import BatchNorm
-from modelsurgeon.layers.batchnorm_health import findings, mended
-from modelsurgeon.layers.channel_statistics import Population
+from modelsurgeon.layers.batchnorm_health import findings, repair
+from modelsurgeon.layers.channel_statistics import ChannelStatistics
 
 
 def norm(**parts: Any) -> BatchNorm:  # noqa: ANN401
@@ -18,7 +18,7 @@ def norm(**parts: Any) -> BatchNorm:  # noqa: ANN401
     return BatchNorm(**arrays, **parts)
 
 
-TRUTH = Population(count=50, mean=np.array([0.5, 0.1, 0.0]), var=np.array([1.2, 2.0, 2.5]))
+TRUTH = ChannelStatistics(count=50, mean=np.array([0.5, 0.1, 0.0]), var=np.array([1.2, 2.0, 2.5]))
 
 
 def rules(norm: BatchNorm, **more: Any) -> list[str]:  # noqa: ANN401
@@ -27,7 +27,7 @@ def rules(norm: BatchNorm, **more: Any) -> list[str]:  # noqa: ANN401
 
 def test_a_sound_norm_has_no_finding() -> None:
     assert rules(norm(), truth=TRUTH) == []
-    assert mended(norm(), TRUTH)[1] == []
+    assert repair(norm(), TRUTH)[1] == []
 
 
 @pytest.mark.parametrize(
@@ -55,8 +55,8 @@ def test_wrong_numbers(parts: dict[str, Any], rule: str) -> None:
         ({"momentum": 1.5}, "momentum"),
         ({"momentum": 0.0}, "momentum"),
         ({"momentum": 1.0}, "momentum"),
-        ({"truth": Population(count=9, mean=np.array([2.5, 0, 0]), var=TRUTH.var)}, "mean-drift"),
-        ({"truth": Population(count=9, mean=TRUTH.mean, var=np.array([9.0, 2, 3]))}, "variance-drift"),
+        ({"truth": ChannelStatistics(count=9, mean=np.array([2.5, 0, 0]), var=TRUTH.var)}, "mean-drift"),
+        ({"truth": ChannelStatistics(count=9, mean=TRUTH.mean, var=np.array([9.0, 2, 3]))}, "variance-drift"),
     ],
 )
 def test_wrong_ways(more: dict[str, Any], rule: str) -> None:
@@ -64,7 +64,7 @@ def test_wrong_ways(more: dict[str, Any], rule: str) -> None:
 
 
 def test_one_value_is_no_truth() -> None:
-    assert rules(norm(), truth=Population(count=1, mean=np.full(3, 9.0), var=np.zeros(3))) == []
+    assert rules(norm(), truth=ChannelStatistics(count=1, mean=np.full(3, 9.0), var=np.zeros(3))) == []
 
 
 @pytest.mark.parametrize(
@@ -80,25 +80,25 @@ def test_one_value_is_no_truth() -> None:
         ({"epsilon": float("nan")}, "epsilon set to 1e-05", None),
     ],
 )
-def test_what_is_broken_is_mended(parts: dict[str, Any], done: str, truth: Population | None) -> None:
-    better, told = mended(norm(**parts), truth)
+def test_what_is_broken_is_mended(parts: dict[str, Any], done: str, truth: ChannelStatistics | None) -> None:
+    better, told = repair(norm(**parts), truth)
     assert any(done in each for each in told)
     assert np.isfinite(better.gain).all()
     assert np.isfinite(better.offset).all()
     assert (better.var >= 0).all()
-    assert mended(better, truth)[1] == []
+    assert repair(better, truth)[1] == []
 
 
 def test_a_channel_that_never_varied_gives_its_shift() -> None:
-    better, _ = mended(norm(var=[1, 1e-30, 3], shift=[0, 7, 1], mean=[0, 5, 0]))
+    better, _ = repair(norm(var=[1, 1e-30, 3], shift=[0, 7, 1], mean=[0, 5, 0]))
     assert (better.gain[1], better.offset[1]) == (0, 7)
 
 
 def test_a_variance_that_data_contradicts_is_not_taken_for_constant() -> None:
-    better, _ = mended(norm(var=[1, 1e-30, 3]), TRUTH)
+    better, _ = repair(norm(var=[1, 1e-30, 3]), TRUTH)
     assert (better.scale[1], better.var[1]) == (2, 2)
 
 
 def test_where_nothing_varies_nothing_is_made_constant() -> None:
     """Then it is the statistics that are missing, and only data can mend them."""
-    assert mended(norm(var=[0, 0, 0]))[1] == []
+    assert repair(norm(var=[0, 0, 0]))[1] == []

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelsurgeon.layers import Layer
-from modelsurgeon.layers.patches import channels_at, drawn, output_places, patches_at
+from modelsurgeon.layers.patches import channels_at, draw_positions, output_places, patches_at
 from tests import conv
 from tests.strategies import layers
 
@@ -19,7 +19,7 @@ from tests.strategies import layers
 def test_patches_times_weights_are_outputs(layer: Layer, seed: int) -> None:
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(2, layer.in_channels, *conv.sizes(layer)))
-    at = drawn(output_places(layer, x), 6, 2, rng)
+    at = draw_positions(output_places(layer, x), 6, 2, rng)
     rows = patches_at(layer, x, at)
     parts = zip(np.split(rows, layer.groups, axis=1), np.split(layer.weight, layer.groups), strict=True)
     ours = np.concatenate([part @ w.reshape(len(w), -1).T for part, w in parts], axis=1)
@@ -44,5 +44,5 @@ def test_channels_at_positions() -> None:
     ("places", "wanted", "samples", "count"), [(9, 4, 2, 2), (9, 99, 2, 9), (1, 5, 0, 1)]
 )
 def test_as_many_positions_as_make_the_rows(places: int, wanted: int, samples: int, count: int) -> None:
-    found = drawn(places, wanted, samples, np.random.default_rng(0))
+    found = draw_positions(places, wanted, samples, np.random.default_rng(0))
     assert len(set(found)) == count and prod(found.shape) == count and max(found) < places

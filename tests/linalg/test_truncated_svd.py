@@ -22,7 +22,7 @@ from modelsurgeon.linalg import Truncation, cholesky, svd
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
     """Threads that wait for each other on shared cores take longer than the work."""
-    with linalg.calm(1):
+    with linalg.single_blas_thread(1):
         yield
 
 

@@ -26,7 +26,7 @@ EVERYTHING = TorchBackend("cpu", least=0)
 def one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    with linalg.calm(1):
+    with linalg.single_blas_thread(1):
         yield
     torch.set_num_threads(threads)
 

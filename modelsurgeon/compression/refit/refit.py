@@ -20,7 +20,7 @@ from modelsurgeon.data.samples import evenly_spaced
 from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.factorize import METHODS, compose, relative_error
 from modelsurgeon.layers import Layer
-from modelsurgeon.layers.patches import mixers
+from modelsurgeon.layers.patches import patch_mixers
 from modelsurgeon.progress import Progress, counted
 from modelsurgeon.surgery.apply import edit_for, install
 from modelsurgeon.surgery.edits import FactorizationEdit
@@ -104,7 +104,7 @@ def refit(
         return fit_all(
             layer, chain, FitRows.of(*normal_equations(layer, fed, samples, seed=seed), centred=centred)
         )
-    front = mixers(layer, compose(chain[:-1]), chain[-1])
+    front = patch_mixers(layer, compose(chain[:-1]), chain[-1])
     rows = FitRows.of(*normal_equations(layer, fed, samples, mixers=front, seed=seed), centred=centred)
     return fit_last(layer, chain, rows)
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from modelsurgeon.data.samples import is_validation
 from modelsurgeon.layers import Array, Layer
-from modelsurgeon.layers.patches import Index, channels_at, drawn, output_places, patches_at
-from modelsurgeon.linalg import calm
-from modelsurgeon.linalg.least_squares import Sums
+from modelsurgeon.layers.patches import Index, channels_at, draw_positions, output_places, patches_at
+from modelsurgeon.linalg import single_blas_thread
+from modelsurgeon.linalg.least_squares import RegressionSums
 from modelsurgeon.surgery.site import InputPair
 
 MAX_ROWS = 16384  # over all samples
@@ -20,7 +20,7 @@ MAX_HELD_NUMBERS = 2**23  # numbers that wait for their products
 
 def normal_equations(
     layer: Layer, fed: Iterable[InputPair], samples: int, *, mixers: Sequence[Array] = (), seed: int = 0
-) -> tuple[list[Sums], list[Sums]]:
+) -> tuple[list[RegressionSums], list[RegressionSums]]:
     """For each group of the layer, sums over the feeds that are learnt from and over those that judge.
 
     y is what the layer gave, and what the sum that it goes into has lost on its other side since. z is the
@@ -32,7 +32,7 @@ def normal_equations(
     columns = mixers[0].shape[1] if mixers else layer.weight[0].size
     wanted = max(MAX_ROWS, ROWS_PER_COLUMN * columns)
     for number, (was, now, beside) in enumerate(fed):
-        at = drawn(output_places(layer, was), wanted, samples, rng)
+        at = draw_positions(output_places(layer, was), wanted, samples, rng)
         answers = _answers(layer, patches_at(layer, was, at))
         if beside is not None and beside[0].shape == beside[1].shape == _shape(layer, was):
             answers += _output_rows(layer, beside[0] - beside[1], at)
@@ -65,7 +65,7 @@ class _RowSums:
         narrow = [mixer.astype(np.float32) for mixer in mixers]
         self._mixers: Sequence[Array | None] = narrow or [None] * layer.groups
         self._waiting: list[tuple[Array, Array]] = []
-        self._sums: list[Sums] = []
+        self._sums: list[RegressionSums] = []
 
     def add(self, answers: Array, patches: Array) -> None:
         """Row for row, what is to come out and what goes in."""
@@ -73,7 +73,7 @@ class _RowSums:
         if sum(part.size for _, part in self._waiting) > MAX_HELD_NUMBERS:
             self._sum()
 
-    def done(self) -> list[Sums]:
+    def done(self) -> list[RegressionSums]:
         """Sums over all of them."""
         if self._waiting:
             self._sum()
@@ -84,7 +84,7 @@ class _RowSums:
             np.split(np.concatenate(part), self._groups, axis=1) for part in zip(*self._waiting, strict=True)
         )
         rows = zip(answers, patches, self._mixers, strict=True)
-        with calm(patches[0].shape[1]):
-            new = [Sums.of(x if m is None else x @ m, y) for y, x, m in rows]
+        with single_blas_thread(patches[0].shape[1]):
+            new = [RegressionSums.of(x if m is None else x @ m, y) for y, x, m in rows]
         self._sums = [a + b for a, b in zip(self._sums, new, strict=True)] if self._sums else new
         self._waiting = []

@@ -18,12 +18,12 @@ import numpy as np
 from modelsurgeon.compression.refit.variable_projection import fit_by_variable_projection
 from modelsurgeon.factorize import compose
 from modelsurgeon.layers import Array, Layer
-from modelsurgeon.layers.patches import mixers
-from modelsurgeon.linalg import calm
-from modelsurgeon.linalg.least_squares import Problem, Sums
+from modelsurgeon.layers.patches import patch_mixers
+from modelsurgeon.linalg import single_blas_thread
+from modelsurgeon.linalg.least_squares import LeastSquares, RegressionSums
 
 Chain = Sequence[Layer]
-Problems = Sequence[Problem]  # one for each group
+Problems = Sequence[LeastSquares]  # one for each group
 
 NO_CHANGE_RIDGE = float("inf")  # the ridge that leaves a factor as it is
 NO_RIDGE = 0  # of any size on one thread: those of numpy and scipy would wait for each other at every product
@@ -53,7 +53,9 @@ class FitRows:
     centred: bool
 
     @classmethod
-    def of(cls, learnt: Sequence[Sums], judged: Sequence[Sums], *, centred: bool) -> FitRows:
+    def of(
+        cls, learnt: Sequence[RegressionSums], judged: Sequence[RegressionSums], *, centred: bool
+    ) -> FitRows:
         """Of what was gathered, group by group."""
         both = zip(judged, learnt, strict=True)
         return cls(
@@ -73,7 +75,7 @@ class FitRows:
 
 def fit_last(layer: Layer, chain: Chain, rows: FitRows) -> FittedChain:
     """The last factor fitted, to rows of what the factors before it make of what the layer is fed."""
-    with calm(NO_RIDGE):
+    with single_blas_thread(NO_RIDGE):
         ridge, made = _fit_last_factor(layer, chain, rows)
         factors = [_Factor.of(layer, each[-1]) for each in (chain, made)]
         return _if_better(rows, chain, made, ridge, factors)
@@ -82,7 +84,7 @@ def fit_last(layer: Layer, chain: Chain, rows: FitRows) -> FittedChain:
 def fit_all(layer: Layer, chain: Chain, rows: FitRows, *, effort: float = 1.0) -> FittedChain:
     """All factors fitted, to rows of what the layer is fed. effort: see `fit_by_variable_projection`."""
     product = len(chain) == 2 and chain[-1].is_pointwise
-    with calm(NO_RIDGE):
+    with single_blas_thread(NO_RIDGE):
         ridge, made = (
             _fit_product(layer, chain, rows) if product else _fit_all_factors(layer, chain, rows, effort)
         )
@@ -153,7 +155,9 @@ def _fit_product(layer: Layer, chain: Chain, rows: FitRows) -> tuple[float, list
 
 def _fit_all_factors(layer: Layer, chain: Chain, rows: FitRows, effort: float) -> tuple[float, list[Layer]]:
     """The last factor fitted, then all of them together with the same ridge, group by group."""
-    ridge, made = _fit_last_factor(layer, chain, rows.through(mixers(layer, compose(chain[:-1]), chain[-1])))
+    ridge, made = _fit_last_factor(
+        layer, chain, rows.through(patch_mixers(layer, compose(chain[:-1]), chain[-1]))
+    )
     if ridge == NO_CHANGE_RIDGE:
         return ridge, made
     parts = zip(*(_split(link, layer.groups) for link in made), strict=True)

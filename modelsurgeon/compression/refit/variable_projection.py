@@ -23,9 +23,9 @@ from scipy import linalg, optimize
 
 from modelsurgeon.factorize import compose
 from modelsurgeon.layers import Array, Layer
-from modelsurgeon.layers.patches import mixers
-from modelsurgeon.linalg import cholesky, mixed, unmixed
-from modelsurgeon.linalg.least_squares import Problem
+from modelsurgeon.layers.patches import patch_mixers
+from modelsurgeon.linalg import cholesky, solve_factor, times_factor
+from modelsurgeon.linalg.least_squares import LeastSquares
 
 MAX_ITERATIONS = 100
 MAX_OPERATIONS = 2e11  # multiplications: as many steps as they are enough for
@@ -39,7 +39,7 @@ AXIS_LETTERS, RANK_LETTERS = (
 
 
 def fit_by_variable_projection(
-    chain: Sequence[Layer], problem: Problem, checks: Problem, ridge: float, *, effort: float = 1.0
+    chain: Sequence[Layer], problem: LeastSquares, checks: LeastSquares, ridge: float, *, effort: float = 1.0
 ) -> list[Layer]:
     """A chain without groups or bias, fitted to a problem on the patches of its layer.
 
@@ -47,12 +47,12 @@ def fit_by_variable_projection(
     the same on other rows: the outcome is where the search does best on those. effort: a share of the steps.
     """
     root = cholesky(_channels(problem.zz, chain[0].in_channels), VARIANCE_FLOOR)
-    white = [replace(chain[0], weight=mixed(chain[0].weight.astype(np.float64), root, 1)), *chain[1:]]
+    white = [replace(chain[0], weight=times_factor(chain[0].weight.astype(np.float64), root, 1)), *chain[1:]]
     search = _Search(white, _whitened(problem.steadied(), root), ridge)
 
     def seen(x: Array) -> tuple[float, list[Layer]]:
         first, *others = search.chain(x)
-        made = [replace(first, weight=unmixed(first.weight, root, 1)), *others]
+        made = [replace(first, weight=solve_factor(first.weight, root, 1)), *others]
         weight = compose(made).weight
         factor = weight.reshape(len(weight), -1)
         return checks.loss(factor, problem.bias(factor)), made
@@ -84,7 +84,7 @@ def _best_on_validation(
 class _Search:
     """The error as a function of all factors but the last, their entries one after another."""
 
-    def __init__(self, chain: Sequence[Layer], problem: Problem, ridge: float) -> None:
+    def __init__(self, chain: Sequence[Layer], problem: LeastSquares, ridge: float) -> None:
         *front, last = (replace(link, weight=link.weight.astype(np.float64)) for link in chain)
         self._front, self._last, self._whole = front, last, compose(chain)
         self._form = EinsumForm.of(chain)
@@ -126,7 +126,7 @@ class _Search:
 
     def _mixer(self, front: Sequence[Layer]) -> Array:
         """What the factors make of a patch for the last one: `(columns, z)`."""
-        return mixers(self._whole, compose(front), self._last)[0]
+        return patch_mixers(self._whole, compose(front), self._last)[0]
 
     def _solved(self, inner: Array, cross: Array) -> Array:
         root = linalg.cho_factor(inner + self._ridge * np.eye(len(inner)), check_finite=False)
@@ -181,12 +181,12 @@ def _channels(covariance: Array, channels: int) -> Array:
     return summed / taps
 
 
-def _whitened(problem: Problem, root: Array) -> Problem:
+def _whitened(problem: LeastSquares, root: Array) -> LeastSquares:
     """The problem on patches whose channels are white."""
     channels = len(root)
     shape = (channels, len(problem.zz) // channels)
     zz = problem.zz.reshape(shape + shape)
     for axis in (0, 2):
-        zz = unmixed(zz, root, axis, transposed=True)
-    yz = unmixed(problem.yz.reshape(-1, *shape), root, 1, transposed=True)
+        zz = solve_factor(zz, root, axis, transposed=True)
+    yz = solve_factor(problem.yz.reshape(-1, *shape), root, 1, transposed=True)
     return replace(problem, zz=zz.reshape(problem.zz.shape), yz=yz.reshape(problem.yz.shape))

@@ -128,7 +128,7 @@ def _blocks(layer: Layer, grid: Sequence[int], *, half: bool = True) -> Iterator
 
     half: leave out frequencies whose matrices are the conjugates of others.
     """
-    weight = linalg.finite(layer.weight)
+    weight = linalg.require_finite(layer.weight)
     taps = np.array(list(product(*map(range, layer.kernel)))) * layer.dilation
     kept, folds = _kept(grid, layer.stride, half), _folds(grid, layer.stride)
     size, width = layer.out_channels // layer.groups, weight.shape[1]
@@ -165,7 +165,7 @@ def _gram_values(block: Array) -> Array:
     block = block.astype(np.complex128)
     turned = block.conj().swapaxes(1, 2)
     small = block @ turned if block.shape[1] <= block.shape[2] else turned @ block
-    with linalg.calm(1):
+    with linalg.single_blas_thread(1):
         return np.asarray(np.linalg.eigvalsh(small))
 
 
@@ -174,7 +174,7 @@ def _leading(block: Array) -> Array:
     turned = block.conj().swapaxes(1, 2)
     draw = np.random.default_rng(0).standard_normal((block.shape[2], min(VECTORS, *block.shape[1:])))
     right = np.broadcast_to(draw, (len(block), *draw.shape)).astype(block.dtype)
-    with linalg.calm(1):
+    with linalg.single_blas_thread(1):
         for _ in range(STEPS):
             right, _ = np.linalg.qr(turned @ (block @ right))
         return np.asarray(np.linalg.svd(block @ right, compute_uv=False)[:, 0])

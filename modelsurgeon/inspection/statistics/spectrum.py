@@ -111,7 +111,9 @@ def matrices(layer: Layer) -> Iterator[Array]:
 
 def _values(layer: Layer, short: int) -> Iterator[Array]:
     if layer.groups > 1 and 0 < short <= SMALL_SIDE:
-        stack = linalg.finite(layer.weight).reshape(layer.groups, layer.out_channels // layer.groups, -1)
+        stack = linalg.require_finite(layer.weight).reshape(
+            layer.groups, layer.out_channels // layer.groups, -1
+        )
         yield np.linalg.svd(stack.astype(np.float64), compute_uv=False)
     elif short:
         yield from (linalg.singular_values(matrix) for matrix in matrices(layer))
@@ -121,7 +123,7 @@ def _values(layer: Layer, short: int) -> Iterator[Array]:
 
 def _largest(matrix: Array) -> tuple[float, float]:
     """Spectral norm, to about .1 %, and squared Frobenius norm."""
-    left, right = linalg.principal(matrix, 1)
+    left, right = linalg.truncated_exact(matrix, 1)
     norm = float(np.linalg.norm(left)) * float(np.linalg.norm(right))
     energy = sum(float(np.vdot(row, row)) for row in (r.astype(np.float64) for r in matrix))
     return norm, energy

@@ -20,7 +20,7 @@ import onnx_ir as ir
 
 from modelsurgeon.errors import SurgeryError, UnsupportedLayer
 from modelsurgeon.layers import Array, Layer
-from modelsurgeon.layers.random_weights import filled, noise
+from modelsurgeon.layers.random_weights import normal_noise, with_random_weights
 from modelsurgeon.onnx.layers import operators
 from modelsurgeon.onnx.run.latency_cache import ledger
 from modelsurgeon.onnx.run.timing import Timer
@@ -66,7 +66,7 @@ class Stopwatch:
         return [known[key] for key in (whole, *keys)]
 
     def _timer(self, chain: Chain, call: Call) -> Timer:
-        feed = {"x": noise(_shape(chain, call), chain[0].weight.dtype)}
+        feed = {"x": normal_noise(_shape(chain, call), chain[0].weight.dtype)}
         return Timer.of(standalone(chain, call), feed, THREADS, self._provider)
 
 
@@ -83,7 +83,7 @@ def standalone(chain: Chain, call: Call) -> ir.Model:
     nodes: list[ir.Node] = []
     weights: list[ir.Value] = []
     value = x
-    for place, link in enumerate(filled(chain)):
+    for place, link in enumerate(with_random_weights(chain)):
         weight = _stored(f"w{place}", operators.stored(stand_in, link))
         bias = None if link.bias is None else _stored(f"b{place}", link.bias)
         made = operators.write(stand_in, link, value, weight, bias)

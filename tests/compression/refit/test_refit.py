@@ -17,7 +17,7 @@ from modelsurgeon.compression.select import Candidate
 from modelsurgeon.factorize import METHODS
 from modelsurgeon.layers import Layer
 from modelsurgeon.layers.patches import output_places, patches_at
-from modelsurgeon.linalg.least_squares import Sums
+from modelsurgeon.linalg.least_squares import RegressionSums
 from modelsurgeon.onnx.model import OnnxModel
 from modelsurgeon.surgery.plan import PlanStep
 from modelsurgeon.surgery.site import InputPair
@@ -74,7 +74,7 @@ def test_a_reduced_factor_is_the_nearest_of_its_rank(shape: tuple[int, int]) -> 
     rng = np.random.default_rng(5)
     z = rng.normal(size=(200, shape[1])) @ rng.normal(size=(shape[1], shape[1]))
     factor = rng.normal(size=shape)
-    problem = Sums.of(z, z @ factor.T).problem(centred=False)
+    problem = RegressionSums.of(z, z @ factor.T).problem(centred=False)
     left, right = problem.reduced(factor, 2)
     assert (left.shape, right.shape) == ((shape[0], 2), (2, shape[1]))
     tail = np.linalg.svd(z @ factor.T, compute_uv=False)[2:]
@@ -230,7 +230,7 @@ def test_dead_inputs_leave_the_factor() -> None:
 
 def test_sums_of_parts_are_those_of_the_whole() -> None:
     z, y = RNG.normal(size=(30, 4)), RNG.normal(size=(30, 2))
-    whole, parts = Sums.of(z, y), Sums.of(z[:7], y[:7]) + Sums.of(z[7:], y[7:])
+    whole, parts = RegressionSums.of(z, y), RegressionSums.of(z[:7], y[:7]) + RegressionSums.of(z[7:], y[7:])
     for key, value in vars(whole).items():
         np.testing.assert_allclose(getattr(parts, key), value)
     problem = whole.problem(centred=True)

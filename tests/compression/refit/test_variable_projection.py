@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from modelsurgeon.compression.refit.variable_projection import EinsumForm, _Search, fit_by_variable_projection
 from modelsurgeon.factorize import METHODS, compose, suited
 from modelsurgeon.layers import Layer
-from modelsurgeon.linalg.least_squares import Problem, Sums
+from modelsurgeon.linalg.least_squares import LeastSquares, RegressionSums
 from tests.strategies import layers
 
 ALONE = [name for name, method in METHODS.items() if method.alone]
@@ -29,16 +29,16 @@ def chains(draw: st.DrawFn) -> list[Layer]:
     return [replace(link, weight=rng.normal(size=link.weight.shape), bias=None) for link in chain]
 
 
-def problem_of(chain: list[Layer], rng: np.random.Generator, *, noise: float = 0.3) -> Problem:
+def problem_of(chain: list[Layer], rng: np.random.Generator, *, noise: float = 0.3) -> LeastSquares:
     """Of what the chain answers to correlated rows, and noise."""
     weight = compose(chain).weight.reshape(chain[-1].out_channels, -1)
     mix = np.eye(weight.shape[1]) + 0.3 * rng.normal(size=(weight.shape[1],) * 2)
     x = rng.normal(size=(500, weight.shape[1])) @ mix
     y = x @ weight.T
-    return Sums.of(x, y + noise * rng.normal(size=y.shape)).problem(centred=True)
+    return RegressionSums.of(x, y + noise * rng.normal(size=y.shape)).problem(centred=True)
 
 
-def loss(chain: list[Layer], problem: Problem) -> float:
+def loss(chain: list[Layer], problem: LeastSquares) -> float:
     factor = compose(chain).weight.reshape(chain[-1].out_channels, -1)
     return problem.loss(factor, problem.bias(factor))
 
@@ -110,7 +110,9 @@ def test_rows_that_hardly_vary_lead_nowhere_far() -> None:
     layer = Layer(weight=rng.normal(size=(8, 6, 3, 3)))
     chain = METHODS["cp"](layer, 3)
     rows = (100 + 1e-4 * rng.normal(size=(300, 54))).astype(np.float32)
-    problem = Sums.of(rows, rows @ layer.weight.reshape(8, -1).T.astype(np.float32)).problem(centred=True)
+    problem = RegressionSums.of(rows, rows @ layer.weight.reshape(8, -1).T.astype(np.float32)).problem(
+        centred=True
+    )
     assert np.linalg.eigvalsh(problem.zz).min() < 0
     found = fit_by_variable_projection(chain, problem, problem, 1e-6)
     assert np.abs(compose(found).weight).max() < 100 * np.abs(layer.weight).max()

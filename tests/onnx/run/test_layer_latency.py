@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from modelsurgeon.factorize import METHODS, suited
 from modelsurgeon.layers import Layer
-from modelsurgeon.layers.random_weights import filled, noise
+from modelsurgeon.layers.random_weights import normal_noise, with_random_weights
 from modelsurgeon.onnx import run
 from modelsurgeon.onnx.info import analyze
 from modelsurgeon.onnx.run.latency_cache import ledger
@@ -81,12 +81,12 @@ def test_what_can_not_run_has_no_time() -> None:
 
 @given(layer=layers())
 def test_hollow_chains_keep_shapes_and_scale(layer: Layer) -> None:
-    [link] = filled([layer])
+    [link] = with_random_weights([layer])
     assert (link.weight.shape, link.weight.dtype) == (layer.weight.shape, layer.weight.dtype)
     assert link.bias is layer.bias
     assert float(np.abs(link.weight).max()) < 6 / prod(layer.weight.shape[1:]) ** 0.5
 
 
 def test_noise_is_the_same_every_time() -> None:
-    assert np.array_equal(noise((70, 80), np.dtype("f4")), noise((70, 80), np.dtype("f4")))
-    assert abs(float(noise((70, 80), np.dtype("f4")).std()) - 1) < 0.05
+    assert np.array_equal(normal_noise((70, 80), np.dtype("f4")), normal_noise((70, 80), np.dtype("f4")))
+    assert abs(float(normal_noise((70, 80), np.dtype("f4")).std()) - 1) < 0.05

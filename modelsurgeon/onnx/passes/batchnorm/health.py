@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import onnx_ir as ir
 
 from modelsurgeon.errors import UnsupportedLayer
-from modelsurgeon.layers.batchnorm_health import Finding, findings, mended
-from modelsurgeon.layers.channel_statistics import Population
+from modelsurgeon.layers.batchnorm_health import NormFinding, findings, repair
+from modelsurgeon.layers.channel_statistics import ChannelStatistics
 from modelsurgeon.onnx.passes.batchnorm.nodes import NormSite, end_training, norms, read, write
 from modelsurgeon.onnx.passes.batchnorm.statistics import in_order, populations
 from modelsurgeon.onnx.passes.context import Subject
@@ -17,16 +17,16 @@ from modelsurgeon.surgery.edits import Edit
 MOMENTUM = 0.9
 
 
-def inspect(subject: Subject) -> dict[str, list[Finding]]:
+def inspect(subject: Subject) -> dict[str, list[NormFinding]]:
     """The findings for every batch norm by its name; with samples, how far its statistics are from theirs."""
-    found: dict[str, list[Finding]] = {}
+    found: dict[str, list[NormFinding]] = {}
     sites: list[NormSite] = []
     for node in norms(subject.model):
         try:
             sites.append(read(subject, node))
             found[sites[-1].name] = []
         except UnsupportedLayer as reason:
-            found[subject.names[node]] = [Finding(rule="unreadable", message=str(reason))]
+            found[subject.names[node]] = [NormFinding(rule="unreadable", message=str(reason))]
     truths = populations(subject, sites, subject.batches) if subject.batches and sites else {}
     for site in sites:
         truth = truths.get(str(site.x.name))
@@ -54,15 +54,17 @@ def sanitize(subject: Subject) -> list[Edit]:
     return [edits[name] for name in subject.names.values() if name in edits]
 
 
-def _with_truth(subject: Subject, sites: Sequence[NormSite]) -> Iterator[tuple[NormSite, Population | None]]:
+def _with_truth(
+    subject: Subject, sites: Sequence[NormSite]
+) -> Iterator[tuple[NormSite, ChannelStatistics | None]]:
     if subject.batches is None:
         yield from ((site, None) for site in sites)
     else:
         yield from in_order(subject, sites, subject.batches)
 
 
-def _mended(subject: Subject, site: NormSite, truth: Population | None, done: list[str]) -> Edit:
-    norm, repaired = mended(site.norm, truth)
+def _mended(subject: Subject, site: NormSite, truth: ChannelStatistics | None, done: list[str]) -> Edit:
+    norm, repaired = repair(site.norm, truth)
     sound = 0 <= site.momentum <= 1
     done = [*done, *repaired] + ([] if sound else [f"momentum set to {MOMENTUM:g}"])
     if not done:

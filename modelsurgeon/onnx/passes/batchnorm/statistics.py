@@ -16,7 +16,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from modelsurgeon.data import Batches
 from modelsurgeon.errors import BadData, UnsupportedLayer
 from modelsurgeon.layers.batchnorm_health import drift
-from modelsurgeon.layers.channel_statistics import Population
+from modelsurgeon.layers.channel_statistics import ChannelStatistics
 from modelsurgeon.onnx.graph.dataflow import needs
 from modelsurgeon.onnx.io.serialize import copy
 from modelsurgeon.onnx.passes.batchnorm.nodes import NormSite, norms, read, write
@@ -46,7 +46,7 @@ def recalibrate(subject: Subject) -> list[Edit]:
 
 def in_order(
     subject: Subject, sites: Sequence[NormSite], batches: Batches
-) -> Iterator[tuple[NormSite, Population]]:
+) -> Iterator[tuple[NormSite, ChannelStatistics]]:
     """Every norm with what data shows at its input, once all norms before it have been dealt with."""
     depths = _depths(subject.graph, [site.node for site in sites])
 
@@ -59,17 +59,19 @@ def in_order(
         yield from ((site, found[str(site.x.name)]) for site in here)
 
 
-def populations(subject: Subject, sites: Sequence[NormSite], batches: Batches) -> Mapping[str, Population]:
+def populations(
+    subject: Subject, sites: Sequence[NormSite], batches: Batches
+) -> Mapping[str, ChannelStatistics]:
     """What data shows at the inputs of these norms, by the inputs' names."""
     names = list(dict.fromkeys(str(site.x.name) for site in sites))
     fed = {str(value.name) for value in subject.graph.inputs}
     inside = [name for name in names if name not in fed]
     run = runner(_part(subject.model, inside), provider=subject.provider) if inside else dict
-    found: dict[str, Population] = {}
+    found: dict[str, ChannelStatistics] = {}
     for feed in batches:
         values = {**feed, **run(feed)}
         for name in names:
-            new = Population.of(values[name])
+            new = ChannelStatistics.of(values[name])
             found[name] = found[name].with_more(new) if name in found else new
     return found
 
@@ -80,7 +82,7 @@ def _sound(site: NormSite) -> NormSite:
     return site
 
 
-def _renewed(subject: Subject, site: NormSite, truth: Population) -> Edit:
+def _renewed(subject: Subject, site: NormSite, truth: ChannelStatistics) -> Edit:
     if truth.count < 2:
         return Edit(layer=site.name, action=ACTION, skipped="one value per channel has no variance")
     moved, spread = drift(site.norm, truth)
