@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from modelsurgeon.compression.result import Result, disagreement, rank_text
 from modelsurgeon.compression.rollback import NO_GAIN, NO_USE
 from modelsurgeon.report.columns import Column
-from modelsurgeon.report.line_chart import Chart, Line
+from modelsurgeon.report.line_chart import Chart, ChartLine
 from modelsurgeon.report.table import Table
 
 if TYPE_CHECKING:
@@ -130,8 +130,8 @@ def _error_chart(frontier: Frontier) -> Chart | None:
     """Errors against the share that was really kept."""
     points = sorted(frontier.points, key=lambda point: -point.fraction)
     lines = [
-        Line(name="measured relative L2", values=[point.result.measured for point in points]),
-        Line(name="predicted", values=[point.result.predicted for point in points]),
+        ChartLine(name="measured relative L2", values=[point.result.measured for point in points]),
+        ChartLine(name="predicted", values=[point.result.predicted for point in points]),
     ]
     shown = [line for line in lines if any(value is not None for value in line.values)]
     kept = [point.kept(frontier.of) for point in points]

@@ -8,7 +8,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from modelsurgeon.report.columns import Column
-from modelsurgeon.report.line_chart import Chart, Line
+from modelsurgeon.report.line_chart import Chart, ChartLine
 from modelsurgeon.report.table import Table
 from modelsurgeon.surgery.edits import FactorizationEdit, skipped_table
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from modelsurgeon.compression.outlook import Outlook
     from modelsurgeon.surgery.plan import Plan
 
-TOTALS = {
+TOTAL_TITLES = {
     "macs": "MACs",
     "flops": "FLOPs",
     "params": "params",
@@ -126,8 +126,8 @@ def _edited(edits: Sequence[FactorizationEdit]) -> Table:
 def _depth_chart(edits: Sequence[FactorizationEdit]) -> Chart:
     """Errors along the depth of the net."""
     lines = [
-        Line(name="own error: of the layer cut alone", values=[edit.own_error for edit in edits]),
-        Line(
+        ChartLine(name="own error: of the layer cut alone", values=[edit.own_error for edit in edits]),
+        ChartLine(
             name="error so far: of its outputs in the cut net", values=[edit.output_error for edit in edits]
         ),
     ]
@@ -182,7 +182,7 @@ def _totals(result: Result) -> Table:
     before, after = result.before or {}, result.after or {}
     rows: list[Mapping[str, Any]] = [
         {"what": title, **_cells(before.get(key), after.get(key), "bytes" in key)}
-        for key, title in TOTALS.items()
+        for key, title in TOTAL_TITLES.items()
         if key in before and key in after
     ]
     if result.latency is not None:

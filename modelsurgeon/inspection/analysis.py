@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from modelsurgeon.inspection.rows import Bottleneck, LayerRow, Totals, Uncounted
+from modelsurgeon.inspection.rows import Bottleneck, LayerRow, Totals, UncountedOperators
 from modelsurgeon.inspection.views import grouped, in_order, matching, nested, share
 from modelsurgeon.report.columns import Column
 from modelsurgeon.report.formatting import show
@@ -16,9 +16,9 @@ from modelsurgeon.report.table import Table
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-LONG = 120  # a longer formula is left to JSON
-GROWING = {"macs": "MACs", "activation_bytes": "activations"}
-COLUMNS = (
+MAX_FORMULA_LENGTH = 120  # a longer formula is left to JSON
+GROWTH_TITLES = {"macs": "MACs", "activation_bytes": "activations"}
+LAYER_COLUMNS = (
     Column(key="name", title="Layer", level="level"),
     Column(key="op", title="Op"),
     Column(key="output", title="Output", kind="shape"),
@@ -31,7 +31,7 @@ COLUMNS = (
     Column(key="output_bytes", title="Activation", kind="bytes", wide=True),
     Column(key="intensity", title="FLOPs/B", kind="float", wide=True),
 )
-LEVEL = Column(key="level", title="Level", kind="int", wide=True)
+LEVEL_COLUMN = Column(key="level", title="Level", kind="int", wide=True)
 BOTTLENECK_COLUMNS = (
     Column(key="layer", title="Layer"),
     Column(key="rule", title="Rule"),
@@ -75,7 +75,7 @@ class Analysis:
     model: Mapping[str, Any]
     totals: Totals
     layers: Sequence[LayerRow]
-    uncounted: Sequence[Uncounted] = ()
+    uncounted: Sequence[UncountedOperators] = ()
     bottlenecks: Sequence[Bottleneck] = ()
     formulas: Mapping[str, str] = field(default_factory=dict)
     growth: Mapping[str, str] = field(default_factory=dict)
@@ -170,7 +170,9 @@ def _layers(found: Analysis) -> Table:
     notes = [memory_note(found.totals), *_open(found), *found.notes, *found.view]
     return Table(
         title=PurePath(str(found.model.get("path") or "model")).name,
-        columns=COLUMNS if all(row.level == 0 for row in found.layers) else (*COLUMNS, LEVEL),
+        columns=LAYER_COLUMNS
+        if all(row.level == 0 for row in found.layers)
+        else (*LAYER_COLUMNS, LEVEL_COLUMN),
         rows=[{**vars(row), "output": row.output} for row in found.layers if row.matters],
         total={"name": "total", **totals, "output_bytes": found.totals.activation_bytes},
         notes=[*notes, *_hidden(found.layers, found.by)],
@@ -211,6 +213,6 @@ def _open(found: Analysis) -> list[str]:
         return []
     given = ", ".join(f"{name} = {size}" for name, size in found.defaults.items())
     formula = found.formulas.get("macs", "")
-    told = f"MACs = {formula}; " if 0 < len(formula) <= LONG else ""
-    grows = [f"{word} ~ {found.growth[key]}" for key, word in GROWING.items() if key in found.growth]
+    told = f"MACs = {formula}; " if 0 < len(formula) <= MAX_FORMULA_LENGTH else ""
+    grows = [f"{word} ~ {found.growth[key]}" for key, word in GROWTH_TITLES.items() if key in found.growth]
     return [f"{told}shown for {given}", *([f"growth: {', '.join(grows)}"] if grows else [])]

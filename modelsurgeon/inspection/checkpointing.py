@@ -16,7 +16,7 @@ from itertools import pairwise
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cut:
+class CutPoint:
     """A place to cut. size: bytes of the activation that crosses it.
 
     before: bytes that the backward pass needs of all that comes before it. own: bytes of these that are the
@@ -42,7 +42,7 @@ class Segments:
         return self.kept + self.largest
 
 
-def segments(cuts: Sequence[Cut], total: int) -> Segments:
+def segments(cuts: Sequence[CutPoint], total: int) -> Segments:
     """The choice with the least `kept + largest`; total: bytes that the backward pass needs of the whole net.
 
     The cuts stand in the order of the net, each with an activation of its own. For a bound on the largest
@@ -56,9 +56,9 @@ def segments(cuts: Sequence[Cut], total: int) -> Segments:
     return best
 
 
-def _bounded(cuts: Sequence[Cut], total: int, bound: int) -> Segments | None:
+def _bounded(cuts: Sequence[CutPoint], total: int, bound: int) -> Segments | None:
     """The choice that keeps least while no segment needs more than `bound`; None where there is none."""
-    nodes = [Cut(size=0, before=0, own=0), *cuts, Cut(size=0, before=total, own=0)]
+    nodes = [CutPoint(size=0, before=0, own=0), *cuts, CutPoint(size=0, before=total, own=0)]
     cheapest: list[tuple[int, int]] = []  # a heap: bytes kept up to a node, and the node
     came_from = [0] * len(nodes)
     kept = 0
@@ -79,6 +79,6 @@ def _bounded(cuts: Sequence[Cut], total: int, bound: int) -> Segments | None:
     return Segments(chosen=tuple(place - 1 for place in steps[1:-1]), kept=kept, largest=largest)
 
 
-def _needs(start: Cut, end: Cut) -> int:
+def _needs(start: CutPoint, end: CutPoint) -> int:
     """Bytes of a segment, without the activations at its ends: these are kept."""
     return end.before - start.before - end.own

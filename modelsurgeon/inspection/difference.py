@@ -14,8 +14,8 @@ from modelsurgeon.report.table import Table
 
 Kind = Literal["added", "removed", "changed", "replaced", "renamed", "same"]
 
-SUMS = ("macs", "params", "param_bytes", "output_bytes")
-COLUMNS = (
+COMPARED_TOTALS = ("macs", "params", "param_bytes", "output_bytes")
+CHANGE_COLUMNS = (
     Column(key="change", title="Change"),
     Column(key="name", title="Layer"),
     Column(key="op", title="Op"),
@@ -27,7 +27,7 @@ COLUMNS = (
     Column(key="param_bytes_after", title="Weights now", kind="bytes", wide=True),
     Column(key="param_bytes_before", title="before", kind="bytes", wide=True),
 )
-TOTALS = {
+TOTAL_TITLES = {
     "macs": "MACs",
     "flops": "FLOPs",
     "params": "params",
@@ -65,7 +65,7 @@ class Change:
         """With sums before and after; None where they aren't known, or there is no layer."""
         sums = {
             f"{key}_{when}": _sum(rows, key)
-            for key in SUMS
+            for key in COMPARED_TOTALS
             for when, rows in (("before", self.before), ("after", self.after))
         }
         return {
@@ -134,7 +134,7 @@ class Difference:
         rows = [{**change.as_dict(), "name": change.name, "op": change.op} for change in self.shown]
         return Table(
             title=" → ".join(PurePath(name).name for name in self.names),
-            columns=COLUMNS,
+            columns=CHANGE_COLUMNS,
             rows=[{**row, "what": "; ".join(row["what"])} for row in rows],
             total={
                 "change": "total",
@@ -153,7 +153,7 @@ class Difference:
         was, now = asdict(self.before), asdict(self.after)
         rows = [
             {"what": title, "before": was[key], "after": now[key], "ratio": _ratio(was[key], now[key])}
-            for key, title in TOTALS.items()
+            for key, title in TOTAL_TITLES.items()
         ]
         return Table(title="Totals", columns=TOTAL_COLUMNS, rows=rows)
 

@@ -12,8 +12,8 @@ from modelsurgeon.report.columns import Column
 from modelsurgeon.report.formatting import show
 from modelsurgeon.report.table import Table
 
-SHOWN = 12  # tensors of the peak; JSON has all
-COLUMNS = (
+MAX_TENSORS_SHOWN = 12  # tensors of the peak; JSON has all
+TENSOR_COLUMNS = (
     Column(key="name", title="Tensor"),
     Column(key="node", title="Made by"),
     Column(key="shape", title="Shape", kind="shape"),
@@ -25,7 +25,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tensor:
+class LiveTensor:
     """An activation that is alive. node: the layer that made it; None for an input of the model."""
 
     name: str
@@ -36,7 +36,7 @@ class Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class MemoryStep:
     """A node as it runs: bytes of its inputs, its outputs and all else that is needed later.
 
     depth: 0 in the main graph, more inside branches and loop bodies, whose nodes come before their own.
@@ -55,8 +55,8 @@ class Footprint:
     totals. notes: what isn't in the figures.
     """
 
-    timeline: Sequence[Step]
-    tensors: Sequence[Tensor]
+    timeline: Sequence[MemoryStep]
+    tensors: Sequence[LiveTensor]
     main: int
     notes: Sequence[str] = ()
 
@@ -84,11 +84,11 @@ class Footprint:
     def tables(self) -> list[Table]:
         """The tensors of the peak under the course of live bytes."""
         whole = sum(tensor.bytes for tensor in self.tensors)
-        rows = [{**asdict(one), "node": one.node or "(input)"} for one in self.tensors[:SHOWN]]
+        rows = [{**asdict(one), "node": one.node or "(input)"} for one in self.tensors[:MAX_TENSORS_SHOWN]]
         return [
             Table(
                 title="Memory: activations alive as each node runs, and those of the peak",
-                columns=COLUMNS,
+                columns=TENSOR_COLUMNS,
                 rows=[{**row, "share": row["bytes"] / (whole or 1)} for row in rows],
                 total={"name": "total", "bytes": whole, "share": 1.0},
                 notes=[*self._rest(), *self._inside(), *self.notes],
@@ -108,7 +108,7 @@ class Footprint:
         )
 
     def _rest(self) -> list[str]:
-        rest = self.tensors[SHOWN:]
+        rest = self.tensors[MAX_TENSORS_SHOWN:]
         size = show(sum(tensor.bytes for tensor in rest), "bytes")
         return [f"{len(rest)} smaller tensors are alive too ({size})"] if rest else []
 

@@ -74,7 +74,7 @@ class Totals:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Uncounted:
+class UncountedOperators:
     """Operators whose cost isn't in the totals, and why."""
 
     op: str

@@ -25,7 +25,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Beside:
+class SideBySide:
     """What `info` tells of several models, in the order in which they were named."""
 
     analyses: Sequence[Analysis]
@@ -36,7 +36,7 @@ class Beside:
 
     def tables(self) -> list[Table]:
         """One row of totals for each model."""
-        names = told_apart([str(found.model.get("path") or "model") for found in self.analyses])
+        names = distinct_names([str(found.model.get("path") or "model") for found in self.analyses])
         rows = [
             {"model": name, **asdict(found.totals)} for name, found in zip(names, self.analyses, strict=True)
         ]
@@ -53,7 +53,7 @@ def _notes(name: str, found: Analysis) -> Iterator[str]:
         yield f"{name}: not counted are {', '.join(entry.op for entry in found.uncounted)}"
 
 
-def told_apart(paths: Sequence[str]) -> list[str]:
+def distinct_names(paths: Sequence[str]) -> list[str]:
     """File names, or, where two are the same, paths from the folder that all have in common.
 
     >>> told_apart(["a/x.onnx", "b/y.onnx"]), told_apart(["m/a/x.onnx", "m/b/x.onnx"])

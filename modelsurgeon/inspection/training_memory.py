@@ -11,14 +11,14 @@ from modelsurgeon.report.columns import Column
 from modelsurgeon.report.formatting import show
 from modelsurgeon.report.table import Table
 
-SHOWN = 12  # of what is kept; JSON has all
-STATES = {"sgd-momentum": 1, "adam": 2}  # numbers that an optimizer keeps for each param
-TITLES = {"sgd-momentum": "SGD, momentum", "adam": "Adam"}
+MAX_ROWS_SHOWN = 12  # of what is kept; JSON has all
+OPTIMIZER_STATES = {"sgd-momentum": 1, "adam": 2}  # numbers that an optimizer keeps for each param
+OPTIMIZER_TITLES = {"sgd-momentum": "SGD, momentum", "adam": "Adam"}
 IN_FLIGHT = "gradients of activations on their way and workspaces of kernels come on top"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Weights:
+class TrainedWeights:
     """Bytes that don't depend on the batch.
 
     stored: all params of the model. trained: how many numbers are trained. gradients: in the weights' types.
@@ -34,7 +34,7 @@ class Weights:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept:
+class SavedBytes:
     """Bytes that are kept for the backward pass: a tensor, or what else `by`, the layers named, make of it.
 
     layer: the one that made it; None for an input of the model. what: tensor, mask, indices, statistics.
@@ -68,11 +68,11 @@ class Recomputation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class TrainingMemory:
     """Memory to train, at the sizes that a model is bound to. recomputation: None where it saves nothing."""
 
-    weights: Weights
-    kept: Sequence[Kept]
+    weights: TrainedWeights
+    kept: Sequence[SavedBytes]
     recomputation: Recomputation | None
     notes: Sequence[str] = ()
 
@@ -85,7 +85,13 @@ class Training:
         """All bytes with an optimizer of STATES."""
         held = self.weights
         activations = self.recomputation.activations if recompute and self.recomputation else self.activations
-        return held.stored + held.gradients + held.master + STATES[optimizer] * held.state + activations
+        return (
+            held.stored
+            + held.gradients
+            + held.master
+            + OPTIMIZER_STATES[optimizer] * held.state
+            + activations
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON under `training`."""
@@ -96,7 +102,7 @@ class Training:
             "gradients": self.weights.gradients,
             "master_weights": self.weights.master,
             "activations": self.activations,
-            "optimizers": {name: self._optimizer(name) for name in STATES},
+            "optimizers": {name: self._optimizer(name) for name in OPTIMIZER_STATES},
             "recomputation": found and {**asdict(found), "activations": found.activations},
             "kept": [asdict(one) for one in self.kept],
             "notes": [*self.notes, IN_FLIGHT],
@@ -104,7 +110,7 @@ class Training:
 
     def _optimizer(self, name: str) -> dict[str, int | None]:
         return {
-            "state": STATES[name] * self.weights.state,
+            "state": OPTIMIZER_STATES[name] * self.weights.state,
             "total": self.total(name),
             "total_recomputed": self.total(name, recompute=True) if self.recomputation else None,
         }
@@ -115,7 +121,7 @@ class Training:
 
     def _sums(self) -> Table:
         choices = (False, True) if self.recomputation else (False,)
-        ways = [_Way(optimizer=name, recompute=again) for name in STATES for again in choices]
+        ways = [_SumColumn(optimizer=name, recompute=again) for name in OPTIMIZER_STATES for again in choices]
         sums = [self._column(way) for way in ways]
         rows = [
             {"what": what, **{way.key: column[what] for way, column in zip(ways, sums, strict=True)}}
@@ -131,13 +137,13 @@ class Training:
             notes=[f"{show(self.weights.trained, 'count')} params are trained", *self._told(), IN_FLIGHT],
         )
 
-    def _column(self, way: _Way) -> dict[str, int]:
+    def _column(self, way: _SumColumn) -> dict[str, int]:
         found = self.recomputation if way.recompute else None
         return {
             "weights": self.weights.stored,
             "gradients": self.weights.gradients,
             "float32 copies of weights": self.weights.master,
-            "optimizer state": STATES[way.optimizer] * self.weights.state,
+            "optimizer state": OPTIMIZER_STATES[way.optimizer] * self.weights.state,
             "activations for backward": found.activations if found else self.activations,
             "total": self.total(way.optimizer, recompute=way.recompute),
         }
@@ -161,14 +167,14 @@ class Training:
     def _kept(self) -> Table:
         whole = self.activations
         listed = sorted(self.kept, key=lambda one: -one.bytes)
-        rest = listed[SHOWN:]
+        rest = listed[MAX_ROWS_SHOWN:]
         size = show(sum(one.bytes for one in rest), "bytes")
         return Table(
             title="Kept for the backward pass",
-            columns=KEPT_COLUMNS,
+            columns=SAVED_COLUMNS,
             rows=[
                 {**asdict(one), "by": ", ".join(one.by), "share": one.bytes / (whole or 1)}
-                for one in listed[:SHOWN]
+                for one in listed[:MAX_ROWS_SHOWN]
             ],
             total={"name": "total", "bytes": whole, "share": 1.0},
             notes=[f"{len(rest)} smaller ones are kept too ({size})"] if rest else [],
@@ -176,7 +182,7 @@ class Training:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Way:
+class _SumColumn:
     """A column of the sums: an optimizer, with or without recomputation."""
 
     optimizer: str
@@ -188,11 +194,11 @@ class _Way:
 
     @property
     def column(self) -> Column:
-        title = "recomputed" if self.recompute else TITLES[self.optimizer]
+        title = "recomputed" if self.recompute else OPTIMIZER_TITLES[self.optimizer]
         return Column(key=self.key, title=title, kind="bytes")
 
 
-KEPT_COLUMNS: Sequence[Column] = (
+SAVED_COLUMNS: Sequence[Column] = (
     Column(key="name", title="Tensor"),
     Column(key="what", title="What"),
     Column(key="by", title="Needed by"),

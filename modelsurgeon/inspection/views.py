@@ -16,8 +16,17 @@ SORT_KEYS = (
     *("output_bytes", "mac_share", "param_share", "intensity", "runs"),
 )
 GROUPS = ("op", "module")
-SUMS = ("macs", "flops", "bias_adds", "params", "param_bytes", "output_bytes", "mac_share", "param_share")
-OWN = "(own)"  # nodes that stand in a module beside its submodules
+SUMMED_KEYS = (
+    "macs",
+    "flops",
+    "bias_adds",
+    "params",
+    "param_bytes",
+    "output_bytes",
+    "mac_share",
+    "param_share",
+)
+OWN_ROW = "(own)"  # nodes that stand in a module beside its submodules
 
 
 def in_order(rows: Sequence[LayerRow], key: str) -> list[LayerRow]:
@@ -78,7 +87,7 @@ def _ancestor(row: LayerRow, level: int) -> str:
     path = _path(row)
     if not path:
         return row.name
-    return ".".join(path[: level + 1]) if len(path) > level else f"{row.module}.{OWN}"
+    return ".".join(path[: level + 1]) if len(path) > level else f"{row.module}.{OWN_ROW}"
 
 
 def merged(name: str, rows: Sequence[LayerRow]) -> LayerRow:
@@ -87,7 +96,7 @@ def merged(name: str, rows: Sequence[LayerRow]) -> LayerRow:
     return LayerRow(
         name=name,
         op=f"{len(rows)} nodes" if len(ops) > 1 else f"{len(rows)} {ops.pop()}",
-        **{key: _sum([getattr(row, key) for row in rows]) for key in SUMS},
+        **{key: _sum([getattr(row, key) for row in rows]) for key in SUMMED_KEYS},
     )
 
 

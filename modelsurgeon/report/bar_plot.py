@@ -10,8 +10,8 @@ from textwrap import wrap
 
 from modelsurgeon.report.formatting import Kind, escape, show
 
-BLOCKS = " ▁▂▃▄▅▆▇█"
-WIDEST, HEIGHT, BROADEST = 100, 6, 4  # a picture in characters; the last is of one value
+BLOCK_CHARACTERS = " ▁▂▃▄▅▆▇█"
+MAX_TEXT_WIDTH, TEXT_HEIGHT, MAX_BAR_WIDTH = 100, 6, 4  # a picture in characters; the last is of one value
 CANVAS_WIDTH, CANVAS_HEIGHT = 900, 160  # of the drawing, in its own units
 
 
@@ -37,10 +37,10 @@ class Plot:
         if not self.values:
             return []
         top = show(max(self.values), self.kind)
-        room = max(1, min(width - len(top) - 2, WIDEST))
-        each = min(max(1, room // len(self.values)), BROADEST)
+        room = max(1, min(width - len(top) - 2, MAX_TEXT_WIDTH))
+        each = min(max(1, room // len(self.values)), MAX_BAR_WIDTH)
         bins = [value for value in binned(self.values, room) for _ in range(each)]
-        rows = _blocks(bins, HEIGHT, plain=plain)
+        rows = _blocks(bins, TEXT_HEIGHT, plain=plain)
         blank, side = " " * len(top), "|" if plain else "│"
         first = f"{top} {'+' if plain else '┤'}{rows[0]}"
         rest = [f"{blank} {side}{row}" for row in rows[1:]]
@@ -112,4 +112,4 @@ def _blocks(values: Sequence[float], height: int, *, plain: bool) -> list[str]:
 
 def _block(eighths: int, *, plain: bool) -> str:
     filled = min(max(eighths, 0), 8)
-    return ("#" if filled >= 4 else " ") if plain else BLOCKS[filled]
+    return ("#" if filled >= 4 else " ") if plain else BLOCK_CHARACTERS[filled]

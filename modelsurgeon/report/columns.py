@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
-LEFT = ("text", "prose", "bar", "spark")
+LEFT_ALIGNED = ("text", "prose", "bar", "spark")
 BAR_WIDTH = 10
 
 
@@ -40,7 +40,7 @@ class Column:
     @property
     def left(self) -> bool:
         """Whether cells stand at the left; numbers stand at the right."""
-        return self.kind in LEFT
+        return self.kind in LEFT_ALIGNED
 
     def depth(self, row: Row) -> int:
         """How far the cell is set in."""

@@ -14,8 +14,8 @@ Kind = Literal["text", "prose", "int", "count", "bytes", "percent", "bar", "spar
 
 COUNT_UNITS = ("", " k", " M", " G", " T", " P", " E")
 BYTE_UNITS = (" B", " kB", " MB", " GB", " TB", " PB", " EB")
-EIGHTHS = " ▏▎▍▌▋▊▉█"
-HEIGHTS = "▁▂▃▄▅▆▇█"
+BAR_CHARACTERS = " ▏▎▍▌▋▊▉█"
+SPARK_CHARACTERS = "▁▂▃▄▅▆▇█"
 
 
 def escape(text: str) -> str:
@@ -97,7 +97,7 @@ def bar(share: float, width: int, *, plain: bool = False) -> str:
     if plain:
         return "#" * round(filled)
     full, rest = divmod(round(filled * 8), 8)
-    return "█" * full + (EIGHTHS[rest] if rest else "")
+    return "█" * full + (BAR_CHARACTERS[rest] if rest else "")
 
 
 def spark(shares: Sequence[float], *, plain: bool = False) -> str:
@@ -106,7 +106,7 @@ def spark(shares: Sequence[float], *, plain: bool = False) -> str:
     >>> spark([1, 0.5, 0.1, 0]), spark([1, 0.5, 0.1, 0], plain=True)
     ('█▅▂▁', '9410')
     """
-    signs = "0123456789" if plain else HEIGHTS
+    signs = "0123456789" if plain else SPARK_CHARACTERS
     return "".join(signs[round(min(max(share, 0.0), 1.0) * (len(signs) - 1))] for share in shares)
 
 

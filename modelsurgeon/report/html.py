@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from modelsurgeon.report.formatting import escape
 from modelsurgeon.report.table import Table
 
-STYLE = """
+PAGE_STYLE = """
 :root { color-scheme: light dark; --text: #1c2126; --dim: #5b6670; --page: #fff; --line: #d9dee3;
   --stripe: #f5f7f9; --bar: #4c8dbf; --rail: #e6ebef;
   --other: #d0713a; }
@@ -66,7 +66,7 @@ def html_page(title: str, sections: Sequence[Table], *, lead: Sequence[str] = ()
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_text(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        f"<title>{_text(title)}</title>\n<style>{PAGE_STYLE}</style>\n</head>\n<body>\n"
         f"<h1>{_text(title)}</h1>\n{paragraphs}{tables}</body>\n</html>\n"
     )
 

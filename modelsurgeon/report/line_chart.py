@@ -9,14 +9,14 @@ from math import floor, isfinite, log10
 
 from modelsurgeon.report.formatting import Kind, escape, show
 
-WIDTH, HEIGHT = 900, 260  # of the drawing, in its own units, as are all that follow
-LEFT, RIGHT, TOP, BOTTOM = 64, 20, 12, 44
-LETTER = 8  # about the width of one
-TICKS = 5  # at most so many steps of the upright axis
+CHART_WIDTH, CHART_HEIGHT = 900, 260  # of the drawing, in its own units, as are all that follow
+MARGIN_LEFT, MARGIN_RIGHT, MARGIN_TOP, MARGIN_BOTTOM = 64, 20, 12, 44
+LETTER_WIDTH = 8  # about the width of one
+MAX_TICKS = 5  # at most so many steps of the upright axis
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class ChartLine:
     """Values by place, none negative; None where there is none."""
 
     name: str
@@ -30,7 +30,7 @@ class Chart:
     kind: how a value is written. Terminals show the rows of the table only: they hold the same numbers.
     """
 
-    lines: Sequence[Line]
+    lines: Sequence[ChartLine]
     labels: Sequence[str]
     axis: str
     at: Sequence[float] | None = None
@@ -51,7 +51,7 @@ class Chart:
             for number, line in enumerate(self.lines)
         )
         return (
-            f'<figure class="chart"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">'
+            f'<figure class="chart"><svg viewBox="0 0 {CHART_WIDTH} {CHART_HEIGHT}" role="img">'
             f"<title>{_safe(self.axis)}</title>{''.join(drawn)}</svg><figcaption>{keys}</figcaption></figure>\n"
         )
 
@@ -59,16 +59,18 @@ class Chart:
         at = self.at or range(len(self.labels))
         low, high = min(at), max(at)
         share = (at[place] - low) / (high - low) if high > low else 0.5
-        return LEFT + self._inset + share * (WIDTH - LEFT - RIGHT - 2 * self._inset)
+        return (
+            MARGIN_LEFT + self._inset + share * (CHART_WIDTH - MARGIN_LEFT - MARGIN_RIGHT - 2 * self._inset)
+        )
 
     @property
     def _widest(self) -> int:
-        return LETTER * max(map(len, self.labels), default=0)
+        return LETTER_WIDTH * max(map(len, self.labels), default=0)
 
     @property
     def _labelled(self) -> bool:
         """Whether there is room for what stands at every place."""
-        return len(self.labels) * self._widest < WIDTH - LEFT - RIGHT
+        return len(self.labels) * self._widest < CHART_WIDTH - MARGIN_LEFT - MARGIN_RIGHT
 
     @property
     def _inset(self) -> float:
@@ -80,21 +82,21 @@ class Chart:
         step = _step(top)
         for number in range(round(top / step) + 1):
             y = _y(number * step, top)
-            yield f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>'
+            yield f'<path class="grid" d="M{MARGIN_LEFT} {y:.1f}H{CHART_WIDTH - MARGIN_RIGHT}"/>'
             told = show(number * step, self.kind)
-            yield f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{told}</text>'
+            yield f'<text x="{MARGIN_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{told}</text>'
 
     def _names(self) -> Iterator[str]:
         """The axis and, where there is room, what stands at each place; else the first and the last."""
-        middle = (LEFT + WIDTH - RIGHT) / 2
-        yield f'<text x="{middle:.1f}" y="{HEIGHT - 6}" text-anchor="middle">{_safe(self.axis)}</text>'
+        middle = (MARGIN_LEFT + CHART_WIDTH - MARGIN_RIGHT) / 2
+        yield f'<text x="{middle:.1f}" y="{CHART_HEIGHT - 6}" text-anchor="middle">{_safe(self.axis)}</text>'
         places = range(len(self.labels)) if self._labelled else (0, len(self.labels) - 1)
         for place in places:
             anchor = "middle" if self._labelled else "start" if place == 0 else "end"
-            x, y = self._x(place), HEIGHT - BOTTOM + 18
+            x, y = self._x(place), CHART_HEIGHT - MARGIN_BOTTOM + 18
             yield f'<text x="{x:.1f}" y="{y}" text-anchor="{anchor}">{_safe(self.labels[place])}</text>'
 
-    def _drawn(self, number: int, line: Line, top: float) -> Iterator[str]:
+    def _drawn(self, number: int, line: ChartLine, top: float) -> Iterator[str]:
         """The line through its points; each of them tells its value where one points at it."""
         there = [(p, v) for p, v in enumerate(line.values) if v is not None and isfinite(v)]
         points = [(self._x(place), _y(value, top)) for place, value in there]
@@ -106,12 +108,12 @@ class Chart:
             yield f'<circle class="line-{number}" {place_of}><title>{told}</title></circle>'
 
 
-def _numbers(line: Line) -> Iterator[float]:
+def _numbers(line: ChartLine) -> Iterator[float]:
     return (value for value in line.values if value is not None and isfinite(value))
 
 
 def _y(value: float, top: float) -> float:
-    return TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / top)
+    return MARGIN_TOP + (CHART_HEIGHT - MARGIN_TOP - MARGIN_BOTTOM) * (1 - value / top)
 
 
 def _step(top: float) -> float:
@@ -120,7 +122,7 @@ def _step(top: float) -> float:
     >>> _step(0.6), _step(30)
     (0.2, 10.0)
     """
-    least = top / TICKS
+    least = top / MAX_TICKS
     scale = 10.0 ** floor(log10(least))
     return next(n * scale for n in (1, 2, 5, 10) if n * scale >= least * (1 - 1e-9))
 

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 # A spreadsheet runs a cell that begins so; a layer's name must not become a formula.
 FORMULA_STARTS = ("=", "+", "-", "@")
-MARKDOWN = re.compile(r"[\\`*{}\[\]<>|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-BREAKS = re.compile(r"[./_]\b")  # where a page may break a long name
-COMMAND, WORD = re.compile(r"`([^`]+)`"), re.compile(r"\S+")
-UNBROKEN = r"<span>\g<0></span>"
+MARKDOWN_SPECIAL = re.compile(r"[\\`*{}\[\]<>|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+NAME_BREAKS = re.compile(r"[./_]\b")  # where a page may break a long name
+BACKQUOTED, NON_SPACE = re.compile(r"`([^`]+)`"), re.compile(r"\S+")
+NO_WRAP = r"<span>\g<0></span>"
 LONG_NAME = 36
 MARKDOWN_WIDTH = 100
 
@@ -136,7 +136,7 @@ def _markdown_line(parts: Sequence[str]) -> str:
 
 
 def _markdown_escape(text: str) -> str:
-    return MARKDOWN.sub(r"\\\g<0>", formatting.escape(text))
+    return MARKDOWN_SPECIAL.sub(r"\\\g<0>", formatting.escape(text))
 
 
 def _markdown_cell(row: Row, column: Column) -> str:
@@ -176,11 +176,11 @@ def _html_cell(row: Row, column: Column) -> str:
     if depth := column.depth(row):
         return f'<span style="padding-left:{1.2 * depth:.1f}em">{shown}</span>'
     if column.kind == "text" and len(shown) > LONG_NAME:
-        broken = BREAKS.sub(r"\g<0><wbr>", shown)
+        broken = NAME_BREAKS.sub(r"\g<0><wbr>", shown)
         return f'<span class="long">{broken}</span>'
     return _html_code(shown) if column.kind == "prose" else shown
 
 
 def _html_code(text: str) -> str:
     """Commands in backquotes as code, broken at spaces alone: not in `--only`."""
-    return COMMAND.sub(lambda found: f"<code>{WORD.sub(UNBROKEN, found[1])}</code>", text)
+    return BACKQUOTED.sub(lambda found: f"<code>{NON_SPACE.sub(NO_WRAP, found[1])}</code>", text)

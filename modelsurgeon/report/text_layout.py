@@ -17,17 +17,17 @@ from modelsurgeon.report.formatting import bar, escape, is_number, spark
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, Group, RenderResult
 
-Line = Sequence[tuple[str, str]]  # pieces of text, each with its style
+StyledLine = Sequence[tuple[str, str]]  # pieces of text, each with its style
 
-GAP = "  "
-JOIN = "\N{NO-BREAK SPACE}"
-UNIT = re.compile(r"(?<=\d) (?=(?:[kMGTPE]?B|[kMGTPE]|%)(?![A-Za-z]))")
+COLUMN_GAP = "  "
+NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
+BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:[kMGTPE]?B|[kMGTPE]|%)(?![A-Za-z]))")
 COMFORTABLE_NAME, SHORTEST_NAME, SHORTEST_BAR, SHORTEST_FORMULA = 28, 12, 4, 8
-NAMES, BARS = ("text", "prose"), ("bar",)
+NAME_KINDS, BAR_KINDS = ("text", "prose"), ("bar",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Span:
+class ColumnSpan:
     """A column with its width (at first the one that shows everything) and the least it can live with.
 
     texts: its cells as people read them, that of the total last. head: how much of a shortened text is its
@@ -43,7 +43,11 @@ class Span:
     @property
     def comfortable(self) -> int:
         """The width at which a name can still be read without guessing."""
-        return max(self.least, min(self.width, COMFORTABLE_NAME)) if self.column.kind in NAMES else self.least
+        return (
+            max(self.least, min(self.width, COMFORTABLE_NAME))
+            if self.column.kind in NAME_KINDS
+            else self.least
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,13 +79,13 @@ def text(table: Tabular, width: int) -> str:
     return "".join([line.rstrip() + "\n" for line in plain])
 
 
-def lines(table: Tabular, width: int, *, ascii_only: bool = False) -> list[Line]:
+def lines(table: Tabular, width: int, *, ascii_only: bool = False) -> list[StyledLine]:
     """Title, header, rows, totals and notes, one styled line each."""
     spans = fit(table, width)
     long = min(width, _total(span.width for span in spans))
     rule = [(("-" if ascii_only else "─") * long, "dim")]
     head = _join([(_align(escape(span.column.title), span), "bold") for span in spans])
-    out: list[Line] = [[(escape(table.title), "bold")]] if table.title else []
+    out: list[StyledLine] = [[(escape(table.title), "bold")]] if table.title else []
     if table.plot is not None and (picture := table.plot.text(width, plain=ascii_only)):
         out += [[(line, "cyan")] for line in [*picture, ""]]
     if table.rows or table.total is not None or not table.notes:
@@ -95,7 +99,7 @@ def lines(table: Tabular, width: int, *, ascii_only: bool = False) -> list[Line]
     return out
 
 
-def fit(table: Tabular, width: int) -> list[Span]:
+def fit(table: Tabular, width: int) -> list[ColumnSpan]:
     """The columns that are shown at this width, each with the width that it gets."""
     spans = [_span(table, column) for column in table.columns if _is_used(table, column)]
     while _total(span.comfortable for span in spans) > width:
@@ -112,19 +116,19 @@ def _is_used(table: Tabular, column: Column) -> bool:
     return not table.rows or any(row.get(column.key) is not None for row in table.rows)
 
 
-def _span(table: Tabular, column: Column) -> Span:
+def _span(table: Tabular, column: Column) -> ColumnSpan:
     title, texts = cell_len(column.title), _texts(table, column)
     if column.kind == "bar":
         width, least = max(title, BAR_WIDTH), max(title, SHORTEST_BAR)
-        return Span(column=column, texts=texts, width=width, least=least)
+        return ColumnSpan(column=column, texts=texts, width=width, least=least)
     natural = _widest(texts, title)
-    if column.kind in NAMES:
+    if column.kind in NAME_KINDS:
         least = max(title, SHORTEST_NAME)
     else:
         pairs = zip(_lines(table), texts, strict=True)
         numbers = (text for row, text in pairs if _is_plain(row.get(column.key)))
         least = _widest(numbers, max(title, SHORTEST_FORMULA))
-    return Span(column=column, texts=texts, width=natural, least=min(natural, least))
+    return ColumnSpan(column=column, texts=texts, width=natural, least=min(natural, least))
 
 
 def _is_plain(value: object) -> bool:
@@ -146,14 +150,14 @@ def _widest(texts: Iterable[str], at_least: int) -> int:
 
 def _total(widths: Iterable[int]) -> int:
     sizes = list(widths)
-    return sum(sizes) + len(GAP) * (len(sizes) - 1)
+    return sum(sizes) + len(COLUMN_GAP) * (len(sizes) - 1)
 
 
-def _shrink(spans: Sequence[Span], width: int) -> list[Span]:
+def _shrink(spans: Sequence[ColumnSpan], width: int) -> list[ColumnSpan]:
     """Names give way as long as they can be read, then bars, then names again, and formulas last."""
     widths = [min(span.width, max(span.least, width)) for span in spans]
-    names = [span.column.kind in NAMES for span in spans]
-    bars = [span.column.kind in BARS for span in spans]
+    names = [span.column.kind in NAME_KINDS for span in spans]
+    bars = [span.column.kind in BAR_KINDS for span in spans]
     floors = [
         [span.comfortable if name else span.width for span, name in zip(spans, names, strict=True)],
         [span.least if one else span.width for span, one in zip(spans, bars, strict=True)],
@@ -166,7 +170,9 @@ def _shrink(spans: Sequence[Span], width: int) -> list[Span]:
     return [replace(span, width=width) for span, width in zip(spans, widths, strict=True)]
 
 
-def _row(row: Row, spans: Sequence[Span], place: int, ascii_only: bool, *, total: bool = False) -> list[Line]:
+def _row(
+    row: Row, spans: Sequence[ColumnSpan], place: int, ascii_only: bool, *, total: bool = False
+) -> list[StyledLine]:
     """A row takes one line, or as many as its longest prose does."""
     wrapped = [_cell(row, span, place, ascii_only, total) for span in spans]
     return [
@@ -175,7 +181,7 @@ def _row(row: Row, spans: Sequence[Span], place: int, ascii_only: bool, *, total
     ]
 
 
-def _cell(row: Row, span: Span, place: int, ascii_only: bool, total: bool) -> list[str]:
+def _cell(row: Row, span: ColumnSpan, place: int, ascii_only: bool, total: bool) -> list[str]:
     value = row.get(span.column.key)
     if span.column.kind == "bar" and is_number(value):
         # A total's bar would always be full; the share beside it says so already.
@@ -188,17 +194,17 @@ def _cell(row: Row, span: Span, place: int, ascii_only: bool, total: bool) -> li
     return [shorten(shown, span.width, span.head)]
 
 
-def _style(span: Span, total: bool) -> str:
+def _style(span: ColumnSpan, total: bool) -> str:
     return "bold" if total else span.column.style or ("cyan" if span.column.kind == "bar" else "")
 
 
-def _align(part: str, span: Span) -> str:
+def _align(part: str, span: ColumnSpan) -> str:
     blank = " " * (span.width - cell_len(part))
     return part + blank if span.column.left else blank + part
 
 
-def _join(cells: Line) -> Line:
-    return [piece for cell in cells for piece in ((GAP, ""), cell)][1:]
+def _join(cells: StyledLine) -> StyledLine:
+    return [piece for cell in cells for piece in ((COLUMN_GAP, ""), cell)][1:]
 
 
 def wrapped(text: str, width: int) -> list[str]:
@@ -207,8 +213,8 @@ def wrapped(text: str, width: int) -> list[str]:
     >>> wrapped("at most 1.19 MB at once", 14)
     ['at most', '1.19 MB at', 'once']
     """
-    lines = wrap(UNIT.sub(JOIN, text), width, break_on_hyphens=False)
-    return [line.replace(JOIN, " ") for line in lines]
+    lines = wrap(BEFORE_UNIT.sub(NO_BREAK_SPACE, text), width, break_on_hyphens=False)
+    return [line.replace(NO_BREAK_SPACE, " ") for line in lines]
 
 
 def shorten(name: str, width: int, head: int) -> str:
@@ -238,7 +244,7 @@ def head(names: Sequence[str], width: int) -> int:
     return max(range(width), key=differ)
 
 
-def _left_out(table: Tabular, spans: Sequence[Span]) -> list[str]:
+def _left_out(table: Tabular, spans: Sequence[ColumnSpan]) -> list[str]:
     shown = [span.column for span in spans]
     gone = [
         column.title

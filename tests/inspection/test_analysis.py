@@ -12,7 +12,7 @@ from rich.console import Console
 
 import modelsurgeon as ms
 from modelsurgeon.inspection.analysis import Analysis
-from modelsurgeon.inspection.rows import Bottleneck, LayerRow, Totals, Uncounted
+from modelsurgeon.inspection.rows import Bottleneck, LayerRow, Totals, UncountedOperators
 from modelsurgeon.inspection.views import GROUPS, SORT_KEYS
 from modelsurgeon.report.columns import Column
 from modelsurgeon.report.table import Table
@@ -51,7 +51,7 @@ FOUND = Analysis(
         macs=1000, flops=2128, params=60, param_bytes=240, bn_stats=4, nodes=4, activation_bytes=2048
     ),
     layers=ROWS,
-    uncounted=[Uncounted(op="Magic", count=1, reason="nobody knows")],
+    uncounted=[UncountedOperators(op="Magic", count=1, reason="nobody knows")],
     bottlenecks=[Bottleneck(layer="head", rule="dominates-macs", message="70 % of all MACs")],
     formulas={"macs": "1000*N"},
     defaults={"N": 1},

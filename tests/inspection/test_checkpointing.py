@@ -8,30 +8,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelsurgeon.inspection.checkpointing import Cut, Segments, segments
+from modelsurgeon.inspection.checkpointing import CutPoint, Segments, segments
 
 
 @st.composite
-def nets(draw: st.DrawFn) -> tuple[list[Cut], int]:
+def nets(draw: st.DrawFn) -> tuple[list[CutPoint], int]:
     """Cuts whose own activation is among what is needed before them, or isn't needed at all."""
     before, cuts = 0, []
     for _ in range(draw(st.integers(0, 7))):
         size = draw(st.integers(0, 20))
         own = draw(st.sampled_from([0, size]))
         before += own + draw(st.integers(0, 20))
-        cuts.append(Cut(size=size, before=before, own=own))
+        cuts.append(CutPoint(size=size, before=before, own=own))
     return cuts, before + draw(st.integers(0, 20))
 
 
-def total(cuts: list[Cut], whole: int, chosen: tuple[int, ...]) -> int:
-    ends = [cuts[index] for index in chosen] + [Cut(size=0, before=whole, own=0)]
+def total(cuts: list[CutPoint], whole: int, chosen: tuple[int, ...]) -> int:
+    ends = [cuts[index] for index in chosen] + [CutPoint(size=0, before=whole, own=0)]
     starts = [0, *(cuts[index].before for index in chosen)]
     parts = [end.before - end.own - start for start, end in zip(starts, ends, strict=True)]
     return sum(cuts[index].size for index in chosen) + max(parts)
 
 
 @given(net=nets())
-def test_no_choice_is_better(net: tuple[list[Cut], int]) -> None:
+def test_no_choice_is_better(net: tuple[list[CutPoint], int]) -> None:
     cuts, whole = net
     choices = chain.from_iterable(combinations(range(len(cuts)), n) for n in range(len(cuts) + 1))
     found = segments(cuts, whole)
@@ -42,7 +42,7 @@ def test_no_choice_is_better(net: tuple[list[Cut], int]) -> None:
 @pytest.mark.parametrize("n", [4, 16, 64, 100])
 def test_an_even_chain_takes_two_square_roots(n: int) -> None:
     """Chen et al. 2016, section 4.1, less the activations that are kept at the ends of segments already."""
-    cuts = [Cut(size=1, before=place + 1, own=1) for place in range(n - 1)]
+    cuts = [CutPoint(size=1, before=place + 1, own=1) for place in range(n - 1)]
     assert segments(cuts, n).total == 2 * n**0.5 - 1
 
 

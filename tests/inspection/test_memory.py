@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from modelsurgeon.inspection.memory import SHOWN, Footprint, Step, Tensor
+from modelsurgeon.inspection.memory import MAX_TENSORS_SHOWN, Footprint, LiveTensor, MemoryStep
 
-STEPS = [Step(node="a", bytes=10), Step(node="b", bytes=40, depth=1), Step(node="c", bytes=40)]
+STEPS = [
+    MemoryStep(node="a", bytes=10),
+    MemoryStep(node="b", bytes=40, depth=1),
+    MemoryStep(node="c", bytes=40),
+]
 
 
-def tensor(name: str, size: int, node: str | None = "a") -> Tensor:
-    return Tensor(name=name, node=node, shape=(size,), dtype="int8", bytes=size)
+def tensor(name: str, size: int, node: str | None = "a") -> LiveTensor:
+    return LiveTensor(name=name, node=node, shape=(size,), dtype="int8", bytes=size)
 
 
 def test_the_peak_is_the_first_of_the_largest() -> None:
@@ -40,10 +44,12 @@ def test_the_peak_is_the_first_of_the_largest() -> None:
 
 
 def test_a_long_list_is_cut_but_counted() -> None:
-    found = Footprint(timeline=STEPS[:1], tensors=[tensor(f"t{n}", 5) for n in range(SHOWN + 3)], main=10)
+    found = Footprint(
+        timeline=STEPS[:1], tensors=[tensor(f"t{n}", 5) for n in range(MAX_TENSORS_SHOWN + 3)], main=10
+    )
     [table] = found.tables()
-    assert len(table.rows) == SHOWN
-    assert table.total == {"name": "total", "bytes": 5 * (SHOWN + 3), "share": 1.0}
+    assert len(table.rows) == MAX_TENSORS_SHOWN
+    assert table.total == {"name": "total", "bytes": 5 * (MAX_TENSORS_SHOWN + 3), "share": 1.0}
     assert table.notes == ["3 smaller tensors are alive too (15 B)"]
 
 

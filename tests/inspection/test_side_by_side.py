@@ -5,17 +5,17 @@ from __future__ import annotations
 import pytest
 
 from modelsurgeon.inspection.analysis import Analysis
-from modelsurgeon.inspection.rows import Totals, Uncounted
-from modelsurgeon.inspection.side_by_side import Beside, told_apart
+from modelsurgeon.inspection.rows import Totals, UncountedOperators
+from modelsurgeon.inspection.side_by_side import SideBySide, distinct_names
 
-BOTH = Beside(
+BOTH = SideBySide(
     analyses=[
         Analysis(model={"path": "a/net.onnx"}, totals=Totals(macs=5), layers=[], defaults={"N": 1}),
         Analysis(
             model={"path": "b/net.onnx"},
             totals=Totals(macs=7),
             layers=[],
-            uncounted=[Uncounted(op="Magic", count=1, reason="nobody knows")],
+            uncounted=[UncountedOperators(op="Magic", count=1, reason="nobody knows")],
         ),
     ]
 )
@@ -38,4 +38,4 @@ def test_one_row_for_each() -> None:
     ],
 )
 def test_names_are_as_short_as_they_can_be(paths: list[str], names: list[str]) -> None:
-    assert told_apart(paths) == names
+    assert distinct_names(paths) == names

@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 
 from modelsurgeon.errors import UnknownLayer
 from modelsurgeon.inspection.rows import LayerRow, Totals
-from modelsurgeon.inspection.views import GROUPS, SORT_KEYS, SUMS, grouped, in_order, matching, nested, share
+from modelsurgeon.inspection.views import (
+    GROUPS,
+    SORT_KEYS,
+    SUMMED_KEYS,
+    grouped,
+    in_order,
+    matching,
+    nested,
+    share,
+)
 
 PARTS = st.lists(st.sampled_from(["a", "b", "c"]), max_size=4)
 
@@ -40,14 +49,14 @@ def test_each_row_of_a_tree_is_the_sum_of_those_right_below_it(rows: list[LayerR
     tree = nested(rows, depth)
     assert max(row.level for row in tree) < depth
     top = [row for row in tree if not row.level]
-    for key in SUMS:
+    for key in SUMMED_KEYS:
         if (whole := total(rows, key)) is not None:
             assert total(top, key) == whole
     for place, row in enumerate(tree):
         below = tree[place + 1 :]
         end = next((i for i, one in enumerate(below) if one.level <= row.level), len(below))
         children = [one for one in below[:end] if one.level == row.level + 1]
-        for key in SUMS:
+        for key in SUMMED_KEYS:
             assert not children or total(children, key) == getattr(row, key)
 
 
@@ -75,7 +84,7 @@ def parents(tree: list[LayerRow]) -> dict[str, str | None]:
 
 @given(rows=many(), key=st.sampled_from(GROUPS))
 def test_groups_add_up_to_all(rows: list[LayerRow], key: str) -> None:
-    for column in SUMS:
+    for column in SUMMED_KEYS:
         if (whole := total(rows, column)) is not None:
             assert total(grouped(rows, key), column) == whole
 

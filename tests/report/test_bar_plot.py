@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelsurgeon.report.bar_plot import BROADEST, HEIGHT, Plot, binned
+from modelsurgeon.report.bar_plot import MAX_BAR_WIDTH, TEXT_HEIGHT, Plot, binned
 from modelsurgeon.report.columns import Column
 from modelsurgeon.report.table import Table
 
@@ -23,7 +23,7 @@ def plot(values: list[int], mark: int = 0, label: str = "layer") -> Plot:
 def test_it_keeps_to_its_width(values: list[int], width: int, plain: bool) -> None:
     lines = plot(values, values.index(max(values))).text(width, plain=plain)
     assert max(map(len, lines)) <= width
-    assert len(lines) >= HEIGHT + 2
+    assert len(lines) >= TEXT_HEIGHT + 2
     if plain:
         assert all(line.isascii() for line in lines)
 
@@ -39,7 +39,12 @@ def test_bins_keep_the_largest_value_and_the_order(values: list[int], count: int
 def test_the_largest_fills_its_column_and_a_tiny_one_still_shows() -> None:
     *rows, foot, mark = plot([0, 1, 4000], 2).text(60)
     columns = ["".join(column) for column in zip(*(row.ljust(22) for row in rows), strict=True)][9:21]
-    assert columns == [" " * HEIGHT] * BROADEST + [" " * 5 + "▁"] * BROADEST + ["█" * HEIGHT] * BROADEST
+    assert (
+        columns
+        == [" " * TEXT_HEIGHT] * MAX_BAR_WIDTH
+        + [" " * 5 + "▁"] * MAX_BAR_WIDTH
+        + ["█" * TEXT_HEIGHT] * MAX_BAR_WIDTH
+    )
     assert foot == "      0 └────────────"
     assert mark == " " * 19 + "^ 4.00 kB at layer (node 3 of 3)"
 

@@ -9,7 +9,7 @@ import click
 
 import modelsurgeon as ms
 from modelsurgeon.api.models import weight_files
-from modelsurgeon.inspection.side_by_side import Beside
+from modelsurgeon.inspection.side_by_side import SideBySide
 from modelsurgeon.inspection.views import GROUPS, SORT_KEYS
 from modelsurgeon_cli import flag_or_file
 from modelsurgeon_cli.definitions import DEFINITIONS
@@ -151,7 +151,7 @@ def command(
         arranged(one.filtered(only=only, skip=skip, ops=op), by, depth, sort, top) for one in found.values()
     ]
     title = " ".join(["info", *(Path(model).name for model in found)])
-    result = shown[0] if len(models) == 1 else Beside(analyses=shown)
+    result = shown[0] if len(models) == 1 else SideBySide(analyses=shown)
     show(result, title, format=format, output=output)
     hold(found, limits, strict=strict)
 

@@ -28,10 +28,10 @@ def _cases(path: str, rule: Rule, findings: Sequence[Finding], fail_on: Severity
         yield f"<testcase classname={_attribute(path)} name={_attribute(rule.id)}/>\n"
     for finding in own:
         name = _attribute(f"{rule.id}: {finding.layer}")
-        yield f"<testcase classname={_attribute(path)} name={name}>{_told(finding, fail_on)}</testcase>\n"
+        yield f"<testcase classname={_attribute(path)} name={name}>{_message(finding, fail_on)}</testcase>\n"
 
 
-def _told(finding: Finding, fail_on: Severity | None) -> str:
+def _message(finding: Finding, fail_on: Severity | None) -> str:
     text = escape(f"{formatting.escape(finding.message)}\n{formatting.escape(finding.advice)}")
     if _fails(finding, fail_on):
         attributes = f"message={_attribute(finding.message)} type={_attribute(finding.severity)}"

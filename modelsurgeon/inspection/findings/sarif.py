@@ -11,8 +11,8 @@ from modelsurgeon.inspection.findings.finding import Finding, Rule
 from modelsurgeon.report import formatting
 from modelsurgeon.version import __version__
 
-VERSION = "2.1.0"
-SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+SARIF_VERSION = "2.1.0"
+SARIF_SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 
 
 def document(path: str, rules: Sequence[Rule], findings: Sequence[Finding]) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def document(path: str, rules: Sequence[Rule], findings: Sequence[Finding]) -> d
         "artifacts": [{"location": {"uri": uri}}],
         "results": [_result(finding, index[finding.rule], uri) for finding in findings],
     }
-    return {"$schema": SCHEMA, "version": VERSION, "runs": [run]}
+    return {"$schema": SARIF_SCHEMA, "version": SARIF_VERSION, "runs": [run]}
 
 
 def artifact_uri(path: str) -> str:

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from modelsurgeon.inspection.statistics.histogram import BINS, histogram, percentile, share_below
+from modelsurgeon.inspection.statistics.histogram import BIN_COUNT, histogram, percentile, share_below
 from modelsurgeon.inspection.statistics.spread import Spread, spread
 from modelsurgeon.layers import Array
 
 PERCENTILES = (0.1, 1.0, 50.0, 99.0, 99.9)
-HALF = 65504.0  # the largest number in float16
-HALF_NORMAL = 2.0**-14  # the smallest one in float16 that has all its digits
+FLOAT16_MAX = 65504.0  # the largest number in float16
+FLOAT16_MIN_NORMAL = 2.0**-14  # the smallest one in float16 that has all its digits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Bounds:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class ActivationPlace:
     """An activation and where it arises. axis: of its channels, None where it has none."""
 
     layer: str
@@ -47,7 +47,7 @@ class Activation:
     constant: those that were another number throughout. seen: numbers of each channel.
     """
 
-    place: Place
+    place: ActivationPlace
     shape: tuple[int, ...]
     spread: Spread
     percentiles: Mapping[float, float | None]
@@ -80,13 +80,13 @@ class Activation:
 
 
 @dataclass(kw_only=True)
-class Tally:
+class ActivationSums:
     """What one activation has been so far. lows, highs: of each channel."""
 
-    place: Place
+    place: ActivationPlace
     shape: tuple[int, ...] = ()
     spread: Spread = field(default_factory=Spread)
-    counts: Array = field(default_factory=lambda: np.zeros(BINS, np.int64))
+    counts: Array = field(default_factory=lambda: np.zeros(BIN_COUNT, np.int64))
     over: int = 0
     at_low: int = 0
     at_high: int = 0
@@ -98,7 +98,7 @@ class Tally:
         self.shape = array.shape
         self.spread += spread(array)
         self.counts += histogram(array)
-        self.over += int(np.count_nonzero(np.abs(array) > HALF))
+        self.over += int(np.count_nonzero(np.abs(array) > FLOAT16_MAX))
         if bounds := self.place.bounds:
             low, high, margin = bounds.low, bounds.high, bounds.margin
             self.at_low += 0 if low is None else int(np.count_nonzero(array <= low + margin))
@@ -128,7 +128,7 @@ class Tally:
             at_low=None if bounds.low is None else self.at_low / count,
             at_high=None if bounds.high is None else self.at_high / count,
             overflow=self.over / count,
-            subnormal=share_below(self.counts, HALF_NORMAL),
+            subnormal=share_below(self.counts, FLOAT16_MIN_NORMAL),
             channels=len(lows),
             seen=self.spread.count // max(1, len(lows)),
             dead=tuple(np.flatnonzero(still & (lows == 0)).tolist()),

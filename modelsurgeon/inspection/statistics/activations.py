@@ -6,18 +6,18 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from modelsurgeon.inspection.statistics.activation import HALF, HALF_NORMAL, Activation
+from modelsurgeon.inspection.statistics.activation import FLOAT16_MAX, FLOAT16_MIN_NORMAL, Activation
 from modelsurgeon.inspection.statistics.remarks import Remark, listed
 from modelsurgeon.inspection.statistics.weights import REMARK_COLUMNS
 from modelsurgeon.report.columns import Column
 from modelsurgeon.report.formatting import number, percent
 from modelsurgeon.report.table import Table
 
-SATURATED = 0.5  # share of numbers at the bounds
-SUBNORMAL = 0.5  # share of non-zero numbers below float16's smallest normal one
-FEW = 16  # numbers of a channel: of fewer, nobody can say that it never fires
+SATURATED_SHARE = 0.5  # share of numbers at the bounds
+SUBNORMAL_SHARE = 0.5  # share of non-zero numbers below float16's smallest normal one
+MIN_CHANNEL_VALUES = 16  # numbers of a channel: of fewer, nobody can say that it never fires
 
-COLUMNS = (
+ACTIVATION_COLUMNS = (
     Column(key="layer", title="Layer"),
     Column(key="op", title="Op", wide=True),
     Column(key="shape", title="Output", kind="shape", wide=True),
@@ -69,7 +69,7 @@ class Activations:
     def tables(self) -> list[Table]:
         """The activations, and what stands out."""
         rows = list(map(_row, self.places))
-        found = [Table(title="Activations", columns=COLUMNS, rows=rows, notes=self._told())]
+        found = [Table(title="Activations", columns=ACTIVATION_COLUMNS, rows=rows, notes=self._told())]
         if findings := self.findings:
             listing = [asdict(remark) for remark in findings]
             found.append(
@@ -113,13 +113,13 @@ def _broken(found: Activation) -> Iterator[str]:
 
 
 def _dead(found: Activation, samples: int) -> Iterator[str]:
-    if found.dead and found.seen >= FEW:
+    if found.dead and found.seen >= MIN_CHANNEL_VALUES:
         which = listed(found.dead)
         yield f"{len(found.dead)} of {found.channels} channels never fire in {samples} samples: {which}"
 
 
 def _constant(found: Activation, samples: int) -> Iterator[str]:
-    if found.constant and found.seen >= FEW:
+    if found.constant and found.seen >= MIN_CHANNEL_VALUES:
         which = listed(found.constant)
         yield f"{len(found.constant)} of {found.channels} channels never change in {samples} samples: {which}"
 
@@ -131,7 +131,7 @@ def _saturated(found: Activation) -> Iterator[str]:
         return
     rectifies = bounds.low == 0 and not bounds.margin
     share = (found.at_high or 0.0) + (0.0 if rectifies else found.at_low or 0.0)
-    if share >= SATURATED:
+    if share >= SATURATED_SHARE:
         ends = [
             found_end
             for found_end in (None if rectifies else bounds.low, bounds.high)
@@ -144,14 +144,12 @@ def _saturated(found: Activation) -> Iterator[str]:
 def _overflow(found: Activation) -> Iterator[str]:
     if found.overflow and found.place.dtype != "float16":
         yield (
-            f"magnitudes up to {number(found.spread.peak)}: float16 ends at {HALF:.0f}, "
+            f"magnitudes up to {number(found.spread.peak)}: float16 ends at {FLOAT16_MAX:.0f}, "
             f"{percent(found.overflow)} of the values lie beyond"
         )
 
 
 def _subnormal(found: Activation) -> Iterator[str]:
-    if found.subnormal >= SUBNORMAL:
-        yield (
-            f"{percent(found.subnormal)} of the values that aren't 0 are smaller than {number(HALF_NORMAL)}, "
-            f"where float16 loses digits"
-        )
+    if found.subnormal >= SUBNORMAL_SHARE:
+        share, least = percent(found.subnormal), number(FLOAT16_MIN_NORMAL)
+        yield f"{share} of the values that aren't 0 are smaller than {least}, where float16 loses digits"

@@ -9,23 +9,24 @@ from typing import Any
 
 import numpy as np
 
-from modelsurgeon.inspection.statistics.spread import BLOCK
+from modelsurgeon.inspection.statistics.spread import ELEMENT_BLOCK
 from modelsurgeon.layers import Array, Layer
 
-DEAD = 1e-6  # of the layer's largest magnitude: what is smaller in all its weights does nothing
-ALIKE = 1e-6  # distance of two channels of norm 1, up to which one is the other times a factor
+DEAD_RATIO = 1e-6  # of the layer's largest magnitude: what is smaller in all its weights does nothing
+SAME_DISTANCE = 1e-6  # distance of two channels of norm 1, up to which one is the other times a factor
 
 Groups = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Channels:
+class ChannelFindings:
     """Of a layer's channels, by number: which are dead, broken or there twice.
 
-    dead: outputs whose weights are all 0, or all smaller than `DEAD` of the layer's largest. dead_inputs: the
-    same of inputs. broken: outputs with a NaN or Inf among their weights. duplicates: outputs with the very
-    same weights, together. scaled: outputs that are each other times a factor, together; one of every group
-    of duplicates stands for the others. Only outputs that see the same inputs are compared; biases are not.
+    dead: outputs whose weights are all 0, or all smaller than `DEAD_RATIO` of the layer's largest.
+    dead_inputs: the same of inputs. broken: outputs with a NaN or Inf among their weights. duplicates:
+    outputs with the very same weights, together. scaled: outputs that are each other times a factor,
+    together; one of every group of duplicates stands for the others. Only outputs that see the same inputs
+    are compared; biases are not.
     """
 
     outputs: int
@@ -54,11 +55,11 @@ class Channels:
         }
 
 
-def channels(layer: Layer) -> Channels:
+def channels(layer: Layer) -> ChannelFindings:
     """What is to be said of a layer's channels."""
     peaks, inputs = _peaks(layer)
     finite = np.isfinite(peaks)
-    least = DEAD * float(peaks[finite].max(initial=0.0))
+    least = DEAD_RATIO * float(peaks[finite].max(initial=0.0))
     dead = peaks <= least
     lively = finite & ~dead
     duplicates: list[tuple[int, ...]] = []
@@ -69,7 +70,7 @@ def channels(layer: Layer) -> Channels:
         first = np.array([group[0] for group in same], np.intp)
         duplicates += [_shifted(group, start) for group in same if len(group) > 1]
         scaled += [_shifted(group, start) for group in _proportional(rows, first)]
-    return Channels(
+    return ChannelFindings(
         outputs=layer.out_channels,
         inputs=layer.in_channels,
         dead=_numbers(dead),
@@ -97,7 +98,7 @@ def _by_group(layer: Layer) -> Iterator[tuple[int, Array]]:
 
 
 def _row_blocks(rows: Array) -> Iterator[tuple[int, Array]]:
-    step = max(1, BLOCK // max(1, rows[:1].size))
+    step = max(1, ELEMENT_BLOCK // max(1, rows[:1].size))
     for start in range(0, len(rows), step):
         yield start, rows[start : start + step]
 
@@ -138,12 +139,14 @@ def _proportional(rows: Array, wanted: Array) -> list[list[int]]:
     near = views[order]
     found: list[tuple[int, int]] = []
     for step in range(1, len(order)):
-        close = np.abs(near[step:] - near[:-step]) <= ALIKE
+        close = np.abs(near[step:] - near[:-step]) <= SAME_DISTANCE
         if not close[:, 0].any():
             break
         for place in np.flatnonzero(close.all(axis=1)).tolist():
             found.append((int(order[place]), int(order[place + step])))
-    alike = [pair for pair in found if _distance(rows[wanted[list(pair)]], norms[list(pair)]) <= ALIKE]
+    alike = [
+        pair for pair in found if _distance(rows[wanted[list(pair)]], norms[list(pair)]) <= SAME_DISTANCE
+    ]
     return [sorted(int(wanted[number]) for number in group) for group in _connected(alike)]
 
 
@@ -152,7 +155,7 @@ def _projections(rows: Array, wanted: Array) -> tuple[Array, Array]:
     draw = np.random.default_rng(0).standard_normal((rows.shape[1], 2))
     draw /= np.linalg.norm(draw, axis=0)
     views, norms = np.empty((len(wanted), 2)), np.empty(len(wanted))
-    step = max(1, BLOCK // rows.shape[1])
+    step = max(1, ELEMENT_BLOCK // rows.shape[1])
     for start in range(0, len(wanted), step):
         wide = rows[wanted[start : start + step]].astype(np.float64)
         norms[start : start + step] = np.linalg.norm(wide, axis=1)

@@ -22,10 +22,10 @@ import numpy as np
 from modelsurgeon import linalg
 from modelsurgeon.layers import Array, Layer
 
-WORK = 3e8  # complex multiplications that are spent on the exact norm of one layer
-DENSITY = 8  # frequencies for each tap of the kernel, where not all of them are looked at
-CHUNK = 2**21  # complex numbers that are held at a time
-STEPS, VECTORS = 8, 4  # of subspace iteration, where a whole decomposition is too much
+MAX_EXACT_OPERATIONS = 3e8  # complex multiplications that are spent on the exact norm of one layer
+GRID_DENSITY = 8  # frequencies for each tap of the kernel, where not all of them are looked at
+MAX_CHUNK_NUMBERS = 2**21  # complex numbers that are held at a time
+ITERATION_STEPS, ITERATION_VECTORS = 8, 4  # of subspace iteration, where a whole decomposition is too much
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,14 +52,15 @@ def operator_norm(layer: Layer, size: Sequence[int]) -> OperatorNorm:
     """The largest singular value of a convolution on maps of this size.
 
     size: of the layer's input, one number per kernel axis; a map that the stride doesn't divide is enlarged
-    until it does. Whole decompositions are made where that takes at most `WORK` multiplications, subspace
-    iteration otherwise; on a map of more than `DENSITY` frequencies a tap, of so many. Between those the
-    norm is at most 1 / prod cos(pi (taps - 1) / (2 frequencies)) times as large, because it is the largest
-    value of a trigonometric polynomial (Ehlich and Zeller, 1964). Raises UnsupportedLayer for NaN and Inf.
+    until it does. Whole decompositions are made where that takes at most `MAX_EXACT_OPERATIONS`
+    multiplications, subspace iteration otherwise; on a map of more than `GRID_DENSITY` frequencies a tap, of
+    so many. Between those the norm is at most 1 / prod cos(pi (taps - 1) / (2 frequencies)) times as large,
+    because it is the largest value of a trigonometric polynomial (Ehlich and Zeller, 1964). Raises
+    UnsupportedLayer for NaN and Inf.
     """
     layer = _forward(layer)
     grid = _map(layer, size)
-    if _work(layer, grid) <= WORK:
+    if _work(layer, grid) <= MAX_EXACT_OPERATIONS:
         squares = (_gram_values(block)[..., -1].max() for block in _blocks(layer, grid))
         return OperatorNorm(norm=max(0.0, *map(float, squares)) ** 0.5, size=grid, exact=True)
     # On an endless map, a dilation only repeats the frequencies.
@@ -115,7 +116,7 @@ def _spans(layer: Layer) -> list[int]:
 
 
 def _points(layer: Layer) -> tuple[int, ...]:
-    return tuple(ceil(DENSITY * n / s) * s for n, s in zip(_spans(layer), layer.stride, strict=True))
+    return tuple(ceil(GRID_DENSITY * n / s) * s for n, s in zip(_spans(layer), layer.stride, strict=True))
 
 
 def _slack(layer: Layer, points: Sequence[int]) -> float:
@@ -132,7 +133,7 @@ def _blocks(layer: Layer, grid: Sequence[int], *, half: bool = True) -> Iterator
     taps = np.array(list(product(*map(range, layer.kernel)))) * layer.dilation
     kept, folds = _kept(grid, layer.stride, half), _folds(grid, layer.stride)
     size, width = layer.out_channels // layer.groups, weight.shape[1]
-    step = max(1, CHUNK // max(1, size * width * len(folds)))
+    step = max(1, MAX_CHUNK_NUMBERS // max(1, size * width * len(folds)))
     for first in range(0, layer.out_channels, size):
         flat = weight[first : first + size].reshape(size * width, -1).T
         for start in range(0, len(kept), step):
@@ -172,9 +173,11 @@ def _gram_values(block: Array) -> Array:
 def _leading(block: Array) -> Array:
     """The largest singular value of every matrix, from below, by subspace iteration."""
     turned = block.conj().swapaxes(1, 2)
-    draw = np.random.default_rng(0).standard_normal((block.shape[2], min(VECTORS, *block.shape[1:])))
+    draw = np.random.default_rng(0).standard_normal(
+        (block.shape[2], min(ITERATION_VECTORS, *block.shape[1:]))
+    )
     right = np.broadcast_to(draw, (len(block), *draw.shape)).astype(block.dtype)
     with linalg.single_blas_thread(1):
-        for _ in range(STEPS):
+        for _ in range(ITERATION_STEPS):
             right, _ = np.linalg.qr(turned @ (block @ right))
         return np.asarray(np.linalg.svd(block @ right, compute_uv=False)[:, 0])

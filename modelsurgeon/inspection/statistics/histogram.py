@@ -11,11 +11,11 @@ import numpy as np
 
 from modelsurgeon.layers import Array
 
-KEPT = 15  # bits: sign, exponent, and 6 of the mantissa
-SHIFT = 32 - KEPT
-BINS = 2**KEPT
-MAGNITUDES = BINS // 2  # bins of either sign, the smallest magnitude first
-INFINITE = 255 << (KEPT - 9)  # the first bin that holds Inf or NaN
+KEPT_BITS = 15  # bits: sign, exponent, and 6 of the mantissa
+DROPPED_BITS = 32 - KEPT_BITS
+BIN_COUNT = 2**KEPT_BITS
+MAGNITUDE_BINS = BIN_COUNT // 2  # bins of either sign, the smallest magnitude first
+INFINITE_BIN = 255 << (KEPT_BITS - 9)  # the first bin that holds Inf or NaN
 
 
 def histogram(array: Array) -> Array:
@@ -25,7 +25,7 @@ def histogram(array: Array) -> Array:
     """
     with np.errstate(over="ignore"):
         bits = np.ascontiguousarray(array, np.float32).reshape(-1).view(np.uint32)
-    return np.bincount(bits >> SHIFT, minlength=BINS)
+    return np.bincount(bits >> DROPPED_BITS, minlength=BIN_COUNT)
 
 
 def percentile(counts: Array, percent: float) -> float | None:
@@ -35,20 +35,20 @@ def percentile(counts: Array, percent: float) -> float | None:
     if not total:
         return None
     place = int(np.searchsorted(np.cumsum(ordered), max(1.0, percent / 100 * total)))
-    return _middle(place - INFINITE) if place >= INFINITE else -_middle(INFINITE - 1 - place)
+    return _middle(place - INFINITE_BIN) if place >= INFINITE_BIN else -_middle(INFINITE_BIN - 1 - place)
 
 
 def share_below(counts: Array, magnitude: float) -> float:
     """Share of the finite, non-zero numbers that are smaller than this in magnitude, a power of two."""
-    sizes = counts[:MAGNITUDES] + counts[MAGNITUDES:]
-    bound = int(np.float32(magnitude).view(np.uint32)) >> SHIFT
-    whole = int(sizes[1:INFINITE].sum())
+    sizes = counts[:MAGNITUDE_BINS] + counts[MAGNITUDE_BINS:]
+    bound = int(np.float32(magnitude).view(np.uint32)) >> DROPPED_BITS
+    whole = int(sizes[1:INFINITE_BIN].sum())
     return int(sizes[1:bound].sum()) / whole if whole else 0.0
 
 
 def _ordered(counts: Array) -> Array:
     """The bins of finite numbers, from the most negative up."""
-    negative, positive = counts[MAGNITUDES : MAGNITUDES + INFINITE], counts[:INFINITE]
+    negative, positive = counts[MAGNITUDE_BINS : MAGNITUDE_BINS + INFINITE_BIN], counts[:INFINITE_BIN]
     return np.concatenate([negative[::-1], positive])
 
 
@@ -56,4 +56,4 @@ def _middle(number: int) -> float:
     """The number in the middle of a bin; the first one holds 0."""
     if not number:
         return 0.0
-    return float(np.uint32((number << SHIFT) | (1 << (SHIFT - 1))).view(np.float32))
+    return float(np.uint32((number << DROPPED_BITS) | (1 << (DROPPED_BITS - 1))).view(np.float32))

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from modelsurgeon.inspection.statistics.weight import Weight
 from modelsurgeon.report.formatting import number, percent
 
-USUAL = (0.02, 20.0)  # times He's standard deviation: the band in which trained weights lie
-SPARSE = 0.5  # share of exact zeros
-CLIPPED = 0.05  # share of numbers at the bounds
-FEW = 16  # numbers: of fewer, no share says anything
-HALF = 65504.0  # the largest number in float16
-NAMED = 8  # channels that a sentence names; JSON has all of them
+USUAL_SCALE = (0.02, 20.0)  # times He's standard deviation: the band in which trained weights lie
+SPARSE_SHARE = 0.5  # share of exact zeros
+CLIPPED_SHARE = 0.05  # share of numbers at the bounds
+MIN_NUMBERS = 16  # numbers: of fewer, no share says anything
+FLOAT16_MAX = 65504.0  # the largest number in float16
+MAX_CHANNELS_NAMED = 8  # channels that a sentence names; JSON has all of them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Remark:
 
 
 Rule = Callable[[Weight], Iterator[str]]
-RULES: dict[str, Rule] = {}
+REMARK_RULES: dict[str, Rule] = {}
 
 
 def remarks(weight: Weight) -> list[Remark]:
@@ -34,7 +34,7 @@ def remarks(weight: Weight) -> list[Remark]:
     what = "" if weight.role == "weight" else f"{weight.role}: "
     return [
         Remark(layer=weight.layer, rule=name, message=what + message)
-        for name, rule in RULES.items()
+        for name, rule in REMARK_RULES.items()
         for message in rule(weight)
     ]
 
@@ -43,7 +43,7 @@ def rule(name: str) -> Callable[[Rule], Rule]:
     """Add a rule under this name."""
 
     def add(function: Rule) -> Rule:
-        RULES[name] = function
+        REMARK_RULES[name] = function
         return function
 
     return add
@@ -117,7 +117,7 @@ def scaled_outputs(weight: Weight) -> Iterator[str]:
 @rule("scale")
 def scale(weight: Weight) -> Iterator[str]:
     """A standard deviation far from any that a usual initialisation or training leaves."""
-    low, high = USUAL
+    low, high = USUAL_SCALE
     ratio = weight.he
     if weight.role == "table" or ratio is None or _constant(weight) or low <= ratio <= high:
         return
@@ -131,7 +131,7 @@ def scale(weight: Weight) -> Iterator[str]:
 def sparse(weight: Weight) -> Iterator[str]:
     """Most numbers are exactly zero."""
     seen = weight.spread
-    if weight.channels is not None and seen.sparsity >= SPARSE and not _constant(weight):
+    if weight.channels is not None and seen.sparsity >= SPARSE_SHARE and not _constant(weight):
         yield f"{percent(seen.sparsity)} of the values are exactly 0"
 
 
@@ -139,7 +139,11 @@ def sparse(weight: Weight) -> Iterator[str]:
 def clipped(weight: Weight) -> Iterator[str]:
     """Many more numbers than these two are the smallest or largest: clipped weights, or few levels."""
     seen = weight.spread
-    if weight.channels is not None and seen.count >= FEW and weight.at_bounds - 2 / seen.count >= CLIPPED:
+    if (
+        weight.channels is not None
+        and seen.count >= MIN_NUMBERS
+        and weight.at_bounds - 2 / seen.count >= CLIPPED_SHARE
+    ):
         ends = f"{number(seen.low)} and {number(seen.high)}"
         yield f"{percent(weight.at_bounds)} of the values lie at the bounds {ends}"
 
@@ -157,8 +161,8 @@ def rank_deficient(weight: Weight) -> Iterator[str]:
 @rule("half-overflow")
 def half_overflow(weight: Weight) -> Iterator[str]:
     """Numbers that float16 can't hold."""
-    if weight.spread.peak > HALF:
-        yield f"magnitudes up to {number(weight.spread.peak)}: float16 ends at {HALF:.0f}"
+    if weight.spread.peak > FLOAT16_MAX:
+        yield f"magnitudes up to {number(weight.spread.peak)}: float16 ends at {FLOAT16_MAX:.0f}"
 
 
 @rule("negative-variance")
@@ -183,12 +187,17 @@ def _constant(weight: Weight) -> bool:
 
 def listed(numbers: Sequence[int]) -> str:
     """The first few of many numbers, and how many more there are."""
-    shown = ", ".join(map(str, numbers[:NAMED]))
-    return f"{shown} and {len(numbers) - NAMED} more" if len(numbers) > NAMED else shown
+    shown = ", ".join(map(str, numbers[:MAX_CHANNELS_NAMED]))
+    return (
+        f"{shown} and {len(numbers) - MAX_CHANNELS_NAMED} more"
+        if len(numbers) > MAX_CHANNELS_NAMED
+        else shown
+    )
 
 
 def _pairs(groups: Sequence[Sequence[int]]) -> str:
     shown = ", ".join(
-        " = ".join(map(str, group[:NAMED])) + " = ..." * (len(group) > NAMED) for group in groups[:3]
+        " = ".join(map(str, group[:MAX_CHANNELS_NAMED])) + " = ..." * (len(group) > MAX_CHANNELS_NAMED)
+        for group in groups[:3]
     )
     return f"{shown} and {len(groups) - 3} more groups" if len(groups) > 3 else shown

@@ -11,11 +11,11 @@ import numpy as np
 from modelsurgeon import linalg
 from modelsurgeon.layers import Array, Layer
 
-ENERGIES = (0.9, 0.95, 0.99)
+RANK_ENERGIES = (0.9, 0.95, 0.99)
 LARGEST_SIDE = 4096  # of the shorter side; beyond, only the largest singular value is computed
 SMALL_SIDE = 32  # up to here, many groups are quicker together than one by one
-POINTS = 12  # of the curve that a table shows
-PRECISION = 2.0**-23  # float32, in which most weights are stored
+CURVE_POINTS = 12  # of the curve that a table shows
+FLOAT32_EPSILON = 2.0**-23  # float32, in which most weights are stored
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,7 +50,7 @@ class Spectrum:
         """How many are larger than rounding in float32 makes of nothing; None where not all are known."""
         if not self.whole:
             return None
-        return int(np.count_nonzero(self.values > self.full * PRECISION * self.norm))
+        return int(np.count_nonzero(self.values > self.full * FLOAT32_EPSILON * self.norm))
 
     @property
     def condition(self) -> float | None:
@@ -64,7 +64,7 @@ class Spectrum:
         kept = np.cumsum(self.values.astype(np.float64) ** 2)
         return int(np.searchsorted(kept, energy * kept[-1] * (1 - 1e-12)) + 1) if self.norm else 0
 
-    def curve(self, points: int = POINTS) -> list[float]:
+    def curve(self, points: int = CURVE_POINTS) -> list[float]:
         """The values at so many places from the first to the last, as shares of the largest."""
         if not self.whole or not self.norm:
             return []
@@ -80,7 +80,7 @@ class Spectrum:
             "stable_rank": self.stable_rank,
             "full_rank": self.full,
             "rank": self.rank,
-            "ranks": {f"{energy:g}": self.rank_for(energy) for energy in ENERGIES},
+            "ranks": {f"{energy:g}": self.rank_for(energy) for energy in RANK_ENERGIES},
             "curve": self.curve(),
         }
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from modelsurgeon.layers import Array
 
-BLOCK = 2**17  # elements that are held in float64 at a time: as many as stay in a cache
+ELEMENT_BLOCK = 2**17  # elements that are held in float64 at a time: as many as stay in a cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +101,8 @@ def spread(array: Array) -> Spread:
 def blocks(array: Array) -> Iterator[Array]:
     """All elements in float64, a block at a time, in the order in which they lie in memory."""
     flat = array.ravel(order="K")
-    for start in range(0, flat.size, BLOCK):
-        yield flat[start : start + BLOCK].astype(np.float64)
+    for start in range(0, flat.size, ELEMENT_BLOCK):
+        yield flat[start : start + ELEMENT_BLOCK].astype(np.float64)
 
 
 def _of(block: Array) -> Spread:

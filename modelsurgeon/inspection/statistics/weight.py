@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from modelsurgeon.inspection.statistics.channels import Channels, channels
+from modelsurgeon.inspection.statistics.channels import ChannelFindings, channels
 from modelsurgeon.inspection.statistics.conv_spectrum import OperatorNorm, operator_norm
 from modelsurgeon.inspection.statistics.spectrum import Spectrum, spectrum
 from modelsurgeon.inspection.statistics.spread import Spread, blocks, spread
@@ -17,7 +17,7 @@ from modelsurgeon.layers import Array, Layer
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Held:
+class WeightInUse:
     """A tensor as a layer uses it: dequantised, transposed and cast as it is on the way.
 
     role: what it is to the layer: "weight", "bias", "scale", "variance", and so on. dtype: in which it is
@@ -54,7 +54,7 @@ class Weight:
     spread: Spread
     at_bounds: float = 0.0
     fan: tuple[int, int] | None = None
-    channels: Channels | None = None
+    channels: ChannelFindings | None = None
     spectrum: Spectrum | None = None
     operator: OperatorNorm | None = None
 
@@ -90,7 +90,7 @@ class Weight:
         }
 
 
-def weigh(held: Held) -> Weight:
+def weigh(held: WeightInUse) -> Weight:
     """All that is measured of one tensor. Memory: a few blocks, and a Gram matrix of its shorter side."""
     found, layer = spread(held.array), held.linear
     sound = layer is not None and bool(found.count) and found.finite == found.count

@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from modelsurgeon.inspection.statistics.remarks import Remark, remarks
-from modelsurgeon.inspection.statistics.spectrum import ENERGIES
+from modelsurgeon.inspection.statistics.spectrum import RANK_ENERGIES
 from modelsurgeon.inspection.statistics.weight import Weight
 from modelsurgeon.report.columns import Column
 from modelsurgeon.report.formatting import percent
 from modelsurgeon.report.table import Table
 
-COLUMNS = (
+WEIGHT_COLUMNS = (
     Column(key="name", title="Layer"),
     Column(key="shape", title="Weight", kind="shape"),
     Column(key="abs_max", title="|Max|", kind="float"),
@@ -58,21 +58,23 @@ class Weights:
     def as_dict(self) -> list[dict[str, Any]]:
         """One entry for each tensor, with what stands out in it."""
         return [
-            {**weight.as_dict(), "findings": [_told(remark) for remark in remarks(weight)]}
+            {**weight.as_dict(), "findings": [_remark_row(remark) for remark in remarks(weight)]}
             for weight in self.tensors
         ]
 
     def tables(self) -> list[Table]:
         """The matrices and kernels, and what stands out in any tensor."""
         shown = [weight for weight in self.tensors if weight.channels is not None]
-        listed = [Table(title="Weights", columns=COLUMNS, rows=list(map(_row, shown)), notes=_notes(self))]
+        listed = [
+            Table(title="Weights", columns=WEIGHT_COLUMNS, rows=list(map(_row, shown)), notes=_notes(self))
+        ]
         if findings := self.findings:
             rows = [asdict(remark) for remark in findings]
             listed.append(Table(title="What stands out in the weights", columns=REMARK_COLUMNS, rows=rows))
         return listed
 
 
-def _told(remark: Remark) -> dict[str, str]:
+def _remark_row(remark: Remark) -> dict[str, str]:
     return {"rule": remark.rule, "message": remark.message}
 
 
@@ -88,7 +90,7 @@ def _row(weight: Weight) -> dict[str, Any]:
     }
     if found is None:
         return row
-    ranks = {f"r{energy:g}": found.rank_for(energy) for energy in ENERGIES}
+    ranks = {f"r{energy:g}": found.rank_for(energy) for energy in RANK_ENERGIES}
     return row | ranks | {
         "norm": found.norm,
         "condition": found.condition,

@@ -9,7 +9,7 @@ from math import prod
 import onnx_ir as ir
 
 from modelsurgeon.data import Batches
-from modelsurgeon.inspection.statistics.activation import Bounds, Place, Tally
+from modelsurgeon.inspection.statistics.activation import ActivationPlace, ActivationSums, Bounds
 from modelsurgeon.inspection.statistics.activations import Activations
 from modelsurgeon.onnx import run
 from modelsurgeon.onnx.analysis.header import dtype_name
@@ -57,7 +57,7 @@ class Tap:
     """An activation that is watched: its tensor, where it arises, and how many bytes it takes."""
 
     tensor: str
-    place: Place
+    place: ActivationPlace
     bytes: int
 
 
@@ -74,9 +74,9 @@ def watch_all(
     measured = bound(way.model, {name: array.shape for name, array in first.items()})
     groups = list(_groups(list(_taps(measured))))
     runs = len(groups) * len(data)
-    tallies: list[Tally] = []
+    tallies: list[ActivationSums] = []
     for number, group in enumerate(groups):
-        own = {tap.tensor: Tally(place=tap.place) for tap in group}
+        own = {tap.tensor: ActivationSums(place=tap.place) for tap in group}
         runner = run.runner(way.model, outputs=[*own, *way.conditions], provider=provider)
         for done, feed in enumerate(data):
             if watch:
@@ -102,7 +102,7 @@ def _taps(model: ir.Model) -> Iterator[Tap]:
             continue
         if value.dtype.name in FLOATING and isinstance(value.type, ir.TensorType):
             shape = sizes(value)
-            place = Place(
+            place = ActivationPlace(
                 layer=str(node.name),
                 op=node.op_type,
                 dtype=dtype_name(value) or "",

@@ -10,7 +10,7 @@ from math import prod
 import onnx_ir as ir
 
 from modelsurgeon.inspection.cost import Number
-from modelsurgeon.inspection.memory import Footprint, Step, Tensor
+from modelsurgeon.inspection.memory import Footprint, LiveTensor, MemoryStep
 from modelsurgeon.onnx.analysis.header import dtype_name
 from modelsurgeon.onnx.analysis.liveness import Life, Moment
 from modelsurgeon.onnx.analysis.node_runs import Visit
@@ -84,7 +84,7 @@ def footprint(
             if not fixed.issuperset(moment.node.outputs):
                 yield moment, life
 
-    steps = [Step(node=names[one.node], bytes=one.bytes, depth=one.depth) for one, _ in course()]
+    steps = [MemoryStep(node=names[one.node], bytes=one.bytes, depth=one.depth) for one, _ in course()]
     found = Footprint(timeline=steps, tensors=(), main=main, notes=_unknown(visits, fixed, bytes_of))
     if found.peak is None:
         return found
@@ -93,9 +93,9 @@ def footprint(
     return replace(found, tensors=sorted(tensors, key=lambda tensor: -tensor.bytes))
 
 
-def _tensor(value: ir.Value, size: int, names: Mapping[ir.Node, str]) -> Tensor:
+def _tensor(value: ir.Value, size: int, names: Mapping[ir.Node, str]) -> LiveTensor:
     maker = value.producer()
-    return Tensor(
+    return LiveTensor(
         name=str(value.name),
         node=None if maker is None else names[maker],
         shape=sizes(value) or (),

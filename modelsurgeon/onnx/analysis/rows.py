@@ -10,7 +10,7 @@ from functools import cache
 import onnx_ir as ir
 
 from modelsurgeon.inspection.cost import Cost
-from modelsurgeon.inspection.rows import LayerRow, Totals, Uncounted
+from modelsurgeon.inspection.rows import LayerRow, Totals, UncountedOperators
 from modelsurgeon.onnx import costs
 from modelsurgeon.onnx.analysis.header import dtype_name
 from modelsurgeon.onnx.analysis.memory import BytesOf, Memory, bytes_of, memory
@@ -114,11 +114,11 @@ def with_formulas(rows: Sequence[LayerRow], formulas: Sequence[Mapping[str, str]
     return [LayerRow(**{**vars(row), "formulas": told}) if told else row for row, told in pairs]
 
 
-def uncounted(visits: Sequence[Visit]) -> list[Uncounted]:
+def uncounted(visits: Sequence[Visit]) -> list[UncountedOperators]:
     """Operators that run but have no cost, each with the reason and how often it occurs."""
     found = Counter(
         (f"{visit.node.domain}::{visit.node.op_type}".removeprefix("::"), visit.cost.reason)
         for visit in visits
         if isinstance(visit.cost, costs.Uncounted) and bool(visit.runs)
     )
-    return [Uncounted(op=op, count=count, reason=reason) for (op, reason), count in found.items()]
+    return [UncountedOperators(op=op, count=count, reason=reason) for (op, reason), count in found.items()]

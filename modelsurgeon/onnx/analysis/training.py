@@ -8,8 +8,8 @@ from math import prod
 
 import onnx_ir as ir
 
-from modelsurgeon.inspection.checkpointing import Cut, segments
-from modelsurgeon.inspection.training_memory import Kept, Recomputation, Training, Weights
+from modelsurgeon.inspection.checkpointing import CutPoint, segments
+from modelsurgeon.inspection.training_memory import Recomputation, SavedBytes, TrainedWeights, TrainingMemory
 from modelsurgeon.onnx.analysis.measured import Measured
 from modelsurgeon.onnx.analysis.memory import bytes_of
 from modelsurgeon.onnx.analysis.params import Param
@@ -103,10 +103,10 @@ def trained(params: list[Param]) -> Iterator[Param]:
     return (param for param in params if _is_floating(param.value) and not param.statistic)
 
 
-def training(found: Measured) -> Training:
+def training(found: Measured) -> TrainingMemory:
     """What it takes to train the model at the sizes that it is bound to."""
     back = Backward.of(found)
-    return Training(
+    return TrainingMemory(
         weights=_weights(found.held.params),
         kept=[*_tensors(back), *_extras(back)],
         recomputation=_recomputation(back),
@@ -118,10 +118,10 @@ def _is_floating(value: ir.Value) -> bool:
     return value.dtype is not None and value.dtype.is_floating_point()
 
 
-def _weights(params: list[Param]) -> Weights:
+def _weights(params: list[Param]) -> TrainedWeights:
     learn = list(trained(params))
     half = [param for param in learn if param.value.dtype in HALF]
-    return Weights(
+    return TrainedWeights(
         stored=sum(param.bytes for param in params),
         trained=sum(param.elements for param in learn),
         gradients=sum(param.bytes for param in learn),
@@ -130,11 +130,11 @@ def _weights(params: list[Param]) -> Weights:
     )
 
 
-def _tensors(back: Backward) -> Iterator[Kept]:
+def _tensors(back: Backward) -> Iterator[SavedBytes]:
     names = back.found.walk.names
     for value, by in back.needed.items():
         maker = value.producer()
-        yield Kept(
+        yield SavedBytes(
             name=str(value.name),
             layer=None if maker is None else names[maker],
             what="tensor",
@@ -144,11 +144,11 @@ def _tensors(back: Backward) -> Iterator[Kept]:
         )
 
 
-def _extras(back: Backward) -> Iterator[Kept]:
+def _extras(back: Backward) -> Iterator[SavedBytes]:
     for node, extra in back.extras:
         name = back.found.walk.names[node]
         size = back.extra_bytes(node, extra)
-        yield Kept(
+        yield SavedBytes(
             name=str(node.outputs[0].name),
             layer=name,
             what=extra.what,
@@ -163,12 +163,12 @@ def _recomputation(back: Backward) -> Recomputation | None:
     made = _made(back)
     crossing = _crossings(back)
     before = 0
-    cuts: dict[ir.Value, tuple[int, Cut]] = {}
+    cuts: dict[ir.Value, tuple[int, CutPoint]] = {}
     for place, size in enumerate(made):
         before += size
         if (value := crossing.get(place)) is not None and value not in cuts:
             own = back.bytes(value) if value in back.needed else 0
-            cuts[value] = place, Cut(size=back.bytes(value), before=before, own=own)
+            cuts[value] = place, CutPoint(size=back.bytes(value), before=before, own=own)
     chosen = segments([cut for _, cut in cuts.values()], before)
     if not chosen.chosen:
         return None

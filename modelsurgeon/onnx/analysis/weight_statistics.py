@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import onnx_ir as ir
 
-from modelsurgeon.inspection.statistics.weight import Held, Weight, weigh
+from modelsurgeon.inspection.statistics.weight import Weight, WeightInUse, weigh
 from modelsurgeon.inspection.statistics.weights import Weights
 from modelsurgeon.onnx.analysis import dequantize
 from modelsurgeon.onnx.analysis.header import dtype_name
@@ -51,14 +51,14 @@ def _place(model: ir.Model) -> Callable[[Param], tuple[int, int]]:
     return lambda param: (order[param.node], param.index)
 
 
-def _held(param: Param, name: str) -> Held | None:
+def _held(param: Param, name: str) -> WeightInUse | None:
     """The tensor as its layer uses it; as it is stored, where the way between isn't followed."""
     node = param.node
     array = dequantize.weight(node, param.index)
     layer = None if array is None else weight_axes.as_layer(node, param.index, array)
     if array is None and (array := dequantize.numbers(param.value)) is None:
         return None
-    return Held(
+    return WeightInUse(
         layer=name,
         op=node.op_type,
         role=weight_axes.role(node, param.index, layer),

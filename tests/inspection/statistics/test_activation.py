@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelsurgeon.inspection.statistics.activation import Activation, Bounds, Place, Tally
+from modelsurgeon.inspection.statistics.activation import Activation, ActivationPlace, ActivationSums, Bounds
 from modelsurgeon.inspection.statistics.activations import Activations
 
 
 def tallied(
     *feeds: np.ndarray, axis: int | None = 1, op: str = "Relu", bounds: Bounds | None = None
 ) -> Activation:
-    tally = Tally(place=Place(layer="r", op=op, dtype="float32", axis=axis, bounds=bounds))
+    tally = ActivationSums(place=ActivationPlace(layer="r", op=op, dtype="float32", axis=axis, bounds=bounds))
     for feed in feeds:
         tally.add(feed.astype(np.float32))
     return tally.result()

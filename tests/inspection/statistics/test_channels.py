@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelsurgeon.inspection.statistics.channels import Channels, channels
+from modelsurgeon.inspection.statistics.channels import ChannelFindings, channels
 from modelsurgeon.layers import Layer
 from tests.strategies import layers
 
@@ -83,4 +83,4 @@ def test_all_the_same_is_one_group() -> None:
     found = channels(Layer(weight=np.broadcast_to(np.float32(1), (300, 200))))
     assert found.duplicates == (tuple(range(300)),)
     assert found.scaled == ()
-    assert Channels(outputs=300, inputs=200, duplicates=found.duplicates).spare == 299
+    assert ChannelFindings(outputs=300, inputs=200, duplicates=found.duplicates).spare == 299

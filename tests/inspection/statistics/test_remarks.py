@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from modelsurgeon.inspection.statistics.remarks import RULES, remarks
-from modelsurgeon.inspection.statistics.weight import Held, Weight, weigh
+from modelsurgeon.inspection.statistics.remarks import REMARK_RULES, remarks
+from modelsurgeon.inspection.statistics.weight import Weight, WeightInUse, weigh
 from modelsurgeon.inspection.statistics.weights import Weights
 from modelsurgeon.layers import Array, Layer
 
@@ -17,7 +17,7 @@ def matrix(out: int = 64, into: int = 48) -> Array:
 
 def weighed(array: Array, role: str = "weight") -> Weight:
     linear = Layer(weight=array) if array.ndim > 1 else None
-    return weigh(Held(layer="fc", op="Gemm", role=role, dtype="float32", array=array, linear=linear))
+    return weigh(WeightInUse(layer="fc", op="Gemm", role=role, dtype="float32", array=array, linear=linear))
 
 
 def changed(*changes: tuple[object, object]) -> Array:
@@ -73,7 +73,7 @@ def test_the_smallest_and_the_largest_number_alone_are_no_clipping() -> None:
 
 
 def test_every_rule_has_its_case() -> None:
-    assert set(CASES) == set(RULES)
+    assert set(CASES) == set(REMARK_RULES)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -4,7 +4,7 @@ from hypothesis import given
 
 from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.inspection.statistics import spectrum as module
-from modelsurgeon.inspection.statistics.spectrum import ENERGIES, spectrum
+from modelsurgeon.inspection.statistics.spectrum import RANK_ENERGIES, spectrum
 from modelsurgeon.layers import Layer
 from tests.strategies import layers
 
@@ -30,7 +30,7 @@ def test_it_has_the_singular_values_of_the_unfolded_weight(layer: Layer) -> None
 def test_the_ranks_are_the_least_that_keep_the_energy(layer: Layer) -> None:
     found = spectrum(layer)
     squares = by_numpy(layer) ** 2
-    for energy in ENERGIES:
+    for energy in RANK_ENERGIES:
         rank = found.rank_for(energy)
         assert rank is not None
         assert squares[:rank].sum() >= (energy - 1e-9) * squares.sum()

@@ -40,7 +40,7 @@ def test_parts_add_up_to_the_whole(whole: np.ndarray, data: st.DataObject) -> No
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     array = np.random.default_rng(0).normal(3.0, 2.0, (7, 11)).astype(np.float32)
     whole = spread(array)
-    monkeypatch.setattr(module, "BLOCK", 10)
+    monkeypatch.setattr(module, "ELEMENT_BLOCK", 10)
     assert spread(array.T).mean == pytest.approx(whole.mean, rel=1e-12)
     assert spread(array).std == pytest.approx(whole.std, rel=1e-12)
 

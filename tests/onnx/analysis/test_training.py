@@ -11,17 +11,17 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from modelsurgeon.inspection.training_memory import Training
+from modelsurgeon.inspection.training_memory import TrainingMemory
 from modelsurgeon.onnx.info import analyze
 from tests import zoo
 
 Net = Callable[[torch.Tensor], torch.Tensor]
 
 
-def plan(built: ir.Model) -> Training:
+def plan(built: ir.Model) -> TrainingMemory:
     found = analyze(built, training=True)
     section = found.sections["training"]
-    assert isinstance(section, Training)
+    assert isinstance(section, TrainingMemory)
     assert section.as_dict()["activations"] == sum(one.bytes for one in section.kept)
     return section
 
