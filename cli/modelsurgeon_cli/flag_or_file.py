@@ -11,12 +11,12 @@ import click
 
 from modelsurgeon_cli.options import Decorator
 
-NAME = "--weights"
-FILES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+OPTION_NAME = "--weights"
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class WeightsRequest:
     """What was asked for. inspect: show the weights. file: where those of a PyTorch source lie."""
 
     inspect: bool
@@ -43,28 +43,30 @@ def tied(words: Sequence[str]) -> list[str]:
         word = left.pop(0)
         if word == "--":
             return [*out, word, *left]
-        if word == NAME:
-            word = f"{NAME}={left.pop(0) if left and PurePath(left[0]).suffix in FILES else ''}"
+        if word == OPTION_NAME:
+            word = (
+                f"{OPTION_NAME}={left.pop(0) if left and PurePath(left[0]).suffix in WEIGHT_SUFFIXES else ''}"
+            )
         out.append(word)
     return out
 
 
-def asked(_: click.Context, param: click.Parameter, given: Sequence[str]) -> Asked:
+def asked(_: click.Context, param: click.Parameter, given: Sequence[str]) -> WeightsRequest:
     """All uses of the option together."""
     files = [word for word in given if word]
     if len(files) > 1:
         raise click.BadParameter(f"{' and '.join(files)}: one file of weights is needed.", param=param)
-    return Asked(inspect="" in given, file=files[0] if files else None)
+    return WeightsRequest(inspect="" in given, file=files[0] if files else None)
 
 
 def weights_option() -> Decorator[Any]:
-    """The option, whose value is `Asked`."""
+    """The option, whose value is `WeightsRequest`."""
     return click.option(
-        NAME,
+        OPTION_NAME,
         multiple=True,
         metavar="[FILE]",
         callback=asked,
         help="Show value ranges, channels and spectra of the weights. In front of a file "
-        f"({', '.join(FILES)}): take the weights of a PyTorch source from it; read as data, never run. "
-        "Repeatable, for both.",
+        f"({', '.join(WEIGHT_SUFFIXES)}): take the weights of a PyTorch source from it; read as data, never "
+        "run. Repeatable, for both.",
     )

@@ -122,17 +122,17 @@ def inverted(_: click.Context, __: click.Parameter, given: bool) -> bool:
     return not given
 
 
-AMOUNT = re.compile(r"(\d+(?:\.\d+)?(?:e\d{1,2})?)\s*([kKMGT]?)B?", re.ASCII)
-SCALES = {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+AMOUNT_PATTERN = re.compile(r"(\d+(?:\.\d+)?(?:e\d{1,2})?)\s*([kKMGT]?)B?", re.ASCII)
+UNIT_SCALES = {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
 
 def amount(_: click.Context, param: click.Parameter, given: str | None) -> float | None:
     """`5G`, `20MB` and `1e9` as numbers."""
     if given is None:
         return None
-    if not (found := AMOUNT.fullmatch(given.strip())):
+    if not (found := AMOUNT_PATTERN.fullmatch(given.strip())):
         raise click.BadParameter(f"{given!r} is no amount such as 5G, 20MB or 1000000.", param=param)
-    return float(found[1]) * SCALES[found[2]]
+    return float(found[1]) * UNIT_SCALES[found[2]]
 
 
 def _named_sizes(text: str, param: click.Parameter) -> tuple[str, tuple[int, ...]]:

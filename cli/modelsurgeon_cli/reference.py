@@ -8,8 +8,8 @@ import click
 
 from modelsurgeon_cli.app import surgeon
 
-WIDTH = 92
-HEAD = """# The command line
+HELP_WIDTH = 92
+PAGE_HEAD = """# The command line
 
 Made from `--help` by `python -m modelsurgeon_cli.reference > docs/cli.md`; a test compares.
 """
@@ -18,12 +18,14 @@ Made from `--help` by `python -m modelsurgeon_cli.reference > docs/cli.md`; a te
 def reference() -> str:
     """The help of the program and of all its verbs, as Markdown."""
     parts = [f"## {ctx.command_path}\n\n```text\n{_help(ctx)}\n```\n" for ctx in contexts()]
-    return "\n".join([HEAD, *parts])
+    return "\n".join([PAGE_HEAD, *parts])
 
 
 def contexts() -> Iterator[click.Context]:
     """The program, then every verb; one that is a group is followed by its own."""
-    top = click.Context(surgeon, info_name="modelsurgeon", terminal_width=WIDTH, **surgeon.context_settings)
+    top = click.Context(
+        surgeon, info_name="modelsurgeon", terminal_width=HELP_WIDTH, **surgeon.context_settings
+    )
     yield top
     yield from _below(top, surgeon)
 
@@ -31,7 +33,7 @@ def contexts() -> Iterator[click.Context]:
 def _below(parent: click.Context, group: click.Group) -> Iterator[click.Context]:
     for name in group.list_commands(parent):
         if command := group.get_command(parent, name):
-            ctx = click.Context(command, info_name=name, parent=parent, terminal_width=WIDTH)
+            ctx = click.Context(command, info_name=name, parent=parent, terminal_width=HELP_WIDTH)
             yield ctx
             if isinstance(command, click.Group):
                 yield from _below(ctx, command)

@@ -15,12 +15,12 @@ from modelsurgeon.report.table import Table
 if TYPE_CHECKING:
     from modelsurgeon.inspection.findings import Rule
 
-COLUMNS = (
+RULE_COLUMNS = (
     Column(key="id", title="Rule"),
     Column(key="severity", title="Severity"),
     Column(key="summary", title="What it finds", kind="prose"),
 )
-HEAD = """# What `check` looks for
+PAGE_HEAD = """# What `check` looks for
 
 Made from the rules by `python -m modelsurgeon_cli.rules > docs/rules.md`; a test compares.
 
@@ -43,12 +43,12 @@ def rules() -> list[Rule]:
 
 def rule_table() -> Table:
     """One row for each rule."""
-    return Table(title="Rules", columns=COLUMNS, rows=[vars(rule) for rule in rules()])
+    return Table(title="Rules", columns=RULE_COLUMNS, rows=[vars(rule) for rule in rules()])
 
 
 def page() -> str:
     """The page, with one entry for each rule."""
-    return HEAD + "\n".join(["\n".join(_line(rule) for rule in rules()), "", *map(_entry, rules())])
+    return PAGE_HEAD + "\n".join(["\n".join(_line(rule) for rule in rules()), "", *map(_entry, rules())])
 
 
 def _line(rule: Rule) -> str:

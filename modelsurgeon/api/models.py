@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Shapes = Mapping[str, Sequence[int]]
 Dims = Mapping[str, int]
 
-EXPORTED = ".pt2"
+PT2_SUFFIX = ".pt2"
 
 # package.module:factory; one letter before the colon is the drive of C:model, not a package.
 FACTORY_PATTERN = re.compile(r"(?=[^:]{2})[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
@@ -60,7 +60,7 @@ def load(
 
 def is_source(source: str | Path) -> bool:
     """Whether this is a .pt2 file, or `package.module:factory` and no file of that name."""
-    if Path(source).suffix == EXPORTED:
+    if Path(source).suffix == PT2_SUFFIX:
         return True
     return FACTORY_PATTERN.fullmatch(str(source)) is not None and not Path(source).exists()
 

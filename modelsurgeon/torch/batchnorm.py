@@ -21,11 +21,11 @@ from modelsurgeon.layers.batchnorm_health import drift
 from modelsurgeon.layers.channel_statistics import ChannelStatistics
 from modelsurgeon.surgery.edits import Edit
 from modelsurgeon.torch.call import bind, evaluating, forward, named_outputs
-from modelsurgeon.torch.layers import HOOKS
+from modelsurgeon.torch.layers import HOOK_ATTRIBUTES
 from modelsurgeon.torch.sites import sites
-from modelsurgeon.torch.usage import Reading
+from modelsurgeon.torch.usage import FunctionReader
 
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+NORM_TYPES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 Left = Callable[[str], str | None]  # a layer's name -> why the user wants it left alone
 
 
@@ -45,9 +45,9 @@ class NormPlace:
     def read(self) -> BatchNorm:
         """Its numbers. Raises UnsupportedLayer with the reason to leave it alone."""
         norm = self.module
-        if type(norm) not in NORMS or "forward" in vars(norm):
+        if type(norm) not in NORM_TYPES or "forward" in vars(norm):
             raise UnsupportedLayer(f"{type(norm).__name__} has a forward of its own")
-        if any(getattr(norm, hooks) for hooks in HOOKS):
+        if any(getattr(norm, hooks) for hooks in HOOK_ATTRIBUTES):
             raise UnsupportedLayer("hooks are registered on it")
         if norm.running_mean is None:
             raise UnsupportedLayer("it keeps no running statistics (track_running_stats=False)")
@@ -58,7 +58,7 @@ class NormPlace:
         return BatchNorm(**arrays, epsilon=norm.eps)
 
 
-class Frozen(nn.Module):
+class FrozenNorm(nn.Module):
     """gain * x + offset for each channel; both are buffers, which no training moves."""
 
     def __init__(self, gain: torch.Tensor, offset: torch.Tensor) -> None:
@@ -78,8 +78,8 @@ def fold(module: nn.Module, feeds: Batches, left: Left) -> list[Edit]:
     """Absorb every norm in eval mode into the layer that alone feeds it; an nn.Identity takes its place."""
     example = next(iter(feeds))
     layers = {site.module: site for site in sites(module, example=example)[0]}
-    norms = places(module)
-    wiring = watch(module, example, list(layers), [place.module for place in norms])
+    norms = norm_places(module)
+    wiring = watch_wiring(module, example, list(layers), [place.module for place in norms])
 
     def work(place: NormPlace) -> Edit:
         if place.module.training:
@@ -101,10 +101,10 @@ def freeze(module: nn.Module, _: Batches, left: Left) -> list[Edit]:
             raise UnsupportedLayer("it is in training mode: call eval() on the module first")
         affine, like = place.read().affine, place.module.running_mean
         tensors = (torch.tensor(each).to(like.device, like.dtype) for each in (affine.gain, affine.offset))
-        place.replace(Frozen(*tensors))
+        place.replace(FrozenNorm(*tensors))
         return Edit(layer=place.name, action="freeze", details={"channels": affine.gain.size})
 
-    return _each(places(module), "freeze", left, work)
+    return _each(norm_places(module), "freeze", left, work)
 
 
 def recalibrate(module: nn.Module, feeds: Batches, left: Left) -> list[Edit]:
@@ -124,17 +124,17 @@ def recalibrate(module: nn.Module, feeds: Batches, left: Left) -> list[Edit]:
         details = {"mean_off": float(moved.max()), "variance_off": float(spread.max()), "values": truth.count}
         return Edit(layer=place.name, action="recalibrate", details=details)
 
-    norms = places(module)
+    norms = norm_places(module)
     order = _order(module, next(iter(feeds)), [place.module for place in norms])
     return _each(sorted(norms, key=lambda place: order[place.module]), "recalibrate", left, work)
 
 
-def places(root: nn.Module) -> list[NormPlace]:
+def norm_places(root: nn.Module) -> list[NormPlace]:
     """Every batch norm inside a module, once each."""
     modules = dict(root.named_modules(remove_duplicate=False))
     found: dict[nn.Module, NormPlace] = {}
     for path, part in modules.items():
-        if path and isinstance(part, NORMS):
+        if path and isinstance(part, NORM_TYPES):
             parent, _, child = path.rpartition(".")
             place = found.setdefault(part, NormPlace(name=path, module=part, owners=[]))
             found[part] = NormPlace(
@@ -157,7 +157,7 @@ def _each(
     return [one(place) for place in norms]
 
 
-class Wiring(Reading):
+class Wiring(FunctionReader):
     """Which layer's output each norm takes, and which of those outputs anything else reads."""
 
     def __init__(self) -> None:
@@ -207,7 +207,7 @@ class Wiring(Reading):
         return part
 
 
-def watch(
+def watch_wiring(
     module: nn.Module, example: Mapping[str, Any], layers: Iterable[nn.Module], norms: Iterable[nn.Module]
 ) -> Wiring:
     """Run the module once, in eval mode, and tell what feeds its norms. Raises BadData where that fails."""
@@ -226,7 +226,7 @@ def watch(
 
 def _order(module: nn.Module, example: Mapping[str, Any], norms: Sequence[nn.Module]) -> dict[nn.Module, int]:
     """Norm -> when it is called first; those that never are come last."""
-    called = list(watch(module, example, [], norms).fed)
+    called = list(watch_wiring(module, example, [], norms).fed)
     return {norm: called.index(norm) if norm in called else len(called) for norm in norms}
 
 

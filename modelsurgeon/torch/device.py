@@ -14,13 +14,13 @@ from modelsurgeon import linalg
 from modelsurgeon.errors import Unavailable
 from modelsurgeon.layers import Array
 
-LEAST = 2**20  # entries below which sending a matrix takes longer than working on it here
+MIN_DEVICE_ENTRIES = 2**20  # entries below which sending a matrix takes longer than working on it here
 
 
 class TorchBackend:
     """A `linalg.Backend` on a torch device. least: entries below which numpy goes on."""
 
-    def __init__(self, device: str, least: int = LEAST) -> None:
+    def __init__(self, device: str, least: int = MIN_DEVICE_ENTRIES) -> None:
         """device: as torch names it."""
         self.device = torch.device(device)
         self.least = least

@@ -25,16 +25,16 @@ from torch import nn
 from modelsurgeon.errors import BadModel, SurgeryError
 from modelsurgeon.plugins import in_one_line
 from modelsurgeon.torch.call import Call, Example, bind, evaluating, forward, named_outputs
-from modelsurgeon.torch.layers import KINDS
+from modelsurgeon.torch.layers import LAYER_TYPES
 
 LOWEST_OPSET = 18  # below it the graph goes through a converter that forgets where nodes came from
-BATCH = "batch"  # the symbol of a dynamic batch
+BATCH_SYMBOL = "batch"  # the symbol of a dynamic batch
 LINEAR = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 # Folded whatever their size: they only move elements. Anything else stays where its result would be large.
-MOVES = frozenset({"Concat", "Gather", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"})
+DATA_MOVERS = frozenset({"Concat", "Gather", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"})
 SCOPES = "pkg.torch.onnx.name_scopes"
 # Local paths and the exporter's own notes: nothing that a model should carry along.
-PRIVATE = ("pkg.torch.onnx.stack_trace", "pkg.torch.onnx.fx_node", optimizer.FOLDED_FROM_KEY)
+PRIVATE_METADATA = ("pkg.torch.onnx.stack_trace", "pkg.torch.onnx.fx_node", optimizer.FOLDED_FROM_KEY)
 
 
 class ExportWarning(UserWarning):
@@ -137,7 +137,7 @@ def _open_axis(value: object) -> object:
         return type(value)(map(_open_axis, value))
     if isinstance(value, Mapping):
         return {key: _open_axis(part) for key, part in value.items()}
-    return {0: BATCH} if isinstance(value, torch.Tensor) and value.ndim else None
+    return {0: BATCH_SYMBOL} if isinstance(value, torch.Tensor) and value.ndim else None
 
 
 def _tidy(model: ir.Model) -> None:
@@ -159,7 +159,7 @@ def _tidy(model: ir.Model) -> None:
     ):
         tidy(model)
     for node in model.graph.all_nodes():
-        for key in PRIVATE:
+        for key in PRIVATE_METADATA:
             node.metadata_props.pop(key, None)
 
 
@@ -177,7 +177,7 @@ def _should_fold(node: ir.Node) -> bool | None:
     """True, False, or None for the folder's own judgement: small constants only."""
     if node.op_type == "Transpose":  # one that `_fold_transposed` has left
         return not any(value is not None and value.is_initializer() for value in node.inputs)
-    return True if node.op_type in MOVES else None
+    return True if node.op_type in DATA_MOVERS else None
 
 
 def _fold_transposed(graph: ir.Graph) -> None:
@@ -221,7 +221,7 @@ def _name_nodes(model: ir.Model, module: nn.Module) -> None:
     Where a module becomes several kinds of nodes, only the one that is the layer is called so.
     """
     parts = module.named_modules(remove_duplicate=False)
-    innermost = {path for path, part in parts if not part._modules or isinstance(part, KINDS)}
+    innermost = {path for path, part in parts if not part._modules or isinstance(part, LAYER_TYPES)}
     nodes: dict[str, list[ir.Node]] = {}
     for node in model.graph.all_nodes():
         if (path := _path(node)) in innermost and path:

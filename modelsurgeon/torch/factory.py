@@ -16,7 +16,7 @@ from modelsurgeon.errors import BadModel
 from modelsurgeon.plugins import imported, in_one_line
 from modelsurgeon.torch.state_dict import load_weights
 
-EXPORTED = ".pt2"
+PT2_SUFFIX = ".pt2"
 
 
 def load_module(source: str, weights: str | Path | None = None, *, trust: bool = False) -> nn.Module:
@@ -28,7 +28,7 @@ def load_module(source: str, weights: str | Path | None = None, *, trust: bool =
     trust: also load a .pt2 file, which can run code of whoever made it; without it, that is refused.
     Raises BadModel, in one line, for whatever goes wrong on the way.
     """
-    module = _exported(Path(source), trust) if source.endswith(EXPORTED) else _made(source)
+    module = _exported(Path(source), trust) if source.endswith(PT2_SUFFIX) else _made(source)
     if weights is not None:
         load_weights(module, weights)
     for part in module.modules():  # not module.eval(): an exported program refuses that
@@ -39,14 +39,14 @@ def load_module(source: str, weights: str | Path | None = None, *, trust: bool =
 def _exported(path: Path, trust: bool) -> nn.Module:
     if not trust:
         raise BadModel(
-            f"{path}: loading a {EXPORTED} file can run code of whoever made it: allow it with --trust"
+            f"{path}: loading a {PT2_SUFFIX} file can run code of whoever made it: allow it with --trust"
         )
     if not path.is_file():
         raise BadModel(f"{path}: no such file")
     try:
         return torch.export.load(path).module()
     except Exception as error:
-        raise BadModel(f"{path} is no sound {EXPORTED} file: {in_one_line(error)}") from error
+        raise BadModel(f"{path} is no sound {PT2_SUFFIX} file: {in_one_line(error)}") from error
 
 
 def _made(source: str) -> nn.Module:
@@ -75,8 +75,8 @@ def _called(factory: object, source: str) -> object:
         with redirect_stdout(sys.stderr):
             return make()
     except (Exception, SystemExit) as error:
-        raise BadModel(f"{source} fails when called without arguments: {_told(error)}") from error
+        raise BadModel(f"{source} fails when called without arguments: {_in_one_line(error)}") from error
 
 
-def _told(error: BaseException) -> str:
+def _in_one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {in_one_line(error)}"

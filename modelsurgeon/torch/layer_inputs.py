@@ -16,7 +16,7 @@ from modelsurgeon.surgery.site import InputPair
 from modelsurgeon.torch.call import bind, forward
 
 
-class _Reached(BaseException):
+class _LayerReached(BaseException):
     """The layer that was asked for has its input. No Exception: a forward may catch those."""
 
 
@@ -40,12 +40,12 @@ def entered(module: nn.Module, part: nn.Module, feed: Feed) -> Array:
 
     def note(part: nn.Module, args: tuple[Any, ...]) -> None:
         found.append(rows(part, args[0]))
-        raise _Reached
+        raise _LayerReached
 
     handle = part.register_forward_pre_hook(note)
     try:
         forward(module, bind(module, feed))
-    except _Reached:
+    except _LayerReached:
         pass
     finally:
         handle.remove()

@@ -15,11 +15,11 @@ from modelsurgeon.layers import Array, Layer, Padding
 
 CONV: Mapping[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED: Mapping[int, Any] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-KINDS = (nn.Linear, *CONV.values(), *TRANSPOSED.values())
-RECURRENT = (nn.RNNBase, nn.RNNCellBase)  # no layers of ours, but a user will ask about them
+LAYER_TYPES = (nn.Linear, *CONV.values(), *TRANSPOSED.values())
+RECURRENT_TYPES = (nn.RNNBase, nn.RNNCellBase)  # no layers of ours, but a user will ask about them
 
-FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+HOOK_ATTRIBUTES = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
 
 def layer_of(module: nn.Module) -> Layer:
@@ -70,13 +70,13 @@ def why_not(module: nn.Module) -> str | None:
 
 
 def _recurrent(module: nn.Module) -> str | None:
-    if not isinstance(module, RECURRENT):
+    if not isinstance(module, RECURRENT_TYPES):
         return None
     return "its weights are multiplied inside torch's own loop: export the model and compress that"
 
 
 def _odd_class(module: nn.Module) -> str | None:
-    kind = next((kind for kind in KINDS if isinstance(module, kind)), None)
+    kind = next((kind for kind in LAYER_TYPES if isinstance(module, kind)), None)
     if is_parametrized(module):
         return "it is parametrized: its weight is computed anew at each use"
     if kind is None:
@@ -97,7 +97,7 @@ def _redefines(module: nn.Module, kind: type[nn.Module], part: str) -> bool:
 def _odd_state(module: nn.Module) -> str | None:
     if module._parameters.get("weight") is None:
         return "its weight is computed anew at each use (weight norm, spectral norm or pruning)"
-    if any(getattr(module, hooks) for hooks in HOOKS):
+    if any(getattr(module, hooks) for hooks in HOOK_ATTRIBUTES):
         return "hooks are registered on it"
     if set(module._parameters) - {"weight", "bias"} or module._buffers or module._modules:
         return "it holds more than a weight and a bias"
@@ -110,7 +110,7 @@ def _odd_weight(module: nn.Module) -> str | None:
             return f"its weight is a {type(value.data).__name__}, no plain tensor"
         if value.is_meta:
             return "its weight is on the meta device, where tensors have no values"
-        if value.dtype not in FLOATS:
+        if value.dtype not in FLOAT_TYPES:
             return f"its weight is {str(value.dtype).removeprefix('torch.')}, no real floating-point number"
     return None
 

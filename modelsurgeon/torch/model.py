@@ -25,7 +25,7 @@ from modelsurgeon.surgery.edits import FactorizationEdit
 from modelsurgeon.surgery.site import InputPairs, Run
 from modelsurgeon.torch import layer_inputs
 from modelsurgeon.torch.call import bind, evaluating, forward, named_outputs, noise
-from modelsurgeon.torch.layers import KINDS, RECURRENT
+from modelsurgeon.torch.layers import LAYER_TYPES, RECURRENT_TYPES
 from modelsurgeon.torch.sites import TorchSite, sites
 
 NOISE_SAMPLES = 8
@@ -50,14 +50,18 @@ class TorchModel:
         """Find the layers, and keep a copy of the module as it is."""
         self._module = module
         self._original = _copied(module)
-        self._data = _listed(data, module)
+        self._data = _as_feeds(data, module)
         self._shapes = shapes
         self._batch = batch
         self._example = (
             _first(self._data) if self._data is not None else noise(module, shapes) if shapes else None
         )
         self.sites, self.skipped = sites(module, example=self._example)
-        self.names = [name for name, part in module.named_modules() if isinstance(part, (*KINDS, *RECURRENT))]
+        self.names = [
+            name
+            for name, part in module.named_modules()
+            if isinstance(part, (*LAYER_TYPES, *RECURRENT_TYPES))
+        ]
 
     def twin(self) -> TorchModel:
         """The module as it was, on a table of its own."""
@@ -114,7 +118,7 @@ class TorchModel:
         """The module in eval mode; `reference`: on one thread, without oneDNN."""
 
         def run(feed: Mapping[str, Any]) -> dict[str, Array]:
-            with _otherwise() if reference else nullcontext():
+            with _other_execution() if reference else nullcontext():
                 outputs = named_outputs(forward(self._module, bind(self._module, feed)))
             return {name: _numpy(value) for name, value in outputs.items()}
 
@@ -156,7 +160,7 @@ class TorchModel:
 
 
 @contextmanager
-def _otherwise() -> Iterator[None]:
+def _other_execution() -> Iterator[None]:
     """Another legal execution: one thread, without oneDNN."""
     threads = torch.get_num_threads()
     with warnings.catch_warnings():
@@ -177,7 +181,7 @@ def _copied(module: nn.Module) -> nn.Module:
         raise BadModel(f"{name} can't be copied, to be compared with itself: {in_one_line(error)}") from error
 
 
-def _listed(data: Any, module: nn.Module) -> Any:  # noqa: ANN401
+def _as_feeds(data: Any, module: nn.Module) -> Any:  # noqa: ANN401
     """Data that can be gone through twice: Batches, feeds, or arrays by the names of forward's parameters."""
     if data is None or isinstance(data, Batches):
         return data

@@ -16,13 +16,13 @@ from modelsurgeon.layers import Layer
 from modelsurgeon.surgery.edits import FactorizationEdit
 from modelsurgeon.surgery.site import Call
 from modelsurgeon.torch.call import Example
-from modelsurgeon.torch.layers import KINDS, RECURRENT, layer_of, module_of, why_not
-from modelsurgeon.torch.usage import watch
+from modelsurgeon.torch.layers import LAYER_TYPES, RECURRENT_TYPES, layer_of, module_of, why_not
+from modelsurgeon.torch.usage import watch_usage
 
-SIZES = ((), (128,), (224, 224), (128, 128, 128))  # by kernel axes, where no example tells
-KIND_NAMES = frozenset(kind.__name__ for kind in KINDS)
+PROBE_SIZES = ((), (128,), (224, 224), (128, 128, 128))  # by kernel axes, where no example tells
+KIND_NAMES = frozenset(kind.__name__ for kind in LAYER_TYPES)
 # Their own forwards hand the weights of the modules inside them to one fused function.
-READERS = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
+OWNERS_READING_WEIGHTS = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class TorchSite:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Place:
+class _LayerPlace:
     paths: list[str]
     owners: list[tuple[nn.Module, str]]
 
@@ -83,14 +83,14 @@ def sites(
 
     example: what forward takes, see `call.bind`. It is run once, in eval mode without gradients, to see how
     often and at which sizes each layer is used; weights, buffers and modes stay as they are. Without it
-    every layer is taken to be called once, at `SIZES`. Raises BadData where the example doesn't fit.
+    every layer is taken to be called once, at `PROBE_SIZES`. Raises BadData where the example doesn't fit.
     """
     places = _places(module)
     reasons = _reasons(module, places)
     parts = [part for part in places if part not in reasons]
     calls: Mapping[nn.Module, Sequence[Call]] = {part: [_default_call(part)] for part in parts}
     if example is not None:
-        seen = watch(module, example, parts)
+        seen = watch_usage(module, example, parts)
         calls, reasons = seen.calls, reasons | seen.reasons
     found = [
         TorchSite(name=place.paths[0], module=part, owners=place.owners, calls=calls[part])
@@ -103,13 +103,13 @@ def sites(
     ]
 
 
-def _places(root: nn.Module) -> dict[nn.Module, _Place]:
+def _places(root: nn.Module) -> dict[nn.Module, _LayerPlace]:
     """Every module that is a layer by its class, or was made from one."""
     modules = dict(root.named_modules(remove_duplicate=False))
-    places: dict[nn.Module, _Place] = {}
+    places: dict[nn.Module, _LayerPlace] = {}
     for path, part in modules.items():
-        if isinstance(part, (*KINDS, *RECURRENT)) or _made_from_layer(part):
-            place = places.setdefault(part, _Place(paths=[], owners=[]))
+        if isinstance(part, (*LAYER_TYPES, *RECURRENT_TYPES)) or _made_from_layer(part):
+            place = places.setdefault(part, _LayerPlace(paths=[], owners=[]))
             parent, _, child = path.rpartition(".")
             place.paths.append(path)
             if path:
@@ -124,7 +124,7 @@ def _made_from_layer(part: nn.Module) -> bool:
     return quantized or scripted in KIND_NAMES
 
 
-def _reasons(root: nn.Module, places: Mapping[nn.Module, _Place]) -> dict[nn.Module, str]:
+def _reasons(root: nn.Module, places: Mapping[nn.Module, _LayerPlace]) -> dict[nn.Module, str]:
     holders = _holders(root)
     checks: Sequence[Callable[[nn.Module], str | None]] = (
         lambda part: None if places[part].owners else "it is the whole model: put it into an nn.Sequential",
@@ -152,10 +152,10 @@ def _tied(part: nn.Module, holders: Mapping[int, Sequence[str]]) -> str | None:
     return None
 
 
-def _read_by_owner(place: _Place) -> str | None:
-    reader = next((parent for parent, _ in place.owners if isinstance(parent, READERS)), None)
+def _read_by_owner(place: _LayerPlace) -> str | None:
+    reader = next((parent for parent, _ in place.owners if isinstance(parent, OWNERS_READING_WEIGHTS)), None)
     return None if reader is None else f"{type(reader).__name__} reads its weight by itself"
 
 
 def _default_call(part: nn.Module) -> Call:
-    return SIZES[0 if isinstance(part, nn.Linear) else len(part.kernel_size)], 1  # type: ignore[arg-type]
+    return PROBE_SIZES[0 if isinstance(part, nn.Linear) else len(part.kernel_size)], 1  # type: ignore[arg-type]

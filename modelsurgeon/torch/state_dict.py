@@ -18,15 +18,20 @@ from modelsurgeon.plugins import in_one_line
 
 State = Mapping[str, Any]
 
-WRAPPERS = ("state_dict", "model_state_dict", "model", "ema")  # keys of training checkpoints, tried in order
-COUNTERS = ("n_averaged",)  # an averaged model counts its updates: nothing to load
-SHOWN = 3
+WRAPPER_KEYS = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "ema",
+)  # keys of training checkpoints, tried in order
+COUNTER_NAMES = ("n_averaged",)  # an averaged model counts its updates: nothing to load
+MAX_NAMES_SHOWN = 3
 
 
 def load_weights(module: nn.Module, path: str | Path) -> None:
     """Load a .safetensors, .pth, .pt or .bin file into `module`, every tensor of both accounted for.
 
-    A state dict inside a checkpoint is found under `WRAPPERS`, and what data parallelism (`module.`) and
+    A state dict inside a checkpoint is found under `WRAPPER_KEYS`, and what data parallelism (`module.`) and
     torch.compile (`_orig_mod.`) add to its names is dropped. A weight that is tied to one in the file may be
     missing. Raises BadModel with what doesn't fit, and where the file is broken or holds more than data.
     """
@@ -63,7 +68,7 @@ def state_of(path: Path) -> State:
 def _wrapped(state: object) -> State | None:
     if not isinstance(state, Mapping):
         return None
-    return next((state[key] for key in WRAPPERS if isinstance(state.get(key), Mapping)), None)
+    return next((state[key] for key in WRAPPER_KEYS if isinstance(state.get(key), Mapping)), None)
 
 
 def _safetensors(path: Path) -> State:
@@ -119,7 +124,7 @@ def save_state(state: State, path: str | Path) -> None:
 def _fitted(state: State, expected: State) -> dict[str, Any]:
     """The state under the names that the module expects, as far as wrappers alone have changed them."""
     renamed = {_unwrapped(name, expected): value for name, value in state.items()}
-    return {name: value for name, value in renamed.items() if name in expected or name not in COUNTERS}
+    return {name: value for name, value in renamed.items() if name in expected or name not in COUNTER_NAMES}
 
 
 def _unwrapped(name: str, expected: State) -> str:
@@ -149,5 +154,5 @@ def _untied(missing: Iterable[str], state: State, module: nn.Module) -> list[str
 def _some(names: Iterable[str]) -> str:
     """The first few names, and how many more."""
     names = sorted(names)
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    more = f" and {len(names) - MAX_NAMES_SHOWN} more" if len(names) > MAX_NAMES_SHOWN else ""
+    return ", ".join(names[:MAX_NAMES_SHOWN]) + more

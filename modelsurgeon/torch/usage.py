@@ -15,7 +15,7 @@ from modelsurgeon.surgery.site import Call
 from modelsurgeon.torch.call import Example, bind, forward
 
 
-class Reading(TorchFunctionMode):
+class FunctionReader(TorchFunctionMode):
     """While it is entered, `read` is told what every function of torch is given."""
 
     def __torch_function__(
@@ -34,7 +34,7 @@ class Reading(TorchFunctionMode):
         raise NotImplementedError
 
 
-class Watch(Reading):
+class UsageWatch(FunctionReader):
     """Notes every call of `parts`, and every use of their weights by anything else.
 
     calls: part -> its calls, in order. reasons: part -> why no other module can take its place.
@@ -68,13 +68,13 @@ class Watch(Reading):
         self._running = None
 
 
-def watch(module: nn.Module, example: Example, parts: Sequence[nn.Module]) -> Watch:
+def watch_usage(module: nn.Module, example: Example, parts: Sequence[nn.Module]) -> UsageWatch:
     """Run `module` on `example` once, in eval mode without gradients, and tell how it used `parts`.
 
     Raises BadData where the example doesn't fit or forward fails on it.
     """
     call = bind(module, example)
-    seen = Watch(parts)
+    seen = UsageWatch(parts)
     with ExitStack() as stack:
         for part in parts:
             stack.callback(part.register_forward_pre_hook(seen.enter, with_kwargs=True).remove)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from modelsurgeon_cli.flag_or_file import FILES, tied
+from modelsurgeon_cli.flag_or_file import WEIGHT_SUFFIXES, tied
 from tests.cli.conftest import Command
 
 
@@ -48,7 +48,7 @@ def test_two_files_are_one_too_many(run: Command) -> None:
     assert "one file of weights is needed" in done.err
 
 
-@pytest.mark.parametrize("suffix", FILES)
+@pytest.mark.parametrize("suffix", WEIGHT_SUFFIXES)
 def test_files_of_weights_are_tied_to_it(suffix: str) -> None:
     assert tied(["a:b", "--weights", f"net{suffix}", "--weights"]) == [
         "a:b",

@@ -22,7 +22,7 @@ from modelsurgeon.layers import Layer
 from modelsurgeon.surgery.apply import apply
 from modelsurgeon.surgery.plan import FULL, Plan, PlanStep
 from modelsurgeon.torch.layers import module_of
-from modelsurgeon.torch.sites import SIZES, TorchSite, sites
+from modelsurgeon.torch.sites import PROBE_SIZES, TorchSite, sites
 from tests import conv
 from tests.strategies import layers
 
@@ -72,7 +72,7 @@ def test_every_layer_is_found_with_name_and_calls() -> None:
 
 def test_sizes_are_stated_defaults_without_an_example() -> None:
     calls = {site.name: site.calls for site in sites(Net())[0]}
-    assert calls["stem"] == [(SIZES[2], 1)] == [((224, 224), 1)]
+    assert calls["stem"] == [(PROBE_SIZES[2], 1)] == [((224, 224), 1)]
     assert calls["head"] == [((), 1)]
 
 

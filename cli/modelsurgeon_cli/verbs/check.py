@@ -22,16 +22,16 @@ from modelsurgeon_cli.show import FORMATS, check_outputs, check_weights, progres
 if TYPE_CHECKING:
     from modelsurgeon.report.table import Table
 
-FEW = 3  # findings of one rule that a page for people shows; --all shows the rest
+MAX_FINDINGS_PER_RULE = 3  # findings of one rule that a page for people shows; --all shows the rest
 FOR_PEOPLE = ("table", "markdown", "html")
-NEVER = "never"
+NEVER_FAIL = "never"
 
 
 class FoundProblems(SurgeryError):
     """The rules found what the gate doesn't let pass."""
 
 
-class Rules:
+class RuleList:
     """The rules as a result that can be shown."""
 
     def as_dict(self) -> list[dict[str, Any]]:
@@ -46,7 +46,7 @@ class Rules:
 def list_rules(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     """Print the rules and end."""
     if asked:
-        show(Rules(), "rules", format="table", output=None)
+        show(RuleList(), "rules", format="table", output=None)
         ctx.exit()
 
 
@@ -107,12 +107,17 @@ view_options = together(
     ),
     click.option(
         "--fail-on",
-        type=click.Choice([*SEVERITIES, NEVER]),
+        type=click.Choice([*SEVERITIES, NEVER_FAIL]),
         default="error",
         show_default=True,
         help="Exit 1 if a finding is at least this grave.",
     ),
-    click.option("--all", "everything", is_flag=True, help=f"Every finding, not the worst {FEW} of a rule."),
+    click.option(
+        "--all",
+        "everything",
+        is_flag=True,
+        help=f"Every finding, not the worst {MAX_FINDINGS_PER_RULE} of a rule.",
+    ),
 )
 
 
@@ -149,10 +154,10 @@ def command(
         graph = ms.load(model, weights=weights, shapes=shapes, example=example, trust=trust)
         check_weights(outputs, weight_files(graph))
         report = ms.check(graph, shapes=shapes, weights=read_weights, spend=True, **asked)
-    gate: Severity | None = None if fail_on == NEVER else SEVERITIES[SEVERITIES.index(fail_on)]
+    gate: Severity | None = None if fail_on == NEVER_FAIL else SEVERITIES[SEVERITIES.index(fail_on)]
     shown = report.at_least(severity)
     if format in FOR_PEOPLE and not everything:
-        shown = shown.brief(FEW)
+        shown = shown.brief(MAX_FINDINGS_PER_RULE)
     formats: Mapping[str, Callable[[Report, str], str]] = {
         **FORMATS,
         "sarif": as_sarif,
@@ -160,10 +165,10 @@ def command(
     }
     show(shown, f"check {Path(model).name}", format=format, output=output, formats=formats)
     if gate is not None and (found := report.reaching(gate)):
-        raise FoundProblems(f"{model}: {told(found, gate)}")
+        raise FoundProblems(f"{model}: {gate_message(found, gate)}")
 
 
-def told(found: Sequence[Any], gate: Severity) -> str:
+def gate_message(found: Sequence[Any], gate: Severity) -> str:
     """What reached the gate, in words."""
     first = found[0]
     others = f", and {len(found) - 1} more" if len(found) > 1 else ""

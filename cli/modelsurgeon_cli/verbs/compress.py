@@ -31,7 +31,7 @@ from modelsurgeon_cli.options import (
 from modelsurgeon_cli.show import as_html, check_outputs, check_weights, progress, show, write
 
 BUDGETS = ("rank", "energy", "macs", "params", "max_error", "speedup", "plan", "sweep")
-SHARE = Real(0, 1, min_open=True)
+SHARE_TYPE = Real(0, 1, min_open=True)
 
 
 def methods() -> list[str]:
@@ -45,9 +45,9 @@ budget_options = together(
         type=AnyRank(),
         help="This rank wherever it pays; evbmf: what each spectrum suggests; 50%: of each layer's MACs.",
     ),
-    click.option("--energy", type=SHARE, help="Share of each layer's energy that is kept, as 0.95."),
-    click.option("--macs", type=SHARE, help="Share of the model's MACs that is kept, as 0.5."),
-    click.option("--params", type=SHARE, help="Share of the model's params that is kept, as 0.5."),
+    click.option("--energy", type=SHARE_TYPE, help="Share of each layer's energy that is kept, as 0.95."),
+    click.option("--macs", type=SHARE_TYPE, help="Share of the model's MACs that is kept, as 0.5."),
+    click.option("--params", type=SHARE_TYPE, help="Share of the model's params that is kept, as 0.5."),
     click.option(
         "--max-error",
         type=Real(0, min_open=True),

@@ -13,7 +13,7 @@ from modelsurgeon.inspection.side_by_side import SideBySide
 from modelsurgeon.inspection.views import GROUPS, SORT_KEYS
 from modelsurgeon_cli import flag_or_file
 from modelsurgeon_cli.definitions import DEFINITIONS
-from modelsurgeon_cli.flag_or_file import Asked
+from modelsurgeon_cli.flag_or_file import WeightsRequest
 from modelsurgeon_cli.gates import gate_options, hold
 from modelsurgeon_cli.options import (
     batch_option,
@@ -100,7 +100,7 @@ def command(
     strict: bool,
     shapes: dict[str, tuple[int, ...]],
     dims: dict[str, int],
-    weights: Asked,
+    weights: WeightsRequest,
     data: str | None,
     samples: int | None,
     batch: int | None,
