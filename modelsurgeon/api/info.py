@@ -47,15 +47,19 @@ def info(
     spent = _may_consume(model, spend=spend) and data is None and not weights
     found = analyze(opened, shapes=shapes, dims=dims, memory=memory, training=training, spend=spent)
     if weights:
-        from modelsurgeon.onnx.analysis.weight_statistics import weigh_all
+        from modelsurgeon.onnx.analysis.weight_statistics import collect_weight_statistics
 
-        measured = weigh_all(opened, shapes=shapes, dims={**(dims or {}), **found.defaults}, watch=watch)
+        measured = collect_weight_statistics(
+            opened, shapes=shapes, dims={**(dims or {}), **found.defaults}, watch=watch
+        )
         found = found.with_section("weights", measured)
     if data is not None:
-        from modelsurgeon.onnx.analysis.activation_statistics import watch_all
+        from modelsurgeon.onnx.analysis.activation_statistics import collect_activation_statistics
 
         given, _ = feeds(opened, data, samples=samples, batch=batch)
-        found = found.with_section("activations", watch_all(opened, given, provider=provider, watch=watch))
+        found = found.with_section(
+            "activations", collect_activation_statistics(opened, given, provider=provider, watch=watch)
+        )
     return found
 
 
@@ -79,7 +83,7 @@ def check(
     there isn't.
     """
     from modelsurgeon.onnx.check import check as check_graph
-    from modelsurgeon.onnx.lint import BALANCE
+    from modelsurgeon.onnx.lint import DEFAULT_BALANCE
 
     return check_graph(
         graph(model, shapes=shapes),
@@ -88,7 +92,7 @@ def check(
         select=select,
         ignore=ignore,
         weights=weights,
-        balance=BALANCE if balance is None else balance,
+        balance=DEFAULT_BALANCE if balance is None else balance,
         spend=_may_consume(model, spend=spend),
     )
 

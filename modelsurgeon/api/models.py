@@ -72,7 +72,7 @@ def weight_files(model: ir.Model) -> Iterator[Path]:
     """
     import onnx_ir as ir
 
-    from modelsurgeon.onnx.graph.traversal import exchange
+    from modelsurgeon.onnx.graph.traversal import replace_tensors
     from modelsurgeon.onnx.io.lazy_tensors import StoredTensor
 
     found: dict[Path, None] = {}
@@ -84,7 +84,7 @@ def weight_files(model: ir.Model) -> Iterator[Path]:
             found[Path(tensor.path)] = None
         return tensor
 
-    exchange(model, note)
+    replace_tensors(model, note)
     yield from found
 
 

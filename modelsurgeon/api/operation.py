@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from modelsurgeon.comparison.compare import Run
-    from modelsurgeon.onnx.passes.context import Pass, Subject
+    from modelsurgeon.onnx.passes.context import Pass, PassContext
     from modelsurgeon.report.table import Table
 
 
@@ -171,7 +171,7 @@ def record(
 
     history.add(
         edited,
-        history.Record(
+        history.HistoryRecord(
             verb=verb,
             arguments=arguments,
             input_sha256=history.digest(source),
@@ -180,12 +180,12 @@ def record(
     )
 
 
-def pass_context(original: ir.Model, how: How, batches: Batches | None) -> Subject:
+def pass_context(original: ir.Model, how: How, batches: Batches | None) -> PassContext:
     """A copy to work on, with what the caller chose. Raises BadPlan for a glob that is no layer's name."""
     from modelsurgeon.onnx.layers.sites import editable
-    from modelsurgeon.onnx.passes.context import Subject
+    from modelsurgeon.onnx.passes.context import PassContext
 
-    subject = Subject(
+    subject = PassContext(
         model=editable(original),
         only=how.get("only", ()),
         skip=how.get("skip", ()),

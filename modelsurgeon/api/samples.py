@@ -39,7 +39,7 @@ def feeds(
     if data is not None:
         given = batches(data, run.inputs(model), batch=batch)
         return _first_feeds(given, samples), [given.note] if given.note else []
-    assumed = runnable_sizes.workable(model, shapes, dims, seed=seed)
+    assumed = runnable_sizes.first_runnable_sizes(model, shapes, dims, seed=seed)
     inputs = runnable_sizes.inputs(model, bound(model, shapes, dims), assumed)
     drawn = noise(_with_batch(inputs, run.inputs(model), batch), samples=samples or NOISE_SAMPLES, seed=seed)
     sizes = ", ".join(f"{name} = {size}" for name, size in assumed.items() if not (batch and size == 1))

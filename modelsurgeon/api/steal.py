@@ -77,7 +77,7 @@ def steal(
     arguments = {"given": given, "partial": partial, "grow": grow, "grow_init": grow_init if grow else None}
     history.add(
         subject.model,
-        history.Record(
+        history.HistoryRecord(
             verb="steal",
             arguments={name: value for name, value in arguments.items() if value},
             input_sha256=history.digest(recipient if isinstance(recipient, str | Path) else ours),

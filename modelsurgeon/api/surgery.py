@@ -13,7 +13,7 @@ from modelsurgeon.report.columns import Column
 from modelsurgeon.report.table import Table
 
 if TYPE_CHECKING:
-    from modelsurgeon.onnx.io.history import Record
+    from modelsurgeon.onnx.io.history import HistoryRecord
 
 
 def extract(
@@ -109,7 +109,7 @@ def pool2conv(model: models.Model, *, approximate: bool = False, **how: Unpack[H
 class History:
     """What was done to a model, oldest first."""
 
-    records: Sequence[Record]
+    records: Sequence[HistoryRecord]
 
     def as_dict(self) -> list[dict[str, Any]]:
         """The lines as plain JSON data."""

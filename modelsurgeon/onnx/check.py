@@ -8,13 +8,13 @@ import onnx_ir as ir
 
 from modelsurgeon.inspection.findings import Report
 from modelsurgeon.inspection.rows import Bottleneck
-from modelsurgeon.onnx.analysis.header import frame
-from modelsurgeon.onnx.analysis.measured import Measured
+from modelsurgeon.onnx.analysis.header import describe_model
+from modelsurgeon.onnx.analysis.measured import MeasuredModel
 from modelsurgeon.onnx.graph.traversal import nodes
-from modelsurgeon.onnx.lint import BALANCE, RULES, Net, chosen, findings, hits
+from modelsurgeon.onnx.lint import DEFAULT_BALANCE, RULES, Net, chosen_rules, findings, hits
 from modelsurgeon.onnx.shapes import Dims, open_shapes
 
-FEW = 3  # bottlenecks of one rule; more would hide those of others
+MAX_BOTTLENECKS_PER_RULE = 3  # bottlenecks of one rule; more would hide those of others
 
 
 def check(
@@ -25,7 +25,7 @@ def check(
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
     weights: bool = False,
-    balance: float = BALANCE,
+    balance: float = DEFAULT_BALANCE,
     spend: bool = False,
 ) -> Report:
     """What the rules find in a model, the gravest first.
@@ -35,11 +35,11 @@ def check(
     names. balance: FLOPs for each byte of the machine. spend: nobody needs `model` as it is any more. Raises
     ValueError for a rule that there isn't, UnknownShape for bindings that don't fit the model.
     """
-    rules = chosen(select, ignore, weights=weights)
-    measured = Measured.of(model, shapes, dims, spend=spend)
+    rules = chosen_rules(select, ignore, weights=weights)
+    measured = MeasuredModel.of(model, shapes, dims, spend=spend)
     net = _net(measured, balance)
     return Report(
-        model=frame(model, measured.opened),
+        model=describe_model(model, measured.opened),
         findings=findings(net, rules, ignore),
         rules=rules,
         roofline=net.roofline,
@@ -47,18 +47,18 @@ def check(
     )
 
 
-def bottlenecks(measured: Measured) -> list[Bottleneck]:
+def bottlenecks(measured: MeasuredModel) -> list[Bottleneck]:
     """What those rules find that are bottlenecks, of each the worst few."""
     net = _net(measured)
     return [
         Bottleneck(layer=hit.layer, rule=rule.id, message=hit.message)
         for rule in RULES.values()
         if rule.bottleneck
-        for hit in hits(net, rule)[:FEW]
+        for hit in hits(net, rule)[:MAX_BOTTLENECKS_PER_RULE]
     ]
 
 
-def _net(measured: Measured, balance: float = BALANCE) -> Net:
+def _net(measured: MeasuredModel, balance: float = DEFAULT_BALANCE) -> Net:
     return Net(
         model=measured.whole,
         visits=measured.visits,
@@ -76,7 +76,7 @@ def _shapes(model: ir.Model) -> dict[str, ir.Shape | None]:
     return {str(value.name): shape_of(value) for value in (*model.graph.inputs, *computed)}
 
 
-def _assumed(measured: Measured) -> list[str]:
+def _assumed(measured: MeasuredModel) -> list[str]:
     """Findings hold at the sizes they were made at."""
     given = ", ".join(f"{name} = {size}" for name, size in measured.defaults.items())
     return [f"judged at {given}"] if given else []

@@ -13,21 +13,21 @@ import onnx_ir as ir
 from modelsurgeon.inspection.difference import Change, Difference
 from modelsurgeon.inspection.rows import LayerRow
 from modelsurgeon.matching.alignment import Item, align
-from modelsurgeon.onnx.analysis.header import frame
-from modelsurgeon.onnx.analysis.measured import Measured
+from modelsurgeon.onnx.analysis.header import describe_model
+from modelsurgeon.onnx.analysis.measured import MeasuredModel
 from modelsurgeon.onnx.analysis.rows import totals
 from modelsurgeon.onnx.graph.attributes import stated
 from modelsurgeon.onnx.shapes import Dims
 from modelsurgeon.report.formatting import show
 
 Shapes = Mapping[str, Sequence[int]]
-LONG = 40  # a longer attribute is only said to differ
-GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+MAX_TEXT_LENGTH = 40  # a longer attribute is only said to differ
+GRAPH_ATTRIBUTES = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 FRAME = ("opset", "inputs", "outputs")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class DiffNode:
     """A node with what is told of it. attributes: in words. constants: its constant inputs by index."""
 
     row: LayerRow
@@ -54,11 +54,11 @@ def diff(
     Raises UnknownShape for bindings that don't fit both models.
     """
     digest = _Digest(read=weights)
-    models = [Measured.of(model, shapes, dims) for model in (a, b)]
+    models = [MeasuredModel.of(model, shapes, dims) for model in (a, b)]
     before, after = ([*_parts(model, digest)] for model in models)
     pairs = align([part.item for part in before], [part.item for part in after])
     changes = [change([before[i] for i in left], [after[j] for j in right]) for left, right in pairs]
-    frames = [frame(model, found.opened) for model, found in zip((a, b), models, strict=True)]
+    frames = [describe_model(model, found.opened) for model, found in zip((a, b), models, strict=True)]
     return Difference(
         names=(_name(frames[0], "A"), _name(frames[1], "B")),
         before=totals(models[0].visits, models[0].held),
@@ -69,7 +69,7 @@ def diff(
     )
 
 
-def _parts(found: Measured, digest: _Digest) -> Iterator[Part]:
+def _parts(found: MeasuredModel, digest: _Digest) -> Iterator[DiffNode]:
     """Every node but constants: these are told of the nodes that take them."""
     for visit, row in zip(found.visits, found.rows, strict=True):
         node = visit.node
@@ -77,7 +77,7 @@ def _parts(found: Measured, digest: _Digest) -> Iterator[Part]:
             continue
         constants = {place: digest(tensor) for place, tensor in _constants(node)}
         attributes = dict(_attributes(node, found.whole.opset_imports, digest))
-        yield Part(row=row, attributes=attributes, constants=constants)
+        yield DiffNode(row=row, attributes=attributes, constants=constants)
 
 
 def _constants(node: ir.Node) -> Iterator[tuple[int, ir.TensorProtocol]]:
@@ -92,7 +92,7 @@ def _constants(node: ir.Node) -> Iterator[tuple[int, ir.TensorProtocol]]:
 def _attributes(node: ir.Node, opsets: Mapping[str, int], digest: _Digest) -> Iterator[tuple[str, str]]:
     """Attributes in words; the nodes of graphs are layers of their own."""
     for attribute in stated(node, opsets):
-        if attribute.is_ref() or attribute.type in GRAPHS:
+        if attribute.is_ref() or attribute.type in GRAPH_ATTRIBUTES:
             continue
         if attribute.type == ir.AttributeType.TENSOR:
             yield attribute.name, digest(attribute.as_tensor())
@@ -121,7 +121,7 @@ class _Digest:
         return f"{kind} {hashlib.sha256(tensor.tobytes()).hexdigest()[:16]}"
 
 
-def change(before: Sequence[Part], after: Sequence[Part]) -> Change:
+def change(before: Sequence[DiffNode], after: Sequence[DiffNode]) -> Change:
     """What became of a layer, or of one that is only in one of the models."""
     rows: dict[str, Any] = {"before": [part.row for part in before], "after": [part.row for part in after]}
     if not before or not after:
@@ -136,12 +136,12 @@ def change(before: Sequence[Part], after: Sequence[Part]) -> Change:
     )
 
 
-def _described(parts: Sequence[Part]) -> list[str]:
+def _described(parts: Sequence[DiffNode]) -> list[str]:
     shapes = (show(part.row.output, "shape") for part in parts if part.row.output is not None)
     return [f"output {shape}" for shape in list(shapes)[-1:]]
 
 
-def _differences(before: Part, after: Part) -> Iterator[str]:
+def _differences(before: DiffNode, after: DiffNode) -> Iterator[str]:
     was, now = before.row, after.row
     if was.op != now.op:
         yield f"{was.op} → {now.op}"
@@ -174,7 +174,7 @@ def _shape(shape: Sequence[int] | None) -> str:
 
 def _changed(name: str, was: str | None, now: str | None) -> Iterator[str]:
     if was != now:
-        short = max(len(was or ""), len(now or "")) <= LONG
+        short = max(len(was or ""), len(now or "")) <= MAX_TEXT_LENGTH
         yield f"{name} {was or 'unset'} → {now or 'unset'}" if short else f"{name} differs"
 
 
@@ -192,10 +192,10 @@ def _frames(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[str]:
     """What differs in opsets, inputs and outputs."""
     for key in FRAME:
         if a[key] != b[key]:
-            yield f"{key}: {_told(a[key])} → {_told(b[key])}"
+            yield f"{key}: {_describe_value(a[key])} → {_describe_value(b[key])}"
 
 
-def _told(value: Any) -> str:  # noqa: ANN401
+def _describe_value(value: Any) -> str:  # noqa: ANN401
     if isinstance(value, dict):
         return ", ".join(f"{domain or 'onnx'} {version}" for domain, version in value.items())
     return ", ".join(f"{port['name']} {port['dtype']} {show(port['shape'], 'shape')}" for port in value)
@@ -205,7 +205,7 @@ def _name(frame: Mapping[str, Any], otherwise: str) -> str:
     return str(frame["path"] or otherwise)
 
 
-def _assumed(models: Sequence[Measured], weights: bool) -> Iterator[str]:
+def _assumed(models: Sequence[MeasuredModel], weights: bool) -> Iterator[str]:
     for found in models:
         if found.defaults:
             yield "shown for " + ", ".join(f"{name} = {size}" for name, size in found.defaults.items())

@@ -8,8 +8,8 @@ import onnx_ir as ir
 
 from modelsurgeon.inspection.analysis import Analysis, Section
 from modelsurgeon.onnx.analysis.formulas import Formulas, formulas
-from modelsurgeon.onnx.analysis.header import frame
-from modelsurgeon.onnx.analysis.measured import Measured
+from modelsurgeon.onnx.analysis.header import describe_model
+from modelsurgeon.onnx.analysis.measured import MeasuredModel
 from modelsurgeon.onnx.analysis.memory import footprint
 from modelsurgeon.onnx.analysis.rows import totals, uncounted, with_formulas
 from modelsurgeon.onnx.check import bottlenecks
@@ -32,7 +32,7 @@ def analyze(
     sections of these names. spend: nobody needs `model` as it is any more: no copy is made of it. Raises
     UnknownShape for bindings that don't fit the model.
     """
-    found = Measured.of(model, shapes, dims, spend=spend)
+    found = MeasuredModel.of(model, shapes, dims, spend=spend)
     sums, defaults = totals(found.visits, found.held), found.defaults
     sections: dict[str, Section] = {}
     if memory:
@@ -46,7 +46,7 @@ def analyze(
         sections["training"] = backward.training(found)
     told = formulas(found, sums) if defaults else Formulas()
     return Analysis(
-        model=frame(model, found.opened),
+        model=describe_model(model, found.opened),
         totals=sums,
         layers=with_formulas(found.rows, told.layers),
         uncounted=uncounted(found.visits),

@@ -20,14 +20,14 @@ from modelsurgeon.onnx.graph.names import layer_names
 from modelsurgeon.onnx.info import analyze
 from modelsurgeon.onnx.layers.operators import holds_layer
 from modelsurgeon.onnx.layers.recurrent import RECURRENT
-from modelsurgeon.onnx.layers.shared_inputs import OnnxUnion, unions
-from modelsurgeon.onnx.layers.sites import Norm, OnnxSite, Sizes, editable, sites
-from modelsurgeon.onnx.passes.batchnorm.absorb import norms
-from modelsurgeon.onnx.passes.channels.narrow import makers, narrow
-from modelsurgeon.onnx.passes.context import Subject
+from modelsurgeon.onnx.layers.shared_inputs import SharedInputSite, shared_input_sites
+from modelsurgeon.onnx.layers.sites import AbsorbedNorm, OnnxSite, ValueShapes, editable, sites
+from modelsurgeon.onnx.passes.batchnorm.absorb import absorbable_norms
+from modelsurgeon.onnx.passes.channels.narrow import channel_producers, remove_channels
+from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.onnx.run import runnable_sizes, timing
-from modelsurgeon.onnx.run.layer_latency import THREADS, Stopwatch
-from modelsurgeon.onnx.run.paired_runs import Start, addend, lockstep
+from modelsurgeon.onnx.run.layer_latency import TIMED_THREADS, LayerTimer
+from modelsurgeon.onnx.run.paired_runs import StageStart, addend, paired_inputs
 from modelsurgeon.surgery.edits import FactorizationEdit
 from modelsurgeon.surgery.site import (
     ChannelProducers,
@@ -63,7 +63,7 @@ class OnnxModel:
         self._provider = provider
         self._batch = batch or 1
         self._given = None if data is None else samples.batches(data, run.inputs(original), batch=batch)
-        self._frame = Frame.of(original, self._given, shapes, dims, runs=runs)
+        self._frame = MeasuringSizes.of(original, self._given, shapes, dims, runs=runs)
         self._open()
 
     def _open(self) -> None:
@@ -83,9 +83,9 @@ class OnnxModel:
         return twin
 
     @property
-    def unions(self) -> list[OnnxUnion]:
+    def unions(self) -> list[SharedInputSite]:
         """Query, key and value, and what else is fed the same."""
-        return unions(self.sites)
+        return shared_input_sites(self.sites)
 
     def undo(self) -> None:
         """Start from the original again; the caller's model was never touched."""
@@ -94,7 +94,9 @@ class OnnxModel:
     def narrow(self, names: Sequence[str]) -> list[FactorizationEdit]:
         """See `onnx.narrow`."""
         cut = {name: feeding for name, feeding in self._frame.makers.items() if name in names}
-        return narrow(Subject(model=self._model, given=self._frame.shapes, dims=self._frame.dims), cut)
+        return remove_channels(
+            PassContext(model=self._model, given=self._frame.shapes, dims=self._frame.dims), cut
+        )
 
     @property
     def notes(self) -> list[str]:
@@ -140,24 +142,24 @@ class OnnxModel:
 
     def lockstep(
         self, names: Sequence[str], feeds: Batches
-    ) -> Iterator[tuple[OnnxSite | OnnxUnion, InputPairs]]:
+    ) -> Iterator[tuple[OnnxSite | SharedInputSite, InputPairs]]:
         """A stage of the graph at a time, see `onnx.lockstep`."""
         chosen = [site for site in in_model_order(self.sites, self.unions) if site.name in names]
         starts = [_start(site) for site in chosen]
-        stages = lockstep(editable(self._original), self._model, starts, feeds, self._provider)
+        stages = paired_inputs(editable(self._original), self._model, starts, feeds, self._provider)
         for site, pairs in zip(chosen, stages, strict=True):
             yield site, partial(_rows, site, pairs)
 
     def clock(self) -> LayerTiming:
         """Every layer and chain in a model of its own, see `onnx.stopwatch`."""
-        return Stopwatch(self._provider)
+        return LayerTimer(self._provider)
 
     def latency(self, other: OnnxModel, data: Batches, *, repeats: int = 50) -> dict[str, Any]:
         """Milliseconds of both models, in turn on one thread, and how many times faster the other is."""
         feed = next(iter(data))
         models = self._model, other._model
         return timing.speedup(
-            *models, feed, repeats=repeats, threads=THREADS, provider=self._provider
+            *models, feed, repeats=repeats, threads=TIMED_THREADS, provider=self._provider
         ).as_dict()
 
     def close(self) -> ir.Model:
@@ -169,14 +171,14 @@ class OnnxModel:
         return analyze(self._model, shapes=self._frame.shapes, dims=self._frame.dims).totals
 
 
-def _start(site: OnnxSite | OnnxUnion) -> Start:
+def _start(site: OnnxSite | SharedInputSite) -> StageStart:
     node, *others = site.nodes
     alone = not others and node.op_type not in RECURRENT  # whose answers aren't those of their layer
     beside = addend(site.given) if alone and isinstance(site, OnnxSite) else None
-    return Start(site.entries[0], str(node.outputs[0].name), beside)
+    return StageStart(site.entries[0], str(node.outputs[0].name), beside)
 
 
-def _rows(site: OnnxSite | OnnxUnion, pairs: InputPairs) -> Iterator[InputPair]:
+def _rows(site: OnnxSite | SharedInputSite, pairs: InputPairs) -> Iterator[InputPair]:
     if len(site.entries) == 1:
         for was, now, beside in pairs():
             if beside is not None and all(each.ndim == was.ndim for each in beside):
@@ -186,7 +188,7 @@ def _rows(site: OnnxSite | OnnxUnion, pairs: InputPairs) -> Iterator[InputPair]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Frame:
+class MeasuringSizes:
     """The sizes at which a model is measured. measured: a copy with shapes inferred at all of them.
 
     sizes: those shapes by name. shapes, dims: what binds them. assumed: those of dims that nobody asked for.
@@ -195,12 +197,12 @@ class Frame:
     """
 
     measured: ir.Model
-    sizes: Sizes
+    sizes: ValueShapes
     shapes: Mapping[str, Sequence[int]]
     dims: Mapping[str, int]
     assumed: Mapping[str, int]
     makers: Mapping[str, ChannelProducers]
-    norms: Mapping[str, Norm]
+    norms: Mapping[str, AbsorbedNorm]
 
     @classmethod
     def of(
@@ -211,26 +213,26 @@ class Frame:
         dims: Mapping[str, int] | None,
         *,
         runs: bool,
-    ) -> Frame:
+    ) -> MeasuringSizes:
         """The sizes asked for, else those of the first feed, else usual ones; where it `runs`, if it must."""
         if not asked and not dims and given is not None:
             asked = {name: array.shape for name, array in next(iter(given)).items()}
         if runs and given is None:
-            assumed = runnable_sizes.workable(model, asked, dims)
+            assumed = runnable_sizes.first_runnable_sizes(model, asked, dims)
         else:
             assumed = shapes.default_dims(shapes.bound(model, asked, dims))
         bound = {**(dims or {}), **assumed}
         measured = shapes.bound(model, asked, bound)
-        subject = Subject(model=editable(model), given=asked, dims=bound)
-        sizes = Sizes.of(model, measured)
+        subject = PassContext(model=editable(model), given=asked, dims=bound)
+        sizes = ValueShapes.of(model, measured)
         found, _ = sites(subject.model, sizes)
-        behind = norms(subject, found)
+        behind = absorbable_norms(subject, found)
         return cls(
             measured=measured,
             sizes=sizes,
             shapes=asked or {},
             dims=bound,
             assumed=assumed,
-            makers=makers(subject, found, behind),
+            makers=channel_producers(subject, found, behind),
             norms=behind if runs and given is not None else {},
         )

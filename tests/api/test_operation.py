@@ -8,7 +8,7 @@ import pytest
 
 import modelsurgeon as ms
 from modelsurgeon.api.operation import How, operate
-from modelsurgeon.onnx.passes.context import Subject
+from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.surgery.edits import Edit, tables
 from tests import zoo
 
@@ -21,7 +21,7 @@ def scaled(factor: float) -> ir.Model:
     )
 
 
-def halved(subject: Subject) -> list[Edit]:
+def halved(subject: PassContext) -> list[Edit]:
     """A pass that changes the answers: what follows the product goes."""
     node = next(node for node in subject.graph if node.op_type == "Mul")
     if reason := subject.left_out(subject.names[node]):

@@ -12,7 +12,7 @@ from rich.console import Console
 from modelsurgeon.factorize import METHODS, suited
 from modelsurgeon.factorize.rank import ladder
 from modelsurgeon.layers import Layer
-from modelsurgeon.onnx.run.layer_latency import Stopwatch
+from modelsurgeon.onnx.run.layer_latency import LayerTimer
 from modelsurgeon.report.columns import Column, Row
 from modelsurgeon.report.table import Table
 from modelsurgeon.surgery.apply import macs
@@ -47,7 +47,7 @@ CASES = {
 }
 
 
-def share(layer: Layer, call: Call, method: str, clock: Stopwatch) -> float | None:
+def share(layer: Layer, call: Call, method: str, clock: LayerTimer) -> float | None:
     """The share of MACs at which the chain takes the time of the layer; at most 1."""
     whole = macs([layer], [call])
     ranks = ladder(METHODS[method], layer, lambda chain: macs(chain, [call]))
@@ -62,7 +62,7 @@ def share(layer: Layer, call: Call, method: str, clock: Stopwatch) -> float | No
 
 
 def test_the_table() -> None:
-    clock = Stopwatch("cpu")
+    clock = LayerTimer("cpu")
     found: list[Row] = []
     for name, (layer, call) in CASES.items():
         methods = [method for method in suited(layer, METHODS) if METHODS[method].alone]

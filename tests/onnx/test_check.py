@@ -10,11 +10,11 @@ import pytest
 
 from modelsurgeon.errors import UnknownShape
 from modelsurgeon.inspection.findings import SEVERITIES
-from modelsurgeon.onnx.analysis.measured import Measured
-from modelsurgeon.onnx.check import FEW, _net, check
+from modelsurgeon.onnx.analysis.measured import MeasuredModel
+from modelsurgeon.onnx.check import MAX_BOTTLENECKS_PER_RULE, _net, check
 from modelsurgeon.onnx.info import analyze
 from modelsurgeon.onnx.lint import RULES
-from modelsurgeon.onnx.lint.net import NEAR
+from modelsurgeon.onnx.lint.net import MAX_PREDECESSORS
 from tests import zoo
 from tests.onnx.lint.nets import chain, one
 from tests.truth import LIGHT
@@ -74,18 +74,18 @@ def test_the_share_of_time_that_waits_grows_with_the_balance(balance: float) -> 
 def test_info_tells_the_bottlenecks_of_each_rule_the_worst_few() -> None:
     built = chain(*[64, 4] * 6, 64)
     told = [entry for entry in analyze(built).bottlenecks if entry.rule == "narrow"]
-    assert len(told) == FEW < len(check(built, select=["narrow"]).findings)
+    assert len(told) == MAX_BOTTLENECKS_PER_RULE < len(check(built, select=["narrow"]).findings)
     assert all(RULES[entry.rule].bottleneck for entry in analyze(built).bottlenecks)
 
 
 def test_a_residual_stream_holds_the_nearest_layers() -> None:
     """All that came before would be a square of nodes, and a cube of pairs."""
-    depth = 3 * NEAR
+    depth = 3 * MAX_PREDECESSORS
     adds = " ".join(f"c{i} = MatMul (x{i}, w) x{i + 1} = Add (x{i}, c{i})" for i in range(depth))
     built = zoo.model(f"g (float[2, 4] x0) => (float x{depth}) {{ {adds} }}", w=zoo.ones(4, 4))
-    places = _net(Measured.of(built, None, None)).places
+    places = _net(MeasuredModel.of(built, None, None)).places
     assert [place.row.name for place in places[-1].before] == [f"c{i}" for i in range(depth - 9, depth - 1)]
-    assert max(len(place.before) for place in places) == NEAR
+    assert max(len(place.before) for place in places) == MAX_PREDECESSORS
 
 
 def test_a_model_without_layers_has_none() -> None:
@@ -122,4 +122,4 @@ def test_no_rule_fails_on_any_model() -> None:
     for path in CASES:
         report = check(ir.load(path), weights=path.stat().st_size < 1e6)
         assert all(finding.message and finding.advice for finding in report.findings), path
-        assert all(table.text(80) for table in report.brief(FEW).tables()), path
+        assert all(table.text(80) for table in report.brief(MAX_BOTTLENECKS_PER_RULE).tables()), path

@@ -17,7 +17,7 @@ from onnx.reference import ReferenceEvaluator
 import modelsurgeon as ms
 from modelsurgeon.inspection.cost import Cost
 from modelsurgeon.layers import Layer
-from modelsurgeon.onnx.costs import Operation, Uncounted, cost_of, counts, is_free, moves
+from modelsurgeon.onnx.costs import ShapedNode, Uncounted, cost_of, counts, is_free, moves
 from modelsurgeon.onnx.costs.registry import MICROSOFT
 from modelsurgeon.onnx.info import analyze
 from modelsurgeon.onnx.shapes import bound, sizes
@@ -31,7 +31,7 @@ Size = tuple[int, ...]
 
 def operation(
     op: str, *inputs: Size | None, domain: str = "", outputs: int = 1, **attributes: object
-) -> Operation:
+) -> ShapedNode:
     """One node with inputs of these shapes, its output shapes inferred."""
     values = [
         None if size is None else ir.val(f"x{place}", ir.DataType.FLOAT, size)
@@ -43,7 +43,7 @@ def operation(
     given = [value for value in values if value is not None]
     graph = ir.Graph(given, node.outputs, nodes=[node], opset_imports={"": 21, MICROSOFT: 1})
     [known] = bound(ir.Model(graph, ir_version=10)).graph
-    return Operation(node=known, shape_of=sizes)
+    return ShapedNode(node=known, shape_of=sizes)
 
 
 def cost(op: str, *inputs: Size | None, **how: object) -> Cost:
@@ -271,7 +271,7 @@ def test_resizing_counts_taps_of_the_axes_that_change(mode: str, each: int) -> N
         s=np.array([1, 1, 2, 2], np.float32),
     )
     [node] = bound(built).graph
-    assert cost_of(Operation(node=node, shape_of=sizes)) == Cost(other=each * 2 * 36)
+    assert cost_of(ShapedNode(node=node, shape_of=sizes)) == Cost(other=each * 2 * 36)
 
 
 def test_a_mode_that_nobody_knows_is_uncounted() -> None:
@@ -322,7 +322,7 @@ def test_every_standard_operator_is_counted_free_or_says_why_not() -> None:
     known = {schema.name for schema in onnx.defs.get_all_schemas() if schema.domain == ""}
     missing = set()
     for name in known - CONTROL:
-        found = cost_of(Operation(node=ir.node(name, []), shape_of=lambda _: None))
+        found = cost_of(ShapedNode(node=ir.node(name, []), shape_of=lambda _: None))
         if getattr(found, "reason", "").startswith("no cost"):
             missing.add(name)
     assert not missing
@@ -341,7 +341,7 @@ def test_flops_are_two_for_a_mac_and_one_for_the_rest() -> None:
 
 def test_users_register_costs_with_one_function() -> None:
     @ms.counts("Mine", domain="tests.costs")
-    def mine(op: Operation) -> Cost:
+    def mine(op: ShapedNode) -> Cost:
         """Reads a constant, and a shape."""
         steps = op.constant(1)
         return ms.Cost(macs=op.elements_in * (steps or (0,))[0])

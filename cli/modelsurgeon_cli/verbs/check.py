@@ -52,10 +52,10 @@ def list_rules(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
 
 def known(_: click.Context, param: click.Parameter, given: Sequence[str]) -> Sequence[str]:
     """Ids of rules, each with a glob of layers behind a colon or without."""
-    from modelsurgeon.onnx.lint import unknown
+    from modelsurgeon.onnx.lint import unknown_rule
 
     for name in given:
-        if problem := unknown(name.partition(":")[0]):
+        if problem := unknown_rule(name.partition(":")[0]):
             raise click.BadParameter(problem, param=param)
     return given
 

@@ -13,23 +13,23 @@ from modelsurgeon.inspection.statistics.activation import ActivationPlace, Activ
 from modelsurgeon.inspection.statistics.activations import Activations
 from modelsurgeon.onnx import run
 from modelsurgeon.onnx.analysis.header import dtype_name
-from modelsurgeon.onnx.analysis.inline_branches import Path, path
+from modelsurgeon.onnx.analysis.inline_branches import BranchPath, path
 from modelsurgeon.onnx.costs import is_free
-from modelsurgeon.onnx.graph.constant_folding import scalar
+from modelsurgeon.onnx.graph.constant_folding import scalar_constant
 from modelsurgeon.onnx.graph.dataflow import constant_values
 from modelsurgeon.onnx.shapes import bound, sizes
 from modelsurgeon.progress import Progress
 
-GROUP = 256 * 2**20  # bytes of the activations that are held at a time
-ASSUMED = 16 * 2**20  # bytes of one whose size isn't known
-FEW = 3  # branches that a note names
-FLOATING = frozenset({"FLOAT", "FLOAT16", "DOUBLE"})
+GROUP_BYTES = 256 * 2**20  # bytes of the activations that are held at a time
+ASSUMED_BYTES = 16 * 2**20  # bytes of one whose size isn't known
+MAX_BRANCHES_NAMED = 3  # branches that a note names
+FLOATING_TYPES = frozenset({"FLOAT", "FLOAT16", "DOUBLE"})
 
 # Of these, channels are the second axis; of those, the last one. What is between keeps them where they are.
-SECOND = frozenset(
+CHANNELS_SECOND = frozenset(
     {"Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization", "GroupNormalization"}
 )
-LAST = frozenset(
+CHANNELS_LAST = frozenset(
     (
         "MatMul",
         "Gemm",
@@ -41,19 +41,21 @@ LAST = frozenset(
         "RNN",
     )
 )
-TURNING = frozenset({"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Gather", "Concat", "Expand"})
+AXIS_MOVING = frozenset(
+    {"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Gather", "Concat", "Expand"}
+)
 
-NEAR = 0.01  # how close to its bound a smooth non-linearity counts as saturated
-SMOOTH = {
-    "Sigmoid": Bounds(low=0.0, high=1.0, margin=NEAR),
-    "Tanh": Bounds(low=-1.0, high=1.0, margin=NEAR),
+SATURATION_MARGIN = 0.01  # how close to its bound a smooth non-linearity counts as saturated
+SMOOTH_BOUNDS = {
+    "Sigmoid": Bounds(low=0.0, high=1.0, margin=SATURATION_MARGIN),
+    "Tanh": Bounds(low=-1.0, high=1.0, margin=SATURATION_MARGIN),
     "HardSigmoid": Bounds(low=0.0, high=1.0),
     "HardSwish": Bounds(low=0.0, high=None),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tap:
+class WatchedActivation:
     """An activation that is watched: its tensor, where it arises, and how many bytes it takes."""
 
     tensor: str
@@ -61,10 +63,10 @@ class Tap:
     bytes: int
 
 
-def watch_all(
+def collect_activation_statistics(
     model: ir.Model, data: Batches, *, provider: str = "cpu", watch: Progress | None = None
 ) -> Activations:
-    """What every activation is over the data. Memory: one feed's activations, `GROUP` bytes at a time.
+    """What every activation is over the data. Memory: one feed's activations, `GROUP_BYTES` bytes at a time.
 
     Each group is a run over all of the data. Branches are followed as the first feed takes them. Raises
     BadData where the model can't run on the data, or another feed takes other branches.
@@ -89,18 +91,18 @@ def watch_all(
     return Activations(
         places=[tally.result() for tally in tallies],
         samples=data.samples,
-        notes=[*_followed(way), *_notes(measured), *_told(data)],
+        notes=[*_followed(way), *_notes(measured), *_data_notes(data)],
     )
 
 
-def _taps(model: ir.Model) -> Iterator[Tap]:
+def _taps(model: ir.Model) -> Iterator[WatchedActivation]:
     """The floating results of the main graph's nodes that compute something."""
     fixed = constant_values(model)
     for node in model.graph:
         value = next((out for out in node.outputs if out.name), None)
         if value is None or value in fixed or is_free(node) or value.dtype is None:
             continue
-        if value.dtype.name in FLOATING and isinstance(value.type, ir.TensorType):
+        if value.dtype.name in FLOATING_TYPES and isinstance(value.type, ir.TensorType):
             shape = sizes(value)
             place = ActivationPlace(
                 layer=str(node.name),
@@ -109,14 +111,14 @@ def _taps(model: ir.Model) -> Iterator[Tap]:
                 axis=_channel_axis(node),
                 bounds=bounds(node),
             )
-            size = ASSUMED if shape is None else prod(shape) * value.dtype.bitwidth // 8
-            yield Tap(tensor=str(value.name), place=place, bytes=size)
+            size = ASSUMED_BYTES if shape is None else prod(shape) * value.dtype.bitwidth // 8
+            yield WatchedActivation(tensor=str(value.name), place=place, bytes=size)
 
 
-def _groups(taps: Sequence[Tap]) -> Iterator[list[Tap]]:
-    group: list[Tap] = []
+def _groups(taps: Sequence[WatchedActivation]) -> Iterator[list[WatchedActivation]]:
+    group: list[WatchedActivation] = []
     for tap in taps:
-        if group and sum(each.bytes for each in group) + tap.bytes > GROUP:
+        if group and sum(each.bytes for each in group) + tap.bytes > GROUP_BYTES:
             yield group
             group = []
         group.append(tap)
@@ -129,7 +131,7 @@ def bounds(node: ir.Node) -> Bounds | None:
     if node.domain:
         return None
     if node.op_type != "Clip":
-        return SMOOTH.get(node.op_type)
+        return SMOOTH_BOUNDS.get(node.op_type)
     ends: Mapping[str, float | None] = {
         name: _end(node, index, name) for index, name in ((1, "min"), (2, "max"))
     }
@@ -140,17 +142,17 @@ def _end(node: ir.Node, index: int, name: str) -> float | None:
     """An input from opset 11 on, an attribute before."""
     if name in node.attributes:
         return node.attributes[name].as_float()
-    found = scalar(node.inputs[index]) if index < len(node.inputs) else None
+    found = scalar_constant(node.inputs[index]) if index < len(node.inputs) else None
     return None if found is None else float(found)
 
 
 def _channel_axis(node: ir.Node) -> int | None:
     """The axis of the channels: as the last layer before has them; None where axes were moved since."""
     current: ir.Node | None = node
-    while current is not None and current.op_type not in TURNING:
-        if current.op_type in SECOND:
+    while current is not None and current.op_type not in AXIS_MOVING:
+        if current.op_type in CHANNELS_SECOND:
             return 1
-        if current.op_type in LAST:
+        if current.op_type in CHANNELS_LAST:
             return -1
         source = next((value for value in current.inputs if value is not None), None)
         current = None if source is None else source.producer()
@@ -163,12 +165,12 @@ def _notes(model: ir.Model) -> list[str]:
     return [f"{inside} nodes inside loop bodies aren't watched"] if inside else []
 
 
-def _followed(way: Path) -> list[str]:
+def _followed(way: BranchPath) -> list[str]:
     """Which branches were looked into."""
-    taken = ", ".join(f"{name}: {branch}" for name, branch in list(way.taken.items())[:FEW])
-    more = f" and {len(way.taken) - FEW} more" if len(way.taken) > FEW else ""
+    taken = ", ".join(f"{name}: {branch}" for name, branch in list(way.taken.items())[:MAX_BRANCHES_NAMED])
+    more = f" and {len(way.taken) - MAX_BRANCHES_NAMED} more" if len(way.taken) > MAX_BRANCHES_NAMED else ""
     return [f"branches that the data take: {taken}{more}"] if taken else []
 
 
-def _told(data: Batches) -> list[str]:
+def _data_notes(data: Batches) -> list[str]:
     return [data.note] if data.note else []

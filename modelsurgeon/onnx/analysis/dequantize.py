@@ -16,12 +16,12 @@ import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
 from modelsurgeon.layers import Array
-from modelsurgeon.onnx.graph.constant_folding import ARITHMETIC, FAILURES, tensor_of
-from modelsurgeon.onnx.graph.constants import STEPS, Step, computed
+from modelsurgeon.onnx.graph.constant_folding import ARITHMETIC, EVALUATION_ERRORS, tensor_of
+from modelsurgeon.onnx.graph.constants import WEIGHT_STEPS, Step, evaluate_step
 
 
 @dataclass(frozen=True, kw_only=True)
-class Coded:
+class QuantizedInput:
     """Where an operator has the scale and the zero point of a weight input; axis: along which they vary."""
 
     scale: int | None
@@ -29,19 +29,19 @@ class Coded:
     axis: int = -1
 
 
-FOLDED = ARITHMETIC | {"Expand", "Pad", "Reciprocal", "ReduceL1", "ReduceL2", "ReduceMean", "Tile"}
-CODES = frozenset(("ConvInteger", "MatMulInteger"))  # whose results are scaled by another node
-CODED = {
-    ("ConvInteger", 1): Coded(scale=None, zero=3, axis=0),
-    ("DynamicQuantizeLSTM", 1): Coded(scale=8, zero=9),
-    ("DynamicQuantizeLSTM", 2): Coded(scale=10, zero=11),
-    ("DynamicQuantizeMatMul", 1): Coded(scale=2, zero=3),
-    ("MatMulInteger", 1): Coded(scale=None, zero=3),
-    ("MatMulIntegerToFloat", 1): Coded(scale=3, zero=5),
-    ("QAttention", 1): Coded(scale=4, zero=7),
-    ("QGemm", 3): Coded(scale=4, zero=5),
-    ("QLinearConv", 3): Coded(scale=4, zero=5, axis=0),
-    ("QLinearMatMul", 3): Coded(scale=4, zero=5),
+FOLDED_OPERATORS = ARITHMETIC | {"Expand", "Pad", "Reciprocal", "ReduceL1", "ReduceL2", "ReduceMean", "Tile"}
+QUANTIZED_OPERATORS = frozenset(("ConvInteger", "MatMulInteger"))  # whose results are scaled by another node
+QUANTIZED_INPUTS = {
+    ("ConvInteger", 1): QuantizedInput(scale=None, zero=3, axis=0),
+    ("DynamicQuantizeLSTM", 1): QuantizedInput(scale=8, zero=9),
+    ("DynamicQuantizeLSTM", 2): QuantizedInput(scale=10, zero=11),
+    ("DynamicQuantizeMatMul", 1): QuantizedInput(scale=2, zero=3),
+    ("MatMulInteger", 1): QuantizedInput(scale=None, zero=3),
+    ("MatMulIntegerToFloat", 1): QuantizedInput(scale=3, zero=5),
+    ("QAttention", 1): QuantizedInput(scale=4, zero=7),
+    ("QGemm", 3): QuantizedInput(scale=4, zero=5),
+    ("QLinearConv", 3): QuantizedInput(scale=4, zero=5, axis=0),
+    ("QLinearMatMul", 3): QuantizedInput(scale=4, zero=5),
 }
 
 
@@ -58,19 +58,19 @@ def numbers(value: ir.Value | None) -> Array | None:
     node = value.producer()
     if node is None or node.domain:
         return None
-    return computed(node, numbers, _DECODING) if node.op_type in _DECODING else _folded(node, value)
+    return evaluate_step(node, numbers, _DECODING) if node.op_type in _DECODING else _folded(node, value)
 
 
 def _folded(node: ir.Node, value: ir.Value) -> Array | None:
     """What a runtime folds when it loads the model, such as gates of an LSTM that are put together."""
     given = {str(each.name): numbers(each) for each in node.inputs if each is not None}
-    if node.op_type not in FOLDED or not given or any(array is None for array in given.values()):
+    if node.op_type not in FOLDED_OPERATORS or not given or any(array is None for array in given.values()):
         return None
     opsets = dict(node.graph.opset_imports) if node.graph is not None else {}
     try:
         with np.errstate(all="ignore"):
             results = ReferenceEvaluator(ir.to_proto(node), opsets=opsets or None).run(None, given)
-    except FAILURES:
+    except EVALUATION_ERRORS:
         return None
     return np.asarray(list(results)[list(node.outputs).index(value)])
 
@@ -82,7 +82,7 @@ def weight(node: ir.Node, index: int) -> Array | None:
         return None
     if node.op_type == "MatMulNBits" and index == 1:
         return _unpacked(node, array)
-    coded = CODED.get((node.op_type, index))
+    coded = QUANTIZED_INPUTS.get((node.op_type, index))
     return (
         array
         if coded is None
@@ -94,7 +94,7 @@ def _input(node: ir.Node, index: int | None) -> Array | None:
     return numbers(node.inputs[index]) if index is not None and index < len(node.inputs) else None
 
 
-def _decoded(array: Array, scale: Array | None, zero: Array | None, coded: Coded) -> Array:
+def _decoded(array: Array, scale: Array | None, zero: Array | None, coded: QuantizedInput) -> Array:
     axis = coded.axis if array.ndim < 3 or coded.axis == 0 else None
     plain = array.astype(np.float32)
     if zero is not None:
@@ -113,7 +113,7 @@ def _along(values: Array, array: Array, axis: int | None) -> Array:
     return values.reshape(-1, *(1,) * (array.ndim - 1)) if axis == 0 else values.reshape(-1)
 
 
-def _dequantised(node: ir.Node, array: Array, scale: Array, zero: Array | None = None) -> Array:
+def _dequantize(node: ir.Node, array: Array, scale: Array, zero: Array | None = None) -> Array:
     """DequantizeLinear: a scale for all, for each index of `axis`, or for each block along it."""
     axis = node.attributes.get_int("axis", 1)
     plain = array.astype(np.float32)
@@ -159,4 +159,4 @@ def _zeros(given: Array | None, bits: int, outer: int, blocks: int) -> Array:
     return given.astype(np.float32).reshape(outer, blocks, 1)
 
 
-_DECODING: Mapping[str, Step] = {**STEPS, "DequantizeLinear": _dequantised}
+_DECODING: Mapping[str, Step] = {**WEIGHT_STEPS, "DequantizeLinear": _dequantize}

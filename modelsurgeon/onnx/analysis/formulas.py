@@ -16,18 +16,18 @@ import sympy
 from modelsurgeon.inspection.cost import Cost, Number
 from modelsurgeon.inspection.rows import Totals
 from modelsurgeon.onnx.analysis.growth import growth
-from modelsurgeon.onnx.analysis.measured import Measured
+from modelsurgeon.onnx.analysis.measured import MeasuredModel
 from modelsurgeon.onnx.analysis.memory import CONTAINERS, activations
-from modelsurgeon.onnx.analysis.node_runs import Visit, Walk
+from modelsurgeon.onnx.analysis.node_runs import NodeRun, RunCounter
 from modelsurgeon.onnx.analysis.params import nbytes
-from modelsurgeon.onnx.costs import Operation, Shape, Uncounted, cost_of
+from modelsurgeon.onnx.costs import Shape, ShapedNode, Uncounted, cost_of
 from modelsurgeon.onnx.graph.dataflow import constant_values
 from modelsurgeon.onnx.graph.traversal import nodes
 from modelsurgeon.onnx.shapes import expressions
 from modelsurgeon.onnx.shapes.binding import Dims, data_inputs, symbols
 from modelsurgeon.onnx.shapes.inference import unknown
 
-KEYS = ("macs", "flops", "bias_adds")
+FORMULA_KEYS = ("macs", "flops", "bias_adds")
 ShapeOf = Callable[[ir.Value], Shape | None]
 
 
@@ -43,14 +43,14 @@ class Formulas:
     growth: Mapping[str, str] = field(default_factory=dict)
 
 
-def formulas(measured: Measured, totals: Totals) -> Formulas:
+def formulas(measured: MeasuredModel, totals: Totals) -> Formulas:
     """Formulas of `totals` and of the visits; one that doesn't give the value at the defaults is left out."""
     opened, visits = measured.opened, measured.visits
     fixed = measured.held.fixed if opened is measured.whole else constant_values(opened)
     given = symbols(opened)
     shape_of = expressions(opened, given)
     writer = _Writer(dims=measured.defaults)
-    found = _open_visits(opened, measured.whole, measured.walk, shape_of)
+    found = _symbolic_runs(opened, measured.whole, measured.walk, shape_of)
     sums = {**_sums(found, visits), "activation_bytes": _activations(opened, fixed, shape_of)}
     known = {
         key: writer.tidy(formula)
@@ -66,28 +66,28 @@ def formulas(measured: Measured, totals: Totals) -> Formulas:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Open:
+class _SymbolicRuns:
     """Visits in symbols. alike: branches and loops go the same way as at the sizes of the defaults."""
 
-    visits: list[Visit]
+    visits: list[NodeRun]
     alike: bool
 
 
-def _open_visits(opened: ir.Model, whole: ir.Model, walk: Walk, shape_of: ShapeOf) -> _Open:
+def _symbolic_runs(opened: ir.Model, whole: ir.Model, walk: RunCounter, shape_of: ShapeOf) -> _SymbolicRuns:
     twins = zip(nodes(opened), nodes(whole), strict=True)
     names = walk.names if opened is whole else {node: walk.names[twin] for node, twin in twins}
     open_walk = replace(
         walk, names=names, shape_of=shape_of, unknown=unknown(opened), cost_of=_remembered(), notes=[]
     )
     visits = open_walk.visits(opened.graph)
-    return _Open(visits=visits, alike=open_walk.notes == walk.notes)
+    return _SymbolicRuns(visits=visits, alike=open_walk.notes == walk.notes)
 
 
-def _remembered() -> Callable[[Operation], Cost | Uncounted]:
+def _remembered() -> Callable[[ShapedNode], Cost | Uncounted]:
     """`cost_of` that works out each signature once."""
     seen: dict[object, Cost | Uncounted] = {}
 
-    def cost(op: Operation) -> Cost | Uncounted:
+    def cost(op: ShapedNode) -> Cost | Uncounted:
         if (key := op.signature) not in seen:
             found = cost_of(op)
             if op.peeked:  # a constant was looked at, which is no part of the signature
@@ -98,7 +98,7 @@ def _remembered() -> Callable[[Operation], Cost | Uncounted]:
     return cost
 
 
-def _sums(found: _Open, visits: Sequence[Visit]) -> dict[str, Number]:
+def _sums(found: _SymbolicRuns, visits: Sequence[NodeRun]) -> dict[str, Number]:
     """Sums over the nodes; nothing where a branch, a loop or a shape is only known at some sizes."""
     pairs = zip(found.visits, visits, strict=True)
     lost = any(isinstance(a.cost, Uncounted) and isinstance(b.cost, Cost) for a, b in pairs)
@@ -109,7 +109,7 @@ def _sums(found: _Open, visits: Sequence[Visit]) -> dict[str, Number]:
     for (cost, runs), number in Counter((id(visit.cost), visit.runs) for visit in found.visits).items():
         times[cost] = times.get(cost, 0) + runs * number
     parts = [cost * times[key] for key, cost in costs.items()]
-    return {key: _sum(getattr(part, key) for part in parts) for key in KEYS}
+    return {key: _sum(getattr(part, key) for part in parts) for key in FORMULA_KEYS}
 
 
 def _sum(terms: Iterable[Number]) -> Number:
@@ -138,7 +138,7 @@ class _Writer:
     texts: dict[Number, str] = field(default_factory=dict)
     layers: dict[object, dict[str, str]] = field(default_factory=dict)
 
-    def layer(self, visit: Visit, truth: Visit) -> dict[str, str]:
+    def layer(self, visit: NodeRun, truth: NodeRun) -> dict[str, str]:
         """Formulas of all runs of a node, where they give the true cost."""
         key = (id(visit.cost), visit.runs, truth.cost)
         if key not in self.layers:
@@ -146,7 +146,7 @@ class _Writer:
         return self.layers[key]
 
     def _layer(self, formula: Cost, truth: Cost) -> dict[str, str]:
-        pairs = ((key, getattr(formula, key), getattr(truth, key)) for key in KEYS)
+        pairs = ((key, getattr(formula, key), getattr(truth, key)) for key in FORMULA_KEYS)
         return {key: self._text(one) for key, one, total in pairs if total and self.value(one) == total}
 
     def value(self, formula: Number) -> Number:

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from modelsurgeon.onnx.shapes import data_inputs, open_shapes, symbols
 
 
-def frame(model: ir.Model, opened: ir.Model) -> dict[str, Any]:
+def describe_model(model: ir.Model, opened: ir.Model) -> dict[str, Any]:
     """The contract's description of the model itself; open dimensions are named by their symbols."""
     given, shape_of = set(symbols(opened)), open_shapes(opened)
     path = model.meta.get("modelsurgeon.path")

@@ -10,14 +10,14 @@ import onnx_ir as ir
 from modelsurgeon.data import Feed
 from modelsurgeon.errors import BadData
 from modelsurgeon.onnx import run
-from modelsurgeon.onnx.graph.constant_folding import scalar
+from modelsurgeon.onnx.graph.constant_folding import scalar_constant
 from modelsurgeon.onnx.graph.edit import free, taken_names
 from modelsurgeon.onnx.graph.names import layer_names
 from modelsurgeon.onnx.shapes import inlined
 
 
 @dataclass(frozen=True, kw_only=True)
-class Path:
+class BranchPath:
     """The way that one feed takes through a model.
 
     model: a copy in which these branches are part of the main graph and functions are inlined; its nodes are
@@ -37,14 +37,14 @@ class Path:
                 )
 
 
-def path(model: ir.Model, feed: Feed, *, provider: str = "cpu") -> Path:
+def path(model: ir.Model, feed: Feed, *, provider: str = "cpu") -> BranchPath:
     """The way that a feed takes; `model` is left as it is. Raises BadData where it can't run on the feed."""
     clone = inlined(model)
     for node, name in layer_names(clone).items():
         node.name = name
     names = taken_names(clone)
-    _tell_apart(clone, names)
-    found = Path(model=clone)
+    _rename_apart(clone, names)
+    found = BranchPath(model=clone)
     while choices := [node for node in clone.graph if node.op_type == "If" and not node.domain]:
         for node, truth in _truths(found, choices, feed, provider):
             found.taken[str(node.name)] = "then_branch" if truth else "else_branch"
@@ -52,7 +52,7 @@ def path(model: ir.Model, feed: Feed, *, provider: str = "cpu") -> Path:
     return found
 
 
-def _tell_apart(model: ir.Model, names: set[str]) -> None:
+def _rename_apart(model: ir.Model, names: set[str]) -> None:
     """Values of different branches may be called the same: all but the first get another name."""
     seen: set[str] = set()
     for node in model.graph.all_nodes():
@@ -62,13 +62,17 @@ def _tell_apart(model: ir.Model, names: set[str]) -> None:
             seen.update([value.name] if value.name else [])
 
 
-def _truths(found: Path, choices: list[ir.Node], feed: Feed, provider: str) -> Iterator[tuple[ir.Node, bool]]:
+def _truths(
+    found: BranchPath, choices: list[ir.Node], feed: Feed, provider: str
+) -> Iterator[tuple[ir.Node, bool]]:
     """The conditions of Ifs of the main graph: from the file, from the feed, or computed."""
     values = [value for node in choices if (value := node.inputs[0]) is not None]
-    computed = {str(value.name) for value in values if value.producer() is not None and scalar(value) is None}
+    computed = {
+        str(value.name) for value in values if value.producer() is not None and scalar_constant(value) is None
+    }
     known = run.runner(found.model, outputs=sorted(computed), provider=provider)(feed) if computed else {}
     for node, value in zip(choices, values, strict=True):
-        name, fixed = str(value.name), scalar(value)
+        name, fixed = str(value.name), scalar_constant(value)
         truth = bool(fixed) if fixed is not None else bool(known.get(name, feed.get(name)))
         if name in computed:
             found.conditions[name] = truth

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from modelsurgeon.onnx.graph.dataflow import needs, subgraphs
+from modelsurgeon.onnx.graph.dataflow import inputs_and_captures, subgraphs
 
-STACKING = ("Loop", "Scan")
+STACKING_OPERATORS = ("Loop", "Scan")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Moment:
+class Instant:
     """A node as it runs: the bytes that live then. depth: how many nodes it is inside of."""
 
     node: ir.Node
@@ -22,7 +22,7 @@ class Moment:
 
 
 @dataclass(kw_only=True)
-class Life:
+class Liveness:
     """Goes through a graph once and keeps account of what lives; no two values share a place.
 
     An input lives until its last use, an output to the end of its graph; a node's inputs and outputs live
@@ -36,19 +36,19 @@ class Life:
     live: dict[ir.Value, int] = field(default_factory=dict)
     bytes: int = 0
 
-    def course(self, graph: ir.Graph, inputs: Iterable[ir.Value], depth: int = 0) -> Iterator[Moment]:
+    def course(self, graph: ir.Graph, inputs: Iterable[ir.Value], depth: int = 0) -> Iterator[Instant]:
         """Every node as it runs; `live` holds what lives at the moment that was given last."""
-        nodes = [(node, list(needs(node))) for node in graph]
+        nodes = [(node, list(inputs_and_captures(node))) for node in graph]
         last = {value: step for step, (_, needed) in enumerate(nodes) for value in needed}
         last.update(dict.fromkeys(graph.outputs, len(nodes)))
         own = self._add(value for value in inputs if value in last)
         for step, (node, needed) in enumerate(nodes):
-            if node.op_type in STACKING:
+            if node.op_type in STACKING_OPERATORS:
                 own |= self._add(stacked(node))
             for body in filter(self.enters, subgraphs(node)):
                 yield from self.course(body, body.inputs, depth + 1)
             own |= self._add(node.outputs)
-            yield Moment(node=node, bytes=self.bytes, depth=depth)
+            yield Instant(node=node, bytes=self.bytes, depth=depth)
             done = [value for value in (*needed, *node.outputs) if last.get(value, step) == step]
             own -= self._drop(own.intersection(done))
         self._drop(own)
@@ -68,7 +68,7 @@ class Life:
 
 def stacked(node: ir.Node) -> list[ir.Value]:
     """The outputs of a Loop or Scan that grow by a slice in each iteration."""
-    body = node.attributes.get_graph("body", None) if node.op_type in STACKING else None
+    body = node.attributes.get_graph("body", None) if node.op_type in STACKING_OPERATORS else None
     if body is None or node.domain:
         return []
     states = len(body.inputs) - (

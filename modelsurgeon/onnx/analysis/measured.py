@@ -10,16 +10,16 @@ import onnx_ir as ir
 
 from modelsurgeon.inspection.rows import LayerRow
 from modelsurgeon.onnx.analysis.memory import Memory
-from modelsurgeon.onnx.analysis.node_runs import Visit, Walk
-from modelsurgeon.onnx.analysis.rows import Held, rows
+from modelsurgeon.onnx.analysis.node_runs import NodeRun, RunCounter
+from modelsurgeon.onnx.analysis.rows import ModelContents, rows
 from modelsurgeon.onnx.graph.names import layer_names
-from modelsurgeon.onnx.shapes import Dims, bound, default_dims, settled, sizes
-from modelsurgeon.onnx.shapes.bound_model import RENAMED
+from modelsurgeon.onnx.shapes import Dims, bound, bound_to_defaults, default_dims, sizes
+from modelsurgeon.onnx.shapes.bound_model import RENAMED_KEY
 from modelsurgeon.onnx.shapes.inference import unknown
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class MeasuredModel:
     """A model bound as far as the user did (`opened`), and all the way at stated defaults (`whole`).
 
     visits, rows: of every node of `whole`, in the same order. defaults: sizes of what the user left open.
@@ -28,9 +28,9 @@ class Measured:
     opened: ir.Model
     whole: ir.Model
     defaults: Mapping[str, int]
-    walk: Walk
-    visits: Sequence[Visit]
-    held: Held
+    walk: RunCounter
+    visits: Sequence[NodeRun]
+    held: ModelContents
     rows: Sequence[LayerRow]
 
     @classmethod
@@ -41,22 +41,22 @@ class Measured:
         dims: Dims | None,
         *,
         spend: bool = False,
-    ) -> Measured:
+    ) -> MeasuredModel:
         """Bind, infer shapes and count. Raises UnknownShape for bindings that don't fit the model.
 
         spend: nobody needs `model` as it is any more; to measure it in place saves a copy.
         """
         opened = bound(model, shapes, dims, spend=spend)
         defaults = default_dims(opened)
-        whole = settled(model, opened, shapes, {**(dims or {}), **defaults}) if defaults else opened
-        walk = Walk(
+        whole = bound_to_defaults(model, opened, shapes, {**(dims or {}), **defaults}) if defaults else opened
+        walk = RunCounter(
             names=layer_names(whole),
             shape_of=cache(sizes),
             unknown=unknown(whole),
             functions=whole.functions,
         )
         visits = walk.visits(whole.graph)
-        held = Held.of(whole)
+        held = ModelContents.of(whole)
         return cls(
             opened=opened,
             whole=whole,
@@ -71,7 +71,7 @@ class Measured:
     def notes(self) -> list[str]:
         """What had to be assumed, and what isn't known."""
         return [
-            *_renamed(self.opened.meta.get(RENAMED, {}), self.defaults),
+            *_renamed(self.opened.meta.get(RENAMED_KEY, {}), self.defaults),
             *self.walk.notes,
             *_unknown_memory(self.held.memory),
             *_misfit(self.walk, self.visits, self.defaults),
@@ -91,7 +91,7 @@ def _unknown_memory(found: Memory) -> list[str]:
     return [f"activations leave out {len(found.unknown)} values of unknown size ({first})"]
 
 
-def _misfit(walk: Walk, visits: Sequence[Visit], defaults: Dims) -> list[str]:
+def _misfit(walk: RunCounter, visits: Sequence[NodeRun], defaults: Dims) -> list[str]:
     """Whether a default size is one that the model can't have been made for."""
     failed = [walk.unknown[visit.node] for visit in visits if visit.runs and visit.node in walk.unknown]
     if not failed or not defaults:

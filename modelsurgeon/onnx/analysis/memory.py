@@ -12,8 +12,8 @@ import onnx_ir as ir
 from modelsurgeon.inspection.cost import Number
 from modelsurgeon.inspection.memory import Footprint, LiveTensor, MemoryStep
 from modelsurgeon.onnx.analysis.header import dtype_name
-from modelsurgeon.onnx.analysis.liveness import Life, Moment
-from modelsurgeon.onnx.analysis.node_runs import Visit
+from modelsurgeon.onnx.analysis.liveness import Instant, Liveness
+from modelsurgeon.onnx.analysis.node_runs import NodeRun
 from modelsurgeon.onnx.analysis.params import nbytes
 from modelsurgeon.onnx.shapes import data_inputs, sizes
 
@@ -52,7 +52,7 @@ def memory(model: ir.Model, fixed: set[ir.Value], bytes_of: BytesOf) -> Memory:
     inputs = data_inputs(model)
     values = [*inputs, *activations(model.graph, fixed)]
     known = {value: size for value in values if (size := bytes_of(value)) is not None}
-    life = Life(size_of=known.get)
+    life = Liveness(size_of=known.get)
     kept = sum(life.size_of(value) or 0 for value in model.graph.outputs if value in inputs)
     return Memory(
         total=sum(known.values()),
@@ -66,7 +66,7 @@ def footprint(
     fixed: set[ir.Value],
     bytes_of: BytesOf,
     names: Mapping[ir.Node, str],
-    visits: Sequence[Visit],
+    visits: Sequence[NodeRun],
     main: int,
 ) -> Footprint:
     """Live bytes over all nodes that run, and the tensors of the peak. main: the main graph's own peak.
@@ -78,8 +78,8 @@ def footprint(
     def size_of(value: ir.Value) -> int | None:
         return None if value in fixed else bytes_of(value)
 
-    def course() -> Iterator[tuple[Moment, Life]]:
-        life = Life(size_of=size_of, enters=lambda graph: graph in ran)
+    def course() -> Iterator[tuple[Instant, Liveness]]:
+        life = Liveness(size_of=size_of, enters=lambda graph: graph in ran)
         for moment in life.course(model.graph, data_inputs(model)):
             if not fixed.issuperset(moment.node.outputs):
                 yield moment, life
@@ -104,7 +104,7 @@ def _tensor(value: ir.Value, size: int, names: Mapping[ir.Node, str]) -> LiveTen
     )
 
 
-def _unknown(visits: Sequence[Visit], fixed: set[ir.Value], bytes_of: BytesOf) -> list[str]:
+def _unknown(visits: Sequence[NodeRun], fixed: set[ir.Value], bytes_of: BytesOf) -> list[str]:
     """The values of unknown size that nodes make as they run, branches and bodies included."""
     made = [value for visit in visits if visit.runs for value in visit.node.outputs if value.name]
     lost = [str(value.name) for value in made if value not in fixed and bytes_of(value) is None]

@@ -8,16 +8,16 @@ from dataclasses import dataclass, field, replace
 import onnx_ir as ir
 
 from modelsurgeon.inspection.cost import Cost, Number
-from modelsurgeon.onnx.costs import Operation, Shape, Uncounted, cost_of
-from modelsurgeon.onnx.graph.constant_folding import branch, scalar
+from modelsurgeon.onnx.costs import Shape, ShapedNode, Uncounted, cost_of
+from modelsurgeon.onnx.graph.constant_folding import branch, scalar_constant
 from modelsurgeon.onnx.graph.dataflow import subgraphs
 
-CONTROL = frozenset({"If", "Loop", "Scan", "SequenceMap"})
-BRANCHES = ("then_branch", "else_branch")
+CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+BRANCH_ATTRIBUTES = ("then_branch", "else_branch")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Visit:
+class NodeRun:
     """One node, what one run of it costs, and how often it runs: 0 times in a branch that isn't counted."""
 
     node: ir.Node
@@ -33,7 +33,7 @@ class Visit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Walk:
+class RunCounter:
     """Visits every node of a bound model, and notes what couldn't be told from the file alone.
 
     shape_of: the shape of a value; None where it is unknown. unknown: nodes that inference could not do, with
@@ -45,16 +45,16 @@ class Walk:
     shape_of: Callable[[ir.Value], Shape | None]
     unknown: Mapping[ir.Node, str]
     functions: Mapping[ir.OperatorIdentifier, ir.Function] = field(default_factory=dict)
-    cost_of: Callable[[Operation], Cost | Uncounted] = cost_of
+    cost_of: Callable[[ShapedNode], Cost | Uncounted] = cost_of
     chosen: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def visits(self, graph: ir.Graph, runs: Number = 1) -> list[Visit]:
+    def visits(self, graph: ir.Graph, runs: Number = 1) -> list[NodeRun]:
         """Every node of a graph and, after it, those of its subgraphs."""
         return [
             visit
             for node in graph
-            for visit in (Visit(node=node, cost=self.cost(node), runs=runs), *self._inside(node, runs))
+            for visit in (NodeRun(node=node, cost=self.cost(node), runs=runs), *self._inside(node, runs))
         ]
 
     def cost(self, node: ir.Node) -> Cost | Uncounted:
@@ -63,15 +63,15 @@ class Walk:
             return Uncounted(reason=why)
         if self.functions and node.op_identifier() in self.functions:
             return Uncounted(reason="a function that imports another opset than the model")
-        if not node.domain and node.op_type in CONTROL:
+        if not node.domain and node.op_type in CONTROL_FLOW:
             return Cost()
-        return self.cost_of(Operation(node=node, shape_of=self.shape_of))
+        return self.cost_of(ShapedNode(node=node, shape_of=self.shape_of))
 
-    def _inside(self, node: ir.Node, runs: Number) -> Iterator[Visit]:
+    def _inside(self, node: ir.Node, runs: Number) -> Iterator[NodeRun]:
         graphs = list(subgraphs(node))
         if not graphs:
             return
-        if node.op_type == "If" and not node.domain and len(graphs) == len(BRANCHES):
+        if node.op_type == "If" and not node.domain and len(graphs) == len(BRANCH_ATTRIBUTES):
             yield from self._branches(node, runs)
             return
         trips = self._trips(node, graphs[0])
@@ -82,21 +82,23 @@ class Walk:
         for graph in graphs:
             yield from self.visits(graph, runs if trips is None else runs * trips)
 
-    def _branches(self, node: ir.Node, runs: Number) -> Iterator[Visit]:
-        inside = {name: self.visits(node.attributes.get_graph(name), runs) for name in BRANCHES}
+    def _branches(self, node: ir.Node, runs: Number) -> Iterator[NodeRun]:
+        inside = {name: self.visits(node.attributes.get_graph(name), runs) for name in BRANCH_ATTRIBUTES}
         taken = self._taken(node, inside)
-        for name in BRANCHES:
+        for name in BRANCH_ATTRIBUTES:
             yield from (visit if name == taken else replace(visit, runs=0) for visit in inside[name])
 
-    def _taken(self, node: ir.Node, inside: Mapping[str, list[Visit]]) -> str:
+    def _taken(self, node: ir.Node, inside: Mapping[str, list[NodeRun]]) -> str:
         name, fixed = self.names[node], branch(node)
         if fixed is not None:
-            return next(key for key in BRANCHES if node.attributes.get_graph(key) is fixed)
-        possible = [key for key in BRANCHES if not any(visit.node in self.unknown for visit in inside[key])]
+            return next(key for key in BRANCH_ATTRIBUTES if node.attributes.get_graph(key) is fixed)
+        possible = [
+            key for key in BRANCH_ATTRIBUTES if not any(visit.node in self.unknown for visit in inside[key])
+        ]
         if name not in self.chosen:
-            self.chosen[name] = max(possible or BRANCHES, key=lambda key: _weight(inside[key]))
+            self.chosen[name] = max(possible or BRANCH_ATTRIBUTES, key=lambda key: _weight(inside[key]))
         why = "can't run at these sizes" if len(possible) == 1 else "is not dearer"
-        other = next(key for key in BRANCHES if key != self.chosen[name])
+        other = next(key for key in BRANCH_ATTRIBUTES if key != self.chosen[name])
         self.notes.append(f"{name}: {self.chosen[name]} is counted, {other} {why}")
         return self.chosen[name]
 
@@ -118,7 +120,7 @@ class Walk:
         return None if shape is None else shape[axes[0]]
 
 
-def _weight(visits: list[Visit]) -> tuple[Number, Number]:
+def _weight(visits: list[NodeRun]) -> tuple[Number, Number]:
     total = sum((visit.total for visit in visits), Cost())
     return total.macs, total.flops
 
@@ -126,14 +128,14 @@ def _weight(visits: list[Visit]) -> tuple[Number, Number]:
 def _loop_trips(node: ir.Node, body: ir.Graph) -> int | None:
     """The trip count of a Loop that nothing ends early."""
     limit, start = (*node.inputs, None, None)[:2]
-    begins = True if start is None else scalar(start)
+    begins = True if start is None else scalar_constant(start)
     if begins is False:
         return 0
-    trips = scalar(limit)
+    trips = scalar_constant(limit)
     if trips is None or begins is None or len(body.inputs) < 2 or not body.outputs:
         return None
     goes_on: ir.Value | None = body.outputs[0]
     maker = body.outputs[0].producer()
     if maker is not None and maker.op_type == "Identity":
         goes_on = maker.inputs[0]
-    return int(trips) if goes_on is body.inputs[1] or scalar(goes_on) is True else None
+    return int(trips) if goes_on is body.inputs[1] or scalar_constant(goes_on) is True else None

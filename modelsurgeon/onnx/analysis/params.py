@@ -16,14 +16,16 @@ import onnx_ir as ir
 
 from modelsurgeon.inspection.cost import Number
 from modelsurgeon.onnx.graph.traversal import bodies, nodes
-from modelsurgeon.onnx.io.sparse import STORED
+from modelsurgeon.onnx.io.sparse import STORED_BYTES_KEY
 from modelsurgeon.onnx.shapes import sizes
-from modelsurgeon.onnx.shapes.bound_model import ORIGIN
+from modelsurgeon.onnx.shapes.bound_model import ORIGIN_KEY
 
 Use = tuple[ir.Node, int]  # a node, and which of its inputs
 
-QUANTISED = frozenset({"INT8", "UINT8", "INT4", "UINT4", "INT2", "UINT2"})
-WEIGHTS = frozenset(dtype for dtype in ir.DataType if dtype.is_floating_point() or dtype.name in QUANTISED)
+QUANTIZED_TYPES = frozenset({"INT8", "UINT8", "INT4", "UINT4", "INT2", "UINT2"})
+WEIGHT_TYPES = frozenset(
+    dtype for dtype in ir.DataType if dtype.is_floating_point() or dtype.name in QUANTIZED_TYPES
+)
 # Where a 32-bit bias of a quantised operator stands.
 INTEGER_BIAS = {"DequantizeLinear": 0, "QLinearConv": 8, "QGemm": 6}
 # Inputs that are scales and zero points: they tell how numbers are stored, and are no weights.
@@ -126,7 +128,7 @@ def _param(value: ir.Value, users: Sequence[Use]) -> Param | None:
 def _stored_bytes(value: ir.Value, dense: int) -> int:
     """Bytes in the file: of a sparse weight its values and indices."""
     meta = getattr(value.const_value, "meta", {})
-    return int(meta.get(STORED, dense))
+    return int(meta.get(STORED_BYTES_KEY, dense))
 
 
 def _stored(model: ir.Model, fixed: set[ir.Value]) -> Iterator[tuple[ir.Value, Hashable]]:
@@ -139,7 +141,7 @@ def _stored(model: ir.Model, fixed: set[ir.Value]) -> Iterator[tuple[ir.Value, H
         if node.op_type == "Constant" and node.attributes:
             yield node.outputs[0], id(next(iter(node.attributes.values())).value)
         elif node.op_type == "ConstantOfShape" and node.outputs[0] in fixed:
-            yield node.outputs[0], node.meta.get(ORIGIN, id(node))
+            yield node.outputs[0], node.meta.get(ORIGIN_KEY, id(node))
 
 
 def _is_weight(value: ir.Value) -> bool:
@@ -149,7 +151,7 @@ def _is_weight(value: ir.Value) -> bool:
         return False
     if dtype == ir.DataType.INT32:
         return any(INTEGER_BIAS.get(node.op_type) == index for node, index in uses)
-    return dtype in WEIGHTS
+    return dtype in WEIGHT_TYPES
 
 
 def _users(value: ir.Value, fixed: set[ir.Value]) -> list[Use]:

@@ -14,14 +14,14 @@ from modelsurgeon.inspection.rows import LayerRow, Totals, UncountedOperators
 from modelsurgeon.onnx import costs
 from modelsurgeon.onnx.analysis.header import dtype_name
 from modelsurgeon.onnx.analysis.memory import BytesOf, Memory, bytes_of, memory
-from modelsurgeon.onnx.analysis.node_runs import Visit, Walk
+from modelsurgeon.onnx.analysis.node_runs import NodeRun, RunCounter
 from modelsurgeon.onnx.analysis.params import Param, params
 from modelsurgeon.onnx.graph.dataflow import constant_values
 from modelsurgeon.onnx.graph.names import scope
 
 
 @dataclass(frozen=True, kw_only=True)
-class Held:
+class ModelContents:
     """What a bound model holds: constants, params, activations.
 
     bytes_of: of a value; None where unknown. Remembered: it holds while the model stays bound as it is.
@@ -33,7 +33,7 @@ class Held:
     bytes_of: BytesOf
 
     @classmethod
-    def of(cls, model: ir.Model) -> Held:
+    def of(cls, model: ir.Model) -> ModelContents:
         """Read off the structure; `model` is bound."""
         fixed, known = constant_values(model), cache(bytes_of)
         return cls(
@@ -41,7 +41,7 @@ class Held:
         )
 
 
-def totals(visits: Sequence[Visit], held: Held) -> Totals:
+def totals(visits: Sequence[NodeRun], held: ModelContents) -> Totals:
     """Sums over all nodes, params and activations."""
     cost = sum((visit.total for visit in visits), Cost())
     return Totals(
@@ -57,7 +57,7 @@ def totals(visits: Sequence[Visit], held: Held) -> Totals:
     )
 
 
-def rows(walk: Walk, visits: Sequence[Visit], held: Held) -> list[LayerRow]:
+def rows(walk: RunCounter, visits: Sequence[NodeRun], held: ModelContents) -> list[LayerRow]:
     """One row for each visit, in the order of the visits; a param is told of the first node that uses it."""
     own: dict[ir.Node, list[Param]] = {}
     for param in held.params:
@@ -67,7 +67,9 @@ def rows(walk: Walk, visits: Sequence[Visit], held: Held) -> list[LayerRow]:
     return [_row(walk, visit, own.get(visit.node, ()), held, macs, elements) for visit in visits]
 
 
-def _row(walk: Walk, visit: Visit, own: Sequence[Param], held: Held, macs: int, elements: int) -> LayerRow:
+def _row(
+    walk: RunCounter, visit: NodeRun, own: Sequence[Param], held: ModelContents, macs: int, elements: int
+) -> LayerRow:
     node, total = visit.node, visit.total
     known = isinstance(visit.cost, Cost) or visit.runs == 0  # what doesn't run costs nothing, whatever it is
     size = sum([param.elements for param in own])
@@ -98,7 +100,7 @@ def _present(values: Sequence[ir.Value | None]) -> list[ir.Value]:
     return [value for value in values if value is not None and value.name]
 
 
-def _intensity(visit: Visit, moved: Sequence[int | None]) -> float | None:
+def _intensity(visit: NodeRun, moved: Sequence[int | None]) -> float | None:
     """FLOPs for each byte that one run reads and writes. moved: bytes of all that is read and written."""
     known = [size for size in moved if size is not None]
     if not isinstance(visit.cost, Cost) or len(known) < len(moved) or not any(known):
@@ -114,7 +116,7 @@ def with_formulas(rows: Sequence[LayerRow], formulas: Sequence[Mapping[str, str]
     return [LayerRow(**{**vars(row), "formulas": told}) if told else row for row, told in pairs]
 
 
-def uncounted(visits: Sequence[Visit]) -> list[UncountedOperators]:
+def uncounted(visits: Sequence[NodeRun]) -> list[UncountedOperators]:
     """Operators that run but have no cost, each with the reason and how often it occurs."""
     found = Counter(
         (f"{visit.node.domain}::{visit.node.op_type}".removeprefix("::"), visit.cost.reason)

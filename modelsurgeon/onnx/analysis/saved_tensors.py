@@ -39,7 +39,7 @@ INDEX_BYTES, MASK_BYTES, FLOAT_BYTES = 8, 1, 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Extra:
+class ExtraTensor:
     """Something that no value of the graph holds: what it is, its shape, and bytes of one element."""
 
     what: str
@@ -47,15 +47,15 @@ class Extra:
     width: int
 
 
-Wish = ir.Value | Extra | None
+Wish = ir.Value | ExtraTensor | None
 HasGradient = Callable[[ir.Value | None], bool]
 Rule = Callable[[ir.Node, HasGradient], Iterator[Wish]]
 
-RULES: dict[str, Rule] = {}
-VIEWS = frozenset(
+SAVED_RULES: dict[str, Rule] = {}
+VIEW_OPERATORS = frozenset(
     {"Expand", "Flatten", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
 )
-NOTHING = frozenset(
+SAVES_NOTHING = frozenset(
     {
         *("Add", "Sub", "Neg", "Sum", "Mean", "Concat", "Pad", "Resize", "Upsample", "Cast", "CastLike"),
         *("ReduceSum", "ReduceMean", "GlobalAveragePool", "Tile", "DepthToSpace", "SpaceToDepth", "Trilu"),
@@ -65,35 +65,35 @@ NOTHING = frozenset(
 )
 
 
-def keeps(*ops: str) -> Callable[[Rule], Rule]:
+def saves(*ops: str) -> Callable[[Rule], Rule]:
     """Register the rule of operators; a second one for the same raises ValueError."""
 
     def add(rule: Rule) -> Rule:
         for op in ops:
-            if op in RULES or op in NOTHING or op in VIEWS:
+            if op in SAVED_RULES or op in SAVES_NOTHING or op in VIEW_OPERATORS:
                 raise ValueError(f"{op} has a rule already")
-            RULES[op] = rule
+            SAVED_RULES[op] = rule
         return rule
 
     return add
 
 
-def kept(node: ir.Node, has_gradient: HasGradient) -> list[ir.Value | Extra]:
+def saved_for_backward(node: ir.Node, has_gradient: HasGradient) -> list[ir.Value | ExtraTensor]:
     """What the backward pass of a node needs; has_gradient: whether a value gets one."""
     if is_free(node):
         return []
-    wishes = RULES.get(node.op_type, _everything)(node, has_gradient)
+    wishes = SAVED_RULES.get(node.op_type, _everything)(node, has_gradient)
     return [wish for wish in wishes if wish is not None]
 
 
 def is_free(node: ir.Node) -> bool:
     """Whether nothing has to be kept for a node, or only what it is a view of."""
-    return node.op_type in NOTHING or node.op_type in VIEWS
+    return node.op_type in SAVES_NOTHING or node.op_type in VIEW_OPERATORS
 
 
 def is_known(node: ir.Node) -> bool:
     """Whether a rule says what is kept."""
-    return is_free(node) or node.op_type in RULES
+    return is_free(node) or node.op_type in SAVED_RULES
 
 
 def _everything(node: ir.Node, _: HasGradient) -> Iterator[Wish]:
@@ -101,12 +101,12 @@ def _everything(node: ir.Node, _: HasGradient) -> Iterator[Wish]:
     yield from (value for value in values if value.dtype is not None and value.dtype.is_floating_point())
 
 
-@keeps(*("Relu", "Sigmoid", "Tanh", "Exp", "Sqrt", "Reciprocal", "Softmax", "LogSoftmax", "Selu"))
+@saves(*("Relu", "Sigmoid", "Tanh", "Exp", "Sqrt", "Reciprocal", "Softmax", "LogSoftmax", "Selu"))
 def _output(node: ir.Node, _: HasGradient) -> Iterator[Wish]:
     yield node.outputs[0]
 
 
-@keeps(
+@saves(
     *(
         "Abs",
         "AveragePool",
@@ -138,7 +138,7 @@ def _input(node: ir.Node, _: HasGradient) -> Iterator[Wish]:
     yield node.inputs[0]
 
 
-@keeps("Conv", "ConvTranspose", "Einsum", "FusedConv", "FusedMatMul", "Gemm", "MatMul", "Mul")
+@saves("Conv", "ConvTranspose", "Einsum", "FusedConv", "FusedMatMul", "Gemm", "MatMul", "Mul")
 def _factors(node: ir.Node, has_gradient: HasGradient) -> Iterator[Wish]:
     factors = list(node.inputs) if node.op_type == "Einsum" else list(node.inputs[:2])
     for place, factor in enumerate(factors):
@@ -146,7 +146,7 @@ def _factors(node: ir.Node, has_gradient: HasGradient) -> Iterator[Wish]:
             yield factor
 
 
-@keeps("Div")
+@saves("Div")
 def _quotient(node: ir.Node, has_gradient: HasGradient) -> Iterator[Wish]:
     dividend, divisor = node.inputs[:2]
     yield divisor
@@ -154,7 +154,7 @@ def _quotient(node: ir.Node, has_gradient: HasGradient) -> Iterator[Wish]:
         yield dividend
 
 
-@keeps("Pow")
+@saves("Pow")
 def _power(node: ir.Node, has_gradient: HasGradient) -> Iterator[Wish]:
     base, exponent = node.inputs[:2]
     yield base
@@ -162,30 +162,30 @@ def _power(node: ir.Node, has_gradient: HasGradient) -> Iterator[Wish]:
         yield from (exponent, node.outputs[0])
 
 
-@keeps("Max", "Min")
+@saves("Max", "Min")
 def _all_inputs(node: ir.Node, _: HasGradient) -> Iterator[Wish]:
     if len(node.inputs) > 1:
         yield from node.inputs
 
 
-@keeps("ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2")
+@saves("ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2")
 def _input_and_output(node: ir.Node, _: HasGradient) -> Iterator[Wish]:
     yield from (node.inputs[0], node.outputs[0])
 
 
-@keeps("MaxPool", "GlobalMaxPool")
+@saves("MaxPool", "GlobalMaxPool")
 def _pooled(node: ir.Node, _: HasGradient) -> Iterator[Wish]:
     yield node.inputs[0]
     yield _extra("indices", sizes(node.outputs[0]), INDEX_BYTES)
 
 
-@keeps("BatchNormalization")
+@saves("BatchNormalization")
 def _normalised_batch(node: ir.Node, _: HasGradient) -> Iterator[Wish]:
     yield node.inputs[0]
     yield _extra("statistics", _prefixed(sizes(node.inputs[1])), FLOAT_BYTES)
 
 
-@keeps("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization")
+@saves("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization")
 def _normalised_rows(node: ir.Node, _: HasGradient) -> Iterator[Wish]:
     yield node.inputs[0]
     shape = sizes(node.inputs[0])
@@ -193,7 +193,7 @@ def _normalised_rows(node: ir.Node, _: HasGradient) -> Iterator[Wish]:
     yield _extra("statistics", _prefixed(shape and (prod(shape[:axis]),)), FLOAT_BYTES)
 
 
-@keeps("InstanceNormalization", "GroupNormalization")
+@saves("InstanceNormalization", "GroupNormalization")
 def _normalised_groups(node: ir.Node, _: HasGradient) -> Iterator[Wish]:
     yield node.inputs[0]
     shape = sizes(node.inputs[0])
@@ -202,22 +202,22 @@ def _normalised_groups(node: ir.Node, _: HasGradient) -> Iterator[Wish]:
         yield _extra("statistics", (2, shape[0], groups), FLOAT_BYTES)
 
 
-@keeps("Dropout")
+@saves("Dropout")
 def _masked(node: ir.Node, _: HasGradient) -> Iterator[Wish]:
     yield _extra("mask", sizes(node.inputs[0]), MASK_BYTES)
 
 
-@keeps("Where")
+@saves("Where")
 def _condition(node: ir.Node, _: HasGradient) -> Iterator[Wish]:
     yield node.inputs[0]
 
 
-@keeps("Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND")
+@saves("Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND")
 def _indices(node: ir.Node, _: HasGradient) -> Iterator[Wish]:
     yield node.inputs[1]
 
 
-@keeps("LSTM", "GRU", "RNN")
+@saves("LSTM", "GRU", "RNN")
 def _recurrent(node: ir.Node, _: HasGradient) -> Iterator[Wish]:
     """Each step keeps its gates and states: 5 vectors for LSTM (4 gates, a cell), 4 for GRU, 1 for RNN."""
     yield node.inputs[0]
@@ -229,7 +229,7 @@ def _recurrent(node: ir.Node, _: HasGradient) -> Iterator[Wish]:
         yield _extra("gates and states", (*shape[:2], both, vectors * hidden), FLOAT_BYTES)
 
 
-@keeps("Attention", "MultiHeadAttention", "GroupQueryAttention")
+@saves("Attention", "MultiHeadAttention", "GroupQueryAttention")
 def _attended(node: ir.Node, has_gradient: HasGradient) -> Iterator[Wish]:
     yield from (value for value in node.inputs[:3] if has_gradient(value))
     yield node.outputs[0]
@@ -241,8 +241,8 @@ def _attended(node: ir.Node, has_gradient: HasGradient) -> Iterator[Wish]:
         yield _extra("row sums", rows, FLOAT_BYTES)
 
 
-def _extra(what: str, shape: tuple[int, ...] | None, width: int) -> Extra | None:
-    return None if shape is None else Extra(what=what, shape=shape, width=width)
+def _extra(what: str, shape: tuple[int, ...] | None, width: int) -> ExtraTensor | None:
+    return None if shape is None else ExtraTensor(what=what, shape=shape, width=width)
 
 
 def _prefixed(shape: tuple[int, ...] | None) -> tuple[int, ...] | None:

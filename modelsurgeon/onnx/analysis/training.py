@@ -10,14 +10,14 @@ import onnx_ir as ir
 
 from modelsurgeon.inspection.checkpointing import CutPoint, segments
 from modelsurgeon.inspection.training_memory import Recomputation, SavedBytes, TrainedWeights, TrainingMemory
-from modelsurgeon.onnx.analysis.measured import Measured
+from modelsurgeon.onnx.analysis.measured import MeasuredModel
 from modelsurgeon.onnx.analysis.memory import bytes_of
 from modelsurgeon.onnx.analysis.params import Param
-from modelsurgeon.onnx.analysis.saved_tensors import VIEWS, Extra, is_known, kept
-from modelsurgeon.onnx.graph.dataflow import needs, subgraphs
+from modelsurgeon.onnx.analysis.saved_tensors import VIEW_OPERATORS, ExtraTensor, is_known, saved_for_backward
+from modelsurgeon.onnx.graph.dataflow import inputs_and_captures, subgraphs
 from modelsurgeon.onnx.shapes import data_inputs, sizes
 
-HALF = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
+HALF_TYPES = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 
 
 @dataclass(kw_only=True)
@@ -28,10 +28,10 @@ class Backward:
     place: by node, the number of the main graph's node that it is, or is inside of.
     """
 
-    found: Measured
+    found: MeasuredModel
     differentiable: set[ir.Value] = field(default_factory=set)
     needed: dict[ir.Value, list[str]] = field(default_factory=dict)
-    extras: list[tuple[ir.Node, Extra]] = field(default_factory=list)
+    extras: list[tuple[ir.Node, ExtraTensor]] = field(default_factory=list)
     aliases: dict[ir.Value, ir.Value] = field(default_factory=dict)
     runs: dict[ir.Graph, int] = field(default_factory=dict)
     place: dict[ir.Node, int] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Backward:
     steps: int = 0
 
     @classmethod
-    def of(cls, found: Measured) -> Backward:
+    def of(cls, found: MeasuredModel) -> Backward:
         """Every node that runs, in file order; a body after the node that it belongs to."""
         back = cls(found=found)
         back.differentiable.update(param.value for param in trained(found.held.params))
@@ -60,7 +60,7 @@ class Backward:
         if not (bodies or any(value in self.differentiable for value in node.inputs if value is not None)):
             return
         self.differentiable.update(value for value in node.outputs if _is_floating(value))
-        if node.op_type in VIEWS and node.inputs[0] is not None:
+        if node.op_type in VIEW_OPERATORS and node.inputs[0] is not None:
             self.aliases.update(dict.fromkeys(node.outputs, node.inputs[0]))
         if any(value in self.differentiable for value in node.outputs):
             self._note(node)
@@ -68,8 +68,8 @@ class Backward:
     def _note(self, node: ir.Node) -> None:
         if not is_known(node):
             self.strange[node.op_type] = None
-        for wish in kept(node, self.has_gradient):
-            if isinstance(wish, Extra):
+        for wish in saved_for_backward(node, self.has_gradient):
+            if isinstance(wish, ExtraTensor):
                 self.extras.append((node, wish))
             elif (whole := self.storage(wish)) not in self.found.held.fixed:
                 by = self.needed.setdefault(whole, [])
@@ -93,7 +93,7 @@ class Backward:
     def _runs(self, node: ir.Node | None) -> int:
         return 1 if node is None or node.graph is None else self.runs.get(node.graph, 1)
 
-    def extra_bytes(self, node: ir.Node, extra: Extra) -> int:
+    def extra_bytes(self, node: ir.Node, extra: ExtraTensor) -> int:
         """Bytes of all runs."""
         return prod(extra.shape) * extra.width * self._runs(node)
 
@@ -103,7 +103,7 @@ def trained(params: list[Param]) -> Iterator[Param]:
     return (param for param in params if _is_floating(param.value) and not param.statistic)
 
 
-def training(found: Measured) -> TrainingMemory:
+def training(found: MeasuredModel) -> TrainingMemory:
     """What it takes to train the model at the sizes that it is bound to."""
     back = Backward.of(found)
     return TrainingMemory(
@@ -120,7 +120,7 @@ def _is_floating(value: ir.Value) -> bool:
 
 def _weights(params: list[Param]) -> TrainedWeights:
     learn = list(trained(params))
-    half = [param for param in learn if param.value.dtype in HALF]
+    half = [param for param in learn if param.value.dtype in HALF_TYPES]
     return TrainedWeights(
         stored=sum(param.bytes for param in params),
         trained=sum(param.elements for param in learn),
@@ -206,7 +206,7 @@ def _crossings(back: Backward) -> dict[int, ir.Value]:
     born: dict[ir.Value, int] = {}
     last: dict[ir.Value, int] = {}
     for place, node in enumerate(node for node in back.found.whole.graph if node in back.place):
-        for value in needs(node):
+        for value in inputs_and_captures(node):
             if back.has_gradient(value) and value not in back.found.held.fixed:
                 last[back.storage(value)] = place
         for value in node.outputs:
@@ -232,7 +232,7 @@ def _given(back: Backward, ends: list[int]) -> set[ir.Value]:
     given.update(value for value in data_inputs(back.found.whole) if value in back.needed)
     fixed = back.found.held.fixed
     for node, place in back.place.items():
-        for value in needs(node):
+        for value in inputs_and_captures(node):
             maker = value.producer()
             if not back.has_gradient(value) and value not in fixed and (maker is None or maker in back.place):
                 start = -1 if maker is None else back.place[maker]
@@ -241,7 +241,7 @@ def _given(back: Backward, ends: list[int]) -> set[ir.Value]:
     return given
 
 
-def _sizes(found: Measured) -> list[str]:
+def _sizes(found: MeasuredModel) -> list[str]:
     told = ", ".join(f"{name} = {size}" for name, size in found.defaults.items())
     return [f"activations are those of {told}"] if told else []
 
@@ -258,6 +258,6 @@ def _strange(back: Backward) -> list[str]:
 
 
 def _half(params: list[Param]) -> list[str]:
-    if not any(param.value.dtype in HALF for param in trained(params)):
+    if not any(param.value.dtype in HALF_TYPES for param in trained(params)):
         return []
     return ["half-precision weights are trained through float32 copies, optimizer state is float32"]

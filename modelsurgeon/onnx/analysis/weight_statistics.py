@@ -19,7 +19,7 @@ from modelsurgeon.onnx.shapes import Dims, bound, sizes
 from modelsurgeon.progress import Progress, counted
 
 
-def weigh_all(
+def collect_weight_statistics(
     model: ir.Model,
     *,
     shapes: Mapping[str, Sequence[int]] | None = None,
@@ -66,7 +66,7 @@ def _held(param: Param, name: str) -> WeightInUse | None:
         array=array,
         linear=layer,
         size=_size(node) if layer is not None and layer.kernel else None,
-        scaled=node.op_type not in dequantize.CODES,
+        scaled=node.op_type not in dequantize.QUANTIZED_OPERATORS,
     )
 
 

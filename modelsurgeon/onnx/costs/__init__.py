@@ -20,11 +20,11 @@ from modelsurgeon.onnx.costs import (
     recurrent,
     traditional_ml,
 )
-from modelsurgeon.onnx.costs.registry import Operation, Shape, Uncounted, cost_of, counts, is_free, moves
+from modelsurgeon.onnx.costs.registry import Shape, ShapedNode, Uncounted, cost_of, counts, is_free, moves
 
 __all__ = [
-    "Operation",
     "Shape",
+    "ShapedNode",
     "Uncounted",
     "attention",
     "conv",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from math import prod
 
 from modelsurgeon.inspection.cost import Cost, Number
-from modelsurgeon.onnx.costs.registry import MICROSOFT, Operation, Shape, Uncounted, counts
+from modelsurgeon.onnx.costs.registry import MICROSOFT, Shape, ShapedNode, Uncounted, counts
 
-SOFTMAX = 6  # scale, maximum, difference, exponential, sum, quotient: for each pair of query and key
+SOFTMAX_STEPS = 6  # scale, maximum, difference, exponential, sum, quotient: for each pair of query and key
 
 
 def _attend(query: Number, output: Number, keys: Number, pairs: Number) -> Cost:
@@ -16,7 +16,7 @@ def _attend(query: Number, output: Number, keys: Number, pairs: Number) -> Cost:
     query, output: their elements. keys: number of keys. pairs: scores, over all heads.
     Masked pairs count, as they are computed.
     """
-    return Cost(macs=(query + output) * keys, other=SOFTMAX * pairs)
+    return Cost(macs=(query + output) * keys, other=SOFTMAX_STEPS * pairs)
 
 
 def _length(shape: Shape) -> Number:
@@ -25,7 +25,7 @@ def _length(shape: Shape) -> Number:
 
 
 @counts("Attention")
-def attention(op: Operation) -> Cost:
+def attention(op: ShapedNode) -> Cost:
     """Q, K, V of (batch, length, heads * size) or (batch, heads, length, size), and optional past keys."""
     query = op.shape()
     keys = _length(op.shape(1)) + (op.shape(4)[2] if op.has(4) else 0)
@@ -34,18 +34,18 @@ def attention(op: Operation) -> Cost:
 
 
 @counts("Attention", domain=MICROSOFT)
-def projected(op: Operation) -> Cost:
+def projected(op: ShapedNode) -> Cost:
     """Input (batch, length, width), weight (width, q + k + v), past (2, batch, heads, length, size)."""
     return _projected(op, past=4)
 
 
 @counts("QAttention", domain=MICROSOFT)
-def quantised(op: Operation) -> Cost:
+def quantised(op: ShapedNode) -> Cost:
     """As Attention, with an 8-bit input and weight."""
     return _projected(op, past=8)
 
 
-def _projected(op: Operation, *, past: int) -> Cost:
+def _projected(op: ShapedNode, *, past: int) -> Cost:
     batch, length, width = op.shape()
     columns = op.shape(1)[1]
     keys = length + (op.shape(past)[3] if op.has(past) else 0)
@@ -58,7 +58,7 @@ def _projected(op: Operation, *, past: int) -> Cost:
 
 
 @counts("PackedAttention", domain=MICROSOFT)
-def packed(op: Operation) -> Cost:
+def packed(op: ShapedNode) -> Cost:
     """Input (tokens, width) of sequences without padding; their lengths are the rows of input 3."""
     tokens, width = op.shape()
     columns = op.shape(1)[1]
@@ -68,13 +68,13 @@ def packed(op: Operation) -> Cost:
 
 
 @counts("PackedMultiHeadAttention", domain=MICROSOFT)
-def packed_multi_head(op: Operation) -> Cost:
+def packed_multi_head(op: ShapedNode) -> Cost:
     """Query (tokens, width), or (tokens, heads, 3, size) with keys and values in it."""
     bias = op.elements + 2 * op.elements if op.has(3) else 0
     return _packed(op, op.elements) + Cost(bias_adds=bias)
 
 
-def _packed(op: Operation, query: Number) -> Cost:
+def _packed(op: ShapedNode, query: Number) -> Cost:
     """Every sequence at full length: that is the width of the table of token offsets."""
     batch, length = op.shape(4 - (op.node.op_type == "PackedAttention"))
     pairs = batch * op.integer("num_heads") * length * length
@@ -82,7 +82,7 @@ def _packed(op: Operation, query: Number) -> Cost:
 
 
 @counts("MultiHeadAttention", "DecoderMaskedMultiHeadAttention", domain=MICROSOFT)
-def multi_head(op: Operation) -> Cost:
+def multi_head(op: ShapedNode) -> Cost:
     """Query (batch, length, width); keys and values alike, or (batch, heads, keys, size), or packed with it.
 
     Packed are query, keys and values as (batch, length, heads, 3, size), or keys and values as
@@ -101,7 +101,7 @@ def multi_head(op: Operation) -> Cost:
     return scores + Cost(bias_adds=_biased(op, query) if op.has(bias) else 0)
 
 
-def _biased(op: Operation, query: Number) -> Number:
+def _biased(op: ShapedNode, query: Number) -> Number:
     """Elements that a bias of (query + keys + values) is added to; keys as heads are biased before."""
     if len(op.shape()) == 5:
         return 3 * query
@@ -110,7 +110,7 @@ def _biased(op: Operation, query: Number) -> Number:
 
 
 @counts("GroupQueryAttention", "SparseAttention", domain=MICROSOFT)
-def group_query(op: Operation) -> Cost:
+def group_query(op: ShapedNode) -> Cost:
     """Query (batch, length, heads * size), packed with keys and values or not, and a cache of keys.
 
     All keys of the present cache (output 1) meet every query, also for those that a block mask leaves out;
@@ -123,7 +123,7 @@ def group_query(op: Operation) -> Cost:
 
 
 @counts("FlexAttention", domain="ai.onnx.preview")
-def flex(op: Operation) -> Cost:
+def flex(op: ShapedNode) -> Cost:
     """Q, K, V of (batch, heads, length, size); what a graph does to the scores is not in it."""
     query, keys = op.shape(), op.shape(1)[2]
     return _attend(prod(query), op.elements, keys, prod(query[:3]) * keys)
@@ -135,7 +135,7 @@ RECALLS = {"linear": 2, "gated": 2, "delta": 3, "gated_delta": 3}
 
 @counts("LinearAttention")
 @counts("LinearAttention", domain=MICROSOFT)
-def linear_attention(op: Operation) -> Cost | Uncounted:
+def linear_attention(op: ShapedNode) -> Cost | Uncounted:
     """Every token updates a state of (key size, value size) a head, and asks it.
 
     Packed: query (batch, length, heads * size). The decay is one operation an element of the state.
@@ -150,6 +150,6 @@ def linear_attention(op: Operation) -> Cost | Uncounted:
     return Cost(macs=macs, other=batch * length * state if rule.startswith("gated") else 0)
 
 
-def _size(op: Operation, index: int) -> Number:
+def _size(op: ShapedNode, index: int) -> Number:
     """Numbers a head of packed keys or values."""
     return op.shape(index)[-1] // op.integer("kv_num_heads")

@@ -6,43 +6,43 @@ from math import prod
 
 from modelsurgeon.inspection.cost import Cost
 from modelsurgeon.onnx.costs.matmul import dot_product_cost
-from modelsurgeon.onnx.costs.registry import MICROSOFT, Operation, counts
+from modelsurgeon.onnx.costs.registry import MICROSOFT, ShapedNode, counts
 
 
 @counts("Conv")
-def conv(op: Operation) -> Cost:
+def conv(op: ShapedNode) -> Cost:
     """Weight (out, in / groups, *kernel); padded taps count, as they are computed."""
     return dot_product_cost(op, prod(op.shape(1)[1:]), bias=2)
 
 
 @counts("NhwcConv", domain=MICROSOFT)
-def nhwc_conv(op: Operation) -> Cost:
+def nhwc_conv(op: ShapedNode) -> Cost:
     """Conv with the channels last; the weight is (out, *kernel, in / groups)."""
     return dot_product_cost(op, prod(op.shape(1)[1:]), bias=2)
 
 
 @counts("FusedConv", "NhwcFusedConv", domain=MICROSOFT)
-def fused_conv(op: Operation) -> Cost:
+def fused_conv(op: ShapedNode) -> Cost:
     """A convolution, an optional tensor that is added (input 3), and a non-linearity."""
     steps = op.has(3) + bool(op.text("activation"))
     return dot_product_cost(op, prod(op.shape(1)[1:]), bias=2, other=steps * op.elements)
 
 
 @counts("ConvInteger")
-def conv_integer(op: Operation) -> Cost:
+def conv_integer(op: ShapedNode) -> Cost:
     """Conv of integers; it has no bias."""
     return dot_product_cost(op, prod(op.shape(1)[1:]))
 
 
 @counts("QLinearConv")
 @counts("QLinearConv", domain=MICROSOFT)
-def qlinear_conv(op: Operation) -> Cost:
+def qlinear_conv(op: ShapedNode) -> Cost:
     """Conv of quantised tensors; each result is scaled and rounded."""
     return dot_product_cost(op, prod(op.shape(3)[1:]), bias=8, other=2 * op.elements)
 
 
 @counts("DeformConv")
-def deform_conv(op: Operation) -> Cost:
+def deform_conv(op: ShapedNode) -> Cost:
     """Conv whose taps are interpolated between four neighbours: 4 products and 3 sums for each tap."""
     taps = prod(op.shape(1)[1:])
     sampled = op.out()[0] * prod(op.out()[2:]) * op.shape()[1] * prod(op.shape(1)[2:])
@@ -50,21 +50,21 @@ def deform_conv(op: Operation) -> Cost:
 
 
 @counts("ConvTranspose")
-def conv_transpose(op: Operation) -> Cost:
+def conv_transpose(op: ShapedNode) -> Cost:
     """Weight (in, out / groups, *kernel): every input element is spread over prod(weight[1:]) places."""
     bias = op.elements if op.has(2) else 0
     return Cost(macs=op.elements_in * prod(op.shape(1)[1:]), bias_adds=bias)
 
 
 @counts("ConvTransposeWithDynamicPads", domain=MICROSOFT)
-def conv_transpose_dynamic(op: Operation) -> Cost:
+def conv_transpose_dynamic(op: ShapedNode) -> Cost:
     """ConvTranspose whose padding is an input."""
     return Cost(macs=op.elements_in * prod(op.shape(1)[1:]), bias_adds=op.elements if op.has(3) else 0)
 
 
 @counts("CausalConvWithState")
 @counts("CausalConvWithState", domain=MICROSOFT)
-def causal_conv(op: Operation) -> Cost:
+def causal_conv(op: ShapedNode) -> Cost:
     """A convolution of each channel with the kernel (channels, 1, taps) over the past and the present."""
     return dot_product_cost(
         op, op.shape(1)[-1], bias=2, other=op.elements if op.text("activation", "none") != "none" else 0

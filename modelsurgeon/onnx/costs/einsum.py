@@ -5,11 +5,11 @@ from __future__ import annotations
 from math import prod
 
 from modelsurgeon.inspection.cost import Cost, Number
-from modelsurgeon.onnx.costs.registry import Operation, Shape, counts
+from modelsurgeon.onnx.costs.registry import Shape, ShapedNode, counts
 
 
 @counts("Einsum")
-def einsum(op: Operation) -> Cost:
+def einsum(op: ShapedNode) -> Cost:
     """Operands are multiplied from left to right; an index that nothing needs any more is summed at once.
 
     One product with a sum is a MAC, whether or not it ends a sum; sums over a single operand are additions.
@@ -33,7 +33,7 @@ def einsum(op: Operation) -> Cost:
     return Cost(macs=macs, other=other)
 
 
-def _labels(op: Operation) -> tuple[list[list[str]], list[str]]:
+def _labels(op: ShapedNode) -> tuple[list[list[str]], list[str]]:
     """Index labels of every operand and of the result; an ellipsis becomes labels of its own."""
     left, arrow, right = op.text("equation").replace(" ", "").partition("->")
     written = left.split(",")
@@ -57,7 +57,7 @@ def _expanded(term: str, rank: int) -> list[str]:
     return [*before, *(str(number) for number in reversed(range(hidden))), *after]
 
 
-def _label_sizes(op: Operation, terms: list[list[str]]) -> dict[str, Number]:
+def _label_sizes(op: ShapedNode, terms: list[list[str]]) -> dict[str, Number]:
     size: dict[str, Number] = {}
     for index, term in enumerate(terms):
         shape: Shape = op.shape(index)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelsurgeon.inspection.cost import Cost
-from modelsurgeon.onnx.costs.registry import MICROSOFT, Operation, counts, moves
+from modelsurgeon.onnx.costs.registry import MICROSOFT, ShapedNode, counts, moves
 
 
 @counts("Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Celu", "Clip", "Cos", "Cosh")
@@ -18,20 +18,20 @@ from modelsurgeon.onnx.costs.registry import MICROSOFT, Operation, counts, moves
 @counts("Gelu", "FastGelu", "QuickGelu", "ScaledSiLU", "BiasAdd", "Inverse", domain=MICROSOFT)
 @counts("BiasDropout", "BitmaskBiasDropout", "MulInteger", "IsAllFinite", "QOrderedGelu", domain=MICROSOFT)
 @counts("QLinearAdd", "QLinearMul", "QLinearSigmoid", "QLinearLeakyRelu", "QLinearWhere", domain=MICROSOFT)
-def each(op: Operation) -> Cost:
+def each(op: ShapedNode) -> Cost:
     """One operation for each output element."""
     return Cost(other=op.elements)
 
 
 @counts("QuantizeLinear", "DequantizeLinear", "SwiGLU")
 @counts("QuantizeLinear", "DequantizeLinear", "BiasGelu", "BiasSplitGelu", domain=MICROSOFT)
-def two(op: Operation) -> Cost:
+def two(op: ShapedNode) -> Cost:
     """Two operations for each output element: a scale or bias, and one more."""
     return Cost(other=2 * op.elements)
 
 
 @counts("GatherBlockQuantized", "QuantizeWithOrder", "DequantizeWithOrder", domain=MICROSOFT)
-def scaled(op: Operation) -> Cost:
+def scaled(op: ShapedNode) -> Cost:
     """A scale and a zero point for each output element."""
     return Cost(other=2 * op.elements)
 
@@ -39,25 +39,25 @@ def scaled(op: Operation) -> Cost:
 @counts("ComplexMul", "ComplexMulConj", domain=MICROSOFT)
 @counts("RotaryEmbedding")
 @counts("RotaryEmbedding", domain=MICROSOFT)
-def rotary(op: Operation) -> Cost:
+def rotary(op: ShapedNode) -> Cost:
     """Two products and a sum for each output element."""
     return Cost(other=3 * op.elements)
 
 
 @counts("DynamicQuantizeLinear", "HannWindow", "HammingWindow", "BlackmanWindow")
-def four(op: Operation) -> Cost:
+def four(op: ShapedNode) -> Cost:
     """Minimum, maximum, scale and round; or the terms of a window."""
     return Cost(other=4 * op.elements)
 
 
 @counts("Sum", "Max", "Min")
-def fold(op: Operation) -> Cost:
+def fold(op: ShapedNode) -> Cost:
     """One operation for each output element and operand after the first."""
     return Cost(other=(len(op.node.inputs) - 1) * op.elements)
 
 
 @counts("Mean")
-def mean(op: Operation) -> Cost:
+def mean(op: ShapedNode) -> Cost:
     """A sum, and one quotient for each output element."""
     return Cost(other=len(op.node.inputs) * op.elements)
 

@@ -11,7 +11,7 @@ from math import prod
 import sympy
 
 from modelsurgeon.inspection.cost import Cost, Number
-from modelsurgeon.onnx.costs.registry import MICROSOFT, Operation, Uncounted, counts
+from modelsurgeon.onnx.costs.registry import MICROSOFT, ShapedNode, Uncounted, counts
 
 
 def _transforms(number: Number, points: Number, *, real: bool) -> Cost:
@@ -29,7 +29,7 @@ def _rounded(operations: Number, by: int) -> Number:
 
 
 @counts("DFT")
-def dft(op: Operation) -> Cost | Uncounted:
+def dft(op: ShapedNode) -> Cost | Uncounted:
     """Signal (batch, ..., 1 or 2), real or complex, along one axis; before opset 20 that is an attribute."""
     shape, out = op.shape(), op.out()
     axis = op.constant(2) if op.has(2) else (op.integer("axis", 1 if "axis" in op.node.attributes else -2),)
@@ -46,7 +46,7 @@ def dft(op: Operation) -> Cost | Uncounted:
 
 
 @counts("STFT")
-def stft(op: Operation) -> Cost | Uncounted:
+def stft(op: ShapedNode) -> Cost | Uncounted:
     """Frames (output axis 1) of a signal (batch, length, 1 or 2), each windowed and transformed."""
     batch, frames = op.out()[:2]
     frame = (op.constant(3) or (None,))[0] if op.has(3) else op.shape(2)[0]
@@ -59,13 +59,13 @@ def stft(op: Operation) -> Cost | Uncounted:
 
 
 @counts("Rfft", domain=MICROSOFT)
-def rfft(op: Operation) -> Cost:
+def rfft(op: ShapedNode) -> Cost:
     """Real signals (..., *size) over the last `signal_ndim` axes."""
     return _over_last(op.shape(), op.integer("signal_ndim", 1))
 
 
 @counts("Irfft", domain=MICROSOFT)
-def irfft(op: Operation) -> Cost:
+def irfft(op: ShapedNode) -> Cost:
     """Real results (..., *size) over the last `signal_ndim` axes."""
     return _over_last(op.out(), op.integer("signal_ndim", 1))
 
@@ -75,6 +75,6 @@ def _over_last(signal: tuple[Number, ...], axes: int) -> Cost:
 
 
 @counts("MelWeightMatrix")
-def mel(op: Operation) -> Cost:
+def mel(op: ShapedNode) -> Cost:
     """A table of triangular filters: a difference, a quotient and two comparisons for each element."""
     return Cost(other=4 * op.elements)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from math import prod
 
 from modelsurgeon.inspection.cost import Cost, Number
-from modelsurgeon.onnx.costs.registry import MICROSOFT, Operation, counts
+from modelsurgeon.onnx.costs.registry import MICROSOFT, ShapedNode, counts
 
 
-def dot_product_cost(op: Operation, length: Number, *, bias: int | None = None, other: Number = 0) -> Cost:
+def dot_product_cost(op: ShapedNode, length: Number, *, bias: int | None = None, other: Number = 0) -> Cost:
     """Every output element is a dot product of `length` terms, and one bias if that input is given."""
     biased = bias is not None and op.has(bias)
     return Cost(macs=op.elements * length, bias_adds=op.elements if biased else 0, other=other)
@@ -16,49 +16,49 @@ def dot_product_cost(op: Operation, length: Number, *, bias: int | None = None, 
 
 @counts("MatMulInteger16", "SparseToDenseMatMul", domain=MICROSOFT)
 @counts("MatMul", "MatMulInteger")
-def matmul(op: Operation) -> Cost:
+def matmul(op: ShapedNode) -> Cost:
     """(..., m, k) times (..., k, n)."""
     return dot_product_cost(op, op.shape()[-1])
 
 
 @counts("QLinearMatMul")
-def qlinear_matmul(op: Operation) -> Cost:
+def qlinear_matmul(op: ShapedNode) -> Cost:
     """MatMul of quantised tensors; each result is scaled and rounded."""
     return dot_product_cost(op, op.shape()[-1], other=2 * op.elements)
 
 
 @counts("DynamicQuantizeMatMul", domain=MICROSOFT)
-def dynamic_quantize_matmul(op: Operation) -> Cost:
+def dynamic_quantize_matmul(op: ShapedNode) -> Cost:
     """The first operand is quantised on the fly (range, scale, round), the result scaled back."""
     return dot_product_cost(op, op.shape()[-1], bias=4, other=4 * op.elements_in + op.elements)
 
 
 @counts("MatMulIntegerToFloat", domain=MICROSOFT)
-def matmul_integer_to_float(op: Operation) -> Cost:
+def matmul_integer_to_float(op: ShapedNode) -> Cost:
     """MatMul of integers, each result scaled."""
     return dot_product_cost(op, op.shape()[-1], bias=6, other=op.elements)
 
 
 @counts("MatMulNBits", domain=MICROSOFT)
-def matmul_n_bits(op: Operation) -> Cost:
+def matmul_n_bits(op: ShapedNode) -> Cost:
     """MatMul with a weight packed in blocks of 2 to 8 bits: attributes K and N are its true sizes."""
     return dot_product_cost(op, op.integer("K"), bias=5)
 
 
 @counts("MatMulBnb4", domain=MICROSOFT)
-def matmul_bnb4(op: Operation) -> Cost:
+def matmul_bnb4(op: ShapedNode) -> Cost:
     """MatMul with a weight of 4-bit numbers in blocks."""
     return dot_product_cost(op, op.integer("K"))
 
 
 @counts("MatMulFpQ4", domain=MICROSOFT)
-def matmul_fpq4(op: Operation) -> Cost:
+def matmul_fpq4(op: ShapedNode) -> Cost:
     """MatMul with a packed weight."""
     return dot_product_cost(op, op.shape()[-1])
 
 
 @counts("MatMulNBitsMlp", domain=MICROSOFT)
-def matmul_n_bits_mlp(op: Operation) -> Cost:
+def matmul_n_bits_mlp(op: ShapedNode) -> Cost:
     """Two products of the same input, normalised before where a scale is given; one gates the other."""
     biases = op.has(5) + op.has(8)
     steps = 2 * op.elements + op.elements_in * (4 * op.has(2) + op.has(1))
@@ -66,7 +66,7 @@ def matmul_n_bits_mlp(op: Operation) -> Cost:
 
 
 @counts("MatMulNBitsQkv", domain=MICROSOFT)
-def matmul_n_bits_qkv(op: Operation) -> Cost:
+def matmul_n_bits_qkv(op: ShapedNode) -> Cost:
     """Three products of the same normalised input."""
     rows = prod(op.shape()[:-1])
     query, keys = op.integer("Nq"), op.integer("Nkv")
@@ -76,7 +76,7 @@ def matmul_n_bits_qkv(op: Operation) -> Cost:
 
 
 @counts("FusedMatMul", "TransposeMatMul", "FusedMatMulActivation", domain=MICROSOFT)
-def fused_matmul(op: Operation) -> Cost:
+def fused_matmul(op: ShapedNode) -> Cost:
     """MatMul that may transpose an operand first; with transBatchA the first axis stands before the last."""
     first = op.shape()
     if op.integer("transA") and len(first) > 1:
@@ -87,18 +87,18 @@ def fused_matmul(op: Operation) -> Cost:
 
 
 @counts("MoE", domain=MICROSOFT)
-def experts(op: Operation) -> Cost:
+def experts(op: ShapedNode) -> Cost:
     """Each token goes through `k` experts of two or three products: weights (experts, in, out)."""
     return _experts(op, (2, 4, 6), 1)
 
 
 @counts("QMoE", domain=MICROSOFT)
-def packed_experts(op: Operation) -> Cost:
+def packed_experts(op: ShapedNode) -> Cost:
     """As MoE, with several weights in each byte."""
     return _experts(op, (2, 5, 8), 8 // (op.integer("expert_weight_bits") or 4))
 
 
-def _experts(op: Operation, places: tuple[int, ...], packed: int) -> Cost:
+def _experts(op: ShapedNode, places: tuple[int, ...], packed: int) -> Cost:
     chosen = prod(op.shape()[:-1]) * (op.integer("k") or 1)
     weights = [place for place in places if op.has(place)]
     steps = chosen * op.shape(weights[0])[1]
@@ -106,42 +106,42 @@ def _experts(op: Operation, places: tuple[int, ...], packed: int) -> Cost:
 
 
 @counts("Gemm")
-def gemm(op: Operation) -> Cost:
+def gemm(op: ShapedNode) -> Cost:
     """(m, k) times (k, n), plus C."""
     return dot_product_cost(op, _depth(op), bias=2)
 
 
 @counts("FusedGemm", domain=MICROSOFT)
-def fused_gemm(op: Operation) -> Cost:
+def fused_gemm(op: ShapedNode) -> Cost:
     """Gemm and a non-linearity."""
     return dot_product_cost(op, _depth(op), bias=2, other=op.elements)
 
 
 @counts("GemmFastGelu", domain=MICROSOFT)
-def gemm_gelu(op: Operation) -> Cost:
+def gemm_gelu(op: ShapedNode) -> Cost:
     """(..., m, k) times (k, n), a bias and a non-linearity."""
     return dot_product_cost(op, op.shape()[-1], bias=2, other=op.elements)
 
 
 @counts("GemmFloat8", domain=MICROSOFT)
-def gemm_float8(op: Operation) -> Cost:
+def gemm_float8(op: ShapedNode) -> Cost:
     """Gemm of 8-bit floats with a scale each."""
     return dot_product_cost(op, _depth(op), bias=2, other=op.elements)
 
 
 @counts("QOrderedMatMul", domain=MICROSOFT)
-def ordered_matmul(op: Operation) -> Cost:
+def ordered_matmul(op: ShapedNode) -> Cost:
     """MatMul of quantised tensors in a layout of their own."""
     return dot_product_cost(op, op.shape()[-1], bias=5, other=2 * op.elements)
 
 
 @counts("QGemm", domain=MICROSOFT)
-def qgemm(op: Operation) -> Cost:
+def qgemm(op: ShapedNode) -> Cost:
     """Gemm of quantised tensors."""
     return dot_product_cost(op, _depth(op), bias=6, other=2 * op.elements)
 
 
-def _depth(op: Operation) -> Number:
+def _depth(op: ShapedNode) -> Number:
     """Length of the axis that Gemm sums over; before opset 11 its first operand may have more axes."""
     first = op.shape()
     return first[0] if op.integer("transA") else prod(first[1:])

@@ -5,27 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from modelsurgeon.inspection.cost import Cost
-from modelsurgeon.onnx.costs.registry import MICROSOFT, Operation, counts
+from modelsurgeon.onnx.costs.registry import MICROSOFT, ShapedNode, counts
 
 # mean, difference, square, its mean, quotient, scale, shift
 LAYER_NORM = 7
 
 
-def _steps(number: int) -> Callable[[Operation], Cost]:
-    def cost(op: Operation) -> Cost:
+def _steps(number: int) -> Callable[[ShapedNode], Cost]:
+    def cost(op: ShapedNode) -> Cost:
         return Cost(other=number * op.elements_in)
 
     return cost
 
 
 @counts("BatchNormalization")
-def batch_norm(op: Operation) -> Cost:
+def batch_norm(op: ShapedNode) -> Cost:
     """At inference, a scale and a shift; in training mode, the statistics too."""
     return Cost(other=(LAYER_NORM if op.integer("training_mode") else 2) * op.elements_in)
 
 
 @counts("LRN")
-def lrn(op: Operation) -> Cost:
+def lrn(op: ShapedNode) -> Cost:
     """Square, sum over `size` neighbours, scale, bias, power, quotient."""
     return Cost(other=(op.integer("size") + 5) * op.elements_in)
 
@@ -38,7 +38,7 @@ counts("SkipLayerNormalization", "SkipGroupNorm", domain=MICROSOFT)(_steps(LAYER
 
 
 @counts("EmbedLayerNormalization", "QEmbedLayerNormalization", domain=MICROSOFT)
-def embed_norm(op: Operation) -> Cost:
+def embed_norm(op: ShapedNode) -> Cost:
     """Two or three embeddings are added and normalised; the input is indices, the output is wider."""
     return Cost(other=(LAYER_NORM + 1 + op.has(1)) * op.elements)
 

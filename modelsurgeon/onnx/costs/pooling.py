@@ -5,18 +5,18 @@ from __future__ import annotations
 from math import prod
 
 from modelsurgeon.inspection.cost import Cost
-from modelsurgeon.onnx.costs.registry import MICROSOFT, Operation, Uncounted, counts, moves
+from modelsurgeon.onnx.costs.registry import MICROSOFT, ShapedNode, Uncounted, counts, moves
 
 
 @counts("MaxPool", "AveragePool")
 @counts("QLinearAveragePool", "NhwcMaxPool", domain=MICROSOFT)
-def pool(op: Operation) -> Cost:
+def pool(op: ShapedNode) -> Cost:
     """One comparison or addition for each tap."""
     return Cost(other=op.elements * prod(op.integers("kernel_shape")))
 
 
 @counts("LpPool")
-def lp_pool(op: Operation) -> Cost:
+def lp_pool(op: ShapedNode) -> Cost:
     """One power and one addition for each tap."""
     return Cost(other=2 * op.elements * prod(op.integers("kernel_shape")))
 
@@ -25,19 +25,19 @@ def lp_pool(op: Operation) -> Cost:
 @counts("QLinearGlobalAveragePool", "QLinearReduceMean", domain=MICROSOFT)
 @counts("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceLogSum")
 @counts("ArgMax", "ArgMin", "CumSum", "CumProd", "TopK", "Hardmax", "NonZero", "Col2Im")
-def once(op: Operation) -> Cost:
+def once(op: ShapedNode) -> Cost:
     """One operation for each input element."""
     return Cost(other=op.elements_in)
 
 
 @counts("GlobalLpPool", "ReduceL1", "ReduceL2", "ReduceSumSquare")
-def twice(op: Operation) -> Cost:
+def twice(op: ShapedNode) -> Cost:
     """One power and one addition for each input element."""
     return Cost(other=2 * op.elements_in)
 
 
 @counts("ReduceLogSumExp")
-def log_sum_exp(op: Operation) -> Cost:
+def log_sum_exp(op: ShapedNode) -> Cost:
     """Maximum, exponential and sum of each input element."""
     return Cost(other=3 * op.elements_in)
 
@@ -46,26 +46,26 @@ TAPS = {"nearest": 0, "linear": 2, "bilinear": 2, "cubic": 4, "bicubic": 4}
 
 
 @counts("Resize", "Upsample")
-def resize(op: Operation) -> Cost | Uncounted:
+def resize(op: ShapedNode) -> Cost | Uncounted:
     """A product and a sum for each tap: 2 (linear) or 4 (cubic) an axis that changes; nearest copies."""
     axes = sum(size != new for size, new in zip(op.shape(), op.out(), strict=True))
     return _interpolated(op, op.text("mode", "nearest"), axes)
 
 
 @counts("GridSample")
-def grid_sample(op: Operation) -> Cost | Uncounted:
+def grid_sample(op: ShapedNode) -> Cost | Uncounted:
     """A product and a sum for each tap of every spatial axis; nearest copies."""
     return _interpolated(op, op.text("mode", "linear"), len(op.shape()) - 2)
 
 
-def _interpolated(op: Operation, mode: str, axes: int) -> Cost | Uncounted:
+def _interpolated(op: ShapedNode, mode: str, axes: int) -> Cost | Uncounted:
     if mode not in TAPS:
         return Uncounted(reason=f"interpolation {mode!r} is not understood")
     return Cost(other=2 * TAPS[mode] ** axes * op.elements) if axes and TAPS[mode] else moves(op)
 
 
 @counts("RoiAlign")
-def roi_align(op: Operation) -> Cost | Uncounted:
+def roi_align(op: ShapedNode) -> Cost | Uncounted:
     """Four taps for each sampling point of each bin."""
     if not (ratio := op.integer("sampling_ratio")):
         return Uncounted(reason="the number of sampling points depends on the regions (sampling_ratio 0)")
@@ -73,12 +73,12 @@ def roi_align(op: Operation) -> Cost | Uncounted:
 
 
 @counts("AffineGrid")
-def affine_grid(op: Operation) -> Cost:
+def affine_grid(op: ShapedNode) -> Cost:
     """A product of the matrix with each homogeneous coordinate."""
     return Cost(other=2 * (op.out()[-1] + 1) * op.elements)
 
 
 @counts("Scatter", "ScatterElements", "ScatterND")
-def scatter(op: Operation) -> Cost:
+def scatter(op: ShapedNode) -> Cost:
     """One operation for each update where updates are reduced; else data is moved."""
     return moves(op) if op.text("reduction", "none") == "none" else Cost(other=prod(op.shape(2)))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from modelsurgeon.inspection.cost import Cost, Number
-from modelsurgeon.onnx.costs.registry import MICROSOFT, Operation, counts
+from modelsurgeon.onnx.costs.registry import MICROSOFT, ShapedNode, counts
 
 
-def _gated(op: Operation, *, gates: int, steps: int) -> Cost:
+def _gated(op: ShapedNode, *, gates: int, steps: int) -> Cost:
     """`gates` products of (input + hidden) by hidden, and `steps` operations for each hidden unit.
 
     X is (length, batch, input), or (batch, length, input): the number of positions is the same.
@@ -22,24 +22,24 @@ def _gated(op: Operation, *, gates: int, steps: int) -> Cost:
 
 
 @counts("LSTM")
-def lstm(op: Operation) -> Cost:
+def lstm(op: ShapedNode) -> Cost:
     """Four gates; five non-linearities and four products or sums a unit, six more with peepholes."""
     return _gated(op, gates=4, steps=9 + 6 * op.has(7))
 
 
 @counts("DynamicQuantizeLSTM", domain=MICROSOFT)
-def dynamic_quantize_lstm(op: Operation) -> Cost:
+def dynamic_quantize_lstm(op: ShapedNode) -> Cost:
     """LSTM with int8 weights (direction, input, gates)."""
     return _gated(op, gates=4, steps=9 + 6 * op.has(7))
 
 
 @counts("GRU")
-def gru(op: Operation) -> Cost:
+def gru(op: ShapedNode) -> Cost:
     """Three gates; three non-linearities and five products or sums a unit."""
     return _gated(op, gates=3, steps=8)
 
 
 @counts("RNN")
-def rnn(op: Operation) -> Cost:
+def rnn(op: ShapedNode) -> Cost:
     """One gate and its non-linearity."""
     return _gated(op, gates=1, steps=1)

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from modelsurgeon.errors import UnknownShape
 from modelsurgeon.inspection.cost import Cost, Number
 from modelsurgeon.onnx.graph.attributes import values_of
-from modelsurgeon.onnx.graph.constant_folding import small
+from modelsurgeon.onnx.graph.constant_folding import small_constant
 from modelsurgeon.report.formatting import shape
 
 Shape = tuple[Number, ...]
@@ -30,7 +30,7 @@ class Uncounted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Operation:
+class ShapedNode:
     """One node with the shapes around it: all that a cost may depend on.
 
     shape_of: the shape of a value, in numbers or symbolic expressions; None where it is unknown.
@@ -55,7 +55,7 @@ class Operation:
     def constant(self, index: int) -> tuple[int, ...] | None:
         """The integers of a small constant input; None where they aren't known before the model runs."""
         self.peeked.append(index)
-        array = small(self.node.inputs[index]) if self.has(index) else None
+        array = small_constant(self.node.inputs[index]) if self.has(index) else None
         return None if array is None else tuple(int(each) for each in array.ravel())
 
     def has(self, index: int) -> bool:
@@ -117,7 +117,7 @@ class Operation:
         return shape
 
 
-CostFunction = Callable[[Operation], "Cost | Uncounted"]
+CostFunction = Callable[[ShapedNode], "Cost | Uncounted"]
 
 COSTS: dict[tuple[str, str], CostFunction] = {}
 
@@ -144,7 +144,7 @@ def counts(*ops: str, domain: str = "") -> Callable[[CostFunction], CostFunction
     return register
 
 
-def moves(operation: Operation) -> Cost:  # noqa: ARG001
+def moves(operation: ShapedNode) -> Cost:  # noqa: ARG001
     """Data is moved, named or re-typed: no operation."""
     return Cost()
 
@@ -154,7 +154,7 @@ def is_free(node: ir.Node) -> bool:
     return COSTS.get(_key(node)) is moves
 
 
-def cost_of(operation: Operation) -> Cost | Uncounted:
+def cost_of(operation: ShapedNode) -> Cost | Uncounted:
     """What one run of a node costs, or why that isn't known. Subgraphs are not looked into."""
     node = operation.node
     function = COSTS.get(_key(node))

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from onnx import defs, helper
 
 # Defaults that schemas tell in prose: the number that every entry then is.
-EVERY = {"dilations": 1, "strides": 1, "pads": 0}
+ATTRIBUTE_READERS = {"dilations": 1, "strides": 1, "pads": 0}
 IMPLIED = frozenset({"kernel_shape"})  # by the weight, where there is one
 WEIGHTED = frozenset({"Conv", "ConvInteger", "ConvTranspose", "DeformConv", "QLinearConv"})
 
@@ -36,8 +36,8 @@ def _is_usual(node: ir.Node, name: str, attribute: ir.Attr, usual: Mapping[str, 
         return False
     if name in usual:
         return bool(attribute.value == usual[name])
-    if name in EVERY and attribute.type == ir.AttributeType.INTS:
-        return set(attribute.value) <= {EVERY[name]}
+    if name in ATTRIBUTE_READERS and attribute.type == ir.AttributeType.INTS:
+        return set(attribute.value) <= {ATTRIBUTE_READERS[name]}
     return name in IMPLIED and node.op_type in WEIGHTED
 
 

@@ -16,7 +16,7 @@ from modelsurgeon.onnx.graph.traversal import nodes
 
 Array = NDArray[np.generic]
 
-SMALL = 1024  # elements; what is larger is data, no shape
+MAX_FOLDED_ELEMENTS = 1024  # elements; what is larger is data, no shape
 
 ARITHMETIC = frozenset(
     (
@@ -28,8 +28,8 @@ ARITHMETIC = frozenset(
     )
 )
 # These can make much out of little: only where inference has told that the result is small.
-GROWING = frozenset({"ConstantOfShape", "Expand", "OneHot", "Pad", "Range", "Tile"})
-FAILURES = (
+GROWING_OPERATORS = frozenset({"ConstantOfShape", "Expand", "OneHot", "Pad", "Range", "Tile"})
+EVALUATION_ERRORS = (
     ArithmeticError,
     AttributeError,
     LookupError,
@@ -50,28 +50,28 @@ def tensor_of(value: ir.Value | None) -> ir.TensorProtocol | None:
         return None
 
 
-def small(value: ir.Value | None) -> Array | None:
+def small_constant(value: ir.Value | None) -> Array | None:
     """The content of a small constant; None if the value is none or is large. Large weights aren't read."""
     tensor = tensor_of(value)
-    if tensor is None or tensor.size > SMALL or tensor.dtype == ir.DataType.STRING:
+    if tensor is None or tensor.size > MAX_FOLDED_ELEMENTS or tensor.dtype == ir.DataType.STRING:
         return None
     return np.asarray(tensor.numpy())
 
 
-def scalar(value: ir.Value | None) -> int | float | bool | None:
+def scalar_constant(value: ir.Value | None) -> int | float | bool | None:
     """The one element of a small constant, or None."""
-    array = small(value)
+    array = small_constant(value)
     return array.item() if array is not None and array.size == 1 else None
 
 
 def branch(node: ir.Node) -> ir.Graph | None:
     """The branch that an If takes, where its condition is constant."""
-    taken = scalar(node.inputs[0]) if node.inputs else None
+    taken = scalar_constant(node.inputs[0]) if node.inputs else None
     name = "then_branch" if taken else "else_branch"
     return None if taken is None else node.attributes.get_graph(name, None)
 
 
-def settle(model: ir.Model, unknown: Iterable[ir.Value]) -> bool:
+def fold_constants(model: ir.Model, unknown: Iterable[ir.Value]) -> bool:
     """Compute ahead what the shapes of `unknown` values, and every If and Loop, depend on.
 
     Results become `const_value`s and, for the outputs of an If whose branch is known, shapes.
@@ -118,7 +118,7 @@ def _compute(node: ir.Node, opsets: dict[str, int]) -> bool:
         return False
     results = _shape_of(node) if node.op_type in ("Shape", "Size") else _run(node, opsets)
     for output, array in zip(node.outputs, results, strict=False):
-        if isinstance(array, np.ndarray) and array.size <= SMALL:
+        if isinstance(array, np.ndarray) and array.size <= MAX_FOLDED_ELEMENTS:
             output.const_value = tensor = ir.tensor(array, name=output.name)
             output.shape, output.type = ir.Shape(array.shape), ir.TensorType(tensor.dtype)
     return any(output.const_value is not None for output in node.outputs)
@@ -150,10 +150,10 @@ def _shape_of(node: ir.Node) -> list[Array]:
 
 
 def _run(node: ir.Node, opsets: dict[str, int]) -> list[Array]:
-    if node.op_type not in ARITHMETIC and not (node.op_type in GROWING and _result_is_small(node)):
+    if node.op_type not in ARITHMETIC and not (node.op_type in GROWING_OPERATORS and _result_is_small(node)):
         return []
     given = [value for value in node.inputs if value is not None]
-    feed = {str(value.name): small(value) for value in given}
+    feed = {str(value.name): small_constant(value) for value in given}
     if any(array is None for array in feed.values()):
         return []
     from onnx.reference import ReferenceEvaluator
@@ -161,11 +161,11 @@ def _run(node: ir.Node, opsets: dict[str, int]) -> list[Array]:
     try:
         with np.errstate(all="ignore"):
             results = ReferenceEvaluator(ir.to_proto(node), opsets=dict(opsets)).run(None, feed)
-    except FAILURES:
+    except EVALUATION_ERRORS:
         return []
     return list(results)
 
 
 def _result_is_small(node: ir.Node) -> bool:
     shape = node.outputs[0].shape if node.outputs else None
-    return shape is not None and shape.is_static() and int(np.prod(shape.numpy())) <= SMALL
+    return shape is not None and shape.is_static() and int(np.prod(shape.numpy())) <= MAX_FOLDED_ELEMENTS

@@ -16,7 +16,7 @@ from modelsurgeon.layers import Array
 Step = Callable[..., Array]
 
 
-def root(value: ir.Value | None) -> ir.Value | None:
+def stored_source(value: ir.Value | None) -> ir.Value | None:
     """The stored constant that `value` is made from by simple steps alone; None where it isn't constant.
 
     An initializer that is also a graph input is a default that a caller may override, so it is none. In IR
@@ -26,13 +26,13 @@ def root(value: ir.Value | None) -> ir.Value | None:
         return value
     node = _step(value)
     if node is not None and node.op_type == "ConstantOfShape":
-        return value if constant(node.inputs[0]) is not None else None
-    if node is None or any(constant(extra) is None for extra in node.inputs[1:] if extra is not None):
+        return value if constant_array(node.inputs[0]) is not None else None
+    if node is None or any(constant_array(extra) is None for extra in node.inputs[1:] if extra is not None):
         return None
-    return root(node.inputs[0])
+    return stored_source(node.inputs[0])
 
 
-def constant(value: ir.Value | None) -> Array | None:
+def constant_array(value: ir.Value | None) -> Array | None:
     """The numbers of a constant, in the dtype they are used in; None where `value` isn't constant.
 
     An initializer in external data is mapped, not read. The array is shared: never write to it.
@@ -43,10 +43,10 @@ def constant(value: ir.Value | None) -> Array | None:
         tensor = ir.convenience.get_const_tensor(value)
         return None if tensor is None else tensor.numpy()
     node = _step(value)
-    return None if node is None else computed(node, constant, STEPS)
+    return None if node is None else evaluate_step(node, constant_array, WEIGHT_STEPS)
 
 
-def computed(
+def evaluate_step(
     node: ir.Node, numbers: Callable[[ir.Value], Array | None], steps: Mapping[str, Step]
 ) -> Array | None:
     """What a node makes of constants, by the step of its name; None where one of its inputs is none."""
@@ -68,7 +68,7 @@ def _is_stored(value: ir.Value) -> bool:
 
 def _step(value: ir.Value) -> ir.Node | None:
     node = value.producer()
-    return node if node is not None and not node.domain and node.op_type in STEPS else None
+    return node if node is not None and not node.domain and node.op_type in WEIGHT_STEPS else None
 
 
 def _of_shape(node: ir.Node, shape: Array) -> Array:
@@ -104,7 +104,7 @@ def _axes(node: ir.Node, given: Array | None) -> tuple[int, ...]:
     return tuple(node.attributes["axes"].as_ints()) if "axes" in node.attributes else ()
 
 
-STEPS: Mapping[str, Step] = {
+WEIGHT_STEPS: Mapping[str, Step] = {
     "Cast": _cast,
     "ConstantOfShape": _of_shape,
     "Identity": lambda _, array: array,

@@ -11,13 +11,13 @@ from modelsurgeon.onnx.graph.traversal import bodies, nodes
 RANDOM = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 )
-GRAPHS = frozenset({ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS})
+GRAPH_ATTRIBUTES = frozenset({ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS})
 
 
 def subgraphs(node: ir.Node) -> Iterator[ir.Graph]:
     """The graphs that a node carries as attributes: branches and loop bodies."""
     for attr in node.attributes.data.values():  # its own values() looks each one up again
-        if attr.type not in GRAPHS or attr.is_ref():
+        if attr.type not in GRAPH_ATTRIBUTES or attr.is_ref():
             continue
         if attr.type == ir.AttributeType.GRAPH:
             yield attr.as_graph()
@@ -25,13 +25,13 @@ def subgraphs(node: ir.Node) -> Iterator[ir.Graph]:
             yield from attr.as_graphs()
 
 
-def needs(node: ir.Node) -> Iterator[ir.Value]:
+def inputs_and_captures(node: ir.Node) -> Iterator[ir.Value]:
     """Everything that must be there for a node to run: its inputs, and what its subgraphs capture."""
     yield from (value for value in node.inputs if value is not None)
     for graph in subgraphs(node):
         own = {*graph.inputs, *graph.initializers.values()}
         for inside in graph:
-            yield from (value for value in needs(inside) if value not in own)
+            yield from (value for value in inputs_and_captures(inside) if value not in own)
             own.update(inside.outputs)
         yield from (value for value in graph.outputs if value not in own)
 
@@ -45,7 +45,7 @@ def constant_values(model: ir.Model) -> set[ir.Value]:
     for graph in bodies(model):
         fixed.update(graph.initializers.values())
     for node in nodes(model):
-        if not _is_random(node) and fixed.issuperset(needs(node)):
+        if not _is_random(node) and fixed.issuperset(inputs_and_captures(node)):
             fixed.update(node.outputs)
     return fixed
 

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from modelsurgeon.onnx.graph.traversal import nodes
 
 LINEAR = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-SCOPES = "pkg.torch.onnx.name_scopes"
+NAME_SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 def nodes_of(model: ir.Model) -> Iterator[ir.Node]:
@@ -23,7 +23,7 @@ def nodes_of(model: ir.Model) -> Iterator[ir.Node]:
 
 def module_path(node: ir.Node) -> str | None:
     """The torch module that a node was exported from, such as `layers.0.conv`; None if it isn't told."""
-    if (told := node.metadata_props.get(SCOPES)) is None:
+    if (told := node.metadata_props.get(NAME_SCOPES)) is None:
         return None
     try:
         scopes = ast.literal_eval(told)

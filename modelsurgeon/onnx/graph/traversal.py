@@ -9,19 +9,21 @@ import onnx_ir as ir
 Swap = Callable[[ir.TensorProtocol], ir.TensorProtocol]
 
 TENSORS = frozenset({ir.AttributeType.TENSOR, ir.AttributeType.TENSORS})
-NODES = "modelsurgeon.nodes"  # model.meta: all nodes of a model in which none is put or removed any more
-BODIES = "modelsurgeon.bodies"  # model.meta: all graphs inside them
+CACHED_NODES = (
+    "modelsurgeon.nodes"  # model.meta: all nodes of a model in which none is put or removed any more
+)
+CACHED_BODIES = "modelsurgeon.bodies"  # model.meta: all graphs inside them
 
 
 def nodes(model: ir.Model) -> Sequence[ir.Node]:
     """Every node of the graph and of its subgraphs, in file order."""
-    found: Sequence[ir.Node] | None = model.meta.get(NODES)
+    found: Sequence[ir.Node] | None = model.meta.get(CACHED_NODES)
     return tuple(model.graph.all_nodes()) if found is None else found
 
 
 def bodies(model: ir.Model) -> Sequence[ir.Graph]:
     """The graphs inside the nodes of the main graph, at whatever depth."""
-    found: Sequence[ir.Graph] | None = model.meta.get(BODIES)
+    found: Sequence[ir.Graph] | None = model.meta.get(CACHED_BODIES)
     return tuple(model.graph.subgraphs()) if found is None else found
 
 
@@ -33,7 +35,7 @@ def graphs(model: ir.Model) -> Iterator[ir.Graph]:
         yield from function.subgraphs()
 
 
-def exchange(model: ir.Model, swap: Swap) -> None:
+def replace_tensors(model: ir.Model, swap: Swap) -> None:
     """Put `swap(tensor)` in the place of every tensor: of initializers, attributes and attribute defaults."""
     for graph in graphs(model):
         for value in graph.initializers.data.values():

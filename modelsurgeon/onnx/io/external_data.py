@@ -8,7 +8,7 @@ from onnx import TensorProto
 
 from modelsurgeon.errors import BadModel
 from modelsurgeon.onnx.io.lazy_tensors import DataFile
-from modelsurgeon.onnx.io.protobuf import ASIDE
+from modelsurgeon.onnx.io.protobuf import ASIDE_LOCATION
 
 
 class Files:
@@ -25,7 +25,7 @@ class Files:
         self._folder = model.path.parent
         self._within = [self._folder.resolve(), *([root.resolve()] if root else [])]
         self._trusts_links = root is not None
-        self._known = {ASIDE: model}
+        self._known = {ASIDE_LOCATION: model}
 
     def find(self, location: str) -> DataFile:
         """The file of an external location. Raises BadModel where it may not be read, or isn't there."""
@@ -51,7 +51,7 @@ class Files:
         return file
 
 
-def place(tensor: TensorProto, needed: int, files: Files) -> None:
+def place_tensor(tensor: TensorProto, needed: int, files: Files) -> None:
     """Check that an external tensor's values lie where it says. Raises BadModel."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     if len(entries) < len(tensor.external_data) or not isinstance(entries.get("location"), str):

@@ -14,7 +14,7 @@ from onnx import ModelProto, TensorProto
 
 from modelsurgeon.errors import BadModel
 from modelsurgeon.files import replacing, same_file
-from modelsurgeon.onnx.graph.traversal import exchange
+from modelsurgeon.onnx.graph.traversal import replace_tensors
 from modelsurgeon.onnx.io import protobuf, sparse, validate, validate_tensors
 from modelsurgeon.onnx.io.external_data import Files
 from modelsurgeon.onnx.io.lazy_tensors import DataFile, StoredTensor
@@ -22,8 +22,8 @@ from modelsurgeon.onnx.io.serialize import pack
 from modelsurgeon.onnx.io.validate_text import cause
 from modelsurgeon.report.formatting import escape
 
-PATH = "modelsurgeon.path"  # model.meta: where the model came from
-LARGEST = 2**31 - 1  # bytes of one protobuf message
+PATH_KEY = "modelsurgeon.path"  # model.meta: where the model came from
+MAX_PROTOBUF_BYTES = 2**31 - 1  # bytes of one protobuf message
 # What files begin with that people take for ONNX models, and what to do about each.
 OTHER_FILES = {
     b"version https://git-lfs": "is a Git LFS pointer: fetch the model itself with `git lfs pull`",
@@ -46,7 +46,7 @@ def load(path: str | Path, *, root: Path | None = None) -> ir.Model:
         model = _parsed(file, Files(file, root=root))
     except BadModel as error:
         raise BadModel(f"{escape(str(path))} {error}") from error
-    model.meta[PATH] = path
+    model.meta[PATH_KEY] = path
     return model
 
 
@@ -63,10 +63,10 @@ def from_proto(proto: ModelProto) -> ir.Model:
 
 def _parsed(file: DataFile, files: Files) -> ir.Model:
     _check_size(file.size)
-    with file.opened() as opened, _told_by(opened):
-        model = _built(ModelProto.FromString(protobuf.set_aside(opened, file.size)), files)
+    with file.opened() as opened, _failing_as_bad_model(opened):
+        model = _built(ModelProto.FromString(protobuf.split_large_tensors(opened, file.size)), files)
     if files.used:
-        exchange(model, lambda tensor: _stored(tensor, files))
+        replace_tensors(model, lambda tensor: _stored(tensor, files))
     return model
 
 
@@ -80,7 +80,7 @@ def _built(proto: ModelProto, files: Files | None) -> ir.Model:
     ordered = validate.check(proto, check)
     model = ir.serde.deserialize_model(proto)
     if taken:
-        exchange(model, lambda tensor: _noted(tensor, taken))
+        replace_tensors(model, lambda tensor: _noted(tensor, taken))
     if not ordered:
         _sort(model)
     return model
@@ -89,12 +89,12 @@ def _built(proto: ModelProto, files: Files | None) -> ir.Model:
 def _noted(tensor: ir.TensorProtocol, taken: Mapping[str, int]) -> ir.TensorProtocol:
     """The tensor, with the bytes that it took as a sparse one."""
     if (size := taken.get(str(tensor.name))) is not None:
-        tensor.meta[sparse.STORED] = size
+        tensor.meta[sparse.STORED_BYTES_KEY] = size
     return tensor
 
 
 @contextmanager
-def _told_by(file: BinaryIO) -> Iterator[None]:
+def _failing_as_bad_model(file: BinaryIO) -> Iterator[None]:
     """Say what a file is that can't be read: by its beginning where that tells, else by the cause."""
     try:
         yield
@@ -110,7 +110,7 @@ def _found(error: Exception) -> str:
 def _check_size(size: int) -> None:
     if not size:
         raise BadModel("is empty: an ONNX model is needed")
-    if size > LARGEST:
+    if size > MAX_PROTOBUF_BYTES:
         raise BadModel(f"has {size} bytes: an ONNX file has 2 GB at most, larger weights lie beside it")
 
 
@@ -145,7 +145,7 @@ def save(model: ir.Model, path: str | Path) -> None:
     path = Path(path)
     beside = path.with_name(f"{path.name}.data")
     whole = pack(model)
-    if whole.size <= LARGEST:
+    if whole.size <= MAX_PROTOBUF_BYTES:
         with replacing(path) as temporary:
             _keep_readable(model, path)
             with temporary.open("wb") as file:
@@ -167,7 +167,7 @@ def _keep_readable(model: ir.Model, *paths: Path) -> None:
             tensor.file.hold()
         return tensor
 
-    exchange(model, hold)
+    replace_tensors(model, hold)
 
 
 def _describe_file(head: bytes) -> str | None:

@@ -17,12 +17,12 @@ import onnx_ir as ir
 from modelsurgeon.onnx.io.serialize import pack
 from modelsurgeon.version import __version__
 
-KEY = "modelsurgeon.history"  # in metadata_props
+HISTORY_KEY = "modelsurgeon.history"  # in metadata_props
 NOT_COMPARED = "not compared"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record:
+class HistoryRecord:
     """One operation. arguments: those that differ from the defaults. verdict: of its comparison.
 
     input_sha256: of the file that went in, or of what `save` would write where that was a graph in memory.
@@ -35,19 +35,19 @@ class Record:
     verdict: str = NOT_COMPARED
 
 
-def records(model: ir.Model) -> list[Record]:
+def records(model: ir.Model) -> list[HistoryRecord]:
     """The lines that the model carries; what isn't ours in their place is left out."""
     try:
-        lines = json.loads(model.metadata_props.get(KEY, "[]"))
-        return [Record(**line) for line in lines]
+        lines = json.loads(model.metadata_props.get(HISTORY_KEY, "[]"))
+        return [HistoryRecord(**line) for line in lines]
     except (ValueError, TypeError):
         return []
 
 
-def add(model: ir.Model, record: Record) -> None:
+def add(model: ir.Model, record: HistoryRecord) -> None:
     """Write one more line, in place."""
     lines = [asdict(each) for each in (*records(model), record)]
-    model.metadata_props[KEY] = json.dumps(lines, sort_keys=True, separators=(",", ":"))
+    model.metadata_props[HISTORY_KEY] = json.dumps(lines, sort_keys=True, separators=(",", ":"))
 
 
 def digest(model: ir.Model | str | Path) -> str:
@@ -58,11 +58,11 @@ def digest(model: ir.Model | str | Path) -> str:
             while chunk := file.read(1 << 20):
                 found.update(chunk)
     else:
-        pack(model).write(_Into(found))  # type: ignore[arg-type]
+        pack(model).write(_HashWriter(found))  # type: ignore[arg-type]
     return found.hexdigest()
 
 
-class _Into:
+class _HashWriter:
     """A file that only feeds a hash."""
 
     def __init__(self, found: Any) -> None:  # noqa: ANN401 - hashlib names no type of its own

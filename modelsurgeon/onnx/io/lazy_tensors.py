@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from modelsurgeon.errors import BadModel
 
-CHUNK = 16 * 1024**2
+CHUNK_BYTES = 16 * 1024**2
 
 
 class DataFile:
@@ -130,8 +130,8 @@ class StoredTensor(ir.LazyTensor):
     def tofile(self, file: BinaryIO) -> None:
         """Copy the bytes, a piece at a time."""
         end = self.offset + self.nbytes
-        for start in range(self.offset, end, CHUNK):
-            file.write(self.file.read(start, min(CHUNK, end - start)).data)
+        for start in range(self.offset, end, CHUNK_BYTES):
+            file.write(self.file.read(start, min(CHUNK_BYTES, end - start)).data)
 
     def _read(self) -> ir.TensorProtocol:
         content = self.file.read(self.offset, self.nbytes)

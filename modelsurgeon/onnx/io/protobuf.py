@@ -17,9 +17,9 @@ from onnx import StringStringEntryProto, TensorProto
 
 from modelsurgeon.errors import BadModel
 
-ASIDE = "modelsurgeon:aside"  # the external location of a tensor that was set aside
-LARGE = 16 * 1024
-DEPTH = 32  # graphs inside each other; protobuf itself ends at 100 messages, which is 33 graphs
+ASIDE_LOCATION = "modelsurgeon:aside"  # the external location of a tensor that was set aside
+LARGE_TENSOR_BYTES = 16 * 1024
+MAX_GRAPH_DEPTH = 32  # graphs inside each other; protobuf itself ends at 100 messages, which is 33 graphs
 SKELETON = 512 * 1024**2
 
 # From onnx.proto: the fields of each message in which a tensor lies, at whatever depth.
@@ -39,10 +39,10 @@ PACKED = {
 }
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 LONGEST = 10  # bytes of a number
-PAGE = 4096  # bytes
+READ_BYTES = 4096  # bytes
 
 
-class Heavy(Protocol):
+class LargeTensor(Protocol):
     """A tensor that is written where it belongs, not held in between."""
 
     @property
@@ -50,7 +50,7 @@ class Heavy(Protocol):
         """Bytes that it will write."""
 
 
-class Span(NamedTuple):
+class ByteSpan(NamedTuple):
     """A part of the file that stays as it is."""
 
     start: int
@@ -62,7 +62,7 @@ class Span(NamedTuple):
         return self.end - self.start
 
 
-class Field(NamedTuple):
+class ProtobufField(NamedTuple):
     """A field of a message: where its key starts, and its value from `body` to `end`."""
 
     number: int
@@ -72,11 +72,11 @@ class Field(NamedTuple):
     end: int
 
 
-Piece = bytes | Span | Heavy
+Piece = bytes | ByteSpan | LargeTensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Walk:
+class ProtobufWalk:
     """A walk through a file: which messages it enters, by where they start and end, and what it makes of a
     tensor in them; None is to leave it as it is.
     """
@@ -86,25 +86,27 @@ class Walk:
     tensor: Callable[[int, int], list[Piece] | None]
 
 
-def set_aside(file: BinaryIO, length: int) -> bytes:
+def split_large_tensors(file: BinaryIO, length: int) -> bytes:
     """The skeleton of an ONNX file: large tensors are references to ASIDE, with their place in the file.
 
     Raises BadModel for bytes that are no protobuf, graphs nested too deep, and skeletons beyond reason.
     """
-    walk = Walk(
+    walk = ProtobufWalk(
         file=file,
-        enters=lambda start, end: end - start > LARGE,
+        enters=lambda start, end: end - start > LARGE_TENSOR_BYTES,
         tensor=lambda start, end: _aside(file, start, end),
     )
-    pieces = _rewritten(walk, Span(0, length), "model")
+    pieces = _rewritten(walk, ByteSpan(0, length), "model")
     if (total := size(pieces)) > SKELETON:
         raise BadModel(
             f"takes {total >> 20} MB without its large weights: {SKELETON >> 20} MB at most are read"
         )
-    return b"".join(_read(file, piece) if isinstance(piece, Span) else piece for piece in pieces)  # type: ignore[misc]
+    return b"".join(_read(file, piece) if isinstance(piece, ByteSpan) else piece for piece in pieces)  # type: ignore[misc]
 
 
-def put_back(skeleton: bytes, fill: Callable[[int], list[Piece]]) -> list[bytes | memoryview | Heavy]:
+def join_large_tensors(
+    skeleton: bytes, fill: Callable[[int], list[Piece]]
+) -> list[bytes | memoryview | LargeTensor]:
     """The pieces of a file, in order: the skeleton's bytes, each reference in it replaced.
 
     A reference has ASIDE as its location and a number as its offset; `fill(number)` takes its place, made by
@@ -116,17 +118,17 @@ def put_back(skeleton: bytes, fill: Callable[[int], list[Piece]]) -> list[bytes 
         after = bisect_left(marks, start)
         return after < len(marks) and marks[after] < end
 
-    walk = Walk(
+    walk = ProtobufWalk(
         file=file,
         enters=holds_a_mark,
         tensor=lambda start, end: _filled(skeleton[start:end], fill),
     )
     view = memoryview(skeleton)
-    pieces = _rewritten(walk, Span(0, len(skeleton)), "model")
-    return [view[piece.start : piece.end] if isinstance(piece, Span) else piece for piece in pieces]
+    pieces = _rewritten(walk, ByteSpan(0, len(skeleton)), "model")
+    return [view[piece.start : piece.end] if isinstance(piece, ByteSpan) else piece for piece in pieces]
 
 
-def values(heavy: Heavy) -> list[Piece]:
+def values(heavy: LargeTensor) -> list[Piece]:
     """The part of a tensor that holds its values."""
     return [_key(RAW, heavy.nbytes), heavy]
 
@@ -140,16 +142,16 @@ def reference(location: str, offset: int, length: int) -> TensorProto:
     )
 
 
-def size(pieces: Sequence[bytes | memoryview | Span | Heavy]) -> int:
+def size(pieces: Sequence[bytes | memoryview | ByteSpan | LargeTensor]) -> int:
     """Bytes that the pieces come to."""
     return sum(len(piece) if isinstance(piece, bytes) else piece.nbytes for piece in pieces)
 
 
-def _rewritten(walk: Walk, span: Span, message: str, depth: int = 0) -> list[Piece]:
+def _rewritten(walk: ProtobufWalk, span: ByteSpan, message: str, depth: int = 0) -> list[Piece]:
     """The message in pieces, each tensor in it replaced by what the walk makes of it."""
     depth += message == "graph"
-    if depth > DEPTH:
-        raise BadModel(f"has graphs nested {depth} deep: {DEPTH} at most are read")
+    if depth > MAX_GRAPH_DEPTH:
+        raise BadModel(f"has graphs nested {depth} deep: {MAX_GRAPH_DEPTH} at most are read")
     pieces: list[Piece] = []
     kept = span.start
     for field in _fields(walk.file, *span):
@@ -159,11 +161,11 @@ def _rewritten(walk: Walk, span: Span, message: str, depth: int = 0) -> list[Pie
         if child == "tensor":
             inner = walk.tensor(field.body, field.end)
         else:
-            inner = _rewritten(walk, Span(field.body, field.end), child, depth)
+            inner = _rewritten(walk, ByteSpan(field.body, field.end), child, depth)
         if inner is not None:
-            pieces += [Span(kept, field.start), _key(field.number, size(inner)), *inner]
+            pieces += [ByteSpan(kept, field.start), _key(field.number, size(inner)), *inner]
             kept = field.end
-    return [*pieces, Span(kept, span.end)]
+    return [*pieces, ByteSpan(kept, span.end)]
 
 
 def _aside(file: BinaryIO, start: int, end: int) -> list[Piece] | None:
@@ -174,19 +176,19 @@ def _aside(file: BinaryIO, start: int, end: int) -> list[Piece] | None:
         return None
     (value,) = values
     length = value.end - value.body
-    if value.kind != BYTES or length <= LARGE or not _like_raw(value, fields, file):
+    if value.kind != BYTES or length <= LARGE_TENSOR_BYTES or not _like_raw(value, fields, file):
         return None
-    place = reference(ASIDE, value.body, length).SerializeToString()
-    return [Span(start, value.start), Span(value.end, end), place]
+    place = reference(ASIDE_LOCATION, value.body, length).SerializeToString()
+    return [ByteSpan(start, value.start), ByteSpan(value.end, end), place]
 
 
-def _like_raw(value: Field, fields: Sequence[Field], file: BinaryIO) -> bool:
+def _like_raw(value: ProtobufField, fields: Sequence[ProtobufField], file: BinaryIO) -> bool:
     if value.number == RAW:
         return True
     types = [field for field in fields if field.number == DATA_TYPE]
     if not types:
         return False
-    number, _ = _varint(_read(file, Span(types[-1].body, types[-1].end)), 0)
+    number, _ = _varint(_read(file, ByteSpan(types[-1].body, types[-1].end)), 0)
     return number in PACKED.get(value.number, ())
 
 
@@ -194,19 +196,19 @@ def _filled(part: bytes, fill: Callable[[int], list[Piece]]) -> list[Piece] | No
     """A tensor with its reference replaced, or None where it has none."""
     proto = TensorProto.FromString(part)
     entries = {entry.key: entry.value for entry in proto.external_data}
-    if entries.get("location") != ASIDE:
+    if entries.get("location") != ASIDE_LOCATION:
         return None
     proto.ClearField("external_data")
     proto.ClearField("data_location")
     return [proto.SerializeToString(), *fill(int(entries["offset"]))]
 
 
-def _fields(file: BinaryIO, start: int, end: int) -> Iterator[Field]:
+def _fields(file: BinaryIO, start: int, end: int) -> Iterator[ProtobufField]:
     at = start
     page, ahead = start, b""  # many fields are shorter than what is read at once
     while at < end:
         if at + 2 * LONGEST > page + len(ahead) and page + len(ahead) < end:
-            page, ahead = at, _read(file, Span(at, min(at + PAGE, end)))
+            page, ahead = at, _read(file, ByteSpan(at, min(at + READ_BYTES, end)))
         key, body = _varint(ahead, at - page)
         number, kind = key >> 3, key & 7
         if kind == VARINT:
@@ -222,7 +224,7 @@ def _fields(file: BinaryIO, start: int, end: int) -> Iterator[Field]:
             raise BadModel(
                 f"is cut short or no ONNX model: {page + stop - end} bytes are missing at byte {end}"
             )
-        yield Field(number, kind, at, page + body, page + stop)
+        yield ProtobufField(number, kind, at, page + body, page + stop)
         at = page + stop
 
 
@@ -251,14 +253,14 @@ def _key(number: int, length: int) -> bytes:
 
 
 def _marks(skeleton: bytes) -> Iterator[int]:
-    mark = ASIDE.encode()
+    mark = ASIDE_LOCATION.encode()
     at = skeleton.find(mark)
     while at >= 0:
         yield at
         at = skeleton.find(mark, at + 1)
 
 
-def _read(file: BinaryIO, span: Span) -> bytes:
+def _read(file: BinaryIO, span: ByteSpan) -> bytes:
     file.seek(span.start)
     found = file.read(span.nbytes)
     if len(found) < span.nbytes:

@@ -11,17 +11,17 @@ from typing import BinaryIO
 import onnx_ir as ir
 
 from modelsurgeon.errors import BadModel
-from modelsurgeon.onnx.graph.traversal import exchange, graphs
+from modelsurgeon.onnx.graph.traversal import graphs, replace_tensors
 from modelsurgeon.onnx.io import protobuf, validate
 from modelsurgeon.onnx.io.lazy_tensors import StoredTensor
 from modelsurgeon.onnx.io.validate_text import cause, quoted
 
 STACK_TRACE = "pkg.torch.onnx.stack_trace"  # names folders of the machine that exported the model
-PAGE = 4096  # where data beside a model starts, so that runtimes can map it
+DATA_ALIGNMENT = 4096  # where data beside a model starts, so that runtimes can map it
 
 
 @dataclass(frozen=True, kw_only=True)
-class Packed:
+class SerializedModel:
     """A model in parts: the skeleton, in which large weights are references, and these weights in order."""
 
     skeleton: bytes
@@ -40,7 +40,7 @@ class Packed:
             else:
                 _write(piece, file)
 
-    def referring(self, folder: Path) -> Packed:
+    def referring(self, folder: Path) -> SerializedModel:
         """The same model, for one who can read `folder`: weights that lie in its files stay there."""
         rest: list[ir.TensorProtocol] = []
 
@@ -53,9 +53,9 @@ class Packed:
             ):
                 return _part(weight.file.path.name, weight.offset, weight.nbytes)
             rest.append(weight)
-            return _part(protobuf.ASIDE, len(rest) - 1, weight.nbytes)
+            return _part(protobuf.ASIDE_LOCATION, len(rest) - 1, weight.nbytes)
 
-        return Packed(skeleton=self._joined(fill), weights=rest)
+        return SerializedModel(skeleton=self._joined(fill), weights=rest)
 
     def skeleton_beside(self, location: str) -> bytes:
         """The model without its large weights; `write_weights` writes those to `location`."""
@@ -71,19 +71,21 @@ class Packed:
             at = offset + weight.nbytes
 
     def _pieces(self) -> list[protobuf.Piece]:
-        return protobuf.put_back(self.skeleton, lambda number: protobuf.values(self.weights[number]))
+        return protobuf.join_large_tensors(
+            self.skeleton, lambda number: protobuf.values(self.weights[number])
+        )
 
     def _joined(self, fill: Callable[[int], list[protobuf.Piece]]) -> bytes:
-        return b"".join(protobuf.put_back(self.skeleton, fill))  # type: ignore[arg-type]
+        return b"".join(protobuf.join_large_tensors(self.skeleton, fill))  # type: ignore[arg-type]
 
     def _offsets(self) -> Iterator[int]:
         at = 0
         for weight in self.weights:
             yield at
-            at += -(-weight.nbytes // PAGE) * PAGE
+            at += -(-weight.nbytes // DATA_ALIGNMENT) * DATA_ALIGNMENT
 
 
-def pack(model: ir.Model) -> Packed:
+def pack(model: ir.Model) -> SerializedModel:
     """The model in parts; it is left as it is. Raises BadModel where its graph isn't sound."""
     clone = copy(model)
     weights: list[ir.TensorProtocol] = []
@@ -94,14 +96,14 @@ def pack(model: ir.Model) -> Packed:
         weights.append(tensor)
         return _reference(tensor, len(weights) - 1)
 
-    exchange(clone, set_aside)
+    replace_tensors(clone, set_aside)
     _strip(clone)
     try:
         proto = ir.serde.serialize_model(clone)
     except ir.serde.SerdeError as error:
         raise BadModel(f"the model can't be written: {cause(error)}") from error
     validate.check(proto, lambda _: None)
-    return Packed(skeleton=proto.SerializeToString(deterministic=True), weights=weights)
+    return SerializedModel(skeleton=proto.SerializeToString(deterministic=True), weights=weights)
 
 
 def copy(model: ir.Model) -> ir.Model:
@@ -124,7 +126,7 @@ def _astray(model: ir.Model) -> Iterator[str]:
 def _goes_aside(tensor: ir.TensorProtocol) -> bool:
     if isinstance(tensor, ir.ExternalTensor):
         return True
-    return tensor.dtype != ir.DataType.STRING and tensor.nbytes > protobuf.LARGE
+    return tensor.dtype != ir.DataType.STRING and tensor.nbytes > protobuf.LARGE_TENSOR_BYTES
 
 
 def _part(location: str, offset: int, length: int) -> list[protobuf.Piece]:
@@ -133,7 +135,7 @@ def _part(location: str, offset: int, length: int) -> list[protobuf.Piece]:
 
 def _reference(tensor: ir.TensorProtocol, number: int) -> ir.ExternalTensor:
     return ir.ExternalTensor(
-        protobuf.ASIDE,
+        protobuf.ASIDE_LOCATION,
         number,
         tensor.nbytes,
         tensor.dtype,
@@ -154,7 +156,7 @@ def _strip(model: ir.Model) -> None:
                 value.metadata_props.pop(STACK_TRACE, None)
 
 
-def _write(weight: protobuf.Heavy, file: BinaryIO) -> None:
+def _write(weight: protobuf.LargeTensor, file: BinaryIO) -> None:
     start = file.tell()
     if hasattr(weight, "tofile"):
         weight.tofile(file)

@@ -21,8 +21,8 @@ from onnx import (
 from modelsurgeon.errors import BadModel
 from modelsurgeon.onnx.io.validate_text import quoted
 
-STORED = "modelsurgeon.stored"  # tensor.meta: bytes that the sparse tensor took in the file
-LARGEST = 2**28  # elements: a small file must not ask for all memory
+STORED_BYTES_KEY = "modelsurgeon.stored"  # tensor.meta: bytes that the sparse tensor took in the file
+MAX_SPARSE_ELEMENTS = 2**28  # elements: a small file must not ask for all memory
 Check = Callable[[TensorProto], None]
 
 
@@ -91,8 +91,8 @@ def _dense(sparse: SparseTensorProto, name: str, check: Check, stored: dict[str,
         raise BadModel(f"{where} {error}") from error
     if TensorProto.EXTERNAL in (sparse.values.data_location, sparse.indices.data_location):
         raise BadModel(f"{where} lies in another file: save the model with it inside")
-    if any(dim < 0 for dim in dims) or prod(dims) > LARGEST:
-        raise BadModel(f"{where} has the shape {dims}: at most {LARGEST} elements are made dense")
+    if any(dim < 0 for dim in dims) or prod(dims) > MAX_SPARSE_ELEMENTS:
+        raise BadModel(f"{where} has the shape {dims}: at most {MAX_SPARSE_ELEMENTS} elements are made dense")
     if sparse.values.data_type == TensorProto.STRING:
         raise BadModel(f"{where} is of text: make it dense")
     values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)

@@ -14,29 +14,29 @@ from graphlib import CycleError, TopologicalSorter
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 from modelsurgeon.errors import BadModel
-from modelsurgeon.onnx.io.protobuf import DEPTH
+from modelsurgeon.onnx.io.protobuf import MAX_GRAPH_DEPTH
 from modelsurgeon.onnx.io.validate_calls import Op, Ops, check_calls
 from modelsurgeon.onnx.io.validate_text import (
     check_entries,
     check_texts,
     check_type,
     check_values,
+    first_duplicate,
     quoted,
-    twice,
 )
 
-NODES = 1_000_000
+MAX_NODES = 1_000_000
 
 Check = Callable[[TensorProto], None]
 # What a graph defines: name -> place of the node that makes it, or -1 for what is given.
 Names = Mapping[str, int]
 A = AttributeProto
 STANDARD = ("", "ai.onnx")
-BODIES = {"If": ("then_branch", "else_branch"), "Loop": ("body",), "Scan": ("body",)}
+MAX_BODIES = {"If": ("then_branch", "else_branch"), "Loop": ("body",), "Scan": ("body",)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rules:
+class ValidationRules:
     """What holds for all that a graph or function contains.
 
     check_tensor: raises BadModel where a tensor doesn't hold what it says.
@@ -67,12 +67,12 @@ def check(model: ModelProto, check_tensor: Check) -> bool:
     """
     _check_frame(model)
     functions = {_op(function): function for function in model.functions}
-    if doubled := twice(_op(function) for function in model.functions):
+    if doubled := first_duplicate(_op(function) for function in model.functions):
         raise BadModel(f"defines the function {quoted(doubled[1])} twice")
-    main = _check_graph(model.graph, (), Rules(check_tensor=check_tensor))
+    main = _check_graph(model.graph, (), ValidationRules(check_tensor=check_tensor))
     bodies = {op: _check_function(function, check_tensor) for op, function in functions.items()}
-    if (nodes := sum(body.ops.total() for body in (main, *bodies.values()))) > NODES:
-        raise BadModel(f"has {nodes} nodes: {NODES} at most are read")
+    if (nodes := sum(body.ops.total() for body in (main, *bodies.values()))) > MAX_NODES:
+        raise BadModel(f"has {nodes} nodes: {MAX_NODES} at most are read")
     check_calls(main.ops, {op: body.ops for op, body in bodies.items()})
     return main.ordered and all(body.ordered for body in bodies.values())
 
@@ -97,13 +97,13 @@ def _check_opsets(owner: ModelProto | FunctionProto) -> None:
     for domain, version in versions:
         if version < 1:
             raise BadModel(f"imports version {version} of the operator set {quoted(domain)}: 1 is the first")
-    if (doubled := twice(domain for domain, _ in versions)) is not None:
+    if (doubled := first_duplicate(domain for domain, _ in versions)) is not None:
         raise BadModel(f"imports two versions of the operator set {quoted(doubled)}")
 
 
-def _check_graph(graph: GraphProto, outer: tuple[Names, ...], rules: Rules) -> Body:
-    if len(outer) >= DEPTH:
-        raise BadModel(f"has graphs nested deeper than {DEPTH}")
+def _check_graph(graph: GraphProto, outer: tuple[Names, ...], rules: ValidationRules) -> Body:
+    if len(outer) >= MAX_GRAPH_DEPTH:
+        raise BadModel(f"has graphs nested deeper than {MAX_GRAPH_DEPTH}")
     if len(graph.sparse_initializer):
         raise BadModel("holds sparse weights, which aren't supported: save them as dense ones")
     check_texts(graph.name, graph.doc_string)
@@ -125,7 +125,7 @@ def _check_function(function: FunctionProto, check_tensor: Check) -> Body:
     check_values(function.value_info)
     _check_opsets(function)
     parameters = (*function.attribute, *(attribute.name for attribute in function.attribute_proto))
-    rules = Rules(check_tensor=check_tensor, parameters=frozenset(parameters))
+    rules = ValidationRules(check_tensor=check_tensor, parameters=frozenset(parameters))
     names = _defined(_unique(list(function.input), "function input"), function.node, ())
     for attribute in function.attribute_proto:
         _check_attribute(attribute, rules)
@@ -138,7 +138,7 @@ def _unique(names: list[str], what: str) -> list[str]:
     check_texts(*names)
     if "" in names:
         raise BadModel(f"has no name for {what} {names.index('')}: every one needs its own")
-    if doubled := twice(names):
+    if doubled := first_duplicate(names):
         raise BadModel(f"has two of the name {quoted(doubled)} ({what}): every one needs its own")
     return names
 
@@ -157,7 +157,7 @@ def _defined(given: Iterable[str], nodes: Sequence[NodeProto], outer: tuple[Name
     return names
 
 
-def _check_nodes(nodes: Sequence[NodeProto], scope: tuple[Names, ...], rules: Rules) -> Body:
+def _check_nodes(nodes: Sequence[NodeProto], scope: tuple[Names, ...], rules: ValidationRules) -> Body:
     """scope: the names of the graph of these nodes, last, behind those of the graphs around it."""
     body = Body()
     own = scope[-1]
@@ -193,16 +193,16 @@ def _check_cycles(needs: Sequence[set[str]], own: Names, nodes: Sequence[NodePro
         raise BadModel(f"has a cycle through {_shown(nodes[place], place)}") from error
 
 
-def _inside(node: NodeProto, scope: tuple[Names, ...], rules: Rules) -> Iterator[Body]:
+def _inside(node: NodeProto, scope: tuple[Names, ...], rules: ValidationRules) -> Iterator[Body]:
     """The graphs in a node's attributes, checked, and its other attributes, too."""
-    if not node.attribute and node.op_type not in BODIES:
+    if not node.attribute and node.op_type not in MAX_BODIES:
         return
-    if doubled := twice(attribute.name for attribute in node.attribute):
+    if doubled := first_duplicate(attribute.name for attribute in node.attribute):
         raise BadModel(
             f"has a node {quoted(node.name)} ({node.op_type}) with two attributes {quoted(doubled)}"
         )
     graphs = {attribute.name for attribute in node.attribute if attribute.type == A.GRAPH}
-    needed = () if node.domain not in STANDARD else BODIES.get(node.op_type, ())
+    needed = () if node.domain not in STANDARD else MAX_BODIES.get(node.op_type, ())
     if missing := [name for name in needed if name not in graphs]:
         raise BadModel(f"has a node {quoted(node.name)} ({node.op_type}) without its {missing[0]}")
     for attribute in node.attribute:
@@ -213,7 +213,7 @@ def _inside(node: NodeProto, scope: tuple[Names, ...], rules: Rules) -> Iterator
             yield from (_check_graph(graph, scope, rules) for graph in attribute.graphs)
 
 
-def _check_attribute(attribute: AttributeProto, rules: Rules) -> None:
+def _check_attribute(attribute: AttributeProto, rules: ValidationRules) -> None:
     check_texts(attribute.name, attribute.doc_string, attribute.ref_attr_name)
     if attribute.ref_attr_name and attribute.ref_attr_name not in rules.parameters:
         raise BadModel(f"has an attribute that refers to {quoted(attribute.ref_attr_name)}: there is none")
@@ -231,7 +231,7 @@ def _check_attribute(attribute: AttributeProto, rules: Rules) -> None:
         _check_weight(tensor, rules)
 
 
-def _check_weight(tensor: TensorProto, rules: Rules) -> None:
+def _check_weight(tensor: TensorProto, rules: ValidationRules) -> None:
     check_texts(tensor.name, tensor.doc_string)
     check_entries((*tensor.metadata_props, *tensor.external_data))
     try:

@@ -11,8 +11,8 @@ from modelsurgeon.errors import BadModel
 Op = tuple[str, str, str]  # domain, name, overload: an operator, or a function of the model
 Ops = Counter[Op]
 
-DEPTH = 64
-NODES = 10_000_000
+MAX_CALL_DEPTH = 64
+MAX_CALLED_NODES = 10_000_000
 
 
 def check_calls(main: Ops, functions: Mapping[Op, Ops]) -> None:
@@ -26,10 +26,14 @@ def check_calls(main: Ops, functions: Mapping[Op, Ops]) -> None:
         body = functions[op]
         depth[op] = 1 + max((depth.get(called, 0) for called in body), default=0)
         nodes[op] = _nodes(body, nodes)
-        if depth[op] > DEPTH:
-            raise BadModel(f"has functions that call each other {depth[op]} deep: {DEPTH} at most are read")
-    if (total := _nodes(main, nodes)) > NODES:
-        raise BadModel(f"has {total:.3g} nodes once its functions are expanded: {NODES} at most are read")
+        if depth[op] > MAX_CALL_DEPTH:
+            raise BadModel(
+                f"has functions that call each other {depth[op]} deep: {MAX_CALL_DEPTH} at most are read"
+            )
+    if (total := _nodes(main, nodes)) > MAX_CALLED_NODES:
+        raise BadModel(
+            f"has {total:.3g} nodes once its functions are expanded: {MAX_CALLED_NODES} at most are read"
+        )
 
 
 def _callees_first(functions: Mapping[Op, Ops]) -> list[Op]:

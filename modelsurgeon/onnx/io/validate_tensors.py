@@ -8,10 +8,10 @@ import onnx_ir as ir
 from onnx import TensorProto
 
 from modelsurgeon.errors import BadModel
-from modelsurgeon.onnx.io.external_data import Files, place
+from modelsurgeon.onnx.io.external_data import Files, place_tensor
 
-AXES = 64  # numpy's limit
-LARGEST = 2**48  # elements; beyond lies no machine
+MAX_AXES = 64  # numpy's limit
+MAX_ELEMENTS = 2**48  # elements; beyond lies no machine
 # The typed field of a TensorProto -> the element types it may hold. int32_data holds int32 and all narrower.
 FIELDS = {
     "float_data": {ir.DataType.FLOAT, ir.DataType.COMPLEX64},
@@ -40,7 +40,7 @@ def check(tensor: TensorProto, files: Files | None) -> None:
     elif external:
         if files is None:
             raise BadModel("lies in another file: load the model by its path")
-        place(tensor, _bytes(dtype, count), files)
+        place_tensor(tensor, _bytes(dtype, count), files)
     elif typed:
         _check_typed(tensor, typed[0], dtype, count)
     else:
@@ -59,12 +59,12 @@ def _dtype(tensor: TensorProto) -> ir.DataType:
 
 def _elements(tensor: TensorProto) -> int:
     dims = list(tensor.dims)
-    if len(dims) > AXES:
-        raise BadModel(f"has {len(dims)} axes: {AXES} at most are read")
+    if len(dims) > MAX_AXES:
+        raise BadModel(f"has {len(dims)} axes: {MAX_AXES} at most are read")
     if min(dims, default=0) < 0:
         raise BadModel(f"has the shape {dims}: no size is negative")
     count: int = prod(dims)
-    if count > LARGEST:
+    if count > MAX_ELEMENTS:
         raise BadModel(f"has the shape {dims}: no machine holds it")
     return count
 

@@ -11,8 +11,8 @@ from onnx import StringStringEntryProto, TypeProto, ValueInfoProto
 from modelsurgeon.errors import BadModel
 
 T = TypeVar("T", bound=Hashable)
-TEXT = frozenset({str})
-ELEMENTS = {kind.value for kind in ir.DataType}
+TEXT_TYPES = frozenset({str})
+ELEMENT_TYPES = {kind.value for kind in ir.DataType}
 
 
 def quoted(name: str) -> str:
@@ -30,7 +30,7 @@ def cause(error: BaseException) -> str:
 
 def check_texts(*texts: str) -> None:
     """Raise BadModel for bytes that aren't UTF-8; protobuf hands these out as they are."""
-    if TEXT.issuperset(map(type, texts)):
+    if TEXT_TYPES.issuperset(map(type, texts)):
         return
     for text in texts:
         if not isinstance(text, str):
@@ -62,7 +62,7 @@ def check_type(kind: TypeProto, name: str) -> None:
         check_type(inner, name)
     elif which in ("tensor_type", "sparse_tensor_type"):
         tensor = getattr(kind, which)
-        if tensor.elem_type not in ELEMENTS:
+        if tensor.elem_type not in ELEMENT_TYPES:
             raise BadModel(f"has {quoted(name)} of the unknown element type {tensor.elem_type}")
         check_texts(*(text for dim in tensor.shape.dim for text in (dim.dim_param, dim.denotation)))
     elif which is not None:
@@ -71,7 +71,7 @@ def check_type(kind: TypeProto, name: str) -> None:
         )
 
 
-def twice(names: Iterable[T]) -> T | None:
+def first_duplicate(names: Iterable[T]) -> T | None:
     """The first name that was there before, or None."""
     seen: set[T] = set()
     for name in names:

@@ -21,28 +21,30 @@ import onnx_ir as ir
 
 from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.layers import Array, Layer, Padding
-from modelsurgeon.onnx.graph.constants import constant
+from modelsurgeon.onnx.graph.constants import constant_array
 from modelsurgeon.onnx.layers import recurrent
 from modelsurgeon.onnx.layers.recurrent import RECURRENT
 from modelsurgeon.surgery.site import Call
 
 Size = tuple[int, ...]
-ASSUMED = 64  # of each spatial axis where not even the symbols of a map's size are known
+ASSUMED_POSITIONS = 64  # of each spatial axis where not even the symbols of a map's size are known
 
 LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-QUANTISED = ("com.microsoft", "DynamicQuantizeLSTM")
+QUANTIZED_LSTM = ("com.microsoft", "DynamicQuantizeLSTM")
 
 
 def holds_layer(node: ir.Node) -> bool:
     """Whether the operator is one of those whose layers are edited, or left alone with a reason."""
     plain = not node.domain and node.op_type in (*LINEAR, *RECURRENT)
-    return plain or (node.domain, node.op_type) == QUANTISED
+    return plain or (node.domain, node.op_type) == QUANTIZED_LSTM
 
 
 def weight_place(node: ir.Node) -> int:
     """Which input holds the weight; the other of the first two is the data."""
     left = (
-        node.op_type == "MatMul" and constant(node.inputs[1]) is None and constant(node.inputs[0]) is not None
+        node.op_type == "MatMul"
+        and constant_array(node.inputs[1]) is None
+        and constant_array(node.inputs[0]) is not None
     )
     return 0 if left else 1
 
@@ -53,7 +55,7 @@ def read(node: ir.Node, size: Size | None) -> Layer:
     size: shape of the data input where the model fixes it; only automatic padding asks for it.
     Raises UnsupportedLayer: its message is the reason to leave the node alone.
     """
-    weight = constant(node.inputs[weight_place(node)])
+    weight = constant_array(node.inputs[weight_place(node)])
     if weight is None:
         raise UnsupportedLayer("its weight is computed at run time")
     if node.op_type == "MatMul":
@@ -62,7 +64,7 @@ def read(node: ir.Node, size: Size | None) -> Layer:
         return _read_gemm(node, weight)
     if node.op_type in RECURRENT:
         return recurrent.read(node, weight)
-    if node.op_type == QUANTISED[1]:
+    if node.op_type == QUANTIZED_LSTM[1]:
         raise UnsupportedLayer(f"its weight is quantised: {weight.dtype}")
     return _read_conv(node, weight, size)
 
@@ -71,25 +73,25 @@ def call(node: ir.Node, layer: Layer, shape: Size | None) -> Call:
     """Spatial input size and positions of one use; shape: of the data input, at stated defaults."""
     n = len(layer.kernel)
     if shape is None:
-        return (ASSUMED,) * n, 1
+        return (ASSUMED_POSITIONS,) * n, 1
     if node.op_type in ("Conv", "ConvTranspose"):
         return shape[-n:], shape[0]
     return (), prod(shape) // max(1, layer.in_channels)
 
 
-def stored(node: ir.Node, layer: Layer, *, last: bool = True) -> Array:
+def weight_as_stored(node: ir.Node, layer: Layer, *, last: bool = True) -> Array:
     """The weight of a chain's layer, the `last` or another, as its operator in place of `node` keeps it."""
     if node.op_type in RECURRENT and last:
-        return recurrent.stored(node, layer)
+        return recurrent.weight_as_stored(node, layer)
     if layer.transposed:
-        return swapped(layer.weight, layer.groups)
+        return swap_transposed_layout(layer.weight, layer.groups)
     return layer.weight if layer.kernel or weight_place(node) == 0 else layer.weight.T
 
 
-def stored_bias(node: ir.Node, layer: Layer, *, last: bool = True) -> Array | None:
+def bias_as_stored(node: ir.Node, layer: Layer, *, last: bool = True) -> Array | None:
     """The bias of a chain's layer as its operator keeps it; None where there is none to add."""
     if layer.bias is not None and node.op_type in RECURRENT and last:
-        return recurrent.stored_bias(node, layer.bias)
+        return recurrent.bias_as_stored(node, layer.bias)
     return layer.bias
 
 
@@ -117,7 +119,7 @@ def _read_conv(node: ir.Node, weight: Array, size: Size | None) -> Layer:
     if transposed and "output_shape" in node.attributes:
         raise UnsupportedLayer("its padding follows from output_shape and the input's size")
     return Layer(
-        weight=swapped(weight, groups) if transposed else weight,
+        weight=swap_transposed_layout(weight, groups) if transposed else weight,
         bias=_constant_bias(node),
         stride=stride,
         padding=padding_of(node, kernel, stride, dilation, grown, size),
@@ -128,7 +130,7 @@ def _read_conv(node: ir.Node, weight: Array, size: Size | None) -> Layer:
     )
 
 
-def swapped(weight: Array, groups: int) -> Array:
+def swap_transposed_layout(weight: Array, groups: int) -> Array:
     """(a, b / groups, *kernel) to (b, a / groups, *kernel): the two layouts of a transposed convolution."""
     a, b, *kernel = weight.shape
     blocks = weight.reshape(groups, a // groups, b, *kernel)
@@ -223,7 +225,7 @@ def attributes(layer: Layer) -> dict[str, Any]:
 def _constant_bias(node: ir.Node) -> Array | None:
     if len(node.inputs) < 3 or node.inputs[2] is None:
         return None
-    bias = constant(node.inputs[2])
+    bias = constant_array(node.inputs[2])
     if bias is None:
         raise UnsupportedLayer("its bias is computed at run time or is a graph input")
     return bias

@@ -15,31 +15,31 @@ import onnx_ir as ir
 
 from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.layers import Array, Layer
-from modelsurgeon.onnx.graph.constants import constant
+from modelsurgeon.onnx.graph.constants import constant_array
 
 RECURRENT = ("LSTM", "GRU", "RNN")
-BIAS = 3  # the input with the biases of W and R, one behind the other
+BIAS_INPUT = 3  # the input with the biases of W and R, one behind the other
 
 
 def read(node: ir.Node, weight: Array) -> Layer:
     """The product with the input, for all gates and directions: a layer without bias."""
     if weight.ndim != 3:
         raise UnsupportedLayer(f"its weight of shape {weight.shape}: (directions, gates, input) is needed")
-    if _input(node, BIAS) is not None and constant(_input(node, BIAS)) is None:
+    if _input(node, BIAS_INPUT) is not None and constant_array(_input(node, BIAS_INPUT)) is None:
         raise UnsupportedLayer("its bias is computed at run time or is a graph input")
     return Layer(weight=weight.reshape(-1, weight.shape[2]))
 
 
-def stored(node: ir.Node, layer: Layer) -> Array:
+def weight_as_stored(node: ir.Node, layer: Layer) -> Array:
     """The weight of a chain's last layer as the operator keeps it: `(directions, gates * hidden, r)`."""
     return layer.weight.reshape(_directions(node), -1, layer.in_channels)
 
 
-def stored_bias(node: ir.Node, bias: Array) -> Array:
+def bias_as_stored(node: ir.Node, bias: Array) -> Array:
     """The operator's biases with that of a chain added to those of W: `(directions, 2 * gates * hidden)`."""
     added = bias.reshape(_directions(node), -1)
     whole = np.concatenate([added, np.zeros_like(added)], axis=1)
-    old = constant(_input(node, BIAS))
+    old = constant_array(_input(node, BIAS_INPUT))
     return whole if old is None else (old + whole).astype(old.dtype)
 
 
@@ -47,8 +47,8 @@ def write(node: ir.Node, x: ir.Value, weight: ir.Value, bias: ir.Value | None) -
     """The same operator over other data: states, lengths, peepholes, attributes and outputs as they were."""
     inputs = [x, weight, *node.inputs[2:]]
     if bias is not None:
-        inputs += [None] * (BIAS + 1 - len(inputs))
-        inputs[BIAS] = bias
+        inputs += [None] * (BIAS_INPUT + 1 - len(inputs))
+        inputs[BIAS_INPUT] = bias
     return ir.node(node.op_type, inputs, dict(node.attributes), num_outputs=len(node.outputs))
 
 

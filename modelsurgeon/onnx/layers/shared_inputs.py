@@ -20,11 +20,11 @@ from modelsurgeon.onnx.layers.recurrent import RECURRENT
 from modelsurgeon.onnx.layers.sites import OnnxSite
 from modelsurgeon.surgery.site import Call
 
-PIECES = re.compile(r"[./:]|[^./:]+")  # of a name
+NAME_PIECES = re.compile(r"[./:]|[^./:]+")  # of a name
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class OnnxUnion:
+class SharedInputSite:
     """A `surgery.Site` of several, in the order of the model."""
 
     members: Sequence[OnnxSite]
@@ -33,7 +33,7 @@ class OnnxUnion:
     @property
     def name(self) -> str:
         """The names of all, with what they have in common said once: `layers.0.{query,key,value}`."""
-        return together(self.parts)
+        return joint_name(self.parts)
 
     @property
     def parts(self) -> list[str]:
@@ -85,7 +85,7 @@ class OnnxUnion:
             site.put([end])
 
 
-def unions(sites: Sequence[OnnxSite]) -> list[OnnxUnion]:
+def shared_input_sites(sites: Sequence[OnnxSite]) -> list[SharedInputSite]:
     """Matrices of one kind that are fed the same tensor, as far as there are several."""
     groups: dict[object, list[OnnxSite]] = {}
     for site in sites:
@@ -97,7 +97,7 @@ def unions(sites: Sequence[OnnxSite]) -> list[OnnxUnion]:
         for site in group if len(group) > 1 else ():
             if (layer := site.layer).is_matrix:
                 alike.setdefault((key, _use(layer)), []).append(site)
-    return [OnnxUnion(members=group) for group in alike.values() if len(group) > 1]
+    return [SharedInputSite(members=group) for group in alike.values() if len(group) > 1]
 
 
 def _use(layer: Layer) -> tuple[object, ...]:
@@ -127,20 +127,20 @@ def _split(last: Layer, layers: Sequence[Layer]) -> list[Layer]:
     ]
 
 
-def together(names: Sequence[str]) -> str:
+def joint_name(names: Sequence[str]) -> str:
     """Several names as one, their common parts outside of braces.
 
     >>> together(["net.0.query", "net.0.key"])
     'net.0.{query,key}'
     """
-    split = [PIECES.findall(name) for name in names]
-    before = _alike(split)
+    split = [NAME_PIECES.findall(name) for name in names]
+    before = _common_prefix(split)
     left = [pieces[before:] for pieces in split]
-    behind = _alike([pieces[::-1] for pieces in left])
+    behind = _common_prefix([pieces[::-1] for pieces in left])
     inside = ",".join("".join(pieces[: len(pieces) - behind]) for pieces in left)
     return "".join(split[0][:before]) + f"{{{inside}}}" + "".join(left[0][len(left[0]) - behind :])
 
 
-def _alike(rows: Sequence[Sequence[str]]) -> int:
+def _common_prefix(rows: Sequence[Sequence[str]]) -> int:
     """How many of their first entries are the same in all."""
     return len(list(takewhile(lambda each: len(set(each)) == 1, zip(*rows, strict=False))))

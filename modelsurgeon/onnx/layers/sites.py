@@ -16,7 +16,7 @@ from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.layers import Array, Layer, batchnorm
 from modelsurgeon.layers.batchnorm import Affine
 from modelsurgeon.onnx import shapes
-from modelsurgeon.onnx.graph.constants import constant, root
+from modelsurgeon.onnx.graph.constants import constant_array, stored_source
 from modelsurgeon.onnx.graph.edit import free, store, taken_names
 from modelsurgeon.onnx.graph.names import layer_names, nodes_of
 from modelsurgeon.onnx.layers import operators
@@ -26,7 +26,7 @@ from modelsurgeon.surgery.site import Call, ChannelProducers
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Norm:
+class AbsorbedNorm:
     """The batch norm that alone takes what a layer gives. params: that it alone holds.
 
     gained: params that the layer gains when it takes the norm up: a bias, where it had none.
@@ -53,7 +53,7 @@ class OnnxSite:
     calls: Sequence[Call]
     taken: set[str] = field(repr=False)
     makers: ChannelProducers | None = None
-    norm: Norm | None = None
+    norm: AbsorbedNorm | None = None
 
     @property
     def layer(self) -> Layer:
@@ -141,12 +141,12 @@ class OnnxSite:
     def _stored(self, name: str, link: Layer, *, last: bool) -> tuple[ir.Value, ir.Value | None]:
         """Weight and bias of a link; where the bias is the one that the node already has, that one."""
         node = self.nodes[0]
-        weight = self._store(f"{name}.weight", operators.stored(node, link, last=last))
-        bias = operators.stored_bias(node, link, last=last)
+        weight = self._store(f"{name}.weight", operators.weight_as_stored(node, link, last=last))
+        bias = operators.bias_as_stored(node, link, last=last)
         if bias is None:
             return weight, None
         old = node.inputs[2] if len(node.inputs) > 2 else None
-        array = constant(old)
+        array = constant_array(old)
         same = array is not None and np.array_equal(array, bias)
         return weight, old if same else self._store(f"{name}.bias", bias)
 
@@ -166,27 +166,29 @@ def editable(model: ir.Model) -> ir.Model:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sizes:
+class ValueShapes:
     """Shapes of a model's values by name. fixed: those that the model fixes. assumed: at stated defaults."""
 
     fixed: Mapping[str, Size]
     assumed: Mapping[str, Size]
 
     @classmethod
-    def of(cls, model: ir.Model, measured: ir.Model | None = None) -> Sizes:
+    def of(cls, model: ir.Model, measured: ir.Model | None = None) -> ValueShapes:
         """measured: the model with shapes inferred and, as far as the user wishes, bound (`shapes.bound`)."""
         known = shapes.bound(model)
         return cls(fixed=_sizes(known, defaults=False), assumed=_sizes(measured or known))
 
 
-def sites(model: ir.Model, sizes: Sizes | None = None) -> tuple[list[OnnxSite], list[FactorizationEdit]]:
+def sites(
+    model: ir.Model, sizes: ValueShapes | None = None
+) -> tuple[list[OnnxSite], list[FactorizationEdit]]:
     """Every layer of an editable model that can be replaced, and, as edits, those that can't and why.
 
     sizes: where they are known already.
     """
     names = layer_names(model)
     taken = taken_names(model)
-    sizes = sizes or Sizes.of(model)
+    sizes = sizes or ValueShapes.of(model)
     fixed, assumed = sizes.fixed, sizes.assumed
     found: list[OnnxSite] = []
     skipped: list[FactorizationEdit] = []
@@ -218,7 +220,7 @@ def _groups(model: ir.Model) -> list[list[ir.Node]]:
     groups: dict[object, list[ir.Node]] = {}
     for node in nodes_of(model):
         if holds_layer(node):
-            groups.setdefault(root(node.inputs[weight_place(node)]) or node, []).append(node)
+            groups.setdefault(stored_source(node.inputs[weight_place(node)]) or node, []).append(node)
     return list(groups.values())
 
 
@@ -226,7 +228,7 @@ def _replaceable(model: ir.Model, group: Sequence[ir.Node], fixed: Mapping[str, 
     """The layer that all nodes of a group apply; UnsupportedLayer with the reason where there isn't one."""
     for node in group:
         _check_place(model, node)
-    weight = root(group[0].inputs[weight_place(group[0])])
+    weight = stored_source(group[0].inputs[weight_place(group[0])])
     if weight is None:
         raise UnsupportedLayer(why_not_constant(group[0]))
     check_uses(weight, set(group))
@@ -262,7 +264,7 @@ def check_uses(weight: ir.Value, nodes: set[ir.Node]) -> None:
         for user, place in form.uses():
             if user in nodes and place == weight_place(user):
                 continue
-            passed_on = [v for v in user.outputs if root(v) is weight]
+            passed_on = [v for v in user.outputs if stored_source(v) is weight]
             if not passed_on:
                 raise UnsupportedLayer(
                     f"its weight is also used by {user.op_type} {user.name or ''}".rstrip()

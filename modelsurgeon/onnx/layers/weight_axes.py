@@ -20,11 +20,11 @@ import numpy as np
 import onnx_ir as ir
 
 from modelsurgeon.layers import Array, Layer
-from modelsurgeon.onnx.layers.operators import swapped
+from modelsurgeon.onnx.layers.operators import swap_transposed_layout
 
 Reader = Callable[[ir.Node, int, Array], Layer | None]
 
-ROLES = {
+INPUT_ROLES = {
     "BatchNormalization": ("data", "scale", "bias", "mean", "variance"),
     "InstanceNormalization": ("data", "scale", "bias"),
     "GroupNormalization": ("data", "scale", "bias"),
@@ -45,17 +45,17 @@ ROLES = {
 
 def role(node: ir.Node, index: int, linear: Layer | None) -> str:
     """What an input is to its node."""
-    known = ROLES.get(node.op_type, ())
+    known = INPUT_ROLES.get(node.op_type, ())
     if index < len(known):
         return known[index]
     if linear is not None:
-        return "table" if node.op_type in TABLES else "weight"
+        return "table" if node.op_type in TABLE_OPERATORS else "weight"
     return "bias" if index == 2 or node.op_type == "Add" else "constant"
 
 
 def as_layer(node: ir.Node, index: int, array: Array) -> Layer | None:
     """The layer that a node makes of a weight input; None where it is no matrix, or of unknown use."""
-    reader = READERS.get((node.op_type, index))
+    reader = LAYER_READERS.get((node.op_type, index))
     if reader is None or array.ndim < 2:
         return None
     return reader(node, index, array)
@@ -67,7 +67,7 @@ def _conv(node: ir.Node, _: int, array: Array) -> Layer | None:
     if array.shape[0] % groups:
         return None
     return Layer(
-        weight=swapped(array, groups) if transposed else array,
+        weight=swap_transposed_layout(array, groups) if transposed else array,
         stride=tuple(node.attributes.get_ints("strides", (1,) * n)),
         dilation=tuple(node.attributes.get_ints("dilations", (1,) * n)),
         groups=groups,
@@ -123,8 +123,8 @@ def _einsum(node: ir.Node, index: int, array: Array) -> Layer | None:
     return _stacked(array.transpose(*groups, *outs, *ins).reshape(sizes)) if outs and ins else None
 
 
-TABLES = frozenset({"Gather", "EmbedLayerNormalization"})
-READERS: dict[tuple[str, int], Reader] = {
+TABLE_OPERATORS = frozenset({"Gather", "EmbedLayerNormalization"})
+LAYER_READERS: dict[tuple[str, int], Reader] = {
     **{(op, 1): _conv for op in ("Conv", "ConvInteger", "ConvTranspose", "FusedConv")},
     ("QLinearConv", 3): _conv,
     **{(op, index): _gemm for op in ("Gemm", "FusedGemm") for index in (0, 1)},

@@ -6,15 +6,15 @@ registers all rules, in the order in which they are documented.
 
 from modelsurgeon.onnx.lint import hot_spots  # noqa: I001 - the order of the rules
 from modelsurgeon.onnx.lint import feature_maps, window_coverage, training_leftovers, redundant, low_rank
-from modelsurgeon.onnx.lint.net import BALANCE, Net
-from modelsurgeon.onnx.lint.registry import RULES, Hit, chosen, findings, hits, rule, unknown
+from modelsurgeon.onnx.lint.net import DEFAULT_BALANCE, Net
+from modelsurgeon.onnx.lint.registry import RULES, Hit, chosen_rules, findings, hits, rule, unknown_rule
 
 __all__ = [
-    "BALANCE",
+    "DEFAULT_BALANCE",
     "RULES",
     "Hit",
     "Net",
-    "chosen",
+    "chosen_rules",
     "feature_maps",
     "findings",
     "hits",
@@ -23,6 +23,6 @@ __all__ = [
     "redundant",
     "rule",
     "training_leftovers",
-    "unknown",
+    "unknown_rule",
     "window_coverage",
 ]

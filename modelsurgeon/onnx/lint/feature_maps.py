@@ -8,17 +8,17 @@ from math import prod
 import onnx_ir as ir
 
 from modelsurgeon.inspection.rows import LayerRow
-from modelsurgeon.onnx.lint.net import Net, Place
+from modelsurgeon.onnx.lint.net import Net, NetLayer
 from modelsurgeon.onnx.lint.registry import Hit, rule
 from modelsurgeon.onnx.lint.windows import WINDOWED, windows
 from modelsurgeon.report.formatting import show
 
-SQUEEZE = 8  # times; a residual bottleneck has 4, an inverted one 6
-GROWTH = 4  # times as many positions: one upsampling by 2
+SQUEEZE_FACTOR = 8  # times; a residual bottleneck has 4, an inverted one 6
+GROWTH_FACTOR = 4  # times as many positions: one upsampling by 2
 NOTABLE_SHARE = 0.1
 LATE_STRIDE = 1024  # input positions for one of the map: five strides of 2 along both sides
 FEW_CONVOLUTIONS = 4
-COLLAPSE = 16  # times fewer values in one step; a pooling of 2 x 2 leaves a fourth
+COLLAPSE_FACTOR = 16  # times fewer values in one step; a pooling of 2 x 2 leaves a fourth
 GLOBAL_POOLS = ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
 
 
@@ -37,11 +37,18 @@ def narrow(net: Net) -> Iterator[Hit]:
     """
     for place in net.places:
         for earlier in place.before:
-            if earlier.area <= 1 or place.channels < SQUEEZE * earlier.channels or _feeds(earlier, place):
+            if (
+                earlier.area <= 1
+                or place.channels < SQUEEZE_FACTOR * earlier.channels
+                or _feeds(earlier, place)
+            ):
                 continue
             for start in earlier.before:
                 wide = min(place.channels, start.channels)
-                if 0 < SQUEEZE * earlier.channels <= wide and _read_by(net, start) * SQUEEZE <= wide:
+                if (
+                    0 < SQUEEZE_FACTOR * earlier.channels <= wide
+                    and _read_by(net, start) * SQUEEZE_FACTOR <= wide
+                ):
                     width = f"{start.channels} channels into {earlier.channels}"
                     yield Hit(
                         layer=earlier.row.name,
@@ -69,7 +76,7 @@ def grown_map(net: Net) -> Iterator[Hit]:
         if place.row.op != "Conv" or not place.before or place.mac_share < NOTABLE_SHARE:
             continue
         largest = max(place.before, key=lambda earlier: earlier.area)
-        if 1 < largest.area <= place.area / GROWTH:
+        if 1 < largest.area <= place.area / GROWTH_FACTOR:
             growth = place.area / largest.area
             yield Hit(
                 layer=place.row.name,
@@ -147,7 +154,7 @@ def _steps(net: Net) -> Iterator[Hit]:
         if data is None or out is None or prod(out[2:]) <= 1 or last is None:
             continue
         values, positions = prod(data) / (prod(out) or 1), prod(data[2:]) / (prod(out[2:]) or 1)
-        if values >= COLLAPSE and positions >= COLLAPSE:
+        if values >= COLLAPSE_FACTOR and positions >= COLLAPSE_FACTOR:
             yield Hit(
                 layer=row.name,
                 message=f"{show(data, 'shape')} into {show(out, 'shape')}: "
@@ -163,17 +170,17 @@ def _positions(row: LayerRow) -> int:
     return prod(shape[2:]) if shape is not None else 1
 
 
-def _has_kernel(place: Place) -> bool:
+def _has_kernel(place: NetLayer) -> bool:
     weight = place.row.input_shapes[1] if len(place.row.input_shapes) > 1 else None
     return weight is not None and prod(weight[2:]) > 1
 
 
-def _read_by(net: Net, place: Place) -> int:
+def _read_by(net: Net, place: NetLayer) -> int:
     """Channels of all layers that read what a layer gives."""
     return sum(reader.channels for reader in net.followers[place])
 
 
-def _feeds(earlier: Place, place: Place) -> bool:
+def _feeds(earlier: NetLayer, place: NetLayer) -> bool:
     """Whether a layer's output goes into another as it is: no non-linearity stands between."""
     outputs: set[ir.Value | None] = set(earlier.node.outputs)
     return not outputs.isdisjoint(place.node.inputs)

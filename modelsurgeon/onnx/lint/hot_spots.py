@@ -8,7 +8,7 @@ from math import prod
 from modelsurgeon.inspection.rows import LayerRow
 from modelsurgeon.onnx.graph.names import LINEAR
 from modelsurgeon.onnx.layers.recurrent import RECURRENT
-from modelsurgeon.onnx.lint.net import DENSE, Net, Place
+from modelsurgeon.onnx.lint.net import DENSE, Net, NetLayer
 from modelsurgeon.onnx.lint.registry import Hit, rule
 from modelsurgeon.report.formatting import percent, show
 
@@ -173,7 +173,7 @@ def _instead(op: str) -> str | None:
     return BEFORE if "Integer" in op or op.startswith("Q") else SMALLER
 
 
-def _break_even(place: Place) -> int:
+def _break_even(place: NetLayer) -> int:
     """The rank from which two factors of a matrix hold as many params as the matrix."""
     shapes = [shape for shape in place.row.input_shapes if shape is not None and len(shape) == 2]
     m, n = max(shapes, key=prod, default=(1, 1))

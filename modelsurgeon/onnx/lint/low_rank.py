@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelsurgeon.errors import UnsupportedLayer
-from modelsurgeon.onnx.graph.constants import root
+from modelsurgeon.onnx.graph.constants import stored_source
 from modelsurgeon.onnx.graph.names import LINEAR
-from modelsurgeon.onnx.lint.net import Net, Place
+from modelsurgeon.onnx.lint.net import Net, NetLayer
 from modelsurgeon.onnx.lint.registry import Hit, rule
 from modelsurgeon.report.formatting import percent, show
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from modelsurgeon.layers import Layer
     from modelsurgeon.surgery.site import Call
 
-ENERGY = 0.99  # of the squared norm: a relative error of .1 of the weight
-PAYS = 0.75  # of the layer's MACs at most, or it isn't worth the change
+KEPT_ENERGY = 0.99  # of the squared norm: a relative error of .1 of the weight
+MAX_MAC_SHARE = 0.75  # of the layer's MACs at most, or it isn't worth the change
 NOTABLE_SHARE = 0.01  # of all MACs or params; smaller layers have nothing to give
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cut:
+class RankCut:
     """A method's rank for one layer, and what share of its MACs is left."""
 
     method: str
@@ -52,20 +52,20 @@ def low_rank(net: Net) -> Iterator[Hit]:
         notable = max(place.mac_share, place.row.param_share) >= NOTABLE_SHARE
         if not notable or place.row.op not in LINEAR or place.node.graph is not net.model.graph:
             continue
-        weight = root(place.node.inputs[weight_place(place.node)])
+        weight = stored_source(place.node.inputs[weight_place(place.node)])
         cut = None if weight is None or weight in seen else _cut(place)
         seen.add(weight)
         if cut is not None:
             yield Hit(
                 layer=place.row.name,
-                message=f"rank {cut.rank} of {cut.method} keeps {percent(ENERGY)} of its energy with "
+                message=f"rank {cut.rank} of {cut.method} keeps {percent(KEPT_ENERGY)} of its energy with "
                 f"{percent(cut.kept)} of its {show(place.macs, 'count')} MACs (break-even is at {cut.even})",
                 badness=(1 - cut.kept) * place.macs,
                 evidence=vars(cut),
             )
 
 
-def _cut(place: Place) -> Cut | None:
+def _cut(place: NetLayer) -> RankCut | None:
     """The cheapest factorization that keeps the energy; None where none pays or the weight can't be read."""
     from modelsurgeon.onnx.layers import operators
 
@@ -78,10 +78,10 @@ def _cut(place: Place) -> Cut | None:
     except UnsupportedLayer:
         return None
     best = min(cuts, key=lambda cut: cut.kept, default=None)
-    return best if best is not None and best.kept <= PAYS else None
+    return best if best is not None and best.kept <= MAX_MAC_SHARE else None
 
 
-def _cuts(layer: Layer, call: Call) -> Iterator[Cut]:
+def _cuts(layer: Layer, call: Call) -> Iterator[RankCut]:
     from modelsurgeon.factorize import METHODS, suited
     from modelsurgeon.factorize.rank import break_even, for_energy, ladder
     from modelsurgeon.layers import chain_macs
@@ -91,7 +91,7 @@ def _cuts(layer: Layer, call: Call) -> Iterator[Cut]:
 
     for name in suited(layer, [name for name, method in METHODS.items() if method.spectral]):
         method = METHODS[name]
-        rank = for_energy(method, layer, ENERGY, ladder(method, layer, price))
+        rank = for_energy(method, layer, KEPT_ENERGY, ladder(method, layer, price))
         if isinstance(rank, int):
             kept = price(method.sketch(layer, rank)) / price([layer])
-            yield Cut(method=name, rank=rank, even=break_even(method, layer, price), kept=kept)
+            yield RankCut(method=name, rank=rank, even=break_even(method, layer, price), kept=kept)

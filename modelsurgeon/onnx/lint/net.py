@@ -11,25 +11,25 @@ import onnx_ir as ir
 
 from modelsurgeon.inspection.findings import Roofline
 from modelsurgeon.inspection.rows import LayerRow
-from modelsurgeon.onnx.analysis.node_runs import Visit
-from modelsurgeon.onnx.graph.dataflow import needs
+from modelsurgeon.onnx.analysis.node_runs import NodeRun
+from modelsurgeon.onnx.graph.dataflow import inputs_and_captures
 
 CONVOLUTIONS = frozenset({"Conv", "ConvTranspose", "FusedConv"})
 DENSE = frozenset({"Gemm", "MatMul", "FusedGemm", "FusedMatMul"})
 
 # FLOPs for each byte from memory: about what processors do in float32, on a CPU as on a GPU (19.5 TFLOP/s
 # over 1.6 TB/s are 12, 100 GFLOP/s over 10 GB/s are 10).
-BALANCE = 10.0
-NEAR = 8  # layers before a layer; the sum that runs through a residual net holds all there are
+DEFAULT_BALANCE = 10.0
+MAX_PREDECESSORS = 8  # layers before a layer; the sum that runs through a residual net holds all there are
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Place:
+class NetLayer:
     """A layer with MACs, and the ones whose results reach it with no other such layer between."""
 
     row: LayerRow
     node: ir.Node
-    before: tuple[Place, ...]
+    before: tuple[NetLayer, ...]
 
     @property
     def macs(self) -> int:
@@ -73,10 +73,10 @@ class Net:
     """
 
     model: ir.Model
-    visits: Sequence[Visit]
+    visits: Sequence[NodeRun]
     rows: Sequence[LayerRow]
     fixed: set[ir.Value]
-    balance: float = BALANCE
+    balance: float = DEFAULT_BALANCE
     opened: Mapping[str, ir.Shape | None] = field(default_factory=dict)
 
     @cached_property
@@ -85,14 +85,16 @@ class Net:
         return {visit.node: row for visit, row in zip(self.visits, self.rows, strict=True)}
 
     @cached_property
-    def places(self) -> list[Place]:
+    def places(self) -> list[NetLayer]:
         """The layers with MACs; inside branches and loops it isn't followed who feeds whom."""
-        places = {node: Place(row=row, node=node, before=()) for node, row in self.row_of.items() if row.macs}
+        places = {
+            node: NetLayer(row=row, node=node, before=()) for node, row in self.row_of.items() if row.macs
+        }
         reach: dict[ir.Value, list[ir.Node]] = {}
         order = {node: number for number, node in enumerate(places)}
         for node in self.model.graph:
-            makers = {maker for value in needs(node) for maker in reach.get(value, ())}
-            before = sorted(makers, key=order.__getitem__)[-NEAR:]
+            makers = {maker for value in inputs_and_captures(node) for maker in reach.get(value, ())}
+            before = sorted(makers, key=order.__getitem__)[-MAX_PREDECESSORS:]
             if node in places:
                 places[node] = replace(places[node], before=tuple(places[maker] for maker in before))
                 before = [node]
@@ -100,9 +102,9 @@ class Net:
         return list(places.values())
 
     @cached_property
-    def followers(self) -> dict[Place, list[Place]]:
+    def followers(self) -> dict[NetLayer, list[NetLayer]]:
         """The layers that each layer's results reach with no other such layer between."""
-        found: dict[Place, list[Place]] = {}
+        found: dict[NetLayer, list[NetLayer]] = {}
         for place in self.places:
             for earlier in place.before:
                 found.setdefault(earlier, []).append(place)

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from modelsurgeon.onnx.graph.constant_folding import tensor_of
-from modelsurgeon.onnx.graph.dataflow import RANDOM, needs, subgraphs
+from modelsurgeon.onnx.graph.dataflow import RANDOM, inputs_and_captures, subgraphs
 from modelsurgeon.onnx.lint.net import Net
 from modelsurgeon.onnx.lint.registry import Hit, rule
 from modelsurgeon.report.formatting import show
@@ -18,7 +18,7 @@ from modelsurgeon.report.formatting import show
 DUPLICATE_SHARE = 0.001
 DEAD_SHARE = 0.001  # of the bytes of all weights
 SMALL_WEIGHT = 1024  # bytes; small weights are equal by chance or by design
-SHORT = 64  # elements; longer constants are compared by where they are stored, not read
+SHORT_CONSTANT = 64  # elements; longer constants are compared by where they are stored, not read
 
 
 @rule(
@@ -140,7 +140,7 @@ def _dead(graph: ir.Graph) -> list[ir.Node]:
         if wanted.isdisjoint(node.outputs):
             dead.append(node)
         else:
-            wanted.update(needs(node))
+            wanted.update(inputs_and_captures(node))
     return dead[::-1]
 
 
@@ -148,7 +148,9 @@ def _above(node: ir.Node) -> set[ir.Node]:
     """A node and all that its result depends on."""
     found, waiting = {node}, [node]
     while waiting:
-        makers = {maker for value in needs(waiting.pop()) if (maker := value.producer()) is not None}
+        makers = {
+            maker for value in inputs_and_captures(waiting.pop()) if (maker := value.producer()) is not None
+        }
         waiting += makers - found
         found |= makers
     return found
@@ -192,7 +194,7 @@ def _content(value: ir.Value) -> Hashable:
 
 
 def _tensor(tensor: ir.TensorProtocol) -> Hashable:
-    if tensor.size > SHORT or tensor.dtype == ir.DataType.STRING:
+    if tensor.size > SHORT_CONSTANT or tensor.dtype == ir.DataType.STRING:
         return id(tensor)
     return tensor.dtype, tuple(tensor.shape.numpy()), tensor.tobytes()
 

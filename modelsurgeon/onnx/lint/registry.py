@@ -79,20 +79,20 @@ def findings(net: Net, rules: Sequence[Rule], ignore: Sequence[str] = ()) -> lis
     ]
 
 
-def chosen(select: Sequence[str], ignore: Sequence[str], *, weights: bool) -> list[Rule]:
+def chosen_rules(select: Sequence[str], ignore: Sequence[str], *, weights: bool) -> list[Rule]:
     """The rules to ask: those selected, or all; less those ignored.
 
     weights: whether rules that read weights are among all; to select one asks for it anyway.
     Raises ValueError for a name that no rule has.
     """
     for name in (*select, *ignore):
-        if problem := unknown(name.partition(":")[0]):
+        if problem := unknown_rule(name.partition(":")[0]):
             raise ValueError(problem)
     wanted = select or [rule.id for rule in RULES.values() if weights or not rule.weights]
     return [rule for rule in RULES.values() if rule.id in wanted and rule.id not in ignore]
 
 
-def unknown(name: str) -> str | None:
+def unknown_rule(name: str) -> str | None:
     """That there is no such rule, and which ones are spelt alike; None where there is one."""
     if name in RULES:
         return None

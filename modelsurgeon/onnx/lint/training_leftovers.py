@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-from modelsurgeon.onnx.graph.constant_folding import scalar
+from modelsurgeon.onnx.graph.constant_folding import scalar_constant
 from modelsurgeon.onnx.graph.names import LINEAR
 from modelsurgeon.onnx.lint.net import DENSE, Net
 from modelsurgeon.onnx.lint.registry import Hit, rule
 from modelsurgeon.onnx.lint.windows import windows
 from modelsurgeon.report.formatting import percent, show
 
-STATISTICS = range(1, 5)  # inputs of a BatchNormalization: scale, shift, mean, variance
+STATISTICS_INPUTS = range(1, 5)  # inputs of a BatchNormalization: scale, shift, mean, variance
 
 
 @rule(
@@ -96,7 +96,7 @@ def _is_fixed(net: Net, node: ir.Node) -> bool:
     """Whether a batch norm is the same for every input, and stands where a verb can reach it."""
     if node.graph is not net.model.graph or _trains(net, node):
         return False
-    return all(_is_constant(net, node, place) for place in STATISTICS)
+    return all(_is_constant(net, node, place) for place in STATISTICS_INPUTS)
 
 
 def _foldable(net: Net, node: ir.Node) -> str | None:
@@ -163,7 +163,7 @@ def _opset(net: Net) -> int:
 def _drops(node: ir.Node, opset: int) -> bool:
     if opset < 7:
         return not node.attributes.get_int("is_test", 0)
-    return len(node.inputs) > 2 and bool(scalar(node.inputs[2]))
+    return len(node.inputs) > 2 and bool(scalar_constant(node.inputs[2]))
 
 
 def _ratio(node: ir.Node) -> float | None:
@@ -172,7 +172,7 @@ def _ratio(node: ir.Node) -> float | None:
         return node.attributes.get_float("ratio", 0.5)
     if len(node.inputs) < 2 or node.inputs[1] is None:
         return 0.5
-    ratio = scalar(node.inputs[1])
+    ratio = scalar_constant(node.inputs[1])
     return None if ratio is None else float(ratio)
 
 

@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from modelsurgeon.onnx.lint.net import Net
 from modelsurgeon.onnx.lint.registry import Hit, rule
-from modelsurgeon.onnx.lint.windows import POOLS, WINDOWED, Axis, windows
+from modelsurgeon.onnx.lint.windows import WINDOWED, WINDOWED_POOLS, Axis, windows
 from modelsurgeon.report.formatting import percent, show
 
 # One row of a map of 224: classic nets drop as much without anybody missing it.
@@ -19,7 +19,7 @@ DROPPED_SHARE = 0.02
 UNREAD_SHARE = 0.25
 PADDED_SHARE = 0.1  # of an average's taps; 3 taps on a map of 35 have 4 %
 WASTED_SHARE, WASTED_MACS = 0.5, 0.005
-COUNTED = 10**7  # positions; on larger maps several readers aren't put together
+MAX_POSITIONS = 10**7  # positions; on larger maps several readers aren't put together
 
 
 @rule(
@@ -33,7 +33,7 @@ def empty_window(net: Net) -> Iterator[Hit]:
 
     What comes out there is minus infinity, 0 or NaN, depending on the runtime.
     """
-    for node, row in net.nodes(*POOLS):
+    for node, row in net.nodes(*WINDOWED_POOLS):
         axes = windows(net, node)
         if empty := max((axis.empty for axis in axes), default=0):
             yield Hit(
@@ -193,6 +193,6 @@ def _unread(readers: Sequence[Sequence[Axis]]) -> float:
     """The share of a map's positions on which no tap of any reader falls."""
     reads = [[axis.seen > 0 for axis in axes] for axes in readers]
     shares = [prod(float(mask.mean()) for mask in masks) for masks in reads]
-    if len(reads) == 1 or sum(shares) >= 1 or prod(axis.size for axis in readers[0]) > COUNTED:
+    if len(reads) == 1 or sum(shares) >= 1 or prod(axis.size for axis in readers[0]) > MAX_POSITIONS:
         return max(0.0, 1 - sum(shares))
     return 1 - float(np.logical_or.reduce([reduce(np.multiply.outer, masks) for masks in reads]).mean())

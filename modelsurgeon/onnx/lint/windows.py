@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from modelsurgeon.inspection.rows import LayerRow
 from modelsurgeon.onnx.lint.net import Net
 
-POOLS = ("MaxPool", "AveragePool", "LpPool")
-WINDOWED = ("Conv", *POOLS)
+WINDOWED_POOLS = ("MaxPool", "AveragePool", "LpPool")
+WINDOWED = ("Conv", *WINDOWED_POOLS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +118,7 @@ def windows(net: Net, node: ir.Node) -> list[Axis]:
 
 
 def _taps(node: ir.Node, row: LayerRow) -> tuple[int, ...]:
-    if node.op_type in POOLS:
+    if node.op_type in WINDOWED_POOLS:
         return tuple(node.attributes.get_ints("kernel_shape", ()))
     weight = row.input_shapes[1] if len(row.input_shapes) > 1 else None
     return () if weight is None else weight[2:]

@@ -18,7 +18,7 @@ from modelsurgeon.surgery.edits import Edit, check_globs, exclusion_reason
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Subject:
+class PassContext:
     """A model that a pass edits in place. The caller's own stays as it is: this is a copy.
 
     only, skip: globs on layer names. given, dims: shapes and symbols that the user fixed.
@@ -95,4 +95,4 @@ class Subject:
         edit.replace(self.graph, node, new, self.names.get(node, node.op_type), self.taken)
 
 
-Pass = Callable[[Subject], list[Edit]]
+Pass = Callable[[PassContext], list[Edit]]

@@ -13,15 +13,15 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from modelsurgeon.errors import BadPlan
-from modelsurgeon.onnx.graph.constants import constant
-from modelsurgeon.onnx.graph.dataflow import needs
+from modelsurgeon.onnx.graph.constants import constant_array
+from modelsurgeon.onnx.graph.dataflow import inputs_and_captures
 from modelsurgeon.onnx.graph.edit import free
-from modelsurgeon.onnx.passes.context import Subject
+from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.onnx.shapes import data_inputs
 from modelsurgeon.surgery.edits import Edit
 
 
-def extract(subject: Subject, outputs: Sequence[str], inputs: Sequence[str] = ()) -> list[Edit]:
+def extract(subject: PassContext, outputs: Sequence[str], inputs: Sequence[str] = ()) -> list[Edit]:
     """Cut the graph at these tensors of its main graph; all its inputs stay where none are named.
 
     Raises BadPlan: a name that no tensor has, an output that needs an input which is not among `inputs`.
@@ -52,7 +52,7 @@ def _found(name: str, values: dict[str, ir.Value]) -> ir.Value:
     )
 
 
-def _declare(subject: Subject, value: ir.Value) -> None:
+def _declare(subject: PassContext, value: ir.Value) -> None:
     """An output needs a type in the file, and a shape as far as sizes and the inputs' symbols give it."""
     known = subject.inferred(value)
     value.type = value.type or known.type
@@ -61,7 +61,7 @@ def _declare(subject: Subject, value: ir.Value) -> None:
         value.shape = ir.Shape([d if isinstance(d, int) or str(d) in given else None for d in known.shape])
 
 
-def _entered(subject: Subject, value: ir.Value) -> Edit:
+def _entered(subject: PassContext, value: ir.Value) -> Edit:
     """A new input takes the place and the name of a tensor that was computed."""
     known = subject.inferred(value)
     entry = ir.Value(name=value.name, shape=known.shape, type=known.type)
@@ -71,7 +71,7 @@ def _entered(subject: Subject, value: ir.Value) -> Edit:
     return Edit(layer=str(entry.name), action="make input")
 
 
-def _without_dropout(subject: Subject, node: ir.Node) -> Edit | None:
+def _without_dropout(subject: PassContext, node: ir.Node) -> Edit | None:
     if node.op_type != "Dropout" or node.domain:
         return None
     layer, action = subject.names[node], "drop dropout"
@@ -85,7 +85,7 @@ def _without_dropout(subject: Subject, node: ir.Node) -> Edit | None:
 def _why_not(node: ir.Node) -> str | None:
     """The reason why a Dropout can't simply go."""
     mode = node.inputs[2] if len(node.inputs) > 2 else None
-    training = constant(mode)
+    training = constant_array(mode)
     if mode is not None and (training is None or training.any()):
         return "it is, or may be, in training mode: without it the answers would differ"
     if node.outputs[0].is_graph_output():
@@ -97,7 +97,7 @@ def _why_not(node: ir.Node) -> str | None:
 
 def _inputs_left(graph: ir.Graph, asked: Sequence[str]) -> Iterator[Edit]:
     """Drop the inputs that nothing needs any more, and see that the needed ones are those asked for."""
-    used = {value for node in graph for value in needs(node)} | set(graph.outputs)
+    used = {value for node in graph for value in inputs_and_captures(node)} | set(graph.outputs)
     if asked:
         _check(asked, [str(v.name) for v in graph.inputs if v in used and v.name not in graph.initializers])
     for value in [value for value in graph.inputs if value not in used]:

@@ -6,11 +6,11 @@ import onnx_ir as ir
 
 from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.layers import Array, Layer
-from modelsurgeon.onnx.graph.constants import root
+from modelsurgeon.onnx.graph.constants import stored_source
 from modelsurgeon.onnx.layers import operators
-from modelsurgeon.onnx.layers.operators import ASSUMED, LINEAR, weight_place
+from modelsurgeon.onnx.layers.operators import ASSUMED_POSITIONS, LINEAR, weight_place
 from modelsurgeon.onnx.layers.sites import check_uses, why_not_constant
-from modelsurgeon.onnx.passes.context import Subject
+from modelsurgeon.onnx.passes.context import PassContext
 
 
 def is_linear(node: ir.Node) -> bool:
@@ -39,28 +39,28 @@ def taker(value: ir.Value) -> ir.Node | None:
     return next((node for node, _ in uses), None)
 
 
-def read(subject: Subject, node: ir.Node, *, geometry: bool) -> Layer:
+def read(subject: PassContext, node: ir.Node, *, geometry: bool) -> Layer:
     """The layer of a node whose numbers may change. Raises UnsupportedLayer with the reason why they mayn't.
 
     geometry: whether the padding matters, which may depend on a size that the model leaves open.
     """
     place = weight_place(node)
-    weight = root(node.inputs[place])
+    weight = stored_source(node.inputs[place])
     if weight is None:
         raise UnsupportedLayer(f"of the {node.op_type} beside it: {why_not_constant(node)}")
     try:
         check_uses(weight, {node})
         size = subject.size(node.inputs[1 - place])
-        layer = operators.read(node, size if geometry or size else (ASSUMED,) * AXES)
+        layer = operators.read(node, size if geometry or size else (ASSUMED_POSITIONS,) * MAX_AXES)
     except UnsupportedLayer as reason:
         raise UnsupportedLayer(f"of the {node.op_type} beside it: {reason}") from reason
     return layer
 
 
-AXES = 8  # more than any kernel has
+MAX_AXES = 8  # more than any kernel has
 
 
-def check_channels(subject: Subject, node: ir.Node) -> None:
+def check_channels(subject: PassContext, node: ir.Node) -> None:
     """Raise UnsupportedLayer unless axis 1 of a linear node's maps is that of its channels.
 
     A matrix on the right works on the last axis, one on the left on the last but one.
@@ -74,13 +74,13 @@ def check_channels(subject: Subject, node: ir.Node) -> None:
         raise UnsupportedLayer("the MatMul beside it works on another axis than that of the channels")
 
 
-def give(subject: Subject, node: ir.Node, layer: Layer) -> Array | None:
+def give(subject: PassContext, node: ir.Node, layer: Layer) -> Array | None:
     """Give a node the numbers of `layer`. A bias that MatMul has no place for comes back, to be added.
 
     It comes back in the shape in which it is added.
     """
     name = subject.names.get(node, node.op_type)
-    weight = subject.store(f"{name}.weight", operators.stored(node, layer))
+    weight = subject.store(f"{name}.weight", operators.weight_as_stored(node, layer))
     node.replace_input_with(weight_place(node), weight)
     if node.op_type == "Gemm":
         for attribute in ("alpha", "beta", "transB"):
@@ -94,7 +94,7 @@ def give(subject: Subject, node: ir.Node, layer: Layer) -> Array | None:
     return None
 
 
-def add_behind(subject: Subject, node: ir.Node, bias: Array | None) -> None:
+def add_behind(subject: PassContext, node: ir.Node, bias: Array | None) -> None:
     """Add a bias to what a node gives, under the name of its output."""
     if bias is None:
         return
@@ -110,7 +110,7 @@ def add_behind(subject: Subject, node: ir.Node, bias: Array | None) -> None:
     node.append(made)
 
 
-def remove(subject: Subject, node: ir.Node) -> None:
+def remove(subject: PassContext, node: ir.Node) -> None:
     """Take a node of one input out; what made its input now makes its output, under that name."""
     x, out = node.inputs[0], node.outputs[0]
     assert x is not None, "its reader has seen to it"  # noqa: S101

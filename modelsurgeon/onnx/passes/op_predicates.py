@@ -8,8 +8,8 @@ from math import prod
 import numpy as np
 import onnx_ir as ir
 
-from modelsurgeon.onnx.graph.constants import constant
-from modelsurgeon.onnx.passes.context import Subject
+from modelsurgeon.onnx.graph.constants import constant_array
+from modelsurgeon.onnx.passes.context import PassContext
 
 # One number in, one number out: the same on a vector and on a map.
 UNARY = frozenset(
@@ -22,22 +22,22 @@ BINARY = frozenset({"Add", "Div", "Max", "Min", "Mul", "PRelu", "Pow", "Sub", "S
 NORMALISING = frozenset({"LogSoftmax", "Softmax"})
 FLATTENING = frozenset({"Flatten", "Reshape", "Squeeze"})
 FULLY_CONNECTED = ("Gemm", "MatMul")
-RESHAPE_BY_INPUT = 5  # the opset from which on Reshape takes its target as an input
+RESHAPE_BY_INPUT_OPSET = 5  # the opset from which on Reshape takes its target as an input
 
 
-def opset(subject: Subject) -> int:
+def opset(subject: PassContext) -> int:
     """The version of the standard operators that the model is written in."""
     return subject.model.opset_imports.get("", 1)
 
 
-def reshaped(subject: Subject, x: ir.Value, target: Sequence[int]) -> ir.Node:
+def reshaped(subject: PassContext, x: ir.Value, target: Sequence[int]) -> ir.Node:
     """A Reshape of a value to a target that is known now."""
-    if opset(subject) < RESHAPE_BY_INPUT:
+    if opset(subject) < RESHAPE_BY_INPUT_OPSET:
         return ir.node("Reshape", [x], {"shape": list(target)})
     return ir.node("Reshape", [x, subject.store("map.shape", np.array(target, np.int64))])
 
 
-def dims(subject: Subject, value: ir.Value | None) -> list[int | None] | None:
+def dims(subject: PassContext, value: ir.Value | None) -> list[int | None] | None:
     """Sizes of a value as inferred, None for open ones; None in all where not even their number is known."""
     shape = None if value is None else subject.inferred(value).shape
     return None if shape is None else [_fixed(dim) for dim in shape]
@@ -51,7 +51,7 @@ def _fixed(dim: int | ir.SymbolicDim) -> int | None:
     return size if isinstance(size, int) else None
 
 
-def flattens(subject: Subject, node: ir.Node) -> bool:
+def is_flatten(subject: PassContext, node: ir.Node) -> bool:
     """Whether the node makes a vector of each sample's map: (N, C, ...) to (N, C * ...)."""
     if node.domain or node.op_type not in FLATTENING:
         return False
@@ -61,7 +61,7 @@ def flattens(subject: Subject, node: ir.Node) -> bool:
     return after[1] == prod(n for n in before[1:] if n is not None)
 
 
-def idle(subject: Subject, node: ir.Node) -> bool:
+def is_identity(subject: PassContext, node: ir.Node) -> bool:
     """Whether the node gives what it takes, in the same shape."""
     if node.domain or node.op_type not in {*FLATTENING, "Identity"}:
         return False
@@ -69,12 +69,12 @@ def idle(subject: Subject, node: ir.Node) -> bool:
     return before is not None and before == after and None not in before[1:]
 
 
-def pooled(subject: Subject, node: ir.Node) -> bool:
+def is_global_mean(subject: PassContext, node: ir.Node) -> bool:
     """Whether the node takes the mean of every channel's whole map."""
     if node.domain or node.op_type != "ReduceMean":
         return not node.domain and node.op_type == "GlobalAveragePool"
     sizes = dims(subject, node.inputs[0])
-    given = constant(node.inputs[1]) if len(node.inputs) > 1 else None
+    given = constant_array(node.inputs[1]) if len(node.inputs) > 1 else None
     axes = given.tolist() if given is not None else list(node.attributes.get_ints("axes", ()))
     return (
         sizes is not None and len(sizes) > 2 and {a % len(sizes) for a in axes} == set(range(2, len(sizes)))

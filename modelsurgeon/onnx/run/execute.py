@@ -18,7 +18,10 @@ __all__ = ["Latency", "Run", "Speedup", "inputs", "latency", "runner", "session"
 
 Run = Callable[[Mapping[str, Array]], dict[str, Any]]
 
-NO_FIT = ("the model can't run on these inputs", "give sizes that fit with --shape, or samples with --data")
+NO_FIT_ADVICE = (
+    "the model can't run on these inputs",
+    "give sizes that fit with --shape, or samples with --data",
+)
 
 
 def runner(
@@ -43,7 +46,7 @@ def runner(
     def run(feed: Mapping[str, Array]) -> dict[str, Any]:
         if missing := [name for name in needed if name not in feed]:
             raise BadData(f"the feed lacks {', '.join(missing)}: the model needs {', '.join(needed)}")
-        with failing_as(BadData, *NO_FIT):
+        with failing_as(BadData, *NO_FIT_ADVICE):
             values = made.run(given, {name: array for name, array in feed.items() if name in taken})
         return dict(zip(given, values, strict=True))
 

@@ -22,12 +22,12 @@ from modelsurgeon.errors import Unwritable
 from modelsurgeon.files import replacing
 from modelsurgeon.report.formatting import is_number
 
-VARIABLE = "MODELSURGEON_CACHE"
-OFF = "off"
-FORMAT = 1  # of the file, and of how times are taken
+CACHE_VARIABLE = "MODELSURGEON_CACHE"
+CACHE_OFF = "off"
+CACHE_FORMAT = 1  # of the file, and of how times are taken
 
 
-class Ledger:
+class LatencyCache:
     """Milliseconds by what was timed. path: None where they aren't to outlive the process."""
 
     def __init__(self, path: Path | None) -> None:
@@ -53,15 +53,15 @@ class Ledger:
                     part.write_text(json.dumps(self._known, indent=0, sort_keys=True), encoding="utf-8")
 
 
-def ledger(provider: str, threads: int | None) -> Ledger:
+def cache_for(provider: str, threads: int | None) -> LatencyCache:
     """The times of this machine and onnxruntime, with this provider and so many threads."""
-    return _ledger(folder(), provider, threads)
+    return _opened_cache(folder(), provider, threads)
 
 
 def folder() -> Path | None:
     """Where times are kept; None where they aren't."""
-    if chosen := os.environ.get(VARIABLE):
-        return None if chosen == OFF else Path(chosen)
+    if chosen := os.environ.get(CACHE_VARIABLE):
+        return None if chosen == CACHE_OFF else Path(chosen)
     with suppress(RuntimeError):  # no home
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         return Path(home) / "modelsurgeon"
@@ -69,10 +69,10 @@ def folder() -> Path | None:
 
 
 @cache
-def _ledger(place: Path | None, provider: str, threads: int | None) -> Ledger:
-    told = repr((FORMAT, ort.__version__, provider, threads, processor()))
+def _opened_cache(place: Path | None, provider: str, threads: int | None) -> LatencyCache:
+    told = repr((CACHE_FORMAT, ort.__version__, provider, threads, processor()))
     name = f"times-{sha256(told.encode()).hexdigest()[:16]}.json"
-    return Ledger(None if place is None else place / name)
+    return LatencyCache(None if place is None else place / name)
 
 
 def processor() -> str:

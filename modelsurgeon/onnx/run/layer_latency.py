@@ -22,24 +22,24 @@ from modelsurgeon.errors import SurgeryError, UnsupportedLayer
 from modelsurgeon.layers import Array, Layer
 from modelsurgeon.layers.random_weights import normal_noise, with_random_weights
 from modelsurgeon.onnx.layers import operators
-from modelsurgeon.onnx.run.latency_cache import ledger
+from modelsurgeon.onnx.run.latency_cache import cache_for
 from modelsurgeon.onnx.run.timing import Timer
 from modelsurgeon.surgery.site import Call
 
-THREADS = 1  # as many as repeat best
-LEAST, MOST = 3, 15  # rounds of layer and chain,
-ENOUGH = 0.05  # seconds after which no more than the least are run
+TIMED_THREADS = 1  # as many as repeat best
+MIN_ROUNDS, MAX_ROUNDS = 3, 15  # rounds of layer and chain,
+ENOUGH_SECONDS = 0.05  # seconds after which no more than the least are run
 
 Chain = Sequence[Layer]
 
 
-class Stopwatch:
+class LayerTimer:
     """Times chains with one provider; see `surgery.Clock`."""
 
     def __init__(self, provider: str) -> None:
         """Nothing is timed yet."""
         self._provider = provider
-        self._ledger = ledger(provider, THREADS)
+        self._ledger = cache_for(provider, TIMED_THREADS)
 
     def __call__(self, layer: Layer, chains: Sequence[Chain], calls: Sequence[Call]) -> list[float] | None:
         """Milliseconds of the layer and of every chain over all calls; None where they can't be run."""
@@ -53,21 +53,21 @@ class Stopwatch:
 
     def _timed(self, layer: Layer, chains: Sequence[Chain], call: Call) -> list[float]:
         """The same for one call; what isn't known yet is measured."""
-        known, whole = self._ledger, described([layer], call)
-        keys = [described(chain, call) for chain in chains]
+        known, whole = self._ledger, chain_key([layer], call)
+        keys = [chain_key(chain, call) for chain in chains]
         unknown = {key: chain for key, chain in zip(keys, chains, strict=True) if key not in known}
         if unknown or whole not in known:
             yardstick = self._timer([layer], call)
             yardstick.runs(1, 0.0)
             pairs = {key: _pairs(self._timer(chain, call), yardstick) for key, chain in unknown.items()}
-            own = [ms for found in pairs.values() for _, ms in found] or yardstick.runs(LEAST, 0.0)
+            own = [ms for found in pairs.values() for _, ms in found] or yardstick.runs(MIN_ROUNDS, 0.0)
             ms = known[whole] if whole in known else median(own)
             known.add({whole: ms, **{key: ms * _ratio(found) for key, found in pairs.items()}})
         return [known[key] for key in (whole, *keys)]
 
     def _timer(self, chain: Chain, call: Call) -> Timer:
         feed = {"x": normal_noise(_shape(chain, call), chain[0].weight.dtype)}
-        return Timer.of(standalone(chain, call), feed, THREADS, self._provider)
+        return Timer.of(standalone(chain, call), feed, TIMED_THREADS, self._provider)
 
 
 def standalone(chain: Chain, call: Call) -> ir.Model:
@@ -84,7 +84,7 @@ def standalone(chain: Chain, call: Call) -> ir.Model:
     weights: list[ir.Value] = []
     value = x
     for place, link in enumerate(with_random_weights(chain)):
-        weight = _stored(f"w{place}", operators.stored(stand_in, link))
+        weight = _stored(f"w{place}", operators.weight_as_stored(stand_in, link))
         bias = None if link.bias is None else _stored(f"b{place}", link.bias)
         made = operators.write(stand_in, link, value, weight, bias)
         value = made[-1].outputs[0]
@@ -103,7 +103,7 @@ def _shape(chain: Chain, call: Call) -> tuple[int, ...]:
     return positions, chain[0].in_channels, *size
 
 
-def described(chain: Chain, call: Call) -> str:
+def chain_key(chain: Chain, call: Call) -> str:
     """All that a chain's time depends on, in one line."""
     size, positions = call
     return f"{positions} x {'x'.join(map(str, size))}: {' '.join(map(_link, chain))}"
@@ -122,7 +122,7 @@ def _pairs(chain: Timer, layer: Timer) -> list[tuple[float, float]]:
     chain.runs(1, 0.0)
     found: list[tuple[float, float]] = []
     began = perf_counter()
-    while len(found) < LEAST or (len(found) < MOST and perf_counter() - began < ENOUGH):
+    while len(found) < MIN_ROUNDS or (len(found) < MAX_ROUNDS and perf_counter() - began < ENOUGH_SECONDS):
         found.append((chain.runs(1, 0.0)[0], layer.runs(1, 0.0)[0]))
     return found
 

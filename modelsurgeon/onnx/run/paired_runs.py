@@ -15,14 +15,14 @@ import onnx_ir as ir
 
 from modelsurgeon.data import Batches
 from modelsurgeon.layers import Array
-from modelsurgeon.onnx.graph.constants import constant
-from modelsurgeon.onnx.graph.dataflow import constant_values, needs
+from modelsurgeon.onnx.graph.constants import constant_array
+from modelsurgeon.onnx.graph.dataflow import constant_values, inputs_and_captures
 from modelsurgeon.onnx.run.execute import Run, runner
 from modelsurgeon.onnx.run.spool import Spool, Tensors, entries
 from modelsurgeon.surgery.site import InputPair, InputPairs
 
 
-class Start(NamedTuple):
+class StageStart(NamedTuple):
     """A tensor that a stage is to show, the first that it makes, and what the sum behind that adds to it."""
 
     shown: str
@@ -30,10 +30,10 @@ class Start(NamedTuple):
     beside: str | None = None
 
 
-def lockstep(
+def paired_inputs(
     original: ir.Model,
     changed: ir.Model,
-    starts: Sequence[Start],
+    starts: Sequence[StageStart],
     feeds: Batches,
     provider: str = "cpu",
 ) -> Iterator[InputPairs]:
@@ -54,7 +54,7 @@ def lockstep(
             _advance(changed, here, ahead, theirs, count, provider)
             here = ahead
 
-            def pairs(start: Start = start) -> Iterator[InputPair]:
+            def pairs(start: StageStart = start) -> Iterator[InputPair]:
                 both = zip(entries(ours, count), entries(theirs, count), strict=True)
                 return (_fed(start, one, other) for one, other in both)
 
@@ -70,16 +70,16 @@ def addend(value: ir.Value) -> str | None:
     if node.domain or node.op_type != "Add":
         return None
     other = node.inputs[1 - place]
-    return addend(node.outputs[0]) if other is None or constant(other) is not None else other.name
+    return addend(node.outputs[0]) if other is None or constant_array(other) is not None else other.name
 
 
-def _fed(start: Start, ours: Tensors, theirs: Tensors) -> InputPair:
+def _fed(start: StageStart, ours: Tensors, theirs: Tensors) -> InputPair:
     name = start.beside
     beside = (ours[name], theirs[name]) if name is not None and name in ours else None
     return InputPair(ours[start.shown], theirs[start.shown], beside)
 
 
-def _cuts(model: ir.Model, starts: Sequence[Start]) -> list[list[str]]:
+def _cuts(model: ir.Model, starts: Sequence[StageStart]) -> list[list[str]]:
     """What is alive just before each site: made so far, or fed, and needed from there to the last site.
 
     What stands beside a site is needed there.
@@ -90,7 +90,9 @@ def _cuts(model: ir.Model, starts: Sequence[Start]) -> list[list[str]]:
     first = [place[start.made] for start in starts]
     last_use: dict[str, int] = {}
     for i, node in enumerate(nodes[: max(first, default=-1) + 1]):
-        last_use |= {str(value.name): i for value in needs(node) if value not in fixed and value.name}
+        last_use |= {
+            str(value.name): i for value in inputs_and_captures(node) if value not in fixed and value.name
+        }
     for start, cut in zip(starts, first, strict=True):
         if start.beside is not None:
             last_use[start.beside] = max(cut, last_use.get(start.beside, -1))

@@ -10,10 +10,10 @@ from modelsurgeon.data import Input, noise
 from modelsurgeon.errors import SurgeryError, UnknownShape
 from modelsurgeon.onnx import shapes
 from modelsurgeon.onnx.run import execute
-from modelsurgeon.onnx.shapes.default_sizes import candidates
+from modelsurgeon.onnx.shapes.default_sizes import default_size_candidates
 
 
-def workable(
+def first_runnable_sizes(
     model: ir.Model,
     asked: Mapping[str, Sequence[int]] | None = None,
     dims: Mapping[str, int] | None = None,
@@ -29,7 +29,7 @@ def workable(
         return {}
     ready = execute.runner(model, optimize=False)
     problem: SurgeryError | None = None
-    for sizes in candidates(opened):
+    for sizes in default_size_candidates(opened):
         try:
             ready(next(iter(noise(inputs(model, opened, sizes), samples=1, seed=seed))))
         except SurgeryError as error:

@@ -15,9 +15,9 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as states
 
 from modelsurgeon.errors import BadModel, SurgeryError, Unavailable
-from modelsurgeon.onnx.io.files import LARGEST, save
+from modelsurgeon.onnx.io.files import MAX_PROTOBUF_BYTES, save
 from modelsurgeon.onnx.io.lazy_tensors import StoredTensor
-from modelsurgeon.onnx.io.serialize import Packed, pack
+from modelsurgeon.onnx.io.serialize import SerializedModel, pack
 from modelsurgeon.report.formatting import escape
 
 # TF32 rounds to 10 bits: what it does to an answer must not be taken for what surgery did.
@@ -25,20 +25,20 @@ PROVIDERS: dict[str, list[tuple[str, dict[str, str]]]] = {
     "cpu": [("CPUExecutionProvider", {})],
     "cuda": [("CUDAExecutionProvider", {"use_tf32": "0"}), ("CPUExecutionProvider", {})],
 }
-FATAL = 4
-FOLDER = "session.model_external_initializers_file_folder_path"
-NO_LOAD = ("onnxruntime can't load the model", "check it with the tool that made it")
+LOG_FATAL = 4
+FOLDER_OPTION = "session.model_external_initializers_file_folder_path"
+NO_LOAD_ADVICE = ("onnxruntime can't load the model", "check it with the tool that made it")
 # All that onnxruntime raises; its exceptions have no common base.
 FAILURES: tuple[type[Exception], ...] = (
     *(kind for kind in vars(states).values() if isinstance(kind, type) and issubclass(kind, Exception)),
     RuntimeError,
     ValueError,
 )
-MISSING = re.compile(
+MISSING_OPERATOR = re.compile(
     r"not a registered function|NOT_IMPLEMENTED|No Op registered|Could not find an implementation"
 )
 # Where in onnxruntime's own source something was raised: nobody who has a model to mend needs that.
-ORIGIN = re.compile(
+SOURCE_PATHS = re.compile(
     r"(/onnxruntime_src|[A-Za-z]:\\)\S*:\d+ (\S.*?\)( const)?) |^\[ONNXRuntimeError\] : \d+ : \w+ : "
 )
 
@@ -53,7 +53,7 @@ def session(
     onnxruntime finds the model unsound.
     """
     wanted, options = _provider(provider), _options(optimize, threads)
-    with _source(model, options) as source, failing_as(BadModel, *NO_LOAD):
+    with _source(model, options) as source, failing_as(BadModel, *NO_LOAD_ADVICE):
         made = ort.InferenceSession(source, options, providers=wanted)
     made.disable_fallback()
     if wanted[0][0] not in made.get_providers():
@@ -71,14 +71,14 @@ def failing_as(kind: type[SurgeryError], what: str, then: str) -> Iterator[None]
         yield
     except FAILURES as error:
         text = reason(error)
-        if MISSING.search(str(error)):
+        if MISSING_OPERATOR.search(str(error)):
             raise Unavailable(f"onnxruntime here lacks an operator ({text}): try another version") from error
         raise kind(f"{what} ({text}): {then}") from error
 
 
 def reason(error: Exception) -> str:
     """What onnxruntime says, in one line and without its own source code's whereabouts."""
-    line = " ".join(ORIGIN.sub("", " ".join(str(error).split())).split())
+    line = " ".join(SOURCE_PATHS.sub("", " ".join(str(error).split())).split())
     return escape(line if len(line) <= 300 else f"{line[:297]}...")
 
 
@@ -93,7 +93,7 @@ def _provider(name: str) -> list[tuple[str, dict[str, str]]]:
 
 def _options(optimize: bool, threads: int | None) -> ort.SessionOptions:
     options = ort.SessionOptions()
-    options.log_severity_level = FATAL
+    options.log_severity_level = LOG_FATAL
     options.inter_op_num_threads = 1
     options.intra_op_num_threads = threads or 0
     if not optimize:
@@ -108,10 +108,10 @@ def _source(model: ir.Model, options: ort.SessionOptions) -> Iterator[bytes | st
     Where that isn't possible it is a file, which goes once it is loaded.
     """
     packed = pack(model)
-    if packed.size > LARGEST and (folder := _home(packed)):
+    if packed.size > MAX_PROTOBUF_BYTES and (folder := _home(packed)):
         packed = packed.referring(folder)
-        options.add_session_config_entry(FOLDER, str(folder))
-    if packed.size <= LARGEST:
+        options.add_session_config_entry(FOLDER_OPTION, str(folder))
+    if packed.size <= MAX_PROTOBUF_BYTES:
         whole = BytesIO()
         packed.write(whole)
         yield whole.getvalue()
@@ -121,7 +121,7 @@ def _source(model: ir.Model, options: ort.SessionOptions) -> Iterator[bytes | st
         yield str(Path(place) / "model.onnx")
 
 
-def _home(packed: Packed) -> Path | None:
+def _home(packed: SerializedModel) -> Path | None:
     """The folder in which most of the weights lie."""
     sizes: Counter[Path] = Counter()
     for weight in packed.weights:

@@ -11,7 +11,7 @@ import numpy as np
 
 from modelsurgeon.layers import Array
 
-HELD = 128 * 2**20  # bytes in memory; what comes on top is written to disk
+MAX_HELD_BYTES = 128 * 2**20  # bytes in memory; what comes on top is written to disk
 
 Tensors = Mapping[str, Array]
 
@@ -40,7 +40,7 @@ class Spool:
     def put(self, number: int, tensors: Tensors) -> None:
         """Keep the tensors of one feed; copies, as what a session gives holds on to all of its memory."""
         self._bytes -= _size(self._held.pop(number, {}))
-        if self._bytes + _size(tensors) <= HELD:
+        if self._bytes + _size(tensors) <= MAX_HELD_BYTES:
             self._held[number] = {name: np.array(array) for name, array in tensors.items()}
             self._bytes += _size(tensors)
             return

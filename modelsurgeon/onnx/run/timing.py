@@ -27,9 +27,9 @@ from modelsurgeon.errors import BadData
 from modelsurgeon.onnx.run.sessions import failing_as, session
 
 WARM_UPS = 3
-BLOCKS = 10
-REST = 0.15  # seconds
-LIMIT = 10.0  # seconds of timed runs for all models together; slow models are run less often
+TIMING_BLOCKS = 10
+REST_SECONDS = 0.15  # seconds
+MAX_SECONDS = 10.0  # seconds of timed runs for all models together; slow models are run less often
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,10 +107,10 @@ def _timed(
     if repeats < 1:
         raise BadData(f"{repeats} timed runs: at least 1 is needed")
     timers = [Timer.of(model, feed, threads, provider) for model in models]
-    rest = 0.0 if threads == 1 else REST
-    blocks = min(BLOCKS, repeats)
+    rest = 0.0 if threads == 1 else REST_SECONDS
+    blocks = min(TIMING_BLOCKS, repeats)
     once = sum(timer.runs(WARM_UPS, rest)[-1] for timer in timers)  # milliseconds
-    affordable = max(1, int(1e3 * LIMIT / (blocks * once)))
+    affordable = max(1, int(1e3 * MAX_SECONDS / (blocks * once)))
     each = min(-(-repeats // blocks), affordable)
     times = np.empty((len(timers), blocks, each))
     for block in range(blocks):

@@ -3,12 +3,12 @@
 from modelsurgeon.onnx.shapes.bound_model import (
     Dims,
     bound,
+    bound_to_defaults,
     data_inputs,
     default_dims,
     expressions,
     inlined,
     open_shapes,
-    settled,
     sizes,
     symbols,
 )
@@ -16,12 +16,12 @@ from modelsurgeon.onnx.shapes.bound_model import (
 __all__ = [
     "Dims",
     "bound",
+    "bound_to_defaults",
     "data_inputs",
     "default_dims",
     "expressions",
     "inlined",
     "open_shapes",
-    "settled",
     "sizes",
     "symbols",
 ]

@@ -11,9 +11,9 @@ from modelsurgeon.errors import UnknownShape
 
 Dims = Mapping[str, int]
 
-SYMBOL = re.compile(r"[A-Za-z_]\w*", re.ASCII)
-OPEN = "modelsurgeon.open"  # model.meta: shapes by value, before the symbols in them were bound
-EXPRESSION = re.compile(r"[\w+\-*() ]{1,80}", re.ASCII)
+SYMBOL_PATTERN = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+OPEN_SHAPES_KEY = "modelsurgeon.open"  # model.meta: shapes by value, before the symbols in them were bound
+EXPRESSION_PATTERN = re.compile(r"[\w+\-*() ]{1,80}", re.ASCII)
 
 
 def data_inputs(model: ir.Model) -> list[ir.Value]:
@@ -23,7 +23,7 @@ def data_inputs(model: ir.Model) -> list[ir.Value]:
 
 def open_shapes(model: ir.Model) -> Callable[[ir.Value], ir.Shape | None]:
     """What tells the shape of a value as it was inferred with its symbols, be they bound since or not."""
-    before: Mapping[ir.Value, ir.Shape | None] = model.meta.get(OPEN, {})
+    before: Mapping[ir.Value, ir.Shape | None] = model.meta.get(OPEN_SHAPES_KEY, {})
     return lambda value: before.get(value, value.shape)
 
 
@@ -76,7 +76,7 @@ def _named(
 def _word(text: str) -> str:
     """The text as a name, as far as that goes."""
     word = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_") or "size"
-    return word if SYMBOL.match(word) else f"_{word}"
+    return word if SYMBOL_PATTERN.match(word) else f"_{word}"
 
 
 def _free(name: str, taken: set[str]) -> str:
@@ -87,11 +87,11 @@ def _free(name: str, taken: set[str]) -> str:
 
 
 def _is_sound(text: str) -> bool:
-    return SYMBOL.fullmatch(text) is not None or _is_expression(text)
+    return SYMBOL_PATTERN.fullmatch(text) is not None or _is_expression(text)
 
 
 def _is_expression(text: str) -> bool:
-    if "**" in text or not EXPRESSION.fullmatch(text) or not SYMBOL.search(text):
+    if "**" in text or not EXPRESSION_PATTERN.fullmatch(text) or not SYMBOL_PATTERN.search(text):
         return False
     try:
         return bool(ir.SymbolicDim(text).free_symbols())
@@ -134,7 +134,7 @@ def _bind_input(value: ir.Value, shape: tuple[int, ...], wanted: dict[str, int])
         if isinstance(dim, int) and dim != size:
             raise UnknownShape(f"{where} is {declared}, fixed in the model; {list(shape)} was asked for")
         name = str(dim)
-        if SYMBOL.fullmatch(name) and dim is not None and wanted.setdefault(name, size) != size:
+        if SYMBOL_PATTERN.fullmatch(name) and dim is not None and wanted.setdefault(name, size) != size:
             raise UnknownShape(f"{name} is bound to {wanted[name]}, but {where} has {size} there")
     value.shape = ir.Shape(shape)
 

@@ -16,10 +16,10 @@ from onnx_shape_inference import registry
 
 from modelsurgeon.errors import BadModel
 from modelsurgeon.inspection.cost import Number
-from modelsurgeon.onnx.graph.constant_folding import settle
-from modelsurgeon.onnx.graph.traversal import BODIES, NODES, bodies, nodes
+from modelsurgeon.onnx.graph.constant_folding import fold_constants
+from modelsurgeon.onnx.graph.traversal import CACHED_BODIES, CACHED_NODES, bodies, nodes
 from modelsurgeon.onnx.shapes.binding import (
-    OPEN,
+    OPEN_SHAPES_KEY,
     Dims,
     bind,
     data_inputs,
@@ -28,26 +28,26 @@ from modelsurgeon.onnx.shapes.binding import (
     symbols,
 )
 from modelsurgeon.onnx.shapes.default_sizes import default_dims
-from modelsurgeon.onnx.shapes.inference import UNKNOWN, infer, unknown
+from modelsurgeon.onnx.shapes.inference import UNKNOWN_KEY, infer, unknown
 
 __all__ = [
     "Dims",
     "bound",
+    "bound_to_defaults",
     "data_inputs",
     "default_dims",
     "expressions",
     "inlined",
     "open_shapes",
-    "settled",
     "sizes",
     "symbols",
 ]
 
-RENAMED = "modelsurgeon.renamed"  # model.meta: symbols by the malformed names that they replace
-ORIGIN = "modelsurgeon.origin"  # node.meta: the same in every inlined copy of one node of a function
-LEARNT = "pkg.onnx_shape_inference.sym_data"  # value.metadata_props: what inference knows of its content
-BELIEVED = "modelsurgeon.believed"  # model.meta: shapes in the file by value, where inference has no rule
-ROUNDS = 32
+RENAMED_KEY = "modelsurgeon.renamed"  # model.meta: symbols by the malformed names that they replace
+ORIGIN_KEY = "modelsurgeon.origin"  # node.meta: the same in every inlined copy of one node of a function
+LEARNT_KEY = "pkg.onnx_shape_inference.sym_data"  # value.metadata_props: what inference knows of its content
+BELIEVED_KEY = "modelsurgeon.believed"  # model.meta: shapes in the file by value, where inference has no rule
+MAX_ROUNDS = 32
 
 
 def bound(
@@ -70,9 +70,16 @@ def bound(
     own = spend and not model.functions and next(model.graph.subgraphs(), None) is None
     clone = model if own else inlined(model)
     inside = () if own else tuple(clone.graph.subgraphs())
-    clone.meta.update({NODES: tuple(clone.graph.all_nodes()), BODIES: inside, UNKNOWN: {}, OPEN: {}})
+    clone.meta.update(
+        {
+            CACHED_NODES: tuple(clone.graph.all_nodes()),
+            CACHED_BODIES: inside,
+            UNKNOWN_KEY: {},
+            OPEN_SHAPES_KEY: {},
+        }
+    )
     _know_constants(clone)
-    renamed = clone.meta[RENAMED] = name_open_dims(data_inputs(clone))
+    renamed = clone.meta[RENAMED_KEY] = name_open_dims(data_inputs(clone))
     _believe(clone, renamed)
     wanted = bind(clone, shapes or {}, {renamed.get(name, name): size for name, size in (dims or {}).items()})
     _forget(clone, wanted)
@@ -81,7 +88,7 @@ def bound(
     return clone
 
 
-def settled(
+def bound_to_defaults(
     model: ir.Model, opened: ir.Model, shapes: Mapping[str, Sequence[int]] | None, dims: Dims
 ) -> ir.Model:
     """The model at these sizes; `opened` is the same model bound as far as the user did.
@@ -91,9 +98,9 @@ def settled(
     """
     if opened.functions or bodies(opened):
         return bound(model, shapes, dims)
-    opened.meta[OPEN] = {value: value.shape for value in _values(opened)}
-    for value in opened.meta[OPEN]:
-        value.metadata_props.pop(LEARNT, None)
+    opened.meta[OPEN_SHAPES_KEY] = {value: value.shape for value in _values(opened)}
+    for value in opened.meta[OPEN_SHAPES_KEY]:
+        value.metadata_props.pop(LEARNT_KEY, None)
     left = set(symbols(opened))
     _forget(opened, bind(opened, {}, {name: size for name, size in dims.items() if name in left}))
     _settle(opened)
@@ -162,7 +169,7 @@ def inlined(model: ir.Model) -> ir.Model:
     for function in clone.functions.values():
         _adopt_opsets(function, clone.opset_imports)
         for number, node in enumerate(function.all_nodes()):
-            node.meta[ORIGIN] = (function.identifier(), number)
+            node.meta[ORIGIN_KEY] = (function.identifier(), number)
     try:
         InlinePass()(clone)
     except ValueError:  # a function of another opset: its calls stay, and are reported as they are
@@ -216,7 +223,7 @@ def _know_constants(model: ir.Model) -> None:
 def _believe(model: ir.Model, renamed: Mapping[str, str]) -> None:
     """Note what the file says of the results of operators that nobody knows: there is nothing else."""
     given = set(symbols(model))
-    believed = model.meta[BELIEVED] = {}
+    believed = model.meta[BELIEVED_KEY] = {}
     for node in nodes(model):
         if node.domain and registry.get(node.domain, node.op_type, version=1) is None:
             for value in node.outputs:
@@ -234,7 +241,7 @@ def _is_told(dim: int | str | ir.SymbolicDim, given: set[str]) -> bool:
 
 def _forget(model: ir.Model, dims: Dims) -> None:
     """Drop the shapes that the file claims for computed values; inference would keep them otherwise."""
-    believed: Mapping[ir.Value, ir.Shape] = model.meta[BELIEVED]
+    believed: Mapping[ir.Value, ir.Shape] = model.meta[BELIEVED_KEY]
     for node in nodes(model):
         for value in node.outputs:
             value.shape = believed[value].evaluate(dims) if value in believed else None
@@ -281,11 +288,11 @@ def _open_what_grows(model: ir.Model, grown: set[str]) -> bool:
 def _settle(model: ir.Model) -> None:
     """Infer, and compute ahead what inference lacks, until neither learns anything more from the other."""
     grown: set[str] = set()
-    for _ in range(ROUNDS):
+    for _ in range(MAX_ROUNDS):
         infer(model)
         if _open_what_grows(model, grown):
             _forget(model, {})
-        elif settle(model, _unknown(model)):
+        elif fold_constants(model, _unknown(model)):
             for value in _unknown(model):
                 value.shape = None  # inference would keep a symbol that it made up
         else:

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 
 import onnx_ir as ir
 
-from modelsurgeon.onnx.graph.constant_folding import small
+from modelsurgeon.onnx.graph.constant_folding import small_constant
 from modelsurgeon.onnx.graph.traversal import nodes
 from modelsurgeon.onnx.shapes.binding import Dims, data_inputs, open_shapes
 
 # Heights and widths that nets are made for: classifiers, detectors, readers of text lines, small images.
-IMAGES = (
+IMAGE_SIZES = (
     (224, 224),
     (640, 640),
     (48, 320),
@@ -27,32 +27,32 @@ IMAGES = (
     (128, 128),
     (32, 32),
 )
-OTHERS = (128, 16, 512, 1)
+OTHER_SIZES = (128, 16, 512, 1)
 
 
 def default_dims(model: ir.Model) -> dict[str, int]:
     """The stated default of every symbol that a bound model's inputs leave open.
 
     1 for batch-like axes (the first), 224 for the spatial axes of images, 128 for all others, or those of the
-    `candidates` that fit the model better.
+    `default_size_candidates` that fit the model better.
     """
-    first = next(candidates(model))
+    first = next(default_size_candidates(model))
     if not first:
         return first
     wanted = _demands(model)
     if not _missed(wanted, first):
         return first
-    return min(candidates(model), key=lambda sizes: _missed(wanted, sizes))
+    return min(default_size_candidates(model), key=lambda sizes: _missed(wanted, sizes))
 
 
-def candidates(opened: ir.Model) -> Iterator[dict[str, int]]:
+def default_size_candidates(opened: ir.Model) -> Iterator[dict[str, int]]:
     """Sizes for all open symbols of a bound model, the most usual first; a batch stays 1 throughout."""
     defaults = _first(opened)
     axes = _image_axes(opened)
     spatial = set(axes) & set(defaults)
     free = {name for name, size in defaults.items() if size != 1} - spatial
-    for pair in IMAGES if spatial else (None,):
-        for other in OTHERS if free else (None,):
+    for pair in IMAGE_SIZES if spatial else (None,):
+        for other in OTHER_SIZES if free else (None,):
             sizes = dict(defaults)
             sizes |= {name: pair[axes[name]] for name in spatial} if pair else {}
             sizes |= dict.fromkeys(free, other) if other else {}
@@ -115,7 +115,7 @@ def _squeezed(node: ir.Node, shape_of: Callable[[ir.Value], ir.Shape | None]) ->
     shape = None if data is None else shape_of(data)
     if shape is None:
         return
-    told = small(node.inputs[1]) if len(node.inputs) > 1 else None
+    told = small_constant(node.inputs[1]) if len(node.inputs) > 1 else None
     axes = node.attributes.get_ints("axes", ()) if told is None else told.flatten().tolist()
     for axis in axes:
         dim = shape[axis] if -len(shape) <= axis < len(shape) else 1

@@ -24,8 +24,10 @@ from modelsurgeon.onnx.graph.traversal import bodies, nodes
 from modelsurgeon.onnx.shapes import op_rules
 from modelsurgeon.onnx.shapes.op_rules import Rule
 
-UNKNOWN = "modelsurgeon.unknown"  # model.meta: the nodes that inference could not do, each with the reason
-ASIDE = "modelsurgeon.aside"  # a domain of which inference knows nothing
+UNKNOWN_KEY = (
+    "modelsurgeon.unknown"  # model.meta: the nodes that inference could not do, each with the reason
+)
+ASIDE_DOMAIN = "modelsurgeon.aside"  # a domain of which inference knows nothing
 
 # Operators whose outputs follow from the attributes, and the types and shapes of the inputs.
 BY_SHAPE = frozenset(
@@ -38,14 +40,14 @@ BY_SHAPE = frozenset(
     )
 )
 # Integers may be sizes, whose values inference follows, too.
-DATA = frozenset(dtype for dtype in ir.DataType if dtype.is_floating_point())
+DATA_TYPES = frozenset(dtype for dtype in ir.DataType if dtype.is_floating_point())
 
 Results = list[tuple[ir.Shape | None, ir.DataType | None]]
 
 
 def unknown(model: ir.Model) -> dict[ir.Node, str]:
     """The nodes that inference could not do, each with the reason."""
-    found: dict[ir.Node, str] = model.meta.setdefault(UNKNOWN, {})
+    found: dict[ir.Node, str] = model.meta.setdefault(UNKNOWN_KEY, {})
     return found
 
 
@@ -120,7 +122,7 @@ def _kind(ctx: _Context, node: ir.Node) -> Hashable | None:
             continue
         dims, dtype = _named(ctx, value), value.dtype
         given.append((dims, dtype))
-        if dtype not in DATA or value in ctx.told:
+        if dtype not in DATA_TYPES or value in ctx.told:
             repeats = False
     if not repeats or any(value.shape is not None for value in node.outputs):
         return None
@@ -151,17 +153,17 @@ def _symbols(model: ir.Model) -> set[str]:
 
 def _infer_all(model: ir.Model) -> None:
     """Infer any graph."""
-    labelled = {f"{ASIDE}:{number}": node for number, node in enumerate(nodes(model))}
+    labelled = {f"{ASIDE_DOMAIN}:{number}": node for number, node in enumerate(nodes(model))}
     own = [(node, node.name, node.domain) for node in labelled.values()]
     for label, node in labelled.items():
         if node in unknown(model):
-            node.domain = ASIDE
+            node.domain = ASIDE_DOMAIN
         node.name = label  # an error tells a name, and no more, of where it arose
     try:
         while (failed := _attempt(model, labelled)) is not None:
             node, reason = failed
             unknown(model)[node] = reason
-            node.domain = ASIDE
+            node.domain = ASIDE_DOMAIN
             for value in node.outputs:
                 value.shape = None
     finally:
@@ -184,7 +186,7 @@ def _without_rule(model: ir.Model, nodes: Mapping[str, ir.Node]) -> ir.Node:
     """The node in whose built-in function inference failed: the first one unknown that has no rule."""
     for node in nodes.values():
         version = model.opset_imports.get(node.domain, 1)
-        open_ = node.domain != ASIDE and bool(node.outputs) and node.outputs[0].shape is None
+        open_ = node.domain != ASIDE_DOMAIN and bool(node.outputs) and node.outputs[0].shape is None
         if open_ and registry.get(node.domain, node.op_type, version=version) is None:
             return node
     raise BadModel("shape inference fails in this graph, at no node that it names; check the model")

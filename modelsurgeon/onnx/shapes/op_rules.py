@@ -11,18 +11,18 @@ import onnx_ir as ir
 import sympy
 from onnx_shape_inference import ShapeInferenceContext, registry
 
-from modelsurgeon.onnx.graph.constant_folding import small
+from modelsurgeon.onnx.graph.constant_folding import small_constant
 
 Rule = Callable[[ShapeInferenceContext, ir.Node], None]
 
 MICROSOFT = "com.microsoft"
 # The operands are stretched to one shape.
-BROADCAST = (
+BROADCASTING = (
     *("Add", "Sub", "Mul", "Div", "Pow", "Mod", "Max", "Min", "Mean", "Sum", "PRelu", "Where"),
     *("And", "Or", "Xor", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"),
     *("BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor"),
 )
-FAR = 10**8  # an end this far away means the end of the axis
+FAR_END = 10**8  # an end this far away means the end of the axis
 
 # Operators that a later rule serves as it is: what changed between the versions is no shape.
 SAME_SINCE = ("Dropout", "GRU", "Gemm", "GroupNormalization", "LSTM", "RNN", "Split")
@@ -31,9 +31,9 @@ LIKE_FIRST = (
     *("Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Mean", "Sum"),
     *("And", "Or", "Xor", "Equal", "Greater", "Less"),
 )
-BOOLEAN = frozenset({"And", "Or", "Xor", "Equal", "Greater", "Less"})
+BOOLEAN_RESULTS = frozenset({"And", "Or", "Xor", "Equal", "Greater", "Less"})
 # Contrib operators whose shapes are those of a standard one.
-ALIKE = {
+SAME_RULE_AS = {
     "FusedConv": "Conv",
     "FusedGemm": "Gemm",
     "DynamicQuantizeMatMul": "MatMul",
@@ -49,12 +49,12 @@ ALIKE = {
     "Trilu": "Trilu",
 }
 # Contrib operators whose output looks like their input.
-SAME = (
+SAME_SHAPE = (
     *("BiasDropout", "BiasSoftmax", "BitmaskBiasDropout", "BitmaskDropout", "ComplexMul", "ComplexMulConj"),
     *("Inverse", "MulInteger"),
 )
 # Contrib operators whose last axis has the size of an attribute, by output.
-WIDTHS = {"MatMulBnb4": ("N",), "MatMulNBitsMlp": ("N",), "MatMulNBitsQkv": ("Nq", "Nkv", "Nkv")}
+WIDTH_ATTRIBUTES = {"MatMulBnb4": ("N",), "MatMulNBitsMlp": ("N",), "MatMulNBitsQkv": ("Nq", "Nkv", "Nkv")}
 
 
 @cache
@@ -67,17 +67,17 @@ def register() -> None:
         _add("", op, _oldest(op))
     for op, own in (("Concat", _concat), ("Reshape", _reshape), ("Slice", _slice), ("TopK", _top_k)):
         _add("", op, own)
-    for op, standard in ALIKE.items():
+    for op, standard in SAME_RULE_AS.items():
         _add(MICROSOFT, op, registry.get(MICROSOFT, standard, version=1) or _newest(standard))
-    for op in SAME:
+    for op in SAME_SHAPE:
         _add(MICROSOFT, op, _like_first)
-    for op in WIDTHS:
+    for op in WIDTH_ATTRIBUTES:
         _add(MICROSOFT, op, _wide)
     for op in ("NhwcConv", "NhwcFusedConv"):
         _add(MICROSOFT, op, _channels_last)
     _add(MICROSOFT, "MatMulIntegerToFloat", _integer_to_float)
     _add(MICROSOFT, "DynamicQuantizeLSTM", _quantized_lstm)
-    for op in BROADCAST:
+    for op in BROADCASTING:
         _after(op, _stretch)
     for op in ("AveragePool", "LpPool", "MaxPool"):
         _after(op, _drop_window)
@@ -164,7 +164,7 @@ def _clamp(_: ShapeInferenceContext, node: ir.Node) -> None:
     if data is None or data.shape is None or result.shape is None:
         return
     starts, ends, axes, steps = (
-        small(node.inputs[place]) if place < len(node.inputs) else None for place in (1, 2, 3, 4)
+        small_constant(node.inputs[place]) if place < len(node.inputs) else None for place in (1, 2, 3, 4)
     )
     if starts is None or ends is None or (steps is not None and set(steps.tolist()) != {1}):
         return
@@ -179,7 +179,7 @@ def _clamp(_: ShapeInferenceContext, node: ir.Node) -> None:
 
 def _until(size: ir.SymbolicDim, end: int) -> int | ir.SymbolicDim:
     """The lesser of an open size and an end."""
-    return size if end >= FAR else ir.SymbolicDim(f"Min({end}, {size})").evaluate({})
+    return size if end >= FAR_END else ir.SymbolicDim(f"Min({end}, {size})").evaluate({})
 
 
 def _rule(op: str, version: int) -> Rule:
@@ -204,7 +204,7 @@ def _integer_to_float(ctx: ShapeInferenceContext, node: ir.Node) -> None:
 def _like_first(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     first = node.inputs[0] if node.inputs else None
     if first is not None:
-        dtype = ir.DataType.BOOL if node.op_type in BOOLEAN else first.dtype
+        dtype = ir.DataType.BOOL if node.op_type in BOOLEAN_RESULTS else first.dtype
         ctx.set_shape_and_dtype(node.outputs[0], first.shape, dtype)
 
 
@@ -213,7 +213,7 @@ def _wide(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     data = node.inputs[0]
     if data is None or data.shape is None:
         return
-    for output, name in zip(node.outputs, WIDTHS[node.op_type], strict=False):
+    for output, name in zip(node.outputs, WIDTH_ATTRIBUTES[node.op_type], strict=False):
         dims = [*data.shape.dims[:-1], node.attributes.get_int(name, 0)]
         ctx.set_shape_and_dtype(output, ir.Shape(dims), data.dtype or ir.DataType.FLOAT)
 

@@ -9,7 +9,7 @@ from modelsurgeon import data
 from modelsurgeon.inspection.statistics.activation import Activation, Bounds
 from modelsurgeon.onnx import run
 from modelsurgeon.onnx.analysis import activation_statistics
-from modelsurgeon.onnx.analysis.activation_statistics import bounds, watch_all
+from modelsurgeon.onnx.analysis.activation_statistics import bounds, collect_activation_statistics
 from tests import zoo
 
 RNG = np.random.default_rng(0)
@@ -33,7 +33,7 @@ def net() -> ir.Model:
 
 def watched(model: ir.Model, feeds: object = FEEDS, batch: int | None = 2) -> dict[str, Activation]:
     batches = data.batches(feeds, run.inputs(model), batch=batch)
-    return {place.place.layer: place for place in watch_all(model, batches).places}
+    return {place.place.layer: place for place in collect_activation_statistics(model, batches).places}
 
 
 def test_every_activation_is_that_of_the_runtime() -> None:
@@ -56,10 +56,10 @@ def test_every_activation_is_that_of_the_runtime() -> None:
 def test_groups_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model = net()
     whole = watched(model)
-    monkeypatch.setattr(activation_statistics, "GROUP", 1)
+    monkeypatch.setattr(activation_statistics, "GROUP_BYTES", 1)
     told: list[tuple[str, int, int]] = []
     batches = data.batches(FEEDS, run.inputs(model), batch=3)
-    parts = watch_all(model, batches, watch=lambda *step: told.append(step))
+    parts = collect_activation_statistics(model, batches, watch=lambda *step: told.append(step))
     assert told == [("activations", number, 2 * len(whole)) for number in range(2 * len(whole))]
     for place in parts.places:
         assert place.spread.mean == pytest.approx(whole[place.place.layer].spread.mean, rel=1e-5)
@@ -99,7 +99,7 @@ def test_channels_are_where_the_last_layer_has_them(text: str, axis: int | None)
         f"g (float[2, 5, 4] x) => (float y) {{ {text} }}", w=zoo.ones(4, 3), s=np.array([2, 3, 5], np.int64)
     )
     batches = data.batches(np.ones((2, 5, 4), np.float32), run.inputs(model))
-    assert watch_all(model, batches).places[-1].place.axis == axis
+    assert collect_activation_statistics(model, batches).places[-1].place.axis == axis
 
 
 def test_functions_are_looked_into() -> None:

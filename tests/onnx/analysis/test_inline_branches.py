@@ -7,7 +7,7 @@ import pytest
 from modelsurgeon.data import batches
 from modelsurgeon.errors import BadData
 from modelsurgeon.onnx import run
-from modelsurgeon.onnx.analysis.activation_statistics import watch_all
+from modelsurgeon.onnx.analysis.activation_statistics import collect_activation_statistics
 from modelsurgeon.onnx.analysis.inline_branches import path
 from tests import zoo
 
@@ -95,7 +95,7 @@ def test_weights_of_a_branch_move_with_it() -> None:
 def test_activations_of_the_branch_are_watched_under_their_layers() -> None:
     model = nested()
     feeds = [{"x": X, "s": np.ones(1, np.float32)}] * 3
-    found = watch_all(model, batches(feeds, run.inputs(model)))
+    found = collect_activation_statistics(model, batches(feeds, run.inputs(model)))
     assert [place.place.layer for place in found.places] == ["t", "big", "t2", "u"]
     assert found.notes[0].startswith("branches that the data take: y: then_branch")
 
@@ -104,4 +104,4 @@ def test_samples_that_part_ways_are_refused() -> None:
     model = nested()
     feeds = [{"x": X, "s": sign * np.ones(1, np.float32)} for sign in (1, -1)]
     with pytest.raises(BadData, match="take different branches, by c: give those of one kind"):
-        watch_all(model, batches(feeds, run.inputs(model)))
+        collect_activation_statistics(model, batches(feeds, run.inputs(model)))

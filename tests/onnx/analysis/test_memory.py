@@ -9,7 +9,7 @@ import pytest
 
 from modelsurgeon.inspection.memory import Footprint
 from modelsurgeon.onnx.analysis.memory import Memory, bytes_of, memory
-from modelsurgeon.onnx.graph.dataflow import constant_values, needs
+from modelsurgeon.onnx.graph.dataflow import constant_values, inputs_and_captures
 from modelsurgeon.onnx.info import analyze
 from modelsurgeon.onnx.shapes import bound
 from tests import zoo
@@ -64,7 +64,7 @@ def test_what_a_branch_captures_lives_until_then() -> None:
         )
     )
     *_, node = whole.graph
-    assert {value.name for value in needs(node)} == {"c", "a", "m"}
+    assert {value.name for value in inputs_and_captures(node)} == {"c", "a", "m"}
     # c, a, n, m; then c, a, m, y
     assert memory(whole, constant_values(whole), bytes_of).peak == 1 + 3 * 20
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import onnx_ir as ir
 import pytest
 
-from modelsurgeon.onnx.analysis.node_runs import Visit, Walk
+from modelsurgeon.onnx.analysis.node_runs import NodeRun, RunCounter
 from modelsurgeon.onnx.graph.names import layer_names
 from modelsurgeon.onnx.shapes import bound, sizes
 from modelsurgeon.onnx.shapes.inference import unknown
 from tests import zoo
 
 
-def walked(model: ir.Model) -> tuple[dict[str, Visit], list[str]]:
+def walked(model: ir.Model) -> tuple[dict[str, NodeRun], list[str]]:
     whole = bound(model)
     names = layer_names(whole)
-    walk = Walk(names=names, shape_of=sizes, unknown=unknown(whole), functions=whole.functions)
+    walk = RunCounter(names=names, shape_of=sizes, unknown=unknown(whole), functions=whole.functions)
     return {names[visit.node]: visit for visit in walk.visits(whole.graph)}, walk.notes
 
 
-def macs(visits: dict[str, Visit]) -> int:
+def macs(visits: dict[str, NodeRun]) -> int:
     return sum(visit.total.macs for visit in visits.values())
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import modelsurgeon as ms
 from modelsurgeon.inspection.statistics.weight import Weight
-from modelsurgeon.onnx.analysis.weight_statistics import weigh_all
+from modelsurgeon.onnx.analysis.weight_statistics import collect_weight_statistics
 from modelsurgeon.onnx.info import analyze
 from modelsurgeon.onnx.io import files
 from tests import zoo
@@ -26,14 +26,14 @@ GRAPHS = {
 
 
 def weighed(model: ir.Model) -> dict[tuple[str, str], Weight]:
-    return {(weight.layer, weight.role): weight for weight in weigh_all(model).tensors}
+    return {(weight.layer, weight.role): weight for weight in collect_weight_statistics(model).tensors}
 
 
 @pytest.mark.parametrize("name", GRAPHS)
 def test_every_param_is_weighed_once_and_under_its_layer(name: str) -> None:
     model = GRAPHS[name]()
     analysis = analyze(model)
-    found = weigh_all(model, dims=analysis.defaults).tensors
+    found = collect_weight_statistics(model, dims=analysis.defaults).tensors
     assert sum(weight.spread.count for weight in found) == analysis.totals.params
     params = {row.name: row.params for row in analysis.layers if row.params}
     for layer, count in params.items():
@@ -57,7 +57,7 @@ def test_every_floating_type_is_weighed(dtype: type) -> None:
     value = next(v for v in next(iter(model.graph)).inputs if v is not None)
     value.const_value, value.type, value.shape = tensor, ir.TensorType(tensor.dtype), ir.Shape(weight.shape)
     model.graph.register_initializer(value)
-    (found,) = weigh_all(model).tensors
+    (found,) = collect_weight_statistics(model).tensors
     true = np.linalg.svd(weight.astype(np.float64), compute_uv=False)
     assert found.spectrum is not None
     assert found.spectrum.norm == pytest.approx(true[0], rel=1e-6)
@@ -104,14 +104,14 @@ def test_what_is_done_on_the_way_unseen_leaves_the_tensor_as_stored() -> None:
     model = zoo.model(
         "g (float[2, 4] x) => (float[2, 3] y) { v = local.odd (w) y = MatMul (x, v) }", w=zoo.ones(4, 3)
     )
-    assert [weight.channels for weight in weigh_all(model).tensors] == [None]
+    assert [weight.channels for weight in collect_weight_statistics(model).tensors] == [None]
 
 
 def test_codes_have_no_scale_to_judge() -> None:
     model = zoo.model(
         "g (uint8[2, 4] x) => (int32[2, 3] y) { y = MatMulInteger (x, w) }", w=np.ones((4, 3), np.int8)
     )
-    (found,) = weigh_all(model).tensors
+    (found,) = collect_weight_statistics(model).tensors
     assert (found.fan, found.he) == (None, None)
     assert found.spectrum is not None
 
@@ -120,7 +120,7 @@ def test_an_initializer_that_may_be_overridden_is_a_weight() -> None:
     model = zoo.model(
         "g (float[2, 4] x, float[4, 3] w) => (float[2, 3] y) { y = MatMul (x, w) }", w=zoo.ones(4, 3)
     )
-    assert [weight.role for weight in weigh_all(model).tensors] == ["weight"]
+    assert [weight.role for weight in collect_weight_statistics(model).tensors] == ["weight"]
 
 
 def test_convolutions_are_measured_at_the_size_of_their_map() -> None:
@@ -147,11 +147,11 @@ def test_one_weight_at_a_time_is_in_memory(tmp_path: Path) -> None:
         **{f"w{i}": weight for i in range(count)},
     )
     files.save(model, tmp_path / "large.onnx")
-    weigh_all(zoo.quantised())  # whatever is imported, is now
+    collect_weight_statistics(zoo.quantised())  # whatever is imported, is now
     loaded = files.load(tmp_path / "large.onnx")
     tracemalloc.start()
     try:
-        assert len(weigh_all(loaded).tensors) == count
+        assert len(collect_weight_statistics(loaded).tensors) == count
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 import pytest
 
-from modelsurgeon.onnx.graph.names import SCOPES, layer_names, module_path, nodes_of, scope
+from modelsurgeon.onnx.graph.names import NAME_SCOPES, layer_names, module_path, nodes_of, scope
 from tests import zoo
 
 
@@ -14,7 +14,7 @@ def named(**scopes: str) -> ir.Model:
     built = zoo.model("g (float[2, 2] x) => (float y) { a = MatMul (x, x) r = Relu (a) y = MatMul (r, r) }")
     for node in built.graph:
         if text := scopes.get(str(node.outputs[0].name)):
-            node.metadata_props[SCOPES] = text
+            node.metadata_props[NAME_SCOPES] = text
     return built
 
 

@@ -406,7 +406,7 @@ def test_stack_traces_stay_at_home(tmp_path: Path) -> None:
 
 
 def test_beyond_the_limit_weights_lie_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "LARGEST", 10_000)
+    monkeypatch.setattr(files, "MAX_PROTOBUF_BYTES", 10_000)
     files.save(dense(), tmp_path / "model.onnx")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
     assert (tmp_path / "model.onnx").stat().st_size < 10_000

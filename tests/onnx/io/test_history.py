@@ -54,7 +54,7 @@ def test_a_graph_in_memory_has_the_digest_of_the_file_that_it_makes(tmp_path: Pa
 @pytest.mark.parametrize("text", ["", "[", "7", '["line"]', '[{"verb": "x"}]', '[{"time": 1}]', "{}"])
 def test_what_is_not_ours_is_no_history(text: str) -> None:
     model = zoo.classifier()
-    model.metadata_props[history.KEY] = text
+    model.metadata_props[history.HISTORY_KEY] = text
     assert ms.history(model).as_dict() == []
 
 
@@ -64,6 +64,8 @@ def test_an_empty_history_says_so() -> None:
 
 def test_the_lines_are_plain_json() -> None:
     model = zoo.classifier()
-    history.add(model, history.Record(verb="bn fold", input_sha256="0" * 64, arguments={"only": ["a*"]}))
-    (line,) = json.loads(model.metadata_props[history.KEY])
+    history.add(
+        model, history.HistoryRecord(verb="bn fold", input_sha256="0" * 64, arguments={"only": ["a*"]})
+    )
+    (line,) = json.loads(model.metadata_props[history.HISTORY_KEY])
     assert set(line) == {"verb", "arguments", "version", "input_sha256", "verdict"}

@@ -15,7 +15,16 @@ from modelsurgeon.errors import BadModel
 from modelsurgeon.onnx.io import files, protobuf
 from tests import zoo
 
-sizes = st.sampled_from([0, 1, protobuf.LARGE - 1, protobuf.LARGE, protobuf.LARGE + 1, 3 * protobuf.LARGE])
+sizes = st.sampled_from(
+    [
+        0,
+        1,
+        protobuf.LARGE_TENSOR_BYTES - 1,
+        protobuf.LARGE_TENSOR_BYTES,
+        protobuf.LARGE_TENSOR_BYTES + 1,
+        3 * protobuf.LARGE_TENSOR_BYTES,
+    ]
+)
 
 
 @st.composite
@@ -77,7 +86,7 @@ def every_tensor(message: object) -> list[TensorProto]:
 @given(models())
 def test_what_is_set_aside_is_put_back(model: ModelProto) -> None:
     whole = model.SerializeToString()
-    skeleton = ModelProto.FromString(protobuf.set_aside(BytesIO(whole), len(whole)))
+    skeleton = ModelProto.FromString(protobuf.split_large_tensors(BytesIO(whole), len(whole)))
     references = [each for each in every_tensor(skeleton) if each.data_location == TensorProto.EXTERNAL]
     found = []
     for number, each in enumerate(references):
@@ -85,7 +94,9 @@ def test_what_is_set_aside_is_put_back(model: ModelProto) -> None:
         start = int(entries["offset"])
         found.append(Slice(whole[start : start + int(entries["length"])]))
         each.external_data[1].value = str(number)
-    pieces = protobuf.put_back(skeleton.SerializeToString(), lambda number: protobuf.values(found[number]))
+    pieces = protobuf.join_large_tensors(
+        skeleton.SerializeToString(), lambda number: protobuf.values(found[number])
+    )
     again = b"".join(piece.content if isinstance(piece, Slice) else piece for piece in pieces)  # type: ignore[misc]
     assert protobuf.size(pieces) == len(again)
     assert normal(ModelProto.FromString(again)) == normal(model)
@@ -94,12 +105,12 @@ def test_what_is_set_aside_is_put_back(model: ModelProto) -> None:
 @given(models())
 def test_all_that_is_large_and_can_be_is_set_aside(model: ModelProto) -> None:
     whole = model.SerializeToString()
-    skeleton = ModelProto.FromString(protobuf.set_aside(BytesIO(whole), len(whole)))
+    skeleton = ModelProto.FromString(protobuf.split_large_tensors(BytesIO(whole), len(whole)))
     for before, after in zip(every_tensor(model), every_tensor(skeleton), strict=True):
         one_field = not (before.raw_data and before.float_data)
         size = max(len(before.raw_data), 4 * len(before.float_data), 8 * len(before.double_data))
         aside = after.data_location == TensorProto.EXTERNAL
-        assert aside == (one_field and size > protobuf.LARGE)
+        assert aside == (one_field and size > protobuf.LARGE_TENSOR_BYTES)
         assert after.name == before.name
         assert aside or after == before
 
@@ -125,7 +136,7 @@ def test_floats_that_are_not_packed_stay() -> None:
     content = TensorProto(name="w", dims=[5000], data_type=1).SerializeToString() + loose
     graph = b"\x2a" + varint(len(content)) + content
     whole = b"\x08\x09\x3a" + varint(len(graph)) + graph
-    assert protobuf.set_aside(BytesIO(whole), len(whole)) == whole
+    assert protobuf.split_large_tensors(BytesIO(whole), len(whole)) == whole
 
 
 def varint(value: int) -> bytes:
@@ -138,7 +149,7 @@ def test_a_file_may_not_pretend_that_something_was_set_aside(tmp_path: Path) -> 
     files.save(model, path)
     proto = ModelProto.FromString(path.read_bytes())
     fake = proto.graph.initializer.add(name="w", dims=[10**6], data_type=TensorProto.FLOAT)
-    fake.MergeFrom(protobuf.reference(protobuf.ASIDE, 0, 4 * 10**6))
+    fake.MergeFrom(protobuf.reference(protobuf.ASIDE_LOCATION, 0, 4 * 10**6))
     path.write_bytes(proto.SerializeToString())
     with pytest.raises(BadModel, match=r"ends at byte 4000000 of model.onnx"):
         files.load(path)
@@ -150,4 +161,4 @@ def test_a_file_may_not_pretend_that_something_was_set_aside(tmp_path: Path) -> 
 )
 def test_bytes_that_are_no_protobuf_are_told(content: bytes) -> None:
     with pytest.raises(BadModel, match=r"is cut short or no ONNX model|can't be read as an ONNX model"):
-        protobuf.set_aside(BytesIO(content), len(content))
+        protobuf.split_large_tensors(BytesIO(content), len(content))

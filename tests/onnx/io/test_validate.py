@@ -235,8 +235,8 @@ def test_functions_that_explode_are_refused(tmp_path: Path) -> None:
 
 
 def test_functions_that_call_too_deep_are_refused(tmp_path: Path) -> None:
-    chain = [function(f"F{i}", f"b = local.F{i + 1} (a)") for i in range(validate_calls.DEPTH)]
-    last = function(f"F{validate_calls.DEPTH}", "b = Neg (a)")
+    chain = [function(f"F{i}", f"b = local.F{i + 1} (a)") for i in range(validate_calls.MAX_CALL_DEPTH)]
+    last = function(f"F{validate_calls.MAX_CALL_DEPTH}", "b = Neg (a)")
     with pytest.raises(BadModel, match=r"call each other 65 deep: 64 at most"):
         load(model("y = local.F0 (x)", *chain, last), tmp_path)
 
@@ -262,7 +262,7 @@ def test_a_broken_file_is_a_bad_model_or_a_model(tmp_path: Path) -> None:
         path.write_bytes(data)
         try:
             model = files.load(path)
-            traversal.exchange(model, lambda tensor: (tensor.numpy(), tensor)[1])
+            traversal.replace_tensors(model, lambda tensor: (tensor.numpy(), tensor)[1])
             serialize.pack(model)
             outcomes["model"] += 1
         except BadModel as error:

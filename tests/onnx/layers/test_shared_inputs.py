@@ -12,7 +12,7 @@ import modelsurgeon as ms
 from modelsurgeon.errors import BadPlan
 from modelsurgeon.factorize import METHODS
 from modelsurgeon.onnx import run
-from modelsurgeon.onnx.layers.shared_inputs import together
+from modelsurgeon.onnx.layers.shared_inputs import joint_name
 from modelsurgeon.onnx.model import OnnxModel
 from modelsurgeon.surgery.plan import Plan
 from tests import zoo
@@ -65,7 +65,7 @@ def united(nodes: str, **weights: np.ndarray) -> list[list[str]]:
     ],
 )
 def test_names_say_once_what_is_common(names: list[str], name: str) -> None:
-    assert together(names) == name
+    assert joint_name(names) == name
 
 
 def test_matrices_that_are_fed_the_same_are_united() -> None:

@@ -77,7 +77,9 @@ def written(layer: Layer, size: tuple[int, ...]) -> ir.Model:
         node.op_type = "ConvTranspose" if layer.transposed else "Conv"
         for name, value in operators.attributes(stand_in).items():
             node.attributes[name] = ir.convenience.convert_attribute(name, value)
-        built.graph.initializers["w"].const_value = ir.tensor(operators.stored(node, layer), name="w")
+        built.graph.initializers["w"].const_value = ir.tensor(
+            operators.weight_as_stored(node, layer), name="w"
+        )
     if layer.bias is not None:
         bias = ir.Value(name="b", const_value=ir.tensor(layer.bias, name="b"))
         built.graph.register_initializer(bias)

@@ -106,7 +106,7 @@ def test_beyond_the_limit_a_model_goes_through_a_file(
 ) -> None:
     expected = run.runner(dense())(FEED)["y"]
     monkeypatch.setattr(sessions, "LARGEST", 10_000)
-    monkeypatch.setattr(files, "LARGEST", 10_000)
+    monkeypatch.setattr(files, "MAX_PROTOBUF_BYTES", 10_000)
     monkeypatch.setattr(sessions.tempfile, "tempdir", str(tmp_path))
     np.testing.assert_array_equal(run.runner(dense())(FEED)["y"], expected)
     assert not list(tmp_path.iterdir())

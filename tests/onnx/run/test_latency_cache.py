@@ -10,26 +10,26 @@ from pathlib import Path
 import pytest
 
 from modelsurgeon.onnx.run import latency_cache
-from modelsurgeon.onnx.run.latency_cache import Ledger
+from modelsurgeon.onnx.run.latency_cache import LatencyCache
 
 
 def test_what_was_added_is_there_for_the_next(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "times.json"
-    Ledger(path).add({"a": 1.25})
-    assert Ledger(path)["a"] == 1.25
-    assert "b" not in Ledger(path)
+    LatencyCache(path).add({"a": 1.25})
+    assert LatencyCache(path)["a"] == 1.25
+    assert "b" not in LatencyCache(path)
 
 
 def test_without_a_file_times_live_as_long_as_the_ledger() -> None:
-    book = Ledger(None)
+    book = LatencyCache(None)
     book.add({"a": 1.0})
     assert book["a"] == 1.0
-    assert "a" not in Ledger(None)
+    assert "a" not in LatencyCache(None)
 
 
 def test_what_is_known_is_not_changed_by_what_others_measured(tmp_path: Path) -> None:
     path = tmp_path / "times.json"
-    ours, theirs = Ledger(path), Ledger(path)
+    ours, theirs = LatencyCache(path), LatencyCache(path)
     theirs.add({"a": 2.0, "b": 2.0})
     ours.add({"a": 1.0})
     ours.add({"a": 3.0})
@@ -44,29 +44,29 @@ BROKEN = ["", "{", "[1]", "null", '{"a": "x"}', '{"a": NaN}', '{"a": -1}', "[" *
 def test_a_broken_file_is_an_empty_one(tmp_path: Path, text: str) -> None:
     path = tmp_path / "times.json"
     path.write_text(text, encoding="utf-8")
-    book = Ledger(path)
+    book = LatencyCache(path)
     assert "a" not in book
     book.add({"a": 1.0})
-    assert Ledger(path)["a"] == 1.0
+    assert LatencyCache(path)["a"] == 1.0
 
 
 def test_a_file_of_bytes_is_an_empty_one(tmp_path: Path) -> None:
     path = tmp_path / "times.json"
     path.write_bytes(b"\xff\xfe\x00")
-    assert "a" not in Ledger(path)
+    assert "a" not in LatencyCache(path)
 
 
 def test_where_nothing_can_be_written_it_is_done_without(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder", encoding="utf-8")
-    book = Ledger(tmp_path / "file" / "times.json")
+    book = LatencyCache(tmp_path / "file" / "times.json")
     book.add({"a": 1.0})
     assert book["a"] == 1.0
 
 
 def test_writers_at_once_leave_a_whole_file(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from modelsurgeon.onnx.run.latency_cache import Ledger\n"
-        "for i in range(40): Ledger(Path(sys.argv[1])).add({f'{sys.argv[2]}{i}': 1.0})"
+        "import sys; from pathlib import Path; from modelsurgeon.onnx.run.latency_cache import LatencyCache\n"
+        "for i in range(40): LatencyCache(Path(sys.argv[1])).add({f'{sys.argv[2]}{i}': 1.0})"
     )
     path = tmp_path / "times.json"
     writers = [subprocess.Popen([sys.executable, "-c", code, str(path), name]) for name in "abc"]
@@ -89,6 +89,6 @@ def test_the_folder_is_the_users_choice(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_each_way_to_run_has_its_own_times() -> None:
-    assert latency_cache.ledger("cpu", 1) is latency_cache.ledger("cpu", 1)
-    assert latency_cache.ledger("cpu", 1) is not latency_cache.ledger("cpu", 2)
+    assert latency_cache.cache_for("cpu", 1) is latency_cache.cache_for("cpu", 1)
+    assert latency_cache.cache_for("cpu", 1) is not latency_cache.cache_for("cpu", 2)
     assert latency_cache.processor()

@@ -14,8 +14,8 @@ from modelsurgeon.layers import Layer
 from modelsurgeon.layers.random_weights import normal_noise, with_random_weights
 from modelsurgeon.onnx import run
 from modelsurgeon.onnx.info import analyze
-from modelsurgeon.onnx.run.latency_cache import ledger
-from modelsurgeon.onnx.run.layer_latency import Stopwatch, described, standalone
+from modelsurgeon.onnx.run.latency_cache import cache_for
+from modelsurgeon.onnx.run.layer_latency import LayerTimer, chain_key, standalone
 from modelsurgeon.surgery.apply import macs
 from tests.strategies import layers
 
@@ -43,7 +43,7 @@ def conv(**geometry: object) -> Layer:
 
 
 def test_times_are_of_the_layer_and_of_each_chain_over_all_calls() -> None:
-    layer, clock = conv(), Stopwatch("cpu")
+    layer, clock = conv(), LayerTimer("cpu")
     chains = [METHODS["svd"].sketch(layer, rank) for rank in (2, 8)]
     once, twice = (clock(layer, chains, [((8, 8), 1)] * times) for times in (1, 2))
     assert once is not None and twice is not None
@@ -54,29 +54,29 @@ def test_times_are_of_the_layer_and_of_each_chain_over_all_calls() -> None:
 def test_what_is_alike_is_timed_once() -> None:
     layer, call = conv(dilation=(2, 2)), ((12, 12), 1)
     chain = METHODS["svd"].sketch(layer, 3)
-    first = Stopwatch("cpu")(layer, [chain], [call])
-    assert described(chain, call) in ledger("cpu", 1)
+    first = LayerTimer("cpu")(layer, [chain], [call])
+    assert chain_key(chain, call) in cache_for("cpu", 1)
     twin = conv(dilation=(2, 2))
-    assert Stopwatch("cpu")(twin, [METHODS["svd"].sketch(twin, 3)], [call]) == first
+    assert LayerTimer("cpu")(twin, [METHODS["svd"].sketch(twin, 3)], [call]) == first
 
 
 def test_all_that_a_time_depends_on_is_told() -> None:
-    base = described([conv()], ((8, 8), 1))
+    base = chain_key([conv()], ((8, 8), 1))
     others = [
-        described([conv()], ((8, 9), 1)),
-        described([conv()], ((8, 8), 2)),
-        described([conv(stride=(2, 1))], ((8, 8), 1)),
-        described([conv(bias=np.zeros(16, "f4"))], ((8, 8), 1)),
-        described([Layer(weight=np.zeros((16, 16, 3, 3), "f2"), padding=((1, 1), (1, 1)))], ((8, 8), 1)),
-        described([conv(), conv()], ((8, 8), 1)),
+        chain_key([conv()], ((8, 9), 1)),
+        chain_key([conv()], ((8, 8), 2)),
+        chain_key([conv(stride=(2, 1))], ((8, 8), 1)),
+        chain_key([conv(bias=np.zeros(16, "f4"))], ((8, 8), 1)),
+        chain_key([Layer(weight=np.zeros((16, 16, 3, 3), "f2"), padding=((1, 1), (1, 1)))], ((8, 8), 1)),
+        chain_key([conv(), conv()], ((8, 8), 1)),
     ]
     assert len({base, *others}) == 7
 
 
 def test_what_can_not_run_has_no_time() -> None:
     misfit = [conv(), Layer(weight=np.zeros((4, 5, 1, 1), "f4"))]
-    assert Stopwatch("cpu")(conv(), [misfit], [((8, 8), 1)]) is None
-    assert Stopwatch("cpu")(Layer(weight=np.zeros((4, 4), "f4"), groups=2), [], [((), 1)]) is None
+    assert LayerTimer("cpu")(conv(), [misfit], [((8, 8), 1)]) is None
+    assert LayerTimer("cpu")(Layer(weight=np.zeros((4, 4), "f4"), groups=2), [], [((), 1)]) is None
 
 
 @given(layer=layers())

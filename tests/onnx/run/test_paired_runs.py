@@ -12,7 +12,7 @@ from modelsurgeon.data import batches
 from modelsurgeon.onnx.layers.sites import editable
 from modelsurgeon.onnx.model import OnnxModel
 from modelsurgeon.onnx.run import inputs, runner, spool
-from modelsurgeon.onnx.run.paired_runs import Start, lockstep
+from modelsurgeon.onnx.run.paired_runs import StageStart, paired_inputs
 from tests.zoo import model
 
 RNG = np.random.default_rng(2)
@@ -53,18 +53,20 @@ def fed(net: ir.Model, count: int = 5) -> object:
     return batches(feeds, inputs(net))
 
 
-STARTS = [Start("x", "a"), Start("r", "b", "x"), Start("k", "y")]
+STARTS = [StageStart("x", "a"), StageStart("r", "b", "x"), StageStart("k", "y")]
 
 
-@pytest.mark.parametrize("held", [spool.HELD, 0])
+@pytest.mark.parametrize("held", [spool.MAX_HELD_BYTES, 0])
 def test_stages_hand_on_what_whole_runs_have(
     residual: ir.Model, held: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spool, "HELD", held)  # with nothing held, every tensor goes through a file
+    monkeypatch.setattr(spool, "MAX_HELD_BYTES", held)  # with nothing held, every tensor goes through a file
     feeds = fed(residual)
     changed = editable(residual)
     inside = runner(residual, outputs=["r", "k"])
-    for (tensor, _, other), pairs in zip(STARTS, lockstep(residual, changed, STARTS, feeds), strict=True):
+    for (tensor, _, other), pairs in zip(
+        STARTS, paired_inputs(residual, changed, STARTS, feeds), strict=True
+    ):
         for _ in range(2):  # they may be gone through again
             for feed, (ours, theirs, beside) in zip(feeds, pairs(), strict=True):
                 whole = {**feed, **inside(feed)}
@@ -180,7 +182,7 @@ def test_a_weight_on_the_left_is_fed_columns() -> None:
 
 
 def test_the_spools_files_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool, "HELD", 0)
+    monkeypatch.setattr(spool, "MAX_HELD_BYTES", 0)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with spool.Spool() as kept:
         kept.put(0, {"a/b": np.arange(3)})

@@ -13,16 +13,16 @@ import onnx_ir as ir
 
 from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.layers import batchnorm
-from modelsurgeon.onnx.graph.constants import constant, root
+from modelsurgeon.onnx.graph.constants import constant_array, stored_source
 from modelsurgeon.onnx.layers.operators import holds_layer
-from modelsurgeon.onnx.layers.sites import Norm, OnnxSite
+from modelsurgeon.onnx.layers.sites import AbsorbedNorm, OnnxSite
 from modelsurgeon.onnx.passes.batchnorm.nodes import gives_statistics, is_norm, read
-from modelsurgeon.onnx.passes.context import Subject
+from modelsurgeon.onnx.passes.context import PassContext
 
 BY_CHANNEL = ("Conv", "ConvTranspose", "Gemm")  # channels on the second axis, as a norm has them
 
 
-def norms(subject: Subject, found: Sequence[OnnxSite]) -> dict[str, Norm]:
+def absorbable_norms(subject: PassContext, found: Sequence[OnnxSite]) -> dict[str, AbsorbedNorm]:
     """The norms that chains can take up, by the name of the layer before them."""
     last, made = _layers_before(subject.graph), {}
     for site in found:
@@ -59,15 +59,15 @@ def _taker(node: ir.Node) -> ir.Node | None:
     return user if is_norm(user) else None
 
 
-def _norm(subject: Subject, site: OnnxSite, node: ir.Node) -> Norm:
+def _norm(subject: PassContext, site: OnnxSite, node: ir.Node) -> AbsorbedNorm:
     """Raises UnsupportedLayer where it isn't one gain and offset, or the layer can't take it up."""
     found = read(subject, node)
     if found.training or gives_statistics(node):
         raise UnsupportedLayer("it doesn't only scale")
     layer, affine = site.layer, found.norm.affine
-    stored = {value for each in node.inputs[1:5] if (value := root(each)) is not None}
-    own = [constant(value) for value in stored if _serves(value, node)]
-    return Norm(
+    stored = {value for each in node.inputs[1:5] if (value := stored_source(each)) is not None}
+    own = [constant_array(value) for value in stored if _serves(value, node)]
+    return AbsorbedNorm(
         affine=affine,
         params=sum(array.size for array in own if array is not None),
         gained=batchnorm.behind(layer, affine).params - layer.params,

@@ -17,13 +17,15 @@ from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.layers import Array
 from modelsurgeon.layers import batchnorm as algebra
 from modelsurgeon.layers.batchnorm import Affine
-from modelsurgeon.onnx.graph.constants import constant
+from modelsurgeon.onnx.graph.constants import constant_array
 from modelsurgeon.onnx.passes import linear_nodes, pads
 from modelsurgeon.onnx.passes.batchnorm.nodes import NormSite, each
-from modelsurgeon.onnx.passes.context import Subject
+from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.surgery.edits import Edit
 
-TRAINING = "it is in training mode, its statistics are those of each batch: bn freeze --training first"
+TRAINING_MODE_REASON = (
+    "it is in training mode, its statistics are those of each batch: bn freeze --training first"
+)
 TRANSPARENT = ("Identity", "Pad")
 Step = Callable[[], None]
 
@@ -32,7 +34,7 @@ class NotLinear(UnsupportedLayer):
     """What stands next to the batch norm is no linear layer."""
 
 
-def fold(subject: Subject) -> list[Edit]:
+def fold(subject: PassContext) -> list[Edit]:
     """Fold every batch norm that can be folded; one that stood in another's way makes room for it."""
     edits: dict[str, Edit] = {}
     before = -1
@@ -41,9 +43,9 @@ def fold(subject: Subject) -> list[Edit]:
     return [edits[name] for name in subject.names.values() if name in edits]
 
 
-def _folded(subject: Subject, site: NormSite) -> Edit:
+def _folded(subject: PassContext, site: NormSite) -> Edit:
     if site.training:
-        raise UnsupportedLayer(TRAINING)
+        raise UnsupportedLayer(TRAINING_MODE_REASON)
     try:
         into = _behind(subject, site, site.norm.affine)
     except UnsupportedLayer as before:
@@ -61,7 +63,7 @@ def _reason(before: UnsupportedLayer, behind: UnsupportedLayer) -> UnsupportedLa
     return UnsupportedLayer(f"{before}, {behind}") if isinstance(behind, NotLinear) else behind
 
 
-def _behind(subject: Subject, site: NormSite, affine: Affine) -> ir.Node:
+def _behind(subject: PassContext, site: NormSite, affine: Affine) -> ir.Node:
     """Fold into the linear node before the norm, which goes."""
     node, between = _before(site)
     linear_nodes.check_channels(subject, node)
@@ -79,7 +81,7 @@ def _behind(subject: Subject, site: NormSite, affine: Affine) -> ir.Node:
     return node
 
 
-def _in_front(subject: Subject, site: NormSite, affine: Affine) -> ir.Node:
+def _in_front(subject: PassContext, site: NormSite, affine: Affine) -> ir.Node:
     """Fold into the linear node behind the norm, which goes."""
     node, between = _behind_it(site)
     linear_nodes.check_channels(subject, node)
@@ -105,7 +107,7 @@ def _before(site: NormSite) -> tuple[ir.Node, list[ir.Node]]:
         if last:
             return node, between
         between.append(node)
-        data = node.inputs[0] if constant(node.inputs[0]) is None else node.inputs[1]
+        data = node.inputs[0] if constant_array(node.inputs[0]) is None else node.inputs[1]
         if data is None:
             break
         value = data
@@ -113,7 +115,7 @@ def _before(site: NormSite) -> tuple[ir.Node, list[ir.Node]]:
 
 
 def _adds_constant(node: ir.Node) -> bool:
-    return node.op_type == "Add" and any(constant(value) is not None for value in node.inputs)
+    return node.op_type == "Add" and any(constant_array(value) is not None for value in node.inputs)
 
 
 def _is_add(nodes: Sequence[ir.Node]) -> bool:
@@ -136,17 +138,17 @@ def _behind_it(site: NormSite) -> tuple[ir.Node, list[ir.Node]]:
     return node, between
 
 
-def _steps(subject: Subject, between: Sequence[ir.Node], change: Callable[[float], float]) -> list[Step]:
+def _steps(subject: PassContext, between: Sequence[ir.Node], change: Callable[[float], float]) -> list[Step]:
     """What the paddings in between have to add instead."""
     return [pads.carried(subject, node, change) for node in between if node.op_type == "Pad"]
 
 
-def _added(subject: Subject, last: Sequence[ir.Node]) -> Array | None:
+def _added(subject: PassContext, last: Sequence[ir.Node]) -> Array | None:
     """The bias that is added right behind the linear node, `(channels,)` or `(1,)`; None where none is."""
     if not _is_add(last):
         return None
     (node,) = last
-    found = [array for array in map(constant, node.inputs) if array is not None]
+    found = [array for array in map(constant_array, node.inputs) if array is not None]
     ndim = subject.ndim(node.outputs[0])
     if ndim is None:
         raise UnsupportedLayer("the Add before it has a number of axes that isn't known")
@@ -156,9 +158,9 @@ def _added(subject: Subject, last: Sequence[ir.Node]) -> Array | None:
     return found[0].reshape(-1)
 
 
-def _other_bias(subject: Subject, node: ir.Node, bias: Array) -> Step:
+def _other_bias(subject: PassContext, node: ir.Node, bias: Array) -> Step:
     """A step that gives an Add another constant, one number per channel."""
-    place = 0 if constant(node.inputs[0]) is not None else 1
+    place = 0 if constant_array(node.inputs[0]) is not None else 1
     ndim = subject.ndim(node.outputs[0]) or 2
     dtype = subject.inferred(node.outputs[0]).dtype or ir.DataType.FLOAT
     shaped = bias.astype(dtype.numpy()).reshape(-1, *(1,) * (ndim - 2))

@@ -11,13 +11,13 @@ from modelsurgeon.layers.batchnorm_health import NormFinding, findings, repair
 from modelsurgeon.layers.channel_statistics import ChannelStatistics
 from modelsurgeon.onnx.passes.batchnorm.nodes import NormSite, end_training, norms, read, write
 from modelsurgeon.onnx.passes.batchnorm.statistics import in_order, populations
-from modelsurgeon.onnx.passes.context import Subject
+from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.surgery.edits import Edit
 
-MOMENTUM = 0.9
+DEFAULT_MOMENTUM = 0.9
 
 
-def inspect(subject: Subject) -> dict[str, list[NormFinding]]:
+def inspect(subject: PassContext) -> dict[str, list[NormFinding]]:
     """The findings for every batch norm by its name; with samples, how far its statistics are from theirs."""
     found: dict[str, list[NormFinding]] = {}
     sites: list[NormSite] = []
@@ -34,7 +34,7 @@ def inspect(subject: Subject) -> dict[str, list[NormFinding]]:
     return found
 
 
-def sanitize(subject: Subject) -> list[Edit]:
+def sanitize(subject: PassContext) -> list[Edit]:
     """Mend every batch norm; with samples, in order: what is broken before a norm hides the truth there."""
     edits: dict[str, Edit] = {}
     sites: list[NormSite] = []
@@ -55,7 +55,7 @@ def sanitize(subject: Subject) -> list[Edit]:
 
 
 def _with_truth(
-    subject: Subject, sites: Sequence[NormSite]
+    subject: PassContext, sites: Sequence[NormSite]
 ) -> Iterator[tuple[NormSite, ChannelStatistics | None]]:
     if subject.batches is None:
         yield from ((site, None) for site in sites)
@@ -63,13 +63,13 @@ def _with_truth(
         yield from in_order(subject, sites, subject.batches)
 
 
-def _mended(subject: Subject, site: NormSite, truth: ChannelStatistics | None, done: list[str]) -> Edit:
+def _mended(subject: PassContext, site: NormSite, truth: ChannelStatistics | None, done: list[str]) -> Edit:
     norm, repaired = repair(site.norm, truth)
     sound = 0 <= site.momentum <= 1
-    done = [*done, *repaired] + ([] if sound else [f"momentum set to {MOMENTUM:g}"])
+    done = [*done, *repaired] + ([] if sound else [f"momentum set to {DEFAULT_MOMENTUM:g}"])
     if not done:
         return _edit(site.name, skipped="nothing is wrong with it")
-    write(subject, site, norm, **({} if sound else {"momentum": MOMENTUM}))
+    write(subject, site, norm, **({} if sound else {"momentum": DEFAULT_MOMENTUM}))
     return Edit(layer=site.name, action="sanitize", details={"repairs": "; ".join(done)})
 
 

@@ -15,12 +15,12 @@ import onnx_ir as ir
 from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.layers import Array
 from modelsurgeon.layers.batchnorm import BatchNorm
-from modelsurgeon.onnx.graph.constants import constant
+from modelsurgeon.onnx.graph.constants import constant_array
 from modelsurgeon.onnx.graph.names import nodes_of
-from modelsurgeon.onnx.passes.context import Subject
+from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.surgery.edits import Edit
 
-PARTS = ("scale", "shift", "mean", "var")
+PARAMETER_NAMES = ("scale", "shift", "mean", "var")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,12 +44,12 @@ class NormSite:
         return value
 
 
-def each(subject: Subject, action: str, work: Callable[[NormSite], Edit]) -> list[Edit]:
+def each(subject: PassContext, action: str, work: Callable[[NormSite], Edit]) -> list[Edit]:
     """What `work` makes of every batch norm, or the reason why one is left alone, in file order."""
     return [_one(subject, node, action, work) for node in norms(subject.model)]
 
 
-def _one(subject: Subject, node: ir.Node, action: str, work: Callable[[NormSite], Edit]) -> Edit:
+def _one(subject: PassContext, node: ir.Node, action: str, work: Callable[[NormSite], Edit]) -> Edit:
     name = subject.names[node]
     try:
         return work(read(subject, node))
@@ -67,7 +67,7 @@ def is_norm(node: ir.Node) -> bool:
     return node.op_type == "BatchNormalization" and node.domain in ("", "ai.onnx")
 
 
-def read(subject: Subject, node: ir.Node) -> NormSite:
+def read(subject: PassContext, node: ir.Node) -> NormSite:
     """The batch norm that a node applies. Raises UnsupportedLayer with the reason to leave it alone."""
     if reason := subject.left_out(subject.names[node]):
         raise UnsupportedLayer(reason)
@@ -77,13 +77,15 @@ def read(subject: Subject, node: ir.Node) -> NormSite:
         raise UnsupportedLayer("its statistics are per position, not per channel (spatial = 0)")
     if len(node.inputs) < 5 or node.inputs[0] is None:
         raise UnsupportedLayer("an input of it is left out")
-    parts = [_part(node, place, name) for place, name in enumerate(PARTS, 1)]
+    parts = [_part(node, place, name) for place, name in enumerate(PARAMETER_NAMES, 1)]
     if len({part.shape for part in parts}) > 1 or parts[0].ndim != 1 or not parts[0].size:
         raise UnsupportedLayer(f"its statistics have the shapes {', '.join(str(p.shape) for p in parts)}")
     return NormSite(
         node=node,
         name=subject.names[node],
-        norm=BatchNorm(**dict(zip(PARTS, parts, strict=True)), epsilon=_number(node, "epsilon", 1e-5)),
+        norm=BatchNorm(
+            **dict(zip(PARAMETER_NAMES, parts, strict=True)), epsilon=_number(node, "epsilon", 1e-5)
+        ),
         training=is_training(subject.model, node),
         momentum=_number(node, "momentum", 0.9),
     )
@@ -107,9 +109,9 @@ def gives_statistics(node: ir.Node) -> bool:
     return any(value.uses() or value.is_graph_output() for value in node.outputs[1:])
 
 
-def write(subject: Subject, site: NormSite, norm: BatchNorm, **attributes: float) -> None:
+def write(subject: PassContext, site: NormSite, norm: BatchNorm, **attributes: float) -> None:
     """Give the node these numbers, as weights of its own where they changed, in the dtypes that it had."""
-    for place, part in enumerate(PARTS, 1):
+    for place, part in enumerate(PARAMETER_NAMES, 1):
         new, old = getattr(norm, part), getattr(site.norm, part)
         if not np.array_equal(new, old, equal_nan=True):
             value = subject.store(f"{site.name}.{part}", np.asarray(new).astype(old.dtype))
@@ -118,7 +120,7 @@ def write(subject: Subject, site: NormSite, norm: BatchNorm, **attributes: float
         site.node.attributes.add(ir.AttrFloat32(name, number))
 
 
-def end_training(subject: Subject, site: NormSite) -> None:
+def end_training(subject: PassContext, site: NormSite) -> None:
     """From now on the node normalises by its stored statistics."""
     if subject.model.opset_imports.get("", 1) < 7:
         site.node.attributes.add(ir.AttrInt64("is_test", 1))
@@ -126,7 +128,7 @@ def end_training(subject: Subject, site: NormSite) -> None:
     site.node.resize_outputs(1)
 
 
-def freeze(subject: Subject, *, form: str = "mul-add", training: bool = False) -> list[Edit]:
+def freeze(subject: PassContext, *, form: str = "mul-add", training: bool = False) -> list[Edit]:
     """Turn every batch norm into one gain and one offset per channel, which no training moves any more.
 
     form: "mul-add", a multiplication and an addition; or "batchnorm", the same operator with mean 0 and
@@ -144,7 +146,7 @@ def freeze(subject: Subject, *, form: str = "mul-add", training: bool = False) -
     return each(subject, "freeze", work)
 
 
-def _as_mul_add(subject: Subject, site: NormSite) -> None:
+def _as_mul_add(subject: PassContext, site: NormSite) -> None:
     ndim = subject.ndim(site.x)
     if ndim is None or ndim < 2:
         raise UnsupportedLayer("the number of its input's axes isn't known: --form batchnorm needs no axes")
@@ -158,7 +160,7 @@ def _as_mul_add(subject: Subject, site: NormSite) -> None:
     subject.replace(site.node, [scaled, ir.node("Add", [scaled.outputs[0], offset])])
 
 
-def _as_norm(subject: Subject, site: NormSite) -> None:
+def _as_norm(subject: PassContext, site: NormSite) -> None:
     affine = site.norm.affine
     plain = BatchNorm(
         scale=affine.gain,
@@ -171,7 +173,7 @@ def _as_norm(subject: Subject, site: NormSite) -> None:
     end_training(subject, site)
 
 
-def _dtype(subject: Subject, site: NormSite) -> np.dtype[Any]:
+def _dtype(subject: PassContext, site: NormSite) -> np.dtype[Any]:
     """Of the data: that of the parameters may differ from opset 15 on."""
     found = subject.inferred(site.x).dtype
     return site.norm.scale.dtype if found is None else np.dtype(found.numpy())
@@ -179,7 +181,7 @@ def _dtype(subject: Subject, site: NormSite) -> np.dtype[Any]:
 
 def _part(node: ir.Node, place: int, name: str) -> Array:
     value = node.inputs[place]
-    array = constant(value)
+    array = constant_array(value)
     if array is not None:
         return array
     if value is not None and value.is_graph_input():

@@ -17,17 +17,17 @@ from modelsurgeon.data import Batches
 from modelsurgeon.errors import BadData, UnsupportedLayer
 from modelsurgeon.layers.batchnorm_health import drift
 from modelsurgeon.layers.channel_statistics import ChannelStatistics
-from modelsurgeon.onnx.graph.dataflow import needs
+from modelsurgeon.onnx.graph.dataflow import inputs_and_captures
 from modelsurgeon.onnx.io.serialize import copy
 from modelsurgeon.onnx.passes.batchnorm.nodes import NormSite, norms, read, write
-from modelsurgeon.onnx.passes.context import Subject
+from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.onnx.run import runner
 from modelsurgeon.surgery.edits import Edit
 
 ACTION = "recalibrate"
 
 
-def recalibrate(subject: Subject) -> list[Edit]:
+def recalibrate(subject: PassContext) -> list[Edit]:
     """Give every batch norm the mean and variance of its inputs over all samples. Raises BadData."""
     if subject.batches is None or subject.batches.kind != "data":
         raise BadData("statistics can't be made from noise: give samples with --data")
@@ -45,7 +45,7 @@ def recalibrate(subject: Subject) -> list[Edit]:
 
 
 def in_order(
-    subject: Subject, sites: Sequence[NormSite], batches: Batches
+    subject: PassContext, sites: Sequence[NormSite], batches: Batches
 ) -> Iterator[tuple[NormSite, ChannelStatistics]]:
     """Every norm with what data shows at its input, once all norms before it have been dealt with."""
     depths = _depths(subject.graph, [site.node for site in sites])
@@ -60,7 +60,7 @@ def in_order(
 
 
 def populations(
-    subject: Subject, sites: Sequence[NormSite], batches: Batches
+    subject: PassContext, sites: Sequence[NormSite], batches: Batches
 ) -> Mapping[str, ChannelStatistics]:
     """What data shows at the inputs of these norms, by the inputs' names."""
     names = list(dict.fromkeys(str(site.x.name) for site in sites))
@@ -82,7 +82,7 @@ def _sound(site: NormSite) -> NormSite:
     return site
 
 
-def _renewed(subject: Subject, site: NormSite, truth: ChannelStatistics) -> Edit:
+def _renewed(subject: PassContext, site: NormSite, truth: ChannelStatistics) -> Edit:
     if truth.count < 2:
         return Edit(layer=site.name, action=ACTION, skipped="one value per channel has no variance")
     moved, spread = drift(site.norm, truth)
@@ -97,7 +97,7 @@ def _depths(graph: ir.Graph, chosen: Iterable[ir.Node]) -> dict[ir.Node, int]:
     depths: dict[ir.Node, int] = {}
     below: dict[ir.Value, int] = {}
     for node in graph:
-        depths[node] = max((below.get(value, 0) for value in needs(node)), default=0)
+        depths[node] = max((below.get(value, 0) for value in inputs_and_captures(node)), default=0)
         below |= dict.fromkeys(node.outputs, depths[node] + (node in counted))
     return depths
 

@@ -25,7 +25,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from modelsurgeon.onnx.graph.dataflow import constant_values, needs
+from modelsurgeon.onnx.graph.dataflow import constant_values, inputs_and_captures
 from modelsurgeon.onnx.layers.sites import OnnxSite
 from modelsurgeon.onnx.passes.batchnorm.nodes import is_training
 from modelsurgeon.onnx.passes.channels.op_rules import (
@@ -35,20 +35,20 @@ from modelsurgeon.onnx.passes.channels.op_rules import (
     MOVING,
     REDUCING,
     RESHAPING,
-    Rules,
+    ChannelRules,
     moves_positions,
     reduces_positions,
 )
-from modelsurgeon.onnx.passes.context import Subject
+from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.onnx.passes.op_predicates import dims
 
 Index = NDArray[np.intp]
-SECOND = 1
+CHANNEL_AXIS = 1
 ANOTHER_AXIS = "a fully connected layer takes it along another axis"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Link:
+class ComponentLink:
     """A layer between components. x, y: the component of every input and output channel, per use of it."""
 
     site: OnnxSite
@@ -57,7 +57,7 @@ class Link:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Shift:
+class ChannelShift:
     """A constant that is added to channels, and changes with their factors.
 
     place: of it among the inputs. behind: how many axes follow that of the channels.
@@ -70,7 +70,7 @@ class Shift:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Channels:
+class ChannelComponents:
     """The components of a graph. pinned: why a component stays as it is, by its number.
 
     at: the component of every channel of a value. handing: nodes whose output has the channels of their data.
@@ -78,17 +78,17 @@ class Channels:
     """
 
     count: int
-    links: Sequence[Link]
-    shifts: Sequence[Shift]
+    links: Sequence[ComponentLink]
+    shifts: Sequence[ChannelShift]
     pinned: Mapping[int, str]
     at: Mapping[ir.Value, Index]
     handing: Set[ir.Node]
     axes: Mapping[ir.Value, int]
     loose: Set[ir.Node]
 
-    def place(self, subject: Subject, value: ir.Value) -> tuple[int, int]:
+    def place(self, subject: PassContext, value: ir.Value) -> tuple[int, int]:
         """The number of a value's axes, and the one that its channels are on."""
-        return subject.ndim(value) or 0, self.axes.get(value, SECOND)
+        return subject.ndim(value) or 0, self.axes.get(value, CHANNEL_AXIS)
 
     def is_free(self) -> NDArray[np.bool_]:
         """Of every component, whether it may have a factor."""
@@ -97,12 +97,12 @@ class Channels:
         return free
 
 
-def channels(
-    subject: Subject,
+def channel_components(
+    subject: PassContext,
     sites: Sequence[OnnxSite],
     tied: Callable[[OnnxSite], bool] | None = None,
-    rules: Rules = HOMOGENEOUS,
-) -> Channels:
+    rules: ChannelRules = HOMOGENEOUS,
+) -> ChannelComponents:
     """The components of a model and its layers between them.
 
     sites: the layers that may change. tied: the layers whose output channels stay with their inputs.
@@ -124,14 +124,14 @@ def channels(
 class _Elements:
     """Elements as they are found, node by node."""
 
-    subject: Subject
+    subject: PassContext
     layers: Mapping[ir.Node, OnnxSite]
-    rules: Rules
+    rules: ChannelRules
     at: dict[ir.Value, Index] = field(default_factory=dict)
     count: int = 0
     edges: list[tuple[Index, Index]] = field(default_factory=list)
     pins: list[tuple[Index, str]] = field(default_factory=list)
-    shifts: list[Shift] = field(default_factory=list)
+    shifts: list[ChannelShift] = field(default_factory=list)
     handing: set[ir.Node] = field(default_factory=set)
     axes: dict[ir.Value, int] = field(default_factory=dict)
     loose: dict[ir.Node, Index] = field(default_factory=dict)
@@ -154,7 +154,7 @@ class _Elements:
         return None if sizes is None or len(sizes) <= axis else sizes[axis]
 
     def _axis(self, value: ir.Value) -> int:
-        return self.axes.get(value, SECOND)
+        return self.axes.get(value, CHANNEL_AXIS)
 
     def _ndim(self, value: ir.Value) -> int:
         return len(dims(self.subject, value) or ())
@@ -172,18 +172,18 @@ class _Elements:
             reason = f"{node.op_type} {self.rules.otherwise}"
             if node.op_type == "BatchNormalization" and not self.rules.norms:
                 reason = "BatchNormalization stands between: fold it first (bn fold)"
-            for value in (*needs(node), *node.outputs):
+            for value in (*inputs_and_captures(node), *node.outputs):
                 self.pin(value, reason)
 
     def _is_layer(self, node: ir.Node) -> bool:
         """Layers are free on both sides; where inputs have other channels than they take, behind them."""
         layer, made = self.layers[node].layer, node.outputs[0]
-        if not layer.kernel and made not in self.at and self._ndim(made) > SECOND:
+        if not layer.kernel and made not in self.at and self._ndim(made) > CHANNEL_AXIS:
             self.axes[made] = self._ndim(made) - 1
         x, y = self.taken(node), self.of(made)
         if x is None or y is None:
             return False
-        wanted = SECOND if layer.kernel else self._ndim(made) - 1
+        wanted = CHANNEL_AXIS if layer.kernel else self._ndim(made) - 1
         return len(x) == layer.in_channels and len(y) == layer.out_channels and wanted == self._axis(made)
 
     def taken(self, node: ir.Node) -> Index | None:
@@ -209,7 +209,7 @@ class _Elements:
         if not data or any(each is None for each in elements):
             return False
         axes, made = {self._axis(value) for value in data}, node.outputs[0]
-        if axes != {SECOND} and not self._is_elementwise(node, data):
+        if axes != {CHANNEL_AXIS} and not self._is_elementwise(node, data):
             return False
         (self.axes[made],) = axes
         found = self._found(node, data, [each for each in elements if each is not None])
@@ -253,7 +253,7 @@ class _Elements:
         if shifts and (node.op_type not in self.rules.shifting or "broadcast" in node.attributes):
             return None
         behind = self._ndim(data[0]) - 1 - self._axis(data[0])
-        self.shifts += [Shift(node=node, place=place, behind=behind, at=at[0]) for place in shifts]
+        self.shifts += [ChannelShift(node=node, place=place, behind=behind, at=at[0]) for place in shifts]
         self.edges += [(at[0], other) for other in at[1:]]
         return at[0]
 
@@ -293,7 +293,7 @@ class _Elements:
         if tied and first[0] is not None and first[1] is not None and len(first[0]) == len(first[1]):
             self.edges.append((first[0], first[1]))
 
-    def components(self, sites: Sequence[OnnxSite]) -> Channels:
+    def components(self, sites: Sequence[OnnxSite]) -> ChannelComponents:
         """What hangs together."""
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
@@ -312,12 +312,12 @@ class _Elements:
         for site in sites:
             x, y = self.taken(site.nodes[0]), self.of(site.nodes[0].outputs[0])
             if x is not None and y is not None and self._is_layer(site.nodes[0]):
-                links.append(Link(site=site, x=labels[x], y=labels[y]))
+                links.append(ComponentLink(site=site, x=labels[x], y=labels[y]))
         shifts = [
-            Shift(node=each.node, place=each.place, behind=each.behind, at=labels[each.at])
+            ChannelShift(node=each.node, place=each.place, behind=each.behind, at=labels[each.at])
             for each in self.shifts
         ]
-        return Channels(
+        return ChannelComponents(
             count=count,
             links=links,
             shifts=shifts,

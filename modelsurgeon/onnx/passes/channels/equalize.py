@@ -1,9 +1,9 @@
 """Cross-layer equalisation: the ranges of a layer's channels made alike, at no change of the answers.
 
 Behind a layer a channel may be divided by s > 0 if what takes it multiplies it by s, wherever all that lies
-between is positively homogeneous (see `channels`). Per-tensor integers and float16 then lose least where
-both sides have the same range. With r1 the largest weight that makes a channel and r2 the largest that takes
-it, over all layers that do,
+between is positively homogeneous (see `channel_components`). Per-tensor integers and float16 then lose least
+where both sides have the same range. With r1 the largest weight that makes a channel and r2 the largest that
+takes it, over all layers that do,
 
     s = sqrt(r1 * r2) / r2,    after which both are sqrt(r1 * r2).
 
@@ -22,25 +22,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelsurgeon.layers import Array, Layer
-from modelsurgeon.onnx.graph.constants import constant
-from modelsurgeon.onnx.layers.sites import Sizes, sites
-from modelsurgeon.onnx.passes.channels.components import Channels, Link, Shift, channels
-from modelsurgeon.onnx.passes.context import Subject
+from modelsurgeon.onnx.graph.constants import constant_array
+from modelsurgeon.onnx.layers.sites import ValueShapes, sites
+from modelsurgeon.onnx.passes.channels.components import (
+    ChannelComponents,
+    ChannelShift,
+    ComponentLink,
+    channel_components,
+)
+from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.surgery.edits import Edit
 
 ACTION = "equalize"
 NO_CHANNELS = "its channels aren't where its operator has them, or their number is open"
-SWEEPS = 20
-SETTLED = 1e-2  # the largest logarithm of a factor that still moves
-LARGEST = 1e4  # factor: a channel that hardly weighs anything mustn't blow up its bias
+MAX_SWEEPS = 20
+MIN_CHANGE = 1e-2  # the largest logarithm of a factor that still moves
+MAX_SCALE = 1e4  # factor: a channel that hardly weighs anything mustn't blow up its bias
 Vector = NDArray[np.float64]
 
 
-def equalize(subject: Subject) -> list[Edit]:
+def equalize(subject: PassContext) -> list[Edit]:
     """Scale the channels between layers so that ranges on both sides are alike."""
     names = subject.names
-    found, fixed = sites(subject.model, Sizes.of(subject.model, subject.measured))
-    graph = channels(subject, [site for site in found if subject.left_out(site.name) is None])
+    found, fixed = sites(subject.model, ValueShapes.of(subject.model, subject.measured))
+    graph = channel_components(subject, [site for site in found if subject.left_out(site.name) is None])
     for site in found:
         site.taken.update(subject.taken)
     factors = _balanced(graph)
@@ -63,11 +68,11 @@ def equalize(subject: Subject) -> list[Edit]:
 class _Ranges:
     """The largest weight for every pair of channels of a link, `(groups, out / groups, in / groups)`."""
 
-    link: Link
+    link: ComponentLink
     largest: Array
 
     @classmethod
-    def of(cls, link: Link) -> _Ranges:
+    def of(cls, link: ComponentLink) -> _Ranges:
         layer = link.site.layer
         weight = np.abs(layer.weight.astype(np.float32)).reshape(*layer.weight.shape[:2], -1).max(axis=2)
         return cls(link=link, largest=weight.reshape(layer.groups, -1, weight.shape[1]))
@@ -87,14 +92,14 @@ class _Ranges:
         return np.asarray((self.largest / out).max(axis=1).ravel() * factors[self.link.x])
 
 
-def _balanced(graph: Channels) -> Vector:
+def _balanced(graph: ChannelComponents) -> Vector:
     """The factor by which every component's channels are divided."""
     factors, free = np.ones(graph.count), graph.is_free()
     ranges = [_Ranges.of(link) for link in graph.links]
     groups = [(each.link.y, *_neighbours(each, ranges)) for each in ranges if free[each.link.y].any()]
-    for _ in range(SWEEPS):
+    for _ in range(MAX_SWEEPS):
         moved = [_step(factors, free, *group) for group in groups]
-        if max(moved, default=0.0) < SETTLED:
+        if max(moved, default=0.0) < MIN_CHANGE:
             break
     return factors
 
@@ -118,11 +123,11 @@ def _step(
     at = np.unique(at)
     at = at[free[at] & (made[at] > 0) & (taken[at] > 0)]
     before = factors[at]
-    factors[at] = np.clip(before * np.sqrt(made[at] / taken[at]), 1 / LARGEST, LARGEST)
+    factors[at] = np.clip(before * np.sqrt(made[at] / taken[at]), 1 / MAX_SCALE, MAX_SCALE)
     return float(np.abs(np.log(factors[at] / before)).max(initial=0.0))
 
 
-def _scaled(link: Link, graph: Channels, factors: Vector) -> Edit:
+def _scaled(link: ComponentLink, graph: ChannelComponents, factors: Vector) -> Edit:
     """Give the layer its factors; the edit, or why there was nothing to do."""
     x, y = factors[link.x], factors[link.y]
     if (x == 1).all() and (y == 1).all():
@@ -172,10 +177,10 @@ def int8_sqnr(layer: Layer) -> float | None:
     return -10 * float(np.log10(ratio)) if ratio else None
 
 
-def _rescale(subject: Subject, shift: Shift, factors: Vector) -> None:
+def _rescale(subject: PassContext, shift: ChannelShift, factors: Vector) -> None:
     """Divide a constant that is added to channels by their factors."""
     value = shift.node.inputs[shift.place]
-    array, by = constant(value), factors[shift.at]
+    array, by = constant_array(value), factors[shift.at]
     if value is not None and array is not None and (by != 1).any():
         divided = (array / by.reshape(-1, *(1,) * shift.behind)).astype(array.dtype)
         shift.node.replace_input_with(shift.place, subject.store(f"{value.name}.equalized", divided))

@@ -8,31 +8,31 @@ from glob import escape
 import numpy as np
 
 from modelsurgeon.layers import Layer
-from modelsurgeon.onnx.layers.sites import Norm, OnnxSite, Sizes, sites
-from modelsurgeon.onnx.passes.batchnorm.absorb import norms
-from modelsurgeon.onnx.passes.channels.components import Channels, Link, channels
+from modelsurgeon.onnx.layers.sites import AbsorbedNorm, OnnxSite, ValueShapes, sites
+from modelsurgeon.onnx.passes.batchnorm.absorb import absorbable_norms
+from modelsurgeon.onnx.passes.channels.components import ChannelComponents, ComponentLink, channel_components
 from modelsurgeon.onnx.passes.channels.op_rules import EACH_BY_ITSELF
 from modelsurgeon.onnx.passes.channels.prune import all_pinned, is_depthwise, prune
-from modelsurgeon.onnx.passes.context import Subject
+from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.surgery.apply import macs
 from modelsurgeon.surgery.edits import FactorizationEdit
 from modelsurgeon.surgery.site import Call, ChannelProducers
 
 
-def makers(
-    subject: Subject, found: Sequence[OnnxSite], behind: Mapping[str, Norm] | None = None
+def channel_producers(
+    subject: PassContext, found: Sequence[OnnxSite], behind: Mapping[str, AbsorbedNorm] | None = None
 ) -> dict[str, ChannelProducers]:
     """For each layer that is a matrix on its channels, what makes them for it alone; by the layer's name.
 
     behind: the norms behind layers by name, which become narrower with them.
     Layers are left out whose channels are also taken elsewhere, seen from outside, or made by halves.
     """
-    graph = channels(subject, found, tied=is_depthwise, rules=EACH_BY_ITSELF)
+    graph = channel_components(subject, found, tied=is_depthwise, rules=EACH_BY_ITSELF)
     pinned = np.zeros(graph.count, bool)
     pinned[list(all_pinned(subject, graph))] = True
     takers = [link for link in graph.links if not is_depthwise(link.site)]
     taken, made = _counted(graph, [link.x for link in takers]), _counted(graph, [k.y for k in graph.links])
-    by_first: dict[int, list[Link]] = {}
+    by_first: dict[int, list[ComponentLink]] = {}
     for link in graph.links:
         by_first.setdefault(int(link.y.min()), []).append(link)
     result = {}
@@ -45,7 +45,7 @@ def makers(
     return result
 
 
-def _counted(graph: Channels, sides: Sequence[np.ndarray]) -> np.ndarray:
+def _counted(graph: ChannelComponents, sides: Sequence[np.ndarray]) -> np.ndarray:
     """For every component, in how many of the sides it is."""
     count = np.zeros(graph.count, np.intp)
     for side in sides:
@@ -53,7 +53,7 @@ def _counted(graph: Channels, sides: Sequence[np.ndarray]) -> np.ndarray:
     return count
 
 
-def _makers(feeding: Sequence[Link], behind: Mapping[str, Norm]) -> ChannelProducers:
+def _makers(feeding: Sequence[ComponentLink], behind: Mapping[str, AbsorbedNorm]) -> ChannelProducers:
     made = [(link.site, link.site.layer) for link in feeding]
     return ChannelProducers(
         layers=tuple(site.name for site, _ in made),
@@ -62,37 +62,37 @@ def _makers(feeding: Sequence[Link], behind: Mapping[str, Norm]) -> ChannelProdu
     )
 
 
-def _params(site: OnnxSite, layer: Layer, behind: Mapping[str, Norm]) -> int:
+def _params(site: OnnxSite, layer: Layer, behind: Mapping[str, AbsorbedNorm]) -> int:
     """Those of a layer and of the norm behind it."""
     return layer.params + (behind[site.name].params if site.name in behind else 0)
 
 
-def narrow(subject: Subject, cut: Mapping[str, ChannelProducers]) -> list[FactorizationEdit]:
+def remove_channels(subject: PassContext, cut: Mapping[str, ChannelProducers]) -> list[FactorizationEdit]:
     """Drop the channels that layers take with weights of zero alone; an edit for each that made them.
 
     cut: the layers that take fewer channels now, and what makes those.
     """
     names = {name for each, feeding in cut.items() for name in (each, *feeding.layers)}
     globs = [glob for name in sorted(names) for glob in (escape(name), f"{escape(name)}.*")]
-    found, _ = sites(subject.model, Sizes.of(subject.model, subject.measured))
+    found, _ = sites(subject.model, ValueShapes.of(subject.model, subject.measured))
     calls, before = {site.name: site.calls for site in found}, _held(subject, found)
-    done = prune(Subject(model=subject.model, only=globs, given=subject.given, dims=subject.dims))
-    after = _held(Subject(model=subject.model), sites(subject.model)[0])
+    done = prune(PassContext(model=subject.model, only=globs, given=subject.given, dims=subject.dims))
+    after = _held(PassContext(model=subject.model), sites(subject.model)[0])
     return [
-        _told(edit.layer, calls[edit.layer], before[edit.layer], after[edit.layer])
+        _edit(edit.layer, calls[edit.layer], before[edit.layer], after[edit.layer])
         for edit in done
         if edit.skipped is None and edit.layer not in cut
     ]
 
 
-def _held(subject: Subject, found: Sequence[OnnxSite]) -> dict[str, tuple[Layer, int]]:
+def _held(subject: PassContext, found: Sequence[OnnxSite]) -> dict[str, tuple[Layer, int]]:
     """Every layer, and the params of it and of the norm behind it."""
-    behind = norms(subject, found)
+    behind = absorbable_norms(subject, found)
     layers = [(site, site.layer) for site in found]
     return {site.name: (layer, _params(site, layer, behind)) for site, layer in layers}
 
 
-def _told(
+def _edit(
     name: str, calls: Sequence[Call], was: tuple[Layer, int], now: tuple[Layer, int]
 ) -> FactorizationEdit:
     return FactorizationEdit(

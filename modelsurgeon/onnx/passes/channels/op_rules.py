@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from modelsurgeon.layers import Array
-from modelsurgeon.onnx.graph.constants import constant
-from modelsurgeon.onnx.passes.context import Subject
+from modelsurgeon.onnx.graph.constants import constant_array
+from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.onnx.passes.op_predicates import UNARY
 from modelsurgeon.onnx.passes.pads import spares_channels
 
-SIZES = 4  # inputs of a Resize that names sizes
+SIZES_INPUT = 4  # inputs of a Resize that names sizes
 
 KEEPING = frozenset(
     {"Abs", "AveragePool", "Dropout", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "Identity"}
@@ -28,7 +28,7 @@ MOVING = frozenset({"Pad", "Resize", "Slice", "Upsample"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rules:
+class ChannelRules:
     """Which operators hand channels on. keeping: with one input. joining: with several of one shape.
 
     shifting: those of them that may take a constant. stretching: they may also spread a value over positions.
@@ -43,7 +43,7 @@ class Rules:
     otherwise: str
 
 
-HOMOGENEOUS = Rules(
+HOMOGENEOUS = ChannelRules(
     keeping=KEEPING,
     joining=JOINING,
     shifting=SHIFTING,
@@ -51,7 +51,7 @@ HOMOGENEOUS = Rules(
     norms=False,
     otherwise="isn't known to scale with its input",
 )
-EACH_BY_ITSELF = Rules(
+EACH_BY_ITSELF = ChannelRules(
     keeping=KEEPING | UNARY,
     joining=JOINING | {"Div", "Mul", "Pow"},
     shifting=JOINING | {"Div", "Mul", "Pow"},
@@ -73,14 +73,14 @@ def channel_axis(node: ir.Node, array: Array, ndim: int, channels: int = 1) -> i
     return axis if per_channel and array.shape[axis] > 1 else None
 
 
-def moves_positions(subject: Subject, node: ir.Node) -> bool:
+def moves_positions(subject: PassContext, node: ir.Node) -> bool:
     """Whether a node adds, drops or blends positions alone, by no sizes that hold a number of channels."""
     if node.op_type == "Pad":
         return spares_channels(subject, node)
     if node.op_type != "Slice":
-        by_factors = len(node.inputs) < SIZES
+        by_factors = len(node.inputs) < SIZES_INPUT
         return by_factors and node.attributes.get_float("extrapolation_value", 0.0) == 0
-    given = constant(node.inputs[3]) if len(node.inputs) > 3 else None
+    given = constant_array(node.inputs[3]) if len(node.inputs) > 3 else None
     axes = given.tolist() if given is not None else list(node.attributes.get_ints("axes", ()))
     ndim = subject.ndim(node.inputs[0])
     return bool(axes) and ndim is not None and all(axis % ndim > 1 for axis in axes)
@@ -88,6 +88,6 @@ def moves_positions(subject: Subject, node: ir.Node) -> bool:
 
 def reduces_positions(node: ir.Node, ndim: int) -> bool:
     """Whether a reduction runs over axes behind the channels alone."""
-    given = constant(node.inputs[1]) if len(node.inputs) > 1 else None
+    given = constant_array(node.inputs[1]) if len(node.inputs) > 1 else None
     axes = given.tolist() if given is not None else list(node.attributes.get_ints("axes", ()))
     return bool(axes) and all(axis % ndim > 1 for axis in axes)

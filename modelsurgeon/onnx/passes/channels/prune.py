@@ -6,8 +6,9 @@ adds nothing at all. Of channels that are alike the first one stands for all, wi
     w1 * x + w2 * x = (w1 + w2) * x
 
 What is then taken with weights of zero alone, or not at all, needn't be computed, and neither need what it
-was computed from. Channels that a residual sum, a concatenation or a Flatten ties together (`channels`) go
-together or not at all. Which are alike is `numbering`'s. Exact up to the rounding of sums of weights.
+was computed from. Channels that a residual sum, a concatenation or a Flatten ties together
+(`channel_components`) go together or not at all. Which are alike is `numbering`'s. Exact up to the rounding
+of sums of weights.
 """
 
 from __future__ import annotations
@@ -20,27 +21,27 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from modelsurgeon.layers import Layer
-from modelsurgeon.onnx.graph.constants import constant
-from modelsurgeon.onnx.layers.sites import OnnxSite, Sizes, sites
-from modelsurgeon.onnx.passes.channels.components import Channels, Link, channels
+from modelsurgeon.onnx.graph.constants import constant_array
+from modelsurgeon.onnx.layers.sites import OnnxSite, ValueShapes, sites
+from modelsurgeon.onnx.passes.channels.components import ChannelComponents, ComponentLink, channel_components
 from modelsurgeon.onnx.passes.channels.op_rules import EACH_BY_ITSELF, channel_axis
-from modelsurgeon.onnx.passes.channels.value_numbering import Index, Numbers, first_of, folded, number
-from modelsurgeon.onnx.passes.context import Subject
+from modelsurgeon.onnx.passes.channels.value_numbering import ChannelNumbers, Index, first_of, folded, number
+from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.onnx.passes.fc2conv.dynamic_inputs import forget_shapes
 from modelsurgeon.surgery.edits import Edit
 
 ACTION = "prune"
-NEEDED = "each of its channels is needed"
+NEEDED_REASON = "each of its channels is needed"
 NO_CHANNELS = "its channels aren't where its operator has them, or their number is open"
 Mask = NDArray[np.bool_]
 
 
-def prune(subject: Subject) -> list[Edit]:
+def prune(subject: PassContext) -> list[Edit]:
     """Remove the channels that no answer depends on; an edit for every layer."""
     names = subject.names
-    found, fixed = sites(subject.model, Sizes.of(subject.model, subject.measured))
+    found, fixed = sites(subject.model, ValueShapes.of(subject.model, subject.measured))
     chosen = [site for site in found if subject.left_out(site.name) is None]
-    graph = channels(subject, chosen, tied=is_depthwise, rules=EACH_BY_ITSELF)
+    graph = channel_components(subject, chosen, tied=is_depthwise, rules=EACH_BY_ITSELF)
     numbers, pinned = number(subject, graph, chosen), all_pinned(subject, graph)
     takers = {link.site.name: _Taker.of(link, numbers, graph) for link in graph.links}
     kept = _kept(graph, list(takers.values()), pinned)
@@ -48,7 +49,7 @@ def prune(subject: Subject) -> list[Edit]:
     for site in found:
         reason = subject.left_out(site.name) or NO_CHANNELS
         edits[site.name] = Edit(layer=site.name, action=ACTION, skipped=reason)
-    edits |= {name: _told(taker, pinned, kept) for name, taker in takers.items()}
+    edits |= {name: _edit(taker, pinned, kept) for name, taker in takers.items()}
     _narrow(subject, graph, kept)
     for name, taker in takers.items():
         if edits[name].skipped is None:
@@ -73,14 +74,14 @@ class _Taker:
     an output takes an input. made: the numbers of its outputs.
     """
 
-    link: Link
+    link: ComponentLink
     layer: Layer
     uses: Mask
     made: Index
     constants: Mapping[int, float]
 
     @classmethod
-    def of(cls, link: Link, numbers: Numbers, graph: Channels) -> _Taker:
+    def of(cls, link: ComponentLink, numbers: ChannelNumbers, graph: ChannelComponents) -> _Taker:
         layer, nodes = link.site.layer, link.site.nodes
         if layer.groups == 1 and graph.loose.isdisjoint(nodes):
             layer = _with_folded(
@@ -108,7 +109,7 @@ class _Taker:
         return replace(layer, weight=weight, bias=bias, groups=len(weight) if layer.groups > 1 else 1)
 
 
-def _joint(numbers: Numbers, values: Sequence[ir.Value | None]) -> Index:
+def _joint(numbers: ChannelNumbers, values: Sequence[ir.Value | None]) -> Index:
     """One number for every channel of values in one place: those of all uses of a layer, as one."""
     several = np.stack([numbers.of[value] for value in values if value is not None])
     joint = -1 - np.unique(several, axis=1, return_inverse=True)[1].ravel()
@@ -123,7 +124,7 @@ def _with_folded(layer: Layer, ids: Index, constants: Mapping[int, float]) -> La
     return replace(layer, weight=weight, bias=bias.astype(weight.dtype))
 
 
-def all_pinned(subject: Subject, graph: Channels) -> dict[int, str]:
+def all_pinned(subject: PassContext, graph: ChannelComponents) -> dict[int, str]:
     """The components that stay, and why: also those of layers and shapes that can't be narrowed."""
     pinned = dict(graph.pinned)
     for link in graph.links:
@@ -137,15 +138,15 @@ def all_pinned(subject: Subject, graph: Channels) -> dict[int, str]:
     return pinned
 
 
-def _keeps_shape(subject: Subject, node: ir.Node) -> bool:
+def _keeps_shape(subject: PassContext, node: ir.Node) -> bool:
     """Whether a node gives a shape that can't be written anew, or would take an only channel for nothing."""
     if node.op_type == "Squeeze":
         return "axes" not in node.attributes and len(node.inputs) < 2
-    fixed = "shape" in node.attributes or constant(node.inputs[-1]) is not None
+    fixed = "shape" in node.attributes or constant_array(node.inputs[-1]) is not None
     return node.op_type == "Reshape" and subject.ndim(node.outputs[0]) != 2 and not fixed
 
 
-def _kept(graph: Channels, takers: Sequence[_Taker], pinned: Mapping[int, str]) -> Mask:
+def _kept(graph: ChannelComponents, takers: Sequence[_Taker], pinned: Mapping[int, str]) -> Mask:
     """Of every component, whether an answer depends on it; every layer keeps a channel on both sides."""
     kept = np.zeros(graph.count, bool)
     kept[list(pinned)] = True
@@ -158,14 +159,18 @@ def _kept(graph: Channels, takers: Sequence[_Taker], pinned: Mapping[int, str]) 
     return kept
 
 
-def _told(taker: _Taker, pinned: Mapping[int, str], kept: Mask) -> Edit:
+def _edit(taker: _Taker, pinned: Mapping[int, str], kept: Mask) -> Edit:
     """What becomes of a layer, or why nothing does."""
     name, rows, columns = taker.link.site.name, kept[taker.link.y], kept[taker.link.x]
     dead = np.array([int(n) in taker.constants for n in taker.made])
     double = (first_of(taker.made) != np.arange(len(rows))) & ~dead
     if rows.all() and columns.all():
         idle = [int(c) for c in taker.link.y[dead | double] if int(c) in pinned]
-        reason = f"{len(idle)} of its channels are dead or double, but {pinned[idle[0]]}" if idle else NEEDED
+        reason = (
+            f"{len(idle)} of its channels are dead or double, but {pinned[idle[0]]}"
+            if idle
+            else NEEDED_REASON
+        )
         return Edit(layer=name, action=ACTION, skipped=reason)
     details = {
         "channels_before": len(rows),
@@ -179,7 +184,7 @@ def _told(taker: _Taker, pinned: Mapping[int, str], kept: Mask) -> Edit:
     return Edit(layer=name, action=ACTION, details=details)
 
 
-def _narrow(subject: Subject, graph: Channels, kept: Mask) -> None:
+def _narrow(subject: PassContext, graph: ChannelComponents, kept: Mask) -> None:
     """Let the nodes between layers work on the channels that are left."""
     for node in graph.handing:
         stays = kept[graph.at[node.outputs[0]]]
@@ -189,7 +194,7 @@ def _narrow(subject: Subject, graph: Channels, kept: Mask) -> None:
             _reshape_to(subject, node, int(stays.sum()))
             continue
         for place, value in enumerate(node.inputs):
-            array = constant(value) if value is not None and value not in graph.at else None
+            array = constant_array(value) if value is not None and value not in graph.at else None
             axis = (
                 None if array is None else channel_axis(node, array, *graph.place(subject, node.outputs[0]))
             )
@@ -198,13 +203,13 @@ def _narrow(subject: Subject, graph: Channels, kept: Mask) -> None:
                 node.replace_input_with(place, part)
 
 
-def _reshape_to(subject: Subject, node: ir.Node, count: int) -> None:
+def _reshape_to(subject: PassContext, node: ir.Node, count: int) -> None:
     """Give a Reshape a target with so many channels."""
     node.attributes.pop("allowzero", None)  # a 0 in it is the size that was there before
     if subject.ndim(node.outputs[0]) == 2:
         target = [0, -1]
     else:
-        held = node.attributes.get_ints("shape", ()) or constant(node.inputs[1])
+        held = node.attributes.get_ints("shape", ()) or constant_array(node.inputs[1])
         target = [int(n) for n in held] if held is not None else []
         target[1] = count if target[1] > 0 else target[1]
     if "shape" in node.attributes:

@@ -20,39 +20,39 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from modelsurgeon.layers import Array, Layer
-from modelsurgeon.onnx.graph.constants import constant
+from modelsurgeon.onnx.graph.constants import constant_array
 from modelsurgeon.onnx.layers.sites import OnnxSite
-from modelsurgeon.onnx.passes.channels.components import Channels
+from modelsurgeon.onnx.passes.channels.components import ChannelComponents
 from modelsurgeon.onnx.passes.channels.constant_channels import of_numbers
 from modelsurgeon.onnx.passes.channels.op_rules import RESHAPING, channel_axis
-from modelsurgeon.onnx.passes.context import Subject
+from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.onnx.passes.op_predicates import dims
 
 Index = NDArray[np.intp]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Numbers:
+class ChannelNumbers:
     """The number of every channel. of: value -> its channels' numbers. constants: number -> what it is."""
 
     of: Mapping[ir.Value, Index]
     constants: Mapping[int, float]
 
 
-def number(subject: Subject, graph: Channels, sites: Sequence[OnnxSite]) -> Numbers:
+def number(subject: PassContext, graph: ChannelComponents, sites: Sequence[OnnxSite]) -> ChannelNumbers:
     """Number the channels of all values that the graph of channels knows."""
     linked = {link.site.name for link in graph.links}
     layers = {node: site.layer for site in sites if site.name in linked for node in site.nodes}
     made = _Numbering(subject=subject, graph=graph, layers=layers)
     for node in subject.graph:
         made.add(node)
-    return Numbers(of={value: made.numbers(value) for value in graph.at}, constants=made.constants)
+    return ChannelNumbers(of={value: made.numbers(value) for value in graph.at}, constants=made.constants)
 
 
 @dataclass(kw_only=True, eq=False)
 class _Numbering:
-    subject: Subject
-    graph: Channels
+    subject: PassContext
+    graph: ChannelComponents
     layers: Mapping[ir.Node, Layer]
     of: dict[ir.Value, Index] = field(default_factory=dict)
     constants: dict[int, float] = field(default_factory=dict)
@@ -142,7 +142,7 @@ class _Numbering:
             return [None] * count
         if value in self.graph.at:
             return [int(n) for n in self.numbers(value)]
-        array = constant(value)
+        array = constant_array(value)
         if array is None:
             return None
         axis = channel_axis(node, array, *self.graph.place(self.subject, node.outputs[0]))

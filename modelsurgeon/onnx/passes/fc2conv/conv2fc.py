@@ -14,9 +14,9 @@ import onnx_ir as ir
 from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.layers import Layer
 from modelsurgeon.onnx.layers import operators
-from modelsurgeon.onnx.passes.context import Subject
+from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.onnx.passes.fc2conv.im2col import on_columns
-from modelsurgeon.onnx.passes.op_predicates import UNARY, dims, flattens, reshaped
+from modelsurgeon.onnx.passes.op_predicates import UNARY, dims, is_flatten, reshaped
 from modelsurgeon.onnx.shapes import data_inputs
 from modelsurgeon.surgery.edits import Edit
 
@@ -24,7 +24,7 @@ ACTION = "to fully connected"
 Flat = dict[ir.Value, ir.Value]
 
 
-def conv2fc(subject: Subject, *, im2col: bool = False) -> list[Edit]:
+def conv2fc(subject: PassContext, *, im2col: bool = False) -> list[Edit]:
     """Turn convolutions of one position into fully connected layers.
 
     im2col: and all others into products of a matrix with the columns under their kernels.
@@ -35,7 +35,7 @@ def conv2fc(subject: Subject, *, im2col: bool = False) -> list[Edit]:
         x = node.inputs[0] if node.inputs else None
         if not node.domain and node.op_type in ("Conv", "ConvTranspose"):
             edits.append(_layer(subject, node, flat, im2col=im2col))
-        elif x in flat and flattens(subject, node) and not node.outputs[0].is_graph_output():
+        elif x in flat and is_flatten(subject, node) and not node.outputs[0].is_graph_output():
             ir.convenience.replace_all_uses_with(node.outputs[0], flat[x])
         elif x in flat and not node.domain and node.op_type in UNARY:
             made = ir.node(node.op_type, [flat[x], *node.inputs[1:]], node.attributes)
@@ -45,7 +45,7 @@ def conv2fc(subject: Subject, *, im2col: bool = False) -> list[Edit]:
     return edits
 
 
-def _layer(subject: Subject, node: ir.Node, flat: Flat, *, im2col: bool) -> Edit:
+def _layer(subject: PassContext, node: ir.Node, flat: Flat, *, im2col: bool) -> Edit:
     name = subject.names[node]
     try:
         if reason := subject.left_out(name):
@@ -66,12 +66,12 @@ def _layer(subject: Subject, node: ir.Node, flat: Flat, *, im2col: bool) -> Edit
     return Edit(layer=name, action=ACTION, details={"kernel": list(layer.kernel)})
 
 
-def _sees_one(subject: Subject, node: ir.Node, layer: Layer) -> bool:
+def _sees_one(subject: PassContext, node: ir.Node, layer: Layer) -> bool:
     whole = layer.kernel == tuple((dims(subject, node.inputs[0]) or [])[2:])
     return layer.groups == 1 and whole and not any(map(any, layer.padding))
 
 
-def _check_sees_one(subject: Subject, node: ir.Node, layer: Layer) -> None:
+def _check_sees_one(subject: PassContext, node: ir.Node, layer: Layer) -> None:
     """Raise UnsupportedLayer where a convolution doesn't cover its whole map."""
     spatial = (dims(subject, node.inputs[0]) or [None] * layer.weight.ndim)[2:]
     if None in spatial:
@@ -82,7 +82,7 @@ def _check_sees_one(subject: Subject, node: ir.Node, layer: Layer) -> None:
         raise UnsupportedLayer(f"its kernel {layer.kernel} isn't its whole map of {tuple(spatial)}")
 
 
-def _dense(subject: Subject, name: str, layer: Layer, x: ir.Value) -> list[ir.Node]:
+def _dense(subject: PassContext, name: str, layer: Layer, x: ir.Value) -> list[ir.Node]:
     weight = layer.weight.reshape(layer.out_channels, -1)
     if layer.bias is None:  # Gemm needs one before opset 11
         return [ir.node("MatMul", [x, subject.store(f"{name}.weight", weight.T)], name=name)]
@@ -90,7 +90,7 @@ def _dense(subject: Subject, name: str, layer: Layer, x: ir.Value) -> list[ir.No
     return [ir.node("Gemm", inputs, {"transB": 1}, name=name)]
 
 
-def _put(subject: Subject, node: ir.Node, made: list[ir.Node], flat: Flat) -> None:
+def _put(subject: PassContext, node: ir.Node, made: list[ir.Node], flat: Flat) -> None:
     """What gives vectors, and a Reshape to the map, in the place of a node that gave the map."""
     vector, sizes = made[-1].outputs[0], dims(subject, node.outputs[0]) or []
     back = reshaped(subject, vector, [0, *(n or -1 for n in sizes[1:])])
@@ -98,7 +98,7 @@ def _put(subject: Subject, node: ir.Node, made: list[ir.Node], flat: Flat) -> No
     flat[back.outputs[0]] = vector
 
 
-def _fix_inputs(subject: Subject) -> None:
+def _fix_inputs(subject: PassContext) -> None:
     """The sizes that the user gave are the model's own now: its matrices fit no others."""
     if subject.given or subject.dims:
         for value in data_inputs(subject.model):

@@ -15,18 +15,18 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from modelsurgeon.errors import BadModel, UnknownShape
 from modelsurgeon.onnx import shapes
-from modelsurgeon.onnx.graph.constants import constant
+from modelsurgeon.onnx.graph.constants import constant_array
 from modelsurgeon.onnx.layers.operators import weight_place
-from modelsurgeon.onnx.passes.context import Subject
+from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.onnx.shapes import data_inputs
 from modelsurgeon.surgery.edits import Edit
 
 Axis = tuple[str, int]  # of an input, by its name
 ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Div", "Sum", "Max", "Min", "PRelu", "Pow", "Where"})
-NAMES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+AXIS_NAMES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 
 
-def open_inputs(subject: Subject, maps: Sequence[ir.Value]) -> list[Edit]:
+def open_inputs(subject: PassContext, maps: Sequence[ir.Value]) -> list[Edit]:
     """Open the axes of the inputs that the spatial sizes of these maps come from; an edit an input."""
     if not maps:
         return []
@@ -78,12 +78,12 @@ def _inferred(model: ir.Model) -> dict[str | None, ir.Shape | None]:
     }
 
 
-def _opened(subject: Subject, value: ir.Value, before: ir.Shape, axes: Sequence[int]) -> Edit:
+def _opened(subject: PassContext, value: ir.Value, before: ir.Shape, axes: Sequence[int]) -> Edit:
     name, dims = str(value.name), list(before)
     larger = [n * 2 if a in axes and isinstance(n, int) else n for a, n in enumerate(before)]
     if (reason := _bound_to_size(subject.model, name, larger)) is not None:
         return Edit(layer=name, action="open sizes", skipped=reason)
-    wishes = NAMES.get(len(axes), [f"axis_{axis}" for axis in axes])
+    wishes = AXIS_NAMES.get(len(axes), [f"axis_{axis}" for axis in axes])
     taken = {
         str(dim) for each in subject.graph.inputs for dim in each.shape or () if not isinstance(dim, int)
     }
@@ -91,11 +91,13 @@ def _opened(subject: Subject, value: ir.Value, before: ir.Shape, axes: Sequence[
         dims[axis] = ir.SymbolicDim(wish if wish not in taken else f"{name}_{wish}")
     value.shape = ir.Shape(dims)
     return Edit(
-        layer=name, action="open sizes", details={"before": _told(before), "after": _told(value.shape)}
+        layer=name,
+        action="open sizes",
+        details={"before": _shape_as_data(before), "after": _shape_as_data(value.shape)},
     )
 
 
-def _told(shape: ir.Shape) -> list[int | str]:
+def _shape_as_data(shape: ir.Shape) -> list[int | str]:
     return [dim if isinstance(dim, int) else str(dim) for dim in shape]
 
 
@@ -129,7 +131,7 @@ def _breaks(node: ir.Node, now: Known, then: Known) -> str | None:
         return "has no known shape at another size"
     if (
         node.op_type in ("Gemm", "MatMul")
-        and (weight := constant(node.inputs[weight_place(node)])) is not None
+        and (weight := constant_array(node.inputs[weight_place(node)])) is not None
     ):
         rows = weight.shape[1 if node.attributes.get_int("transB", 0) else 0]
         return None if size[-1] == rows else "is a matrix for one size"

@@ -20,19 +20,19 @@ from numpy.typing import NDArray
 
 from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.layers import Array, Layer
-from modelsurgeon.onnx.passes.context import Subject
+from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.onnx.passes.op_predicates import dims, opset, reshaped
 from modelsurgeon.surgery.edits import Edit
 
 ACTION = "to matrix product"
-PAD_BY_INPUT = 11  # the opset from which on Pad takes its sizes as an input
+PAD_BY_INPUT_OPSET = 11  # the opset from which on Pad takes its sizes as an input
 
-BROADCASTING = 7  # the opset from which on Add spreads the smaller of two arrays
+BROADCASTING_OPSET = 7  # the opset from which on Add spreads the smaller of two arrays
 
 
-def on_columns(subject: Subject, node: ir.Node, name: str, layer: Layer) -> Edit:
+def on_columns(subject: PassContext, node: ir.Node, name: str, layer: Layer) -> Edit:
     """Put the product in the place of a convolution. Raises UnsupportedLayer with the reason to leave it."""
-    if layer.bias is not None and opset(subject) < BROADCASTING:
+    if layer.bias is not None and opset(subject) < BROADCASTING_OPSET:
         raise UnsupportedLayer("its bias can't be added in this opset: 7 is needed")
     pointwise = prod(layer.kernel) == prod(layer.stride) == layer.groups == 1
     if pointwise and not any(map(any, layer.padding)):
@@ -42,7 +42,7 @@ def on_columns(subject: Subject, node: ir.Node, name: str, layer: Layer) -> Edit
     return Edit(layer=name, action=ACTION, details={"kernel": list(layer.kernel), "groups": layer.groups})
 
 
-def _at_every_position(subject: Subject, node: ir.Node, name: str, layer: Layer) -> list[ir.Node]:
+def _at_every_position(subject: PassContext, node: ir.Node, name: str, layer: Layer) -> list[ir.Node]:
     """(N, C, ...) as (N, ..., C), times (C, K), and back."""
     ndim = len(layer.kernel) + 2
     last = ir.node("Transpose", node.inputs[:1], {"perm": [0, *range(2, ndim), 1]}, name=f"{name}.last")
@@ -52,7 +52,7 @@ def _at_every_position(subject: Subject, node: ir.Node, name: str, layer: Layer)
     return [*made, ir.node("Transpose", [made[-1].outputs[0]], first, name=f"{name}.first")]
 
 
-def _gathered(subject: Subject, node: ir.Node, name: str, layer: Layer) -> list[ir.Node]:
+def _gathered(subject: PassContext, node: ir.Node, name: str, layer: Layer) -> list[ir.Node]:
     """Columns (N, groups, in / groups * taps, positions), times which (groups, out / groups, ...) stands."""
     sizes = (dims(subject, node.inputs[0]) or [None] * layer.weight.ndim)[2:]
     size = tuple(n for n in sizes if n is not None)
@@ -75,7 +75,7 @@ def _gathered(subject: Subject, node: ir.Node, name: str, layer: Layer) -> list[
 
 
 def _times(
-    subject: Subject, name: str, x: ir.Value, weight: Array, bias: Array | None, *, left: bool
+    subject: PassContext, name: str, x: ir.Value, weight: Array, bias: Array | None, *, left: bool
 ) -> list[ir.Node]:
     """The product with a weight on one side, and the bias behind it."""
     stored = subject.store(f"{name}.weight", weight)
@@ -85,12 +85,12 @@ def _times(
     return [times, ir.node("Add", [times.outputs[0], subject.store(f"{name}.bias", bias)])]
 
 
-def _padded(subject: Subject, node: ir.Node, name: str, layer: Layer) -> list[ir.Node]:
+def _padded(subject: PassContext, node: ir.Node, name: str, layer: Layer) -> list[ir.Node]:
     begins, ends = zip(*layer.padding, strict=True)
     pads = [0, 0, *begins, 0, 0, *ends]
     if not any(pads):
         return []
-    if opset(subject) < PAD_BY_INPUT:
+    if opset(subject) < PAD_BY_INPUT_OPSET:
         return [ir.node("Pad", node.inputs[:1], {"pads": pads}, name=f"{name}.pad")]
     stored = subject.store(f"{name}.pads", np.array(pads, np.int64))
     return [ir.node("Pad", [node.inputs[0], stored], name=f"{name}.pad")]

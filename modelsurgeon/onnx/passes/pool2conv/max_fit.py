@@ -16,7 +16,7 @@ from modelsurgeon.data import Batches
 from modelsurgeon.errors import BadData
 from modelsurgeon.layers import Array, Layer
 from modelsurgeon.layers.conv_matrix import im2col
-from modelsurgeon.onnx.passes.context import Subject
+from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.onnx.passes.pool2conv.pooling import Pool
 from modelsurgeon.onnx.run import runner
 
@@ -24,15 +24,15 @@ RIDGE = 1e-6  # of the mean diagonal: windows of constant channels say nothing o
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Maxima:
+class MaxFit:
     """What fits are made on: the model as it stands, with what went before it replaced, and as it was."""
 
-    subject: Subject
+    subject: PassContext
     original: ir.Model
     batches: Batches
 
     @classmethod
-    def of(cls, subject: Subject) -> Maxima:
+    def of(cls, subject: PassContext) -> MaxFit:
         """Remember the model before its first edit. Raises BadData where there are no samples."""
         if subject.batches is None:
             raise BadData("maxima are approximated on samples, and there are none: pass --data")

@@ -25,15 +25,15 @@ import onnx_ir as ir
 from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.layers import Layer
 from modelsurgeon.onnx.layers.operators import attributes
-from modelsurgeon.onnx.passes.context import Subject
+from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.onnx.passes.pool2conv import pooling
-from modelsurgeon.onnx.passes.pool2conv.max_fit import Maxima
+from modelsurgeon.onnx.passes.pool2conv.max_fit import MaxFit
 from modelsurgeon.onnx.passes.pool2conv.subsample import absorb, keeps
 from modelsurgeon.surgery.edits import Edit
 
 ACTION = "to convolution"
-EXACT, APPROXIMATE = "exact", "approximate"
-WITHOUT_FORM = {
+EXACT_ACTION, APPROXIMATE_ACTION = "exact", "approximate"
+NO_FORM_REASONS = {
     "GlobalAveragePool": "it takes maps of any size: a convolution would fix the size",
     "GlobalLpPool": "a norm is no convolution",
     "GlobalMaxPool": "a maximum is no convolution",
@@ -42,41 +42,43 @@ WITHOUT_FORM = {
 NO_MAXIMUM = "a maximum is no convolution; --approximate fits one to data"
 
 
-def pool2conv(subject: Subject, *, approximate: bool = False) -> list[Edit]:
+def pool2conv(subject: PassContext, *, approximate: bool = False) -> list[Edit]:
     """Turn poolings into convolutions, and let convolutions do the subsampling behind them.
 
     approximate: fit convolutions to maxima, on the subject's samples.
     """
-    maxima = Maxima.of(subject) if approximate else None
+    maxima = MaxFit.of(subject) if approximate else None
     subject.names, subject.measured  # noqa: B018 - both are asked for before the first edit
     return [edit for node in list(subject.graph) if (edit := _edited(subject, node, maxima)) is not None]
 
 
-def _edited(subject: Subject, node: ir.Node, maxima: Maxima | None) -> Edit | None:
+def _edited(subject: PassContext, node: ir.Node, maxima: MaxFit | None) -> Edit | None:
     """What becomes of a node; None where it neither pools nor subsamples."""
     subsamples = not node.domain and keeps(node)
-    if node.domain or not (subsamples or node.op_type in {"AveragePool", "MaxPool", *WITHOUT_FORM}):
+    if node.domain or not (subsamples or node.op_type in {"AveragePool", "MaxPool", *NO_FORM_REASONS}):
         return None
     name = subject.names[node]
     action = "into the convolution before" if subsamples else ACTION
     try:
-        if reason := subject.left_out(name) or WITHOUT_FORM.get(node.op_type):
+        if reason := subject.left_out(name) or NO_FORM_REASONS.get(node.op_type):
             raise UnsupportedLayer(reason)
         if subsamples:
-            return Edit(layer=name, action=action, details={"kind": EXACT, "into": absorb(subject, node)})
+            return Edit(
+                layer=name, action=action, details={"kind": EXACT_ACTION, "into": absorb(subject, node)}
+            )
         if node.op_type == "AveragePool":
             _mean(subject, node, name)
-            return Edit(layer=name, action=action, details={"kind": EXACT})
+            return Edit(layer=name, action=action, details={"kind": EXACT_ACTION})
         if maxima is None:
             raise UnsupportedLayer(NO_MAXIMUM)
         layer, error = maxima.fit(node, pooling.read(subject, node))
         subject.replace(node, [_conv(subject, node, name, layer)])
-        return Edit(layer=name, action=action, details={"kind": APPROXIMATE, "error": error})
+        return Edit(layer=name, action=action, details={"kind": APPROXIMATE_ACTION, "error": error})
     except UnsupportedLayer as reason:
         return Edit(layer=name, action=action, skipped=str(reason))
 
 
-def _mean(subject: Subject, node: ir.Node, name: str) -> None:
+def _mean(subject: PassContext, node: ir.Node, name: str) -> None:
     pool = pooling.read(subject, node)
     divided_by_all = node.attributes.get_int("count_include_pad", 0) or not any(map(any, pool.layer.padding))
     if divided_by_all and pool.hangs:
@@ -96,7 +98,7 @@ def _mean(subject: Subject, node: ir.Node, name: str) -> None:
     subject.replace(node, [conv, edge])
 
 
-def _conv(subject: Subject, node: ir.Node, name: str, layer: Layer) -> ir.Node:
+def _conv(subject: PassContext, node: ir.Node, name: str, layer: Layer) -> ir.Node:
     inputs = [node.inputs[0], subject.store(f"{name}.weight", np.asarray(layer.weight))]
     if layer.bias is not None:
         inputs.append(subject.store(f"{name}.bias", layer.bias))

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.layers import Array, Layer, Padding
 from modelsurgeon.onnx.layers import operators
-from modelsurgeon.onnx.passes.context import Subject
+from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.onnx.passes.op_predicates import dims
 
 
@@ -50,7 +50,7 @@ class Pool:
         return np.asarray(((taps >= 0) & (taps < n)).sum(axis=1))
 
 
-def read(subject: Subject, node: ir.Node) -> Pool:
+def read(subject: PassContext, node: ir.Node) -> Pool:
     """The geometry of an AveragePool or MaxPool. Raises UnsupportedLayer with the reason to leave it."""
     if len(node.outputs) > 1 and (node.outputs[1].uses() or node.outputs[1].is_graph_output()):
         raise UnsupportedLayer("the places of its maxima are used")

@@ -6,10 +6,10 @@ import numpy as np
 import onnx_ir as ir
 
 from modelsurgeon.errors import UnsupportedLayer
-from modelsurgeon.onnx.graph.constants import constant
+from modelsurgeon.onnx.graph.constants import constant_array
 from modelsurgeon.onnx.layers import operators
 from modelsurgeon.onnx.passes.batchnorm.nodes import is_training
-from modelsurgeon.onnx.passes.context import Subject
+from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.onnx.passes.linear_nodes import check_alone, remove
 from modelsurgeon.onnx.passes.op_predicates import UNARY, dims
 
@@ -19,16 +19,16 @@ POOLS = ("AveragePool", "MaxPool")
 def keeps(node: ir.Node) -> bool:
     """Whether the node looks as if it kept some positions and dropped others; no claim that it can go."""
     if node.op_type == "Slice":
-        steps = constant(node.inputs[4]) if len(node.inputs) > 4 else None
+        steps = constant_array(node.inputs[4]) if len(node.inputs) > 4 else None
         return steps is not None and bool((steps > 1).any())
     strided = any(s > 1 for s in node.attributes.get_ints("strides", ()))
     if node.op_type in POOLS:
         return strided and set(node.attributes.get_ints("kernel_shape", ())) == {1}
-    weight = constant(node.inputs[1]) if node.op_type == "Conv" else None
+    weight = constant_array(node.inputs[1]) if node.op_type == "Conv" else None
     return weight is not None and strided and set(weight.shape[2:]) == {1}
 
 
-def absorb(subject: Subject, node: ir.Node) -> str:
+def absorb(subject: PassContext, node: ir.Node) -> str:
     """Let the convolution before the node keep only what the node keeps; the convolution's name.
 
     Raises UnsupportedLayer with the reason why it can't.
@@ -52,7 +52,7 @@ def absorb(subject: Subject, node: ir.Node) -> str:
     return subject.names[conv]
 
 
-def _before(subject: Subject, node: ir.Node) -> tuple[ir.Node, list[ir.Node]]:
+def _before(subject: PassContext, node: ir.Node) -> tuple[ir.Node, list[ir.Node]]:
     """The convolution, and what stands between it and the node; all of it serves the node alone."""
     between: list[ir.Node] = []
     value = node.inputs[0]
@@ -70,7 +70,7 @@ def _before(subject: Subject, node: ir.Node) -> tuple[ir.Node, list[ir.Node]]:
         value = before.inputs[0]
 
 
-def _steps(subject: Subject, node: ir.Node) -> list[int]:
+def _steps(subject: PassContext, node: ir.Node) -> list[int]:
     """Of which positions along every spatial axis the node keeps one."""
     sizes = dims(subject, node.inputs[0])
     if sizes is None:
@@ -86,7 +86,7 @@ def _steps(subject: Subject, node: ir.Node) -> list[int]:
 
 
 def _sliced(node: ir.Node, sizes: list[int | None]) -> list[int]:
-    starts, ends, axes, steps = (constant(value) for value in _padded(node))
+    starts, ends, axes, steps = (constant_array(value) for value in _padded(node))
     if starts is None or ends is None or steps is None:
         raise UnsupportedLayer("where it starts and ends is computed at run time")
     kept = [1] * len(sizes)

@@ -15,13 +15,15 @@ from modelsurgeon.errors import BadPlan
 from modelsurgeon.layers import Layer
 from modelsurgeon.matching.head_rows import Growth, Rows, class_origins, fit_rows, grow_rows
 from modelsurgeon.onnx.layers.sites import OnnxSite
-from modelsurgeon.onnx.passes.context import Subject
+from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.onnx.passes.fc2conv.dynamic_inputs import forget_shapes
-from modelsurgeon.onnx.passes.steal.parts import Stock, tensors, write
+from modelsurgeon.onnx.passes.steal.parts import WeightedParts, tensors, write
 from modelsurgeon.surgery.edits import Edit
 
 
-def grow(subject: Subject, site: OnnxSite, theirs: Stock, source: str | None, growth: Growth) -> Edit:
+def grow(
+    subject: PassContext, site: OnnxSite, theirs: WeightedParts, source: str | None, growth: Growth
+) -> Edit:
     """A head with as many rows as asked for, the donor's first or where the labels say."""
     size, action = growth.sizes[site.name], "grow"
     details = {"donor": source, "classes": size, "new_rows": growth.init}
@@ -45,7 +47,7 @@ def grow(subject: Subject, site: OnnxSite, theirs: Stock, source: str | None, gr
     return Edit(layer=site.name, action=action, details=details)
 
 
-def _fit(subject: Subject, site: OnnxSite, layer: Layer, rows: Rows, growth: Growth) -> Layer:
+def _fit(subject: PassContext, site: OnnxSite, layer: Layer, rows: Rows, growth: Growth) -> Layer:
     if growth.means is None or layer.kernel:
         raise BadPlan("new rows are fitted to the mean features of labelled data (--data): give some")
     data = site.nodes[0].inputs[0]
@@ -62,7 +64,7 @@ def _bias_behind(site: OnnxSite) -> ir.Node | None:
 
 
 def _grow_bias(
-    subject: Subject, add: ir.Node | None, theirs: Stock, source: str, rows: Rows, growth: Growth
+    subject: PassContext, add: ir.Node | None, theirs: WeightedParts, source: str, rows: Rows, growth: Growth
 ) -> None:
     if add is None:
         return

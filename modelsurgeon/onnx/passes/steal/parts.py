@@ -14,20 +14,20 @@ import onnx_ir as ir
 
 from modelsurgeon.layers import Array, Layer
 from modelsurgeon.matching.pairing import WeightedPart
-from modelsurgeon.onnx.graph.constants import constant, root
+from modelsurgeon.onnx.graph.constants import constant_array, stored_source
 from modelsurgeon.onnx.graph.names import layer_names, nodes_of
 from modelsurgeon.onnx.layers import operators
 from modelsurgeon.onnx.layers.operators import LINEAR, weight_place
 from modelsurgeon.onnx.layers.sites import OnnxSite, sites
-from modelsurgeon.onnx.passes.context import Subject
+from modelsurgeon.onnx.passes.context import PassContext
 
-BIAS = 2  # its place among a node's inputs
+BIAS_INPUT = 2  # its place among a node's inputs
 # The constants of these are no weights.
-SETTINGS = frozenset({"Clip", "Constant", "Pad", "Resize", "Slice", "Upsample"})
+PARAMETER_OPERATORS = frozenset({"Clip", "Constant", "Pad", "Resize", "Slice", "Upsample"})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Stock:
+class WeightedParts:
     """The parts of one model. weights: by part name, by slot."""
 
     parts: Sequence[WeightedPart]
@@ -37,7 +37,7 @@ class Stock:
     fixed: Mapping[str, str]
 
 
-def stock(model: ir.Model) -> Stock:
+def weighted_parts(model: ir.Model) -> WeightedParts:
     """What stands in an editable model."""
     found, skipped = sites(model)
     names = layer_names(model)
@@ -52,7 +52,7 @@ def stock(model: ir.Model) -> Stock:
         if name in layers:
             layer = layers[name].layer
             weights[name] = {"weight": layer.weight} | ({} if layer.bias is None else {"bias": layer.bias})
-            source = root(node.inputs[weight_place(node)])
+            source = stored_source(node.inputs[weight_place(node)])
             aliases[name] = (str(source.name),) if source is not None else ()
         elif (node.op_type not in LINEAR or node.domain) and (held := tensors(node)):
             weights[name] = held
@@ -65,14 +65,16 @@ def stock(model: ir.Model) -> Stock:
         for name, held in weights.items()
     ]
     fixed = {edit.layer: str(edit.skipped) for edit in skipped if edit.layer in linear}
-    return Stock(parts=parts, weights=weights, layers=layers, nodes=nodes, fixed=fixed)
+    return WeightedParts(parts=parts, weights=weights, layers=layers, nodes=nodes, fixed=fixed)
 
 
 def tensors(node: ir.Node) -> dict[str, Array]:
     """Stored floating-point weights among a node's inputs, by their place."""
-    if node.op_type in SETTINGS:
+    if node.op_type in PARAMETER_OPERATORS:
         return {}
-    found = {str(place): constant(value) for place, value in enumerate(node.inputs) if value is not None}
+    found = {
+        str(place): constant_array(value) for place, value in enumerate(node.inputs) if value is not None
+    }
     return {place: array for place, array in found.items() if array is not None and _is_weight(array)}
 
 
@@ -92,22 +94,22 @@ def _kind(site: OnnxSite | None, node: ir.Node) -> str:
     return " ".join([*words, f"{len(layer.kernel)}-d convolution{groups}"])
 
 
-def write(subject: Subject, site: OnnxSite, layer: Layer) -> None:
+def write(subject: PassContext, site: OnnxSite, layer: Layer) -> None:
     """Give the nodes of a layer other numbers, in the layout that they have."""
     first = site.nodes[0]
     if layer.bias is not None and first.op_type == "MatMul":
         site.replace([layer])
         return
-    weight = operators.stored(first, layer)
+    weight = operators.weight_as_stored(first, layer)
     turned = first.op_type == "Gemm" and first.attributes.get_int("transB", 0) == 1
     stored = subject.store(f"{site.name}.weight", weight.T if turned else weight)
-    biased = layer.bias is not None or len(first.inputs) > BIAS
+    biased = layer.bias is not None or len(first.inputs) > BIAS_INPUT
     bias = np.zeros(layer.out_channels, layer.weight.dtype) if layer.bias is None else layer.bias
     added = subject.store(f"{site.name}.bias", bias) if biased else None
     for node in site.nodes:
         node.replace_input_with(weight_place(node), stored)
         if added is not None:
-            node.resize_inputs(BIAS + 1)
-            node.replace_input_with(BIAS, added)
+            node.resize_inputs(BIAS_INPUT + 1)
+            node.replace_input_with(BIAS_INPUT, added)
         for factor in ("alpha", "beta"):
             node.attributes.pop(factor, None)

@@ -1,7 +1,8 @@
 """Weights from one graph into another that has layers of the same form, under whatever names.
 
-What is matched how is `modelsurgeon.graft`'s, how it is read and written `stock`'s, and how heads grow on the
-way `grow`'s; this goes through the layers. New weights have the names of those that they stand for.
+What is matched how is `modelsurgeon.graft`'s, how it is read and written `weighted_parts`'s, and how heads
+grow on the way `grow`'s; this goes through the layers. New weights have the names of those that they stand
+for.
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ from modelsurgeon.errors import BadPlan, UnsupportedLayer
 from modelsurgeon.layers import Array
 from modelsurgeon.matching.head_rows import Growth, copy_overlap
 from modelsurgeon.matching.pairing import WeightedPart, pair
-from modelsurgeon.onnx.graph.constants import root
+from modelsurgeon.onnx.graph.constants import stored_source
 from modelsurgeon.onnx.graph.names import layer_names
 from modelsurgeon.onnx.layers.sites import editable
-from modelsurgeon.onnx.passes.context import Subject
+from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.onnx.passes.steal.grow import grow
-from modelsurgeon.onnx.passes.steal.parts import Stock, stock, write
+from modelsurgeon.onnx.passes.steal.parts import WeightedParts, weighted_parts, write
 from modelsurgeon.surgery.edits import Edit
 
 ACTION = "steal"
 
 
 def steal(
-    subject: Subject,
+    subject: PassContext,
     donor: ir.Model,
     *,
     given: Mapping[str, str] | None = None,
@@ -41,7 +42,7 @@ def steal(
     Raises BadPlan for layers that neither has, or labels that don't fit.
     """
     growth = growth or Growth()
-    ours, theirs = stock(subject.model), stock(editable(donor))
+    ours, theirs = weighted_parts(subject.model), weighted_parts(editable(donor))
     before = _names_of_weights(subject.model)
     for site in ours.layers.values():
         site.taken.update(subject.taken)
@@ -74,7 +75,7 @@ def taken_whole(model: ir.Model, edits: Sequence[Edit]) -> list[str]:
     """Names of the weights, in the edited model, of layers that were taken as they are."""
     whole = {edit.layer for edit in edits if edit.action == ACTION and edit.skipped is None}
     names = layer_names(model)
-    sources = (root(value) for node in model.graph if names[node] in whole for value in node.inputs)
+    sources = (stored_source(value) for node in model.graph if names[node] in whole for value in node.inputs)
     found = (value for value in sources if value is not None and value.is_initializer())
     floats = (
         str(value.name) for value in found if value.dtype is not None and value.dtype.is_floating_point()
@@ -88,15 +89,17 @@ def _why_no_donor(part: WeightedPart, donors: Sequence[WeightedPart]) -> str:
     return "no layer of the donor that is left has its name or, in this order, its shapes"
 
 
-def _take(subject: Subject, ours: Stock, name: str, theirs: Mapping[str, Array], partial: bool) -> str:
+def _take(
+    subject: PassContext, ours: WeightedParts, name: str, theirs: Mapping[str, Array], partial: bool
+) -> str:
     """Put the donor's arrays in; the action that it was."""
     mine = ours.weights[name]
     new: dict[str, Array] = {}
     for slot, array in mine.items():
         if slot not in theirs:
-            raise UnsupportedLayer(f"the donor's layer has no {_told(slot)}")
+            raise UnsupportedLayer(f"the donor's layer has no {_slot_name(slot)}")
         if theirs[slot].shape != array.shape and not partial:
-            sizes = f"its {_told(slot)} is {array.shape}, the donor's {theirs[slot].shape}"
+            sizes = f"its {_slot_name(slot)} is {array.shape}, the donor's {theirs[slot].shape}"
             raise UnsupportedLayer(f"{sizes}; --partial takes what overlaps")
         new[slot] = copy_overlap(theirs[slot], array).astype(array.dtype)
     _give(subject, ours, name, new)
@@ -104,11 +107,11 @@ def _take(subject: Subject, ours: Stock, name: str, theirs: Mapping[str, Array],
     return ACTION if whole else "steal the overlap"
 
 
-def _told(slot: str) -> str:
+def _slot_name(slot: str) -> str:
     return f"input {slot}" if slot.isdigit() else slot
 
 
-def _give(subject: Subject, ours: Stock, name: str, new: Mapping[str, Array]) -> None:
+def _give(subject: PassContext, ours: WeightedParts, name: str, new: Mapping[str, Array]) -> None:
     if name in ours.layers:
         site = ours.layers[name]
         write(subject, site, replace(site.layer, weight=new["weight"], bias=new.get("bias")))

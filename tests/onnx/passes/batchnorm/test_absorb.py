@@ -16,8 +16,8 @@ from modelsurgeon.factorize import METHODS, compose
 from modelsurgeon.onnx import run
 from modelsurgeon.onnx.layers.sites import editable, sites
 from modelsurgeon.onnx.model import OnnxModel
-from modelsurgeon.onnx.passes.batchnorm.absorb import norms
-from modelsurgeon.onnx.passes.context import Subject
+from modelsurgeon.onnx.passes.batchnorm.absorb import absorbable_norms
+from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.surgery.apply import apply
 from modelsurgeon.surgery.plan import Plan, PlanStep
 from tests.zoo import model
@@ -54,8 +54,8 @@ def operators(net: ir.Model) -> Counter[str]:
 
 
 def found(net: ir.Model) -> list[str]:
-    subject = Subject(model=editable(net))
-    return list(norms(subject, sites(subject.model)[0]))
+    subject = PassContext(model=editable(net))
+    return list(absorbable_norms(subject, sites(subject.model)[0]))
 
 
 def merged(net: ir.Model) -> ir.Model:
