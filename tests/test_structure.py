@@ -57,6 +57,14 @@ def test_no_module_bears_the_name_of_a_function_of_its_package(package: Path) ->
     assert all(isinstance(value, ModuleType) for value in shared)
 
 
+def test_a_class_name_is_used_once() -> None:
+    names = Counter(
+        node.name for tree in trees(LIBRARY) for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
+    )
+    assert names
+    assert not {name: count for name, count in names.items() if count > 1}
+
+
 @pytest.mark.parametrize(
     ("package", "registry", "fewest"),
     [

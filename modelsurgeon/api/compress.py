@@ -76,11 +76,11 @@ def compress(
         plan=_read_plan(plan),
     )
     runs = (compare and (data is not None or not dry_run)) or bool(max_error or speedup)
-    patient = open_model(
+    editable = open_model(
         model, data=data, shapes=shapes, batch=batch, dims=dims, provider=provider, runs=runs
     )
     study = prepare(
-        patient,
+        editable,
         method=method,
         only=only,
         skip=skip,
@@ -93,8 +93,8 @@ def compress(
     decision = decide(goal, study)
     if dry_run:
         return dry_run_result(study, decision)
-    with _reset_on_failure(patient):
-        result = carry_out(study, decision, patient, tolerance)
+    with _reset_on_failure(editable):
+        result = carry_out(study, decision, editable, tolerance)
     if not models.is_module(model):
         record(
             result.model,
@@ -106,13 +106,13 @@ def compress(
     return result
 
 
-def carry_out(study: Study, decision: Decision, patient: EditableModel, tolerance: float | None) -> Result:
-    """Do to a patient what was decided, and compare it with the original. Raises ToleranceExceeded."""
-    before = patient.totals()
-    done = carry_out_with_rollback(decision.plan, study, patient, firm=decision.firm)
-    after, finished = patient.totals(), patient.close()
+def carry_out(study: Study, decision: Decision, editable: EditableModel, tolerance: float | None) -> Result:
+    """Do to a editable what was decided, and compare it with the original. Raises ToleranceExceeded."""
+    before = editable.totals()
+    done = carry_out_with_rollback(decision.plan, study, editable, firm=decision.firm)
+    after, finished = editable.totals(), editable.finish()
     edits = study.own_errors(done.edits, decision)
-    comparison = study.compared(patient, tolerance)
+    comparison = study.compared(editable, tolerance)
     _check_tolerance(comparison, tolerance)
     return Result(
         model=finished,
@@ -122,8 +122,8 @@ def carry_out(study: Study, decision: Decision, patient: EditableModel, toleranc
         comparison=comparison,
         latency=done.latency,
         plan=done.plan,
-        predicted=study.predicted(patient),
-        notes=[*patient.notes, *_notes(study, comparison, done.latency)],
+        predicted=study.predicted(editable),
+        notes=[*editable.notes, *_notes(study, comparison, done.latency)],
     )
 
 
@@ -143,12 +143,12 @@ def _history_arguments(
 
 def dry_run_result(study: Study, decision: Decision) -> Result:
     """What would be done, and with samples what it would cost; nothing is changed."""
-    plan, before = decision.plan, study.patient.totals()
+    plan, before = decision.plan, study.model.totals()
     predicted = None
-    if study.learned is None:
+    if study.calibration_data is None:
         edits = study.sketched(plan)
     else:
-        trial = study.patient.twin()
+        trial = study.model.fresh_copy()
         edits = study.own_errors(study.perform(plan, trial), decision)
         predicted = study.predicted(trial)
     return Result(
@@ -161,7 +161,7 @@ def dry_run_result(study: Study, decision: Decision) -> Result:
         plan=plan,
         predicted=predicted,
         outlook=study.outlook(decision, edits, predicted),
-        notes=[*study.patient.notes, "not compared: this was a dry run"],
+        notes=[*study.model.notes, "not compared: this was a dry run"],
     )
 
 
@@ -174,12 +174,12 @@ def _check_tolerance(comparison: Comparison | None, tolerance: float | None) -> 
 
 
 @contextmanager
-def _reset_on_failure(patient: EditableModel) -> Iterator[None]:
+def _reset_on_failure(editable: EditableModel) -> Iterator[None]:
     """A module that is edited in place comes out whole or not at all, whatever ends the operation."""
     try:
         yield
     except BaseException:
-        patient.undo()
+        editable.reset()
         raise
 
 
@@ -190,21 +190,23 @@ def _read_plan(plan: Plan | Mapping[str, Any] | str | Path | None) -> Plan | Non
 
 
 def _in_order(study: Study, edits: Sequence[FactorizationEdit]) -> list[FactorizationEdit]:
-    place = {name: i for i, name in enumerate(study.patient.names)}
-    place |= {union.name: place[union.parts[0]] for union in study.unions}
+    place = {name: i for i, name in enumerate(study.model.names)}
+    place |= {union.name: place[union.members[0]] for union in study.shared_input_sites}
     return sorted(edits, key=lambda edit: place.get(edit.layer, len(place)))
 
 
 def _notes(study: Study, comparison: Comparison | None, latency: Mapping[str, Any] | None) -> list[str]:
-    batches = study.judged
+    batches = study.held_out
     if batches is None or comparison is None:
         return ["not compared"]
     notes = [batches.note] if batches.note else []
-    if study.learned is not None:
+    if study.calibration_data is not None:
         done = "calibrated and refitted" if study.refit else "calibrated"
-        same = study.learned.make is batches.make  # there is one batch only, which its own note tells of
+        same = (
+            study.calibration_data.make is batches.make
+        )  # there is one batch only, which its own note tells of
         told = "the same" if same else f"{batches.samples} others"
-        notes.append(f"{done} on {study.learned.samples} samples, compared on {told}")
+        notes.append(f"{done} on {study.calibration_data.samples} samples, compared on {told}")
     elif batches.kind == "data":
         count = "1 sample is" if batches.samples == 1 else f"{batches.samples} samples are"
         notes.append(f"{count} too few to calibrate on: ranks follow from the weights")

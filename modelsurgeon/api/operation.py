@@ -133,8 +133,8 @@ def operate_in_place(
     """
     from modelsurgeon.torch.model import TorchModel
 
-    patient = TorchModel(module, data=how.get("data"), shapes=how.get("shapes"))
-    feeds = patient.batches(how.get("seed", 0))
+    editable = TorchModel(module, data=how.get("data"), shapes=how.get("shapes"))
+    feeds = editable.batches(how.get("seed", 0))
     if feeds is None:
         raise UnknownShape("a module fixes no input shapes: give data, or the shape of every input")
     learned, judged = split(feeds) if learns else (feeds, feeds)
@@ -144,13 +144,13 @@ def operate_in_place(
 
     comparison = None
     if how.get("compare", True):
-        trial = patient.twin()
-        work(trial.close(), learned, left)
+        trial = editable.fresh_copy()
+        work(trial.finish(), learned, left)
         comparison = compare_runs(
-            patient.runner(),
+            editable.runner(),
             trial.runner(),
             judged,
-            rerun_a=patient.runner(reference=True),
+            rerun_a=editable.runner(reference=True),
             tolerance=how.get("tolerance"),
         )
         _check_gate(verb, comparison, exact=exact, tolerance=how.get("tolerance"))
@@ -182,11 +182,11 @@ def record(
 
 def pass_context(original: ir.Model, how: How, batches: Batches | None) -> PassContext:
     """A copy to work on, with what the caller chose. Raises BadPlan for a glob that is no layer's name."""
-    from modelsurgeon.onnx.layers.sites import editable
+    from modelsurgeon.onnx.layers.sites import editable_copy
     from modelsurgeon.onnx.passes.context import PassContext
 
     subject = PassContext(
-        model=editable(original),
+        model=editable_copy(original),
         only=how.get("only", ()),
         skip=how.get("skip", ()),
         given=how.get("shapes"),

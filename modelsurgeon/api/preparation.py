@@ -30,7 +30,7 @@ def open_model(model: Any, *, data: Any, shapes: Any, batch: int | None, **how: 
 
 
 def prepare(
-    patient: EditableModel,
+    editable: EditableModel,
     *,
     method: str,
     only: Sequence[str],
@@ -46,15 +46,15 @@ def prepare(
     runs: whether the model is run at all. The rest is as for `compress`. Raises BadPlan, ValueError.
     """
     methods = _methods(method)
-    sites, left = _chosen_sites(patient, only, skip)
-    learned, judged = _split(patient.batches(seed) if runs else None)
+    sites, left = _chosen_sites(editable, only, skip)
+    calibration_data, held_out = _split(editable.batches(seed) if runs else None)
     return Study(
-        patient=patient.twin(),
+        model=editable.fresh_copy(),
         sites=sites,
-        unions=_usable_shared_inputs(patient, sites),
+        shared_input_sites=_usable_shared_inputs(editable, sites),
         methods=methods,
-        learned=learned,
-        judged=judged,
+        calibration_data=calibration_data,
+        held_out=held_out,
         refit=refit,
         seed=seed,
         left_out=left,
@@ -83,21 +83,21 @@ def _methods(method: str) -> list[str]:
     return list(METHODS) if method == AUTO else [method]
 
 
-def _usable_shared_inputs(patient: EditableModel, sites: Sequence[Site]) -> list[Site]:
+def _usable_shared_inputs(editable: EditableModel, sites: Sequence[Site]) -> list[Site]:
     """The unions of which every part may be replaced."""
     names = {site.name for site in sites}
-    return [union for union in patient.unions if names.issuperset(union.parts)]
+    return [union for union in editable.shared_input_sites if names.issuperset(union.members)]
 
 
 def _chosen_sites(
-    patient: EditableModel, only: Sequence[str], skip: Sequence[str]
+    editable: EditableModel, only: Sequence[str], skip: Sequence[str]
 ) -> tuple[list[Site], list[FactorizationEdit]]:
     """The sites that the globs leave, and an edit for every layer that is left alone by now."""
-    check_globs(patient.names, (*only, *skip))
-    reasons = {site.name: exclusion_reason(site.name, only, skip) for site in patient.sites}
+    check_globs(editable.names, (*only, *skip))
+    reasons = {site.name: exclusion_reason(site.name, only, skip) for site in editable.sites}
     kept = [
         FactorizationEdit(layer=name, skipped=reason)
         for name, reason in reasons.items()
         if reason is not None
     ]
-    return [site for site in patient.sites if reasons[site.name] is None], [*patient.skipped, *kept]
+    return [site for site in editable.sites if reasons[site.name] is None], [*editable.skipped, *kept]

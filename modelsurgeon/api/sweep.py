@@ -50,11 +50,11 @@ def sweep(
     """
     check_fractions(fractions)
     runs = compare and (data is not None or not dry_run)
-    patient = open_model(
+    editable = open_model(
         model, data=data, shapes=shapes, batch=batch, dims=dims, provider=provider, runs=runs
     )
     study = prepare(
-        patient,
+        editable,
         method=method,
         only=only,
         skip=skip,
@@ -70,7 +70,7 @@ def sweep(
     def result(fraction: float) -> Result:
         if dry_run:
             return dry_run_result(study, decisions[fraction])
-        return carry_out(study, decisions[fraction], study.patient.twin(), tolerance)
+        return carry_out(study, decisions[fraction], study.model.fresh_copy(), tolerance)
 
     points = [
         FrontierPoint(fraction=fraction, result=_with_fraction(fraction, of, result))

@@ -35,29 +35,29 @@ class Calibration:
 
     def view(self, site: Site) -> CalibratedLayer:
         """The layer at a site as calibration sees it."""
-        watched, *_ = *site.parts, site.name
+        watched, *_ = *site.members, site.name
         return CalibratedLayer(layer=site.layer, inputs=self.inputs.get(watched))
 
 
 def collect_moments(
-    patient: EditableModel, sites: Sequence[Site], feeds: Batches, *, seed: int = 0
+    model: EditableModel, sites: Sequence[Site], feeds: Batches, *, seed: int = 0
 ) -> dict[str, InputMoments]:
     """What each site is fed, from one pass over the feeds. Raises BadData for what no moment can hold."""
-    shared = {union.parts[0] for union in patient.unions}
+    shared = {union.members[0] for union in model.shared_input_sites}
     watches = {
         site.name: MomentCollector(
-            site.layer, feeds.samples, whole=site.makers is not None or site.name in shared, seed=seed
+            site.layer, feeds.samples, whole=site.producers is not None or site.name in shared, seed=seed
         )
         for site in sites
     }
-    for name, x in patient.observe(list(watches), feeds):
+    for name, x in model.layer_inputs(list(watches), feeds):
         check_finite(name, x)
         watches[name].add(x)
     return {name: each.done() for name, each in watches.items()}
 
 
 def sensitivity(
-    patient: EditableModel,
+    model: EditableModel,
     trials: Mapping[str, tuple[CalibratedLayer, PlanStep]],
     feeds: Batches,
     *,
@@ -69,29 +69,27 @@ def sensitivity(
     largest over the outputs. Of a softmax it is that of the scores which it takes: where one class has nearly
     everything, errors hide in its answer until they turn it over.
     """
-    few = list(evenly_spaced(feeds, feeds_within(patient, TRIAL_MACS / max(1, len(trials)))))
-    whole = _answers(patient.twin().runner(), few)
+    few = list(evenly_spaced(feeds, feeds_within(model, TRIAL_MACS / max(1, len(trials)))))
+    whole = _answers(model.fresh_copy().runner(), few)
     found = {}
     for name, (view, step) in counted(trials.items(), "sensitivity", len(trials), watch):
         own = view.error(step.method, [step.rank])[0] ** 2
         if own > MIN_SQUARED_ERROR:
-            found[name] = (
-                squared_error(whole, _answers(_runner_with_cut(patient, name, view, step), few)) / own
-            )
+            found[name] = squared_error(whole, _answers(_runner_with_cut(model, name, view, step), few)) / own
     return found
 
 
-def feeds_within(patient: EditableModel, macs: float) -> int:
+def feeds_within(model: EditableModel, macs: float) -> int:
     """How many feeds the model can be run on with so many MACs; a few at least."""
-    whole = (patient.totals() or {}).get("macs") or 1
+    whole = (model.totals() or {}).get("macs") or 1
     return max(MIN_TRIAL_FEEDS, int(macs / whole))
 
 
-def _runner_with_cut(patient: EditableModel, name: str, view: CalibratedLayer, step: PlanStep) -> Run:
+def _runner_with_cut(model: EditableModel, name: str, view: CalibratedLayer, step: PlanStep) -> Run:
     """The net with one layer replaced by the layer that its chain equals."""
-    twin = patient.twin()
-    find_site(twin, name).replace([compose(view.chain(step.method, step.rank))])
-    return twin.runner()
+    fresh = model.fresh_copy()
+    find_site(fresh, name).replace([compose(view.chain(step.method, step.rank))])
+    return fresh.runner()
 
 
 def _answers(run: Run, feeds: Iterable[Feed]) -> list[Mapping[str, Array]]:

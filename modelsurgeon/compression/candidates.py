@@ -149,7 +149,7 @@ def site_candidates(
     Damage is minus the logarithm of the energy that a layer keeps: what survives all layers is a product.
     """
     layer = view.layer
-    dense = Candidate(macs=macs([layer], site.calls), params=layer.params + site.absorbed)
+    dense = Candidate(macs=macs([layer], site.calls), params=layer.params + site.extra_params)
     found = [dense, *(channel_candidates(site, view, block) if CHANNELS.name in methods else ())]
     for name in suited(layer, methods):
         for rank, error in _ranks_with_errors(site, view, name, resource, block):
@@ -165,7 +165,7 @@ def site_candidates(
                 )
             )
     found = [c for c in found if c.macs <= dense.macs]
-    return _shared_input_candidates(found, site.parts) if site.parts else found
+    return _shared_input_candidates(found, site.members) if site.members else found
 
 
 def _shared_input_candidates(found: Sequence[Candidate], parts: Sequence[str]) -> list[Candidate]:
@@ -208,7 +208,7 @@ def _ranks_with_errors(
 
 def channel_candidates(site: Site, view: CalibratedLayer, block: int = RANK_BLOCK) -> list[Candidate]:
     """The layer with fewer of its input channels: it costs less, and so does what makes them."""
-    layer, makers, method = view.layer, site.makers, CHANNELS
+    layer, makers, method = view.layer, site.producers, CHANNELS
     full = layer.weight.shape[1]
     blocks = range(block, full, block)
     ranks = blocks[:: 1 + len(blocks) // MAX_RANKS_PER_METHOD]

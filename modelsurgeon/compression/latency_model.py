@@ -84,9 +84,9 @@ def timed_shared_inputs(
 
     whole: milliseconds of the layers as they are.
     """
-    chains = found[1:] if whole.keys() >= set(site.parts) else []
+    chains = found[1:] if whole.keys() >= set(site.members) else []
     timed = _candidate_times(site, view, chains, clock) or []
-    saved = sum(whole[name] for name in site.parts) if timed else 0.0
+    saved = sum(whole[name] for name in site.members) if timed else 0.0
     quick = [
         replace(c, milliseconds=ms - saved) for c, ms in zip(chains, timed[1:], strict=True) if ms < saved
     ]

@@ -29,14 +29,14 @@ def decide(goal: Goal, study: Study) -> Decision:
         return ways.plan_by_rank(study.sites, goal.rank, study.methods, block=study.block)
     if goal.energy is not None:
         return ways.plan_by_energy(study.sites, goal.energy, study.methods, block=study.block)
-    if goal.speedup is not None and study.judged is not None:
+    if goal.speedup is not None and study.held_out is not None:
         return plan_for_speedup(goal.speedup, study)
     resource: Literal["macs", "params"] = "macs" if goal.params is None else "params"
     at, least = budgets(study, resource)
     fraction = goal.macs if goal.params is None else goal.params
     if fraction is not None:
         return at(fraction)
-    if study.judged is None:
+    if study.held_out is None:
         raise ValueError(
             "max_error and speedup are measured on the whole model: data must be there to run it"
         )
@@ -49,7 +49,7 @@ def budgets(study: Study, resource: Literal["macs", "params"]) -> tuple[Callable
     Candidates and their damage are found once. For less than the least, Unreachable is raised.
     """
     options, broken = study.options(resource)
-    total = study.patient.total(resource)
+    total = study.model.total(resource)
 
     def at(fraction: float) -> Decision:
         decision = without_slower_chains(
@@ -86,8 +86,8 @@ def _cheaper_than(found: Sequence[Candidate], step: PlanStep) -> list[Candidate]
 
 def _from_given_plan(plan: Plan, study: Study) -> Decision:
     """A plan as given; its layers that can't be replaced here have their reason among the edits already."""
-    unions = {union.name: union.parts for union in study.patient.unions}
-    names = {*study.patient.names, *unions}
+    unions = {union.name: union.members for union in study.model.shared_input_sites}
+    names = {*study.model.names, *unions}
     if odd := [name for name in plan if name not in names]:
         raise BadPlan(f"the plan names {odd[0]!r}, and the model has no such layer; `info` prints the names")
     covered = Counter([*plan, *(part for name in plan for part in unions.get(name, ()))])

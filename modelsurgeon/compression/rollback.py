@@ -30,15 +30,15 @@ class CarriedOut:
     latency: Mapping[str, Any] | None
 
 
-def carry_out_with_rollback(plan: Plan, study: Study, patient: EditableModel, *, firm: bool) -> CarriedOut:
+def carry_out_with_rollback(plan: Plan, study: Study, model: EditableModel, *, firm: bool) -> CarriedOut:
     """Do what the plan says, as far as it is quick; firm: all of it, however slow that is."""
     times = study.times(plan)
-    done = _carry_out(plan, study, patient, times)
+    done = _carry_out(plan, study, model, times)
     for kept, reason in () if firm else _fallbacks(plan, times):
         if not _is_slower(done.latency):
             break
-        patient.undo()
-        done = _carry_out(kept, study, patient, times)
+        model.reset()
+        done = _carry_out(kept, study, model, times)
         back = [FactorizationEdit(layer=name, skipped=reason) for name in plan if name not in kept]
         done = replace(done, edits=[*done.edits, *back])
     return done
@@ -52,11 +52,11 @@ def _fallbacks(plan: Plan, times: Times) -> Iterator[tuple[Plan, str]]:
     yield Plan({}), NO_USE
 
 
-def _carry_out(plan: Plan, study: Study, patient: EditableModel, times: Times) -> CarriedOut:
-    edits = [_with_times(edit, times) for edit in study.perform(plan, patient)]
-    patient.close()
+def _carry_out(plan: Plan, study: Study, model: EditableModel, times: Times) -> CarriedOut:
+    edits = [_with_times(edit, times) for edit in study.perform(plan, model)]
+    model.finish()
     changed = any(edit.skipped is None for edit in edits)
-    return CarriedOut(plan=plan, edits=edits, latency=study.latency(patient) if changed else None)
+    return CarriedOut(plan=plan, edits=edits, latency=study.latency(model) if changed else None)
 
 
 def _with_times(edit: FactorizationEdit, times: Times) -> FactorizationEdit:

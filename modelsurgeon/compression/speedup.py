@@ -43,7 +43,7 @@ def plan_for_speedup(speedup: float, study: Study) -> Decision:
 
     Raises Unreachable where even the quickest choice is slower, or where nothing can be timed.
     """
-    clock = study.clock
+    clock = study.layer_timer
     if clock is None:
         raise Unreachable("a module is not timed: export it, and compress the export for a speedup")
     candidates, broken = study.options(RESOURCE)

@@ -45,20 +45,20 @@ from modelsurgeon.surgery.site import EditableModel, LayerTiming, Site, all_site
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """patient: the model as it is; trials are its twins. sites: the layers that may be replaced. unions: of
-    those.
+    """model: the original; trials are made on fresh copies. sites: the layers that may be replaced.
 
-    learned: samples to calibrate on, None where there are none but noise. judged: samples to compare on, None
-    where the model isn't run. refit: fit the factors to the learned samples. left_out: the layers that are
-    left alone whatever is asked for. watch: told how much is done. block: what chosen ranks are multiples of.
+    shared_input_sites: those of them that are fed the same, taken as one. calibration_data: None without
+    samples. held_out: samples to compare on, None where the model isn't run. refit: fit the factors.
+    left_out: the layers that are left alone whatever is asked for. watch: told how much is done. block: what
+    chosen ranks are multiples of.
     """
 
-    patient: EditableModel
+    model: EditableModel
     sites: Sequence[Site]
-    unions: Sequence[Site] = ()
+    shared_input_sites: Sequence[Site] = ()
     methods: Sequence[str]
-    learned: Batches | None
-    judged: Batches | None
+    calibration_data: Batches | None
+    held_out: Batches | None
     refit: bool
     seed: int
     left_out: Sequence[FactorizationEdit] = ()
@@ -68,16 +68,16 @@ class Study:
 
     def watched(self) -> Study:
         """The same study with what every layer is fed, where there are samples to learn that from."""
-        if self.learned is None:
+        if self.calibration_data is None:
             return self
-        feeds = self._told(train_and_validation(self.learned)[0], "calibration")
-        inputs = collect_moments(self.patient, self.sites, feeds, seed=self.seed)
+        feeds = self._told(train_and_validation(self.calibration_data)[0], "calibration")
+        inputs = collect_moments(self.model, self.sites, feeds, seed=self.seed)
         return replace(self, calibration=Calibration(inputs=inputs))
 
     @property
-    def clock(self) -> LayerTiming | None:
+    def layer_timer(self) -> LayerTiming | None:
         """What times layers; None where nothing is run, or only the whole model can be."""
-        return None if self.judged is None else self.patient.clock()
+        return None if self.held_out is None else self.model.layer_timer()
 
     def options(self, resource: Resource) -> tuple[dict[str, list[Candidate]], list[FactorizationEdit]]:
         """Every layer's candidates; with samples, their damage is that to the outputs."""
@@ -88,15 +88,17 @@ class Study:
             self.calibration,
             block=self.block,
         )
-        if self.learned is None:
+        if self.calibration_data is None:
             return found, broken
         views = {name: view for name, (_, view) in self.views.items()}
         tried = {name: (views[name], step) for name, step in trial_steps(found).items()}
-        weights = sensitivity(self.patient, tried, train_and_validation(self.learned)[1], watch=self.watch)
+        weights = sensitivity(
+            self.model, tried, train_and_validation(self.calibration_data)[1], watch=self.watch
+        )
         if self.refit:
             fits = {name: (views[name], steps) for name, steps in trial_fit_steps(found).items()}
             found = with_refit_gain(
-                found, refit_gains(self.patient, fits, self.learned, seed=self.seed, watch=self.watch)
+                found, refit_gains(self.model, fits, self.calibration_data, seed=self.seed, watch=self.watch)
             )
         return weighted_by_sensitivity(found, weights), broken
 
@@ -112,14 +114,14 @@ class Study:
         narrow = {
             n: [*some, *timed_channel_cuts(*views[n], found[n], clock, whole)] for n, some in timed.items()
         }
-        unions = [site.name for site in self.unions if site.name in found]
+        unions = [site.name for site in self.shared_input_sites if site.name in found]
         return narrow | {
             name: timed_shared_inputs(*views[name], found[name], clock, whole) for name in unions
         }
 
     def times(self, plan: Plan) -> Times:
         """Milliseconds of the plan's layers as they are and of the chains it puts there, where measured."""
-        return {} if self.clock is None else chain_times(plan, self.views, self.clock)
+        return {} if self.layer_timer is None else chain_times(plan, self.views, self.layer_timer)
 
     @property
     def views(self) -> dict[str, tuple[Site, CalibratedLayer]]:
@@ -129,11 +131,11 @@ class Study:
     @property
     def places(self) -> list[Site]:
         """All that a plan may name here."""
-        return in_model_order(self.sites, self.unions)
+        return in_model_order(self.sites, self.shared_input_sites)
 
     def own_errors(self, edits: Sequence[FactorizationEdit], decision: Decision) -> list[FactorizationEdit]:
         """The edits, each telling with samples what its layer alone would lose."""
-        if self.learned is None:
+        if self.calibration_data is None:
             return list(edits)
         return [replace(e, own_error=self._own_error(e, decision)) if not e.skipped else e for e in edits]
 
@@ -141,7 +143,7 @@ class Study:
         self, decision: Decision, edits: Sequence[FactorizationEdit], predicted: float | None
     ) -> Outlook | None:
         """What can be said before the cut is made; None where sizes aren't known."""
-        before = self.patient.totals()
+        before = self.model.totals()
         if before is None or "macs" not in before:
             return None
         found = decision.options or candidates_by_site(self.sites, self.methods, "macs", self.calibration)[0]
@@ -150,17 +152,17 @@ class Study:
     def _own_error(self, edit: FactorizationEdit, decision: Decision) -> float | None:
         if edit.layer in decision.errors or edit.method is None or edit.rank is None:
             return decision.errors.get(edit.layer)
-        return self.calibration.view(find_site(self.patient, edit.layer)).error(edit.method, [edit.rank])[0]
+        return self.calibration.view(find_site(self.model, edit.layer)).error(edit.method, [edit.rank])[0]
 
-    def perform(self, plan: Plan, patient: EditableModel) -> list[FactorizationEdit]:
-        """Do what the plan says to a patient."""
-        if self.learned is not None and self.refit:
+    def perform(self, plan: Plan, model: EditableModel) -> list[FactorizationEdit]:
+        """Do what the plan says to a model."""
+        if self.calibration_data is not None and self.refit:
             edits = install_fitted(
-                plan, patient, self.calibration, self.learned, seed=self.seed, watch=self.watch
+                plan, model, self.calibration, self.calibration_data, seed=self.seed, watch=self.watch
             )
         else:
-            edits = apply(plan, [site for site in all_sites(patient) if site.name in plan], self._chain)
-        return [*edits, *_remove_channels(plan, patient)]
+            edits = apply(plan, [site for site in all_sites(model) if site.name in plan], self._chain)
+        return [*edits, *_remove_channels(plan, model)]
 
     def sketched(self, plan: Plan) -> list[FactorizationEdit]:
         """What the plan would do, told from weights and shapes; no factor is made."""
@@ -168,44 +170,44 @@ class Study:
         return [*edits, *(_remove_channels(plan, self._hollowed(plan)) if _channel_cuts(plan) else [])]
 
     def trial(self, plan: Plan) -> EditableModel:
-        """A twin to which the plan was done."""
-        twin = self.patient.twin()
-        self.perform(plan, twin)
-        twin.close()
-        return twin
+        """A fresh copy to which the plan was done."""
+        fresh = self.model.fresh_copy()
+        self.perform(plan, fresh)
+        fresh.finish()
+        return fresh
 
     def hollow(self, plan: Plan) -> EditableModel:
-        """A twin with the plan's chains, their weights noise: it takes the time that the real one will."""
-        twin = self._hollowed(plan)
-        _remove_channels(plan, twin)
-        twin.close()
-        return twin
+        """A fresh copy with the plan's chains, their weights noise: it takes as long as the real one will."""
+        fresh = self._hollowed(plan)
+        _remove_channels(plan, fresh)
+        fresh.finish()
+        return fresh
 
     def latency(self, changed: EditableModel, *, repeats: int = 50) -> dict[str, Any] | None:
         """The original and a changed model side by side; None where there is no clock."""
-        if self.judged is None or self.clock is None:
+        if self.held_out is None or self.layer_timer is None:
             return None
-        return self.patient.twin().latency(changed, self.judged, repeats=repeats)
+        return self.model.fresh_copy().latency(changed, self.held_out, repeats=repeats)
 
     def predicted(self, changed: EditableModel) -> float | None:
         """Relative L2 that is to be expected at the outputs: on samples that judged the fit."""
-        if self.learned is None:
+        if self.calibration_data is None:
             return None
-        ours, theirs = self.patient.twin().runner(), changed.runner()
-        few = list(train_and_validation(self.learned)[1])
+        ours, theirs = self.model.fresh_copy().runner(), changed.runner()
+        few = list(train_and_validation(self.calibration_data)[1])
         error = squared_error([ours(feed) for feed in few], [theirs(feed) for feed in few])
         return float(error**0.5)
 
     def compared(self, changed: EditableModel, tolerance: float | None = None) -> Comparison | None:
         """The changed model held against the original on the judged samples."""
-        if self.judged is None:
+        if self.held_out is None:
             return None
-        twin = self.patient.twin()
+        fresh = self.model.fresh_copy()
         return compare_runs(
-            twin.runner(),
+            fresh.runner(),
             changed.runner(),
-            self._told(self.judged, "comparison"),
-            rerun_a=twin.runner(reference=True),
+            self._told(self.held_out, "comparison"),
+            rerun_a=fresh.runner(reference=True),
             tolerance=tolerance,
         )
 
@@ -214,11 +216,11 @@ class Study:
         return replace(feeds, make=lambda: iter(counted(feeds.make(), what, len(feeds), self.watch)))
 
     def _hollowed(self, plan: Plan) -> EditableModel:
-        twin = self.patient.twin()
-        for site in all_sites(twin):
+        fresh = self.model.fresh_copy()
+        for site in all_sites(fresh):
             if step := plan.get(site.name):
                 install(site, step, self._hollow(site, step))
-        return twin
+        return fresh
 
     def _hollow(self, site: Site, step: PlanStep) -> list[Layer]:
         if METHODS[step.method].alone:
@@ -229,10 +231,10 @@ class Study:
         return self.calibration.view(site).chain(step.method, step.rank)
 
 
-def _remove_channels(plan: Plan, patient: EditableModel) -> list[FactorizationEdit]:
+def _remove_channels(plan: Plan, model: EditableModel) -> list[FactorizationEdit]:
     """What makes channels that the plan leaves out is made narrower."""
     cut = _channel_cuts(plan)
-    return patient.narrow(cut) if cut else []
+    return model.remove_channels(cut) if cut else []
 
 
 def _channel_cuts(plan: Plan) -> list[str]:

@@ -21,7 +21,7 @@ from modelsurgeon.onnx.info import analyze
 from modelsurgeon.onnx.layers.operators import holds_layer
 from modelsurgeon.onnx.layers.recurrent import RECURRENT
 from modelsurgeon.onnx.layers.shared_inputs import SharedInputSite, shared_input_sites
-from modelsurgeon.onnx.layers.sites import AbsorbedNorm, OnnxSite, ValueShapes, editable, sites
+from modelsurgeon.onnx.layers.sites import AbsorbedNorm, OnnxSite, ValueShapes, editable_copy, sites
 from modelsurgeon.onnx.passes.batchnorm.absorb import absorbable_norms
 from modelsurgeon.onnx.passes.channels.narrow import channel_producers, remove_channels
 from modelsurgeon.onnx.passes.context import PassContext
@@ -67,33 +67,33 @@ class OnnxModel:
         self._open()
 
     def _open(self) -> None:
-        self._model = editable(self._original)
+        self._model = editable_copy(self._original)
         self.names = [name for node, name in layer_names(self._original).items() if holds_layer(node)]
         found, self.skipped = sites(self._model, self._frame.sizes)
         known = self._frame
         self.sites = [
-            replace(site, makers=known.makers.get(site.name), norm=known.norms.get(site.name))
+            replace(site, producers=known.producers.get(site.name), norm=known.norms.get(site.name))
             for site in found
         ]
 
-    def twin(self) -> OnnxModel:
+    def fresh_copy(self) -> OnnxModel:
         """The model as it was, on a table of its own."""
-        twin = copy(self)
-        twin._open()
-        return twin
+        fresh = copy(self)
+        fresh._open()
+        return fresh
 
     @property
-    def unions(self) -> list[SharedInputSite]:
+    def shared_input_sites(self) -> list[SharedInputSite]:
         """Query, key and value, and what else is fed the same."""
         return shared_input_sites(self.sites)
 
-    def undo(self) -> None:
+    def reset(self) -> None:
         """Start from the original again; the caller's model was never touched."""
         self._open()
 
-    def narrow(self, names: Sequence[str]) -> list[FactorizationEdit]:
+    def remove_channels(self, names: Sequence[str]) -> list[FactorizationEdit]:
         """See `onnx.narrow`."""
-        cut = {name: feeding for name, feeding in self._frame.makers.items() if name in names}
+        cut = {name: feeding for name, feeding in self._frame.producers.items() if name in names}
         return remove_channels(
             PassContext(model=self._model, given=self._frame.shapes, dims=self._frame.dims), cut
         )
@@ -128,7 +128,7 @@ class OnnxModel:
         threads = 1 if reference else None
         return run.runner(self._model, provider=self._provider, optimize=not reference, threads=threads)
 
-    def observe(self, names: Sequence[str], feeds: Batches) -> Iterator[tuple[str, Array]]:
+    def layer_inputs(self, names: Sequence[str], feeds: Batches) -> Iterator[tuple[str, Array]]:
         """The tensors that feed the named sites, from one run for each feed."""
         chosen = [site for site in self.sites if site.name in names]
         inside = [entry for site in chosen for entry in site.entries]
@@ -140,17 +140,17 @@ class OnnxModel:
             for site in chosen:
                 yield from ((site.name, site.rows(seen[entry])) for entry in site.entries)
 
-    def lockstep(
+    def paired_inputs(
         self, names: Sequence[str], feeds: Batches
     ) -> Iterator[tuple[OnnxSite | SharedInputSite, InputPairs]]:
         """A stage of the graph at a time, see `onnx.lockstep`."""
-        chosen = [site for site in in_model_order(self.sites, self.unions) if site.name in names]
+        chosen = [site for site in in_model_order(self.sites, self.shared_input_sites) if site.name in names]
         starts = [_start(site) for site in chosen]
-        stages = paired_inputs(editable(self._original), self._model, starts, feeds, self._provider)
+        stages = paired_inputs(editable_copy(self._original), self._model, starts, feeds, self._provider)
         for site, pairs in zip(chosen, stages, strict=True):
             yield site, partial(_rows, site, pairs)
 
-    def clock(self) -> LayerTiming:
+    def layer_timer(self) -> LayerTiming:
         """Every layer and chain in a model of its own, see `onnx.stopwatch`."""
         return LayerTimer(self._provider)
 
@@ -162,7 +162,7 @@ class OnnxModel:
             *models, feed, repeats=repeats, threads=TIMED_THREADS, provider=self._provider
         ).as_dict()
 
-    def close(self) -> ir.Model:
+    def finish(self) -> ir.Model:
         """The edited model without the weights that nothing uses any more."""
         RemoveUnusedNodesPass()(self._model)
         return self._model
@@ -192,7 +192,7 @@ class MeasuringSizes:
     """The sizes at which a model is measured. measured: a copy with shapes inferred at all of them.
 
     sizes: those shapes by name. shapes, dims: what binds them. assumed: those of dims that nobody asked for.
-    makers: by the name of the layer that they feed. norms: by that of the layer that they take from, where
+    producers: by the name of the layer that they feed. norms: by that of the layer that they take from, where
     there are samples: without them inputs count as white, and the gains belong to real ones.
     """
 
@@ -201,7 +201,7 @@ class MeasuringSizes:
     shapes: Mapping[str, Sequence[int]]
     dims: Mapping[str, int]
     assumed: Mapping[str, int]
-    makers: Mapping[str, ChannelProducers]
+    producers: Mapping[str, ChannelProducers]
     norms: Mapping[str, AbsorbedNorm]
 
     @classmethod
@@ -223,7 +223,7 @@ class MeasuringSizes:
             assumed = shapes.default_dims(shapes.bound(model, asked, dims))
         bound = {**(dims or {}), **assumed}
         measured = shapes.bound(model, asked, bound)
-        subject = PassContext(model=editable(model), given=asked, dims=bound)
+        subject = PassContext(model=editable_copy(model), given=asked, dims=bound)
         sizes = ValueShapes.of(model, measured)
         found, _ = sites(subject.model, sizes)
         behind = absorbable_norms(subject, found)
@@ -233,6 +233,6 @@ class MeasuringSizes:
             shapes=asked or {},
             dims=bound,
             assumed=assumed,
-            makers=channel_producers(subject, found, behind),
+            producers=channel_producers(subject, found, behind),
             norms=behind if runs and given is not None else {},
         )

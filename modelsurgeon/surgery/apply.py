@@ -68,7 +68,7 @@ def edit_for(
         rank=METHODS[step.method].clip(layer, step.rank),
         macs_before=macs([layer], site.calls),
         macs_after=macs(computed_part(step.method, chain), site.calls),
-        params_before=layer.params + site.absorbed,
+        params_before=layer.params + site.extra_params,
         params_after=chain_params(computed_part(step.method, chain)),
         error=error,
     )

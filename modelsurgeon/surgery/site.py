@@ -20,13 +20,13 @@ LayerTiming = Callable[[Layer, Sequence[Sequence[Layer]], Sequence[Call]], list[
 class InputPair(NamedTuple):
     """What a layer was fed in the model as it was, and is fed now: `(n, channels, *space)`.
 
-    beside: where the layer's outputs go into a sum and nowhere else, what is added to them there, as it was
+    residual: where the layer's outputs go into a sum and nowhere else, what is added to them there, as it was
     and as it is now: `(n, out, *space)`. None elsewhere, and where that is made after the layer.
     """
 
-    was: Array
-    now: Array
-    beside: tuple[Array, Array] | None = None
+    original: Array
+    current: Array
+    residual: tuple[Array, Array] | None = None
 
 
 InputPairs = Callable[[], Iterator[InputPair]]
@@ -53,7 +53,7 @@ class Site(Protocol):
         """The layer as it stands there now; its weight is read when asked for."""
 
     @property
-    def absorbed(self) -> int:
+    def extra_params(self) -> int:
         """Params that go with the layer besides its own: `layer` stands for something more than itself."""
 
     @property
@@ -65,11 +65,11 @@ class Site(Protocol):
         """
 
     @property
-    def makers(self) -> ChannelProducers | None:
+    def producers(self) -> ChannelProducers | None:
         """What could be narrower if this layer took fewer channels; None where that isn't possible."""
 
     @property
-    def parts(self) -> Sequence[str]:
+    def members(self) -> Sequence[str]:
         """The layers, by name, that stand here side by side as one; empty where there is one alone."""
 
     def replace(self, chain: Sequence[Layer]) -> None:
@@ -92,7 +92,7 @@ class EditableModel(Protocol):
         """Where a chain can take a layer's place."""
 
     @property
-    def unions(self) -> Sequence[Site]:
+    def shared_input_sites(self) -> Sequence[Site]:
         """Layers that are fed the same, taken as one: a chain in its place shares all but the last factor."""
 
     @property
@@ -103,13 +103,13 @@ class EditableModel(Protocol):
     def notes(self) -> Sequence[str]:
         """What was assumed, in words for the report."""
 
-    def twin(self) -> EditableModel:
+    def fresh_copy(self) -> EditableModel:
         """The model as it was before any edit, on a table of its own."""
 
-    def undo(self) -> None:
+    def reset(self) -> None:
         """Put every layer back that stood here at first."""
 
-    def narrow(self, names: Sequence[str]) -> list[FactorizationEdit]:
+    def remove_channels(self, names: Sequence[str]) -> list[FactorizationEdit]:
         """Drop the channels that the named layers take with weights of zero alone; an edit for each maker."""
 
     def total(self, resource: Literal["macs", "params"]) -> int:
@@ -124,10 +124,10 @@ class EditableModel(Protocol):
     def runner(self, *, reference: bool = False) -> Run:
         """A function from inputs to outputs; `reference`: under another legal execution, or the same."""
 
-    def observe(self, names: Sequence[str], feeds: Batches) -> Iterator[tuple[str, Array]]:
+    def layer_inputs(self, names: Sequence[str], feeds: Batches) -> Iterator[tuple[str, Array]]:
         """What the named sites are fed, one after another and feed by feed: `(n, channels, *space)`."""
 
-    def lockstep(self, names: Sequence[str], feeds: Batches) -> Iterator[tuple[Site, InputPairs]]:
+    def paired_inputs(self, names: Sequence[str], feeds: Batches) -> Iterator[tuple[Site, InputPairs]]:
         """The named sites in the order in which they run, each with what it was fed and what it is fed now.
 
         The pairs are of the model as it was and as it stands, over all feeds; they may be gone through more
@@ -135,7 +135,7 @@ class EditableModel(Protocol):
         be replaced in between, and later pairs show that. A site that is applied more than once has none.
         """
 
-    def clock(self) -> LayerTiming | None:
+    def layer_timer(self) -> LayerTiming | None:
         """What times single layers; None where that isn't offered."""
 
     def latency(
@@ -147,21 +147,21 @@ class EditableModel(Protocol):
     ) -> dict[str, Any] | None:
         """This model and another side by side on one thread; None where that isn't offered."""
 
-    def close(self) -> Any:  # noqa: ANN401 - an ir.Model or an nn.Module
+    def finish(self) -> Any:  # noqa: ANN401 - an ir.Model or an nn.Module
         """The model itself, nothing dead left in it."""
 
 
 def in_model_order(sites: Sequence[One], unions: Sequence[Several]) -> list[One | Several]:
     """Sites in the order of the model, each union before the first of its parts."""
-    first = {union.parts[0]: union for union in unions}
+    first = {union.members[0]: union for union in unions}
     return [each for site in sites for each in (first.get(site.name), site) if each is not None]
 
 
-def all_sites(patient: EditableModel) -> list[Site]:
+def all_sites(model: EditableModel) -> list[Site]:
     """All that a plan may name."""
-    return in_model_order(patient.sites, patient.unions)
+    return in_model_order(model.sites, model.shared_input_sites)
 
 
-def find_site(patient: EditableModel, name: str) -> Site:
+def find_site(model: EditableModel, name: str) -> Site:
     """The site or union of that name."""
-    return next(site for site in all_sites(patient) if site.name == name)
+    return next(site for site in all_sites(model) if site.name == name)

@@ -63,22 +63,22 @@ class TorchModel:
             if isinstance(part, (*LAYER_TYPES, *RECURRENT_TYPES))
         ]
 
-    def twin(self) -> TorchModel:
+    def fresh_copy(self) -> TorchModel:
         """The module as it was, on a table of its own."""
         return TorchModel(_copied(self._original), data=self._data, shapes=self._shapes, batch=self._batch)
 
-    def undo(self) -> None:
+    def reset(self) -> None:
         """Put the modules back that were found: they are whole."""
         for site in self.sites:
             for parent, child in site.owners:
                 parent.register_module(child, site.module)
 
     @property
-    def unions(self) -> list[TorchSite]:
+    def shared_input_sites(self) -> list[TorchSite]:
         """None: modules keep factors of their own."""
         return []
 
-    def narrow(self, names: Sequence[str]) -> list[FactorizationEdit]:
+    def remove_channels(self, names: Sequence[str]) -> list[FactorizationEdit]:
         """Nothing: modules don't tell who feeds whom."""
         del names
         return []
@@ -124,13 +124,13 @@ class TorchModel:
 
         return run
 
-    def observe(self, names: Sequence[str], feeds: Batches) -> Iterator[tuple[str, Array]]:
+    def layer_inputs(self, names: Sequence[str], feeds: Batches) -> Iterator[tuple[str, Array]]:
         """The inputs of the named modules, from one forward for each feed."""
         parts = {site.name: site.module for site in self.sites if site.name in names}
         for feed in feeds:
             yield from layer_inputs.observed(self._module, parts, feed)
 
-    def lockstep(self, names: Sequence[str], feeds: Batches) -> Iterator[tuple[TorchSite, InputPairs]]:
+    def paired_inputs(self, names: Sequence[str], feeds: Batches) -> Iterator[tuple[TorchSite, InputPairs]]:
         """Every site's inputs from forwards of their own, which end where the site is reached."""
         chosen = {site.name: site for site in self.sites if site.name in names}
         parts = {name: site.module for name, site in chosen.items()}
@@ -141,13 +141,13 @@ class TorchModel:
             once = feeds if calls.count(name) == 1 else ()
             yield chosen[name], partial(layer_inputs.pairs, ours, theirs, once)
 
-    def clock(self) -> None:
+    def layer_timer(self) -> None:
         """Not offered: time the export, which is what gets deployed."""
 
     def latency(self, other: Any, data: Batches, *, repeats: int = 50) -> None:  # noqa: ANN401 - as the port
         """Not offered either."""
 
-    def close(self) -> nn.Module:
+    def finish(self) -> nn.Module:
         """The caller's own module."""
         return self._module
 

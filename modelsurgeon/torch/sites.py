@@ -44,17 +44,17 @@ class TorchSite:
         return layer_of(self.module)
 
     @property
-    def absorbed(self) -> int:
+    def extra_params(self) -> int:
         """It stands for itself alone."""
         return 0
 
     @property
-    def makers(self) -> None:
+    def producers(self) -> None:
         """What feeds a module isn't told by the module: none."""
         return
 
     @property
-    def parts(self) -> Sequence[str]:
+    def members(self) -> Sequence[str]:
         """It is one layer."""
         return ()
 

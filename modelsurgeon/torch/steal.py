@@ -30,7 +30,7 @@ def steal(
     given: recipient's layer -> donor's layer, such as "layer1.0.conv1". Raises BadPlan as for graphs.
     """
     growth = growth or Growth()
-    ours, theirs = parts(recipient), parts(donor)
+    ours, theirs = state_parts(recipient), state_parts(donor)
     if odd := [name for name in growth.sizes if name not in {part.name for part in ours}]:
         raise BadPlan(f"there is no layer {odd[0]!r} to grow in the recipient")
     pairing = pair(theirs, ours, given)
@@ -56,7 +56,7 @@ def steal(
     return state, edits, frozen
 
 
-def parts(state: State) -> list[WeightedPart]:
+def state_parts(state: State) -> list[WeightedPart]:
     """The layers of a state dict in its order; by their numbers where a file has sorted its names as text."""
     groups: dict[str, dict[str, tuple[int, ...]]] = {}
     for name, value in state.items():

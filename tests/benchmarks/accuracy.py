@@ -45,7 +45,7 @@ class Original:
 
     def judged(self, cut: Cut) -> tuple[Scores, float]:
         """Figures of a cut net, and the relative L2 of its worst output."""
-        run, subject = runner(cut.patient.close()), self.subject
+        run, subject = runner(cut.editable.finish()), self.subject
         tallies: dict[str, MetricSums] = {}
         read, wanted = [], [subject.read(_first(answer)) for answer in self.answers]
         for feed, before in zip(subject.feeds(subject.test), self.answers, strict=True):
@@ -87,7 +87,7 @@ def _timed(work: Callable[[], T]) -> tuple[T, float]:
 
 def _measured(original: Original, cut: Cut) -> dict[str, Any]:
     scores, error = original.judged(cut)
-    macs = cut.patient.total("macs")
+    macs = cut.editable.total("macs")
     return {
         "macs": macs / original.subject.batch,
         "kept": macs / original.macs,
@@ -101,7 +101,7 @@ def _measured(original: Original, cut: Cut) -> dict[str, Any]:
 
 
 def _times(original: Original, cut: Cut) -> dict[str, Any]:
-    subject, after = original.subject, cut.patient.close()
+    subject, after = original.subject, cut.editable.finish()
     feed = next(iter(subject.feeds(subject.test, batch=1)))
     found = {}
     for threads in THREADS:

@@ -26,7 +26,7 @@ STEPS = 20  # of a bisection
 class Cut:
     """A net that was cut, and the relative L2 that was foretold, if it was. methods: how often each."""
 
-    patient: OnnxModel
+    editable: OnnxModel
     plan: Plan
     predicted: float | None = None
 
@@ -36,9 +36,9 @@ Arm = Callable[[float], Cut]  # raises Unreachable
 
 def plain(subject: Subject, *, timed: bool = True) -> Arm:  # noqa: ARG001 - there is no choice to time
     """The same share of every layer that matters and pays, by its weight alone: ten lines of SVD."""
-    patient = _opened(subject)
-    total = patient.total("macs")
-    sites = [site for site in patient.sites if macs([site.layer], site.calls) > TRIFLE * total]
+    editable = _opened(subject)
+    total = editable.total("macs")
+    sites = [site for site in editable.sites if macs([site.layer], site.calls) > TRIFLE * total]
 
     def left(plan: Plan) -> float:
         chosen = [site for site in sites if site.name in plan]
@@ -52,10 +52,10 @@ def plain(subject: Subject, *, timed: bool = True) -> Arm:  # noqa: ARG001 - the
         for _ in range(STEPS):
             share = (low + high) / 2
             low, high = (share, high) if left(uniform(sites, share)) <= fraction else (low, share)
-        twin, plan = patient.twin(), uniform(sites, low)
-        apply(plan, [site for site in twin.sites if site.name in plan])
-        twin.close()
-        return Cut(patient=twin, plan=plan)
+        fresh, plan = editable.fresh_copy(), uniform(sites, low)
+        apply(plan, [site for site in fresh.sites if site.name in plan])
+        fresh.finish()
+        return Cut(editable=fresh, plan=plan)
 
     return at
 
@@ -84,35 +84,35 @@ def data_free(subject: Subject, *, timed: bool) -> Arm:
 
 def calibrated(subject: Subject, *, timed: bool) -> Arm:
     """What `compress` does with samples: watched, weighed, chosen, refitted."""
-    patient = open_model(
+    editable = open_model(
         subject.model, data=dict(subject.calibration), shapes=None, batch=subject.batch, dims=None,
         provider="cpu", runs=True,
     )  # fmt: skip
-    return _chosen(patient, timed=timed, runs=True)
+    return _chosen(editable, timed=timed, runs=True)
 
 
-def _chosen(patient: OnnxModel, *, timed: bool, runs: bool = False) -> Arm:
+def _chosen(editable: OnnxModel, *, timed: bool, runs: bool = False) -> Arm:
     """timed: what is slower than its layer is no candidate, and what comes out slower is put back."""
     study = prepare(
-        patient, method=AUTO, only=(), skip=(), refit=True, seed=0, runs=runs or timed, watch=None
+        editable, method=AUTO, only=(), skip=(), refit=True, seed=0, runs=runs or timed, watch=None
     )
-    study = study if timed else replace(study, judged=None)
+    study = study if timed else replace(study, held_out=None)
     decided, _ = budgets(study, "macs")
 
     def at(fraction: float) -> Cut:
-        twin = patient.twin()
-        done = carry_out_with_rollback(decided(fraction).plan, study, twin, firm=False)
-        return Cut(patient=twin, plan=done.plan, predicted=study.predicted(twin))
+        fresh = editable.fresh_copy()
+        done = carry_out_with_rollback(decided(fraction).plan, study, fresh, firm=False)
+        return Cut(editable=fresh, plan=done.plan, predicted=study.predicted(fresh))
 
     return at
 
 
 def _opened(subject: Subject, *, runs: bool = False) -> OnnxModel:
     """The model on the table without samples, at the sizes of its feeds."""
-    patient: OnnxModel = open_model(
+    editable: OnnxModel = open_model(
         subject.model, data=None, shapes=subject.shapes, batch=None, dims=None, provider="cpu", runs=runs
     )
-    return patient
+    return editable
 
 
 class Start(Protocol):

@@ -44,14 +44,14 @@ def subject(count: int = 24) -> Subject:
 @pytest.mark.parametrize("fraction", [0.7, 0.4])
 def test_a_uniform_cut_leaves_what_was_asked_for(fraction: float) -> None:
     cut = arms.plain(subject())(fraction)
-    whole = cut.patient.twin()
+    whole = cut.editable.fresh_copy()
     shares = {
         site.name: macs(METHODS[step.method].sketch(site.layer, step.rank), site.calls)
         / macs([site.layer], site.calls)
         for site in whole.sites
         if (step := cut.plan.get(site.name))
     }
-    assert fraction - 0.1 < cut.patient.total("macs") / whole.total("macs") <= fraction
+    assert fraction - 0.1 < cut.editable.total("macs") / whole.total("macs") <= fraction
     assert shares
     assert all(share <= fraction + 0.1 for share in shares.values())
 

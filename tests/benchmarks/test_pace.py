@@ -47,7 +47,7 @@ COLUMNS = [
 def by_macs(study: Study, speedup: float) -> Decision:
     """The choice under a budget of MACs, brought to the same speed in the same way."""
     options, _ = study.options("macs")
-    total = study.patient.total("macs")
+    total = study.model.total("macs")
 
     def choose(budget: float) -> Decision:
         return plan_by_budget(options, budget, total, "macs")
@@ -66,8 +66,8 @@ def by_macs(study: Study, speedup: float) -> Decision:
 def rows(name: str, net: ir.Model, speedup: float, size: int = 224) -> Iterator[Row]:
     """What each choice delivers."""
     data = batches({"x": images(SAMPLES, size)}, run.inputs(net))
-    patient = OnnxModel(net, data=data)
-    study = prepare(patient, method="auto", only=(), skip=(), refit=True, seed=0, runs=True, watch=None)
+    editable = OnnxModel(net, data=data)
+    study = prepare(editable, method="auto", only=(), skip=(), refit=True, seed=0, runs=True, watch=None)
     errors = {}
     for by in ("milliseconds", "MACs"):
         decision = decide(Goal(speedup=speedup), study) if by == "milliseconds" else by_macs(study, speedup)
@@ -77,7 +77,7 @@ def rows(name: str, net: ir.Model, speedup: float, size: int = 224) -> Iterator[
         errors[by] = comparison.worst
         feed = next(iter(data))
         timed = {
-            threads: run.speedup(net, trial.close(), feed, threads=threads, repeats=REPEATS).speedup
+            threads: run.speedup(net, trial.finish(), feed, threads=threads, repeats=REPEATS).speedup
             for threads in (1, 2)
         }
         yield {
@@ -86,7 +86,7 @@ def rows(name: str, net: ir.Model, speedup: float, size: int = 224) -> Iterator[
             "asked": speedup,
             "one": timed[1],
             "two": timed[2],
-            "macs": trial.total("macs") / patient.total("macs"),
+            "macs": trial.total("macs") / editable.total("macs"),
             "error": comparison.worst,
             "held": told(by, speedup, timed[1], errors),
         }

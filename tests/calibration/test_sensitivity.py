@@ -303,17 +303,17 @@ def test_layers_matter_the_same_with_a_softmax_behind_them() -> None:
 
 def weights(model: ir.Model, data: np.ndarray) -> dict[str, float]:
     """What the error of each layer matters, tried at rank 4."""
-    patient = OnnxModel(model, data=data)
-    feeds = patient.batches(0)
-    inputs = collect_moments(patient, patient.sites, feeds)
+    editable = OnnxModel(model, data=data)
+    feeds = editable.batches(0)
+    inputs = collect_moments(editable, editable.sites, feeds)
     tried = {
         site.name: (
             CalibratedLayer(layer=site.layer, inputs=inputs[site.name]),
             PlanStep(method="svd", rank=4),
         )
-        for site in patient.sites
+        for site in editable.sites
     }
-    return sensitivity(patient, tried, feeds)
+    return sensitivity(editable, tried, feeds)
 
 
 @pytest.mark.slow

@@ -32,7 +32,7 @@ class Place:
 
     name = "a"
     absorbed = 0
-    makers: ChannelProducers | None = None
+    producers: ChannelProducers | None = None
     parts: Sequence[str] = ()
     calls: Sequence[Call] = [CALL]
 
@@ -117,7 +117,7 @@ def test_a_depthwise_layer_of_its_own_is_no_depthwise_factor() -> None:
 def test_fewer_channels_save_their_makers_time_too() -> None:
     layer = Layer(weight=lowish(64, 96), bias=np.zeros(64, "f4"))
     site, view = Place(layer), CalibratedLayer(layer=layer)
-    site.calls, site.makers = [((), 1)], ChannelProducers(layers=("maker",), macs=10.0, params=10.0)
+    site.calls, site.producers = [((), 1)], ChannelProducers(layers=("maker",), macs=10.0, params=10.0)
     found = site_candidates(site, view, ["channels"], "milliseconds")
     own = clock(0.0, 1e-6, [])
     whole = {"a": 1e-6 * layer.macs(), "maker": 5.0}

@@ -34,42 +34,42 @@ def net() -> ir.Model:
 
 
 def studied(net: ir.Model, *methods: str) -> tuple[Study, OnnxModel]:
-    patient = OnnxModel(net)
+    editable = OnnxModel(net)
     study = Study(
-        patient=patient.twin(),
-        sites=patient.sites,
+        model=editable.fresh_copy(),
+        sites=editable.sites,
         methods=methods,
-        learned=None,
-        judged=patient.batches(0),
+        calibration_data=None,
+        held_out=editable.batches(0),
         refit=False,
         seed=0,
         calibration=Calibration(),
     )
-    return study, patient
+    return study, editable
 
 
 def test_a_slower_model_gets_its_slow_layers_back(net: ir.Model) -> None:
-    study, patient = studied(net)
-    done = carry_out_with_rollback(Plan({"a": SLOW, "y": QUICK}), study, patient, firm=False)
+    study, editable = studied(net)
+    done = carry_out_with_rollback(Plan({"a": SLOW, "y": QUICK}), study, editable, firm=False)
     assert dict(done.plan) == {"y": QUICK}
     assert [edit.layer for edit in done.edits if edit.skipped is None] == ["y"]
     [back] = [edit for edit in done.edits if edit.skipped is not None]
     assert (back.layer, str(back.skipped)[:8]) == ("a", "put back")
-    assert [node.op_type for node in patient.close().graph] == ["Conv", "Relu", "Conv", "Conv"]
+    assert [node.op_type for node in editable.finish().graph] == ["Conv", "Relu", "Conv", "Conv"]
     assert done.latency is not None
 
 
 def test_where_nothing_gains_the_original_stays(net: ir.Model) -> None:
-    study, patient = studied(net)
-    done = carry_out_with_rollback(Plan({"a": SLOW}), study, patient, firm=False)
+    study, editable = studied(net)
+    done = carry_out_with_rollback(Plan({"a": SLOW}), study, editable, firm=False)
     assert not done.plan and done.latency is None
     assert [(edit.layer, edit.method) for edit in done.edits] == [("a", None)]
-    assert len(patient.close().graph) == len(net.graph)
+    assert len(editable.finish().graph) == len(net.graph)
 
 
 def test_an_order_is_guarded_however_slow(net: ir.Model) -> None:
-    study, patient = studied(net)
-    done = carry_out_with_rollback(Plan({"a": SLOW}), study, patient, firm=True)
+    study, editable = studied(net)
+    done = carry_out_with_rollback(Plan({"a": SLOW}), study, editable, firm=True)
     assert dict(done.plan) == {"a": SLOW}
     assert done.latency is not None and done.latency["speedup"] < 1
     [edit] = done.edits
@@ -87,7 +87,7 @@ def test_a_chain_that_is_measured_slower_never_enters() -> None:
     )
     study, _ = studied(net, "cp")
     options, _ = study.options("milliseconds")
-    total = study.patient.total("macs")
+    total = study.model.total("macs")
     free = plan_by_budget(options, 0.9, total, "macs")
     assert any(is_slower(*ms) for ms in study.times(free.plan).values())
     kept = without_slower_chains(options, study, lambda: plan_by_budget(options, 0.9, total, "macs"))

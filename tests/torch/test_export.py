@@ -19,7 +19,7 @@ from torch import nn
 from modelsurgeon.errors import BadData, BadModel, SurgeryError
 from modelsurgeon.onnx import run, shapes
 from modelsurgeon.onnx.graph.names import layer_names
-from modelsurgeon.onnx.layers.sites import editable
+from modelsurgeon.onnx.layers.sites import editable_copy
 from modelsurgeon.onnx.layers.sites import sites as graph_sites
 from modelsurgeon.torch.call import bind, forward, named_outputs
 from modelsurgeon.torch.export import ExportWarning, export
@@ -115,7 +115,7 @@ def test_nodes_of_several_kinds_keep_their_own_names() -> None:
 
 
 def test_both_doors_see_the_same_layers_and_calls(net: Net, graph: ir.Model) -> None:
-    others = {site.name: site for site in graph_sites(editable(graph))[0]}
+    others = {site.name: site for site in graph_sites(editable_copy(graph))[0]}
     for site in module_sites(net, example=IMAGE)[0]:
         other, layer = others[site.name], site.layer
         assert sum(layer.macs(*call) for call in site.calls) == sum(layer.macs(*call) for call in other.calls)

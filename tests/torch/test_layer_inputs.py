@@ -43,9 +43,9 @@ def test_layers_are_observed_in_the_order_of_their_calls(data: np.ndarray) -> No
 def test_what_was_replaced_shows_behind_it(data: np.ndarray) -> None:
     net = Net()
     before = deepcopy(net)
-    patient = TorchModel(net, data=data)
+    editable = TorchModel(net, data=data)
     names, apart = [], []
-    for site, pairs in patient.lockstep(["last", "first"], patient.batches(0)):
+    for site, pairs in editable.paired_inputs(["last", "first"], editable.batches(0)):
         names.append(site.name)
         apart.append(max(float(np.abs(x - now).max()) for x, now, _ in pairs()))
         layer = site.layer

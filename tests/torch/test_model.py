@@ -160,12 +160,12 @@ def test_data_that_is_none(net: Net, data: object, message: str) -> None:
 
 
 def test_a_twin_is_the_module_as_it_was(net: Net) -> None:
-    patient = TorchModel(net, data=DATA)
-    before = patient.runner()(DATA)["output"]
-    patient.sites[0].replace([replace(patient.sites[0].layer, bias=None)])
-    twin = patient.twin()
-    np.testing.assert_array_equal(twin.runner()(DATA)["output"], before)
-    assert not np.array_equal(patient.runner()(DATA)["output"], before)
+    editable = TorchModel(net, data=DATA)
+    before = editable.runner()(DATA)["output"]
+    editable.sites[0].replace([replace(editable.sites[0].layer, bias=None)])
+    fresh = editable.fresh_copy()
+    np.testing.assert_array_equal(fresh.runner()(DATA)["output"], before)
+    assert not np.array_equal(editable.runner()(DATA)["output"], before)
 
 
 def test_a_module_that_can_not_be_copied() -> None:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import modelsurgeon as ms
-from modelsurgeon.torch.steal import parts
+from modelsurgeon.torch.steal import state_parts
 from modelsurgeon_cli import main
 
 
@@ -48,7 +48,7 @@ def test_a_grown_head_keeps_the_old_logits() -> None:
 
 def test_layers_of_a_sorted_file_are_in_their_own_order() -> None:
     state = {f"{i}.weight": torch.ones(1) for i in range(12)}
-    assert [part.name for part in parts(dict(sorted(state.items())))] == [str(i) for i in range(12)]
+    assert [part.name for part in state_parts(dict(sorted(state.items())))] == [str(i) for i in range(12)]
 
 
 def test_overlaps_and_reasons() -> None:

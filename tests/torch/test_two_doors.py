@@ -16,7 +16,7 @@ from torch import nn
 
 from modelsurgeon.factorize import METHODS
 from modelsurgeon.onnx import run
-from modelsurgeon.onnx.layers.sites import editable
+from modelsurgeon.onnx.layers.sites import editable_copy
 from modelsurgeon.onnx.layers.sites import sites as graph_sites
 from modelsurgeon.surgery.apply import apply
 from modelsurgeon.surgery.edits import FactorizationEdit
@@ -82,7 +82,7 @@ class Case:
         return apply(plan, module_sites(net, example=self.x)[0]), net
 
     def as_graph(self, plan: Plan) -> tuple[list[FactorizationEdit], ir.Model]:
-        model = editable(self.graph)
+        model = editable_copy(self.graph)
         edits = apply(plan, graph_sites(model)[0])
         ir.passes.common.RemoveUnusedNodesPass()(model)
         return edits, model

@@ -37,7 +37,7 @@ TRIAL_FIT_EFFORT = 0.2  # of the steps of a fit
 
 def install_fitted(
     plan: Plan,
-    patient: EditableModel,
+    model: EditableModel,
     calibration: Calibration,
     feeds: Batches,
     *,
@@ -50,7 +50,7 @@ def install_fitted(
     put in as calibration alone has it.
     """
     edits = []
-    stages = patient.lockstep(list(plan), feeds)
+    stages = model.paired_inputs(list(plan), feeds)
     for site, pairs in counted(stages, "fitting", len(plan), watch):
         step = plan[site.name]
         view = calibration.view(site)
@@ -81,7 +81,7 @@ def install_fitted(
 
 def _checked_pairs(layer: str, pairs: Iterable[InputPair]) -> Iterator[InputPair]:
     for fed in pairs:
-        check_finite(layer, fed.was)
+        check_finite(layer, fed.original)
         yield fed
 
 
@@ -115,7 +115,7 @@ def _fits_in_memory(layer: Layer) -> bool:
 
 
 def refit_gains(
-    patient: EditableModel,
+    model: EditableModel,
     trials: Mapping[str, tuple[CalibratedLayer, Sequence[PlanStep]]],
     feeds: Batches,
     *,
@@ -128,9 +128,9 @@ def refit_gains(
     for all of its size and stride. Layers are left out that look at one place: what is foretold for those is
     the best there is. So are those of which only the last factor is fitted.
     """
-    few = evenly_spaced(feeds, feeds_within(patient, TRIAL_FIT_MACS))
+    few = evenly_spaced(feeds, feeds_within(model, TRIAL_FIT_MACS))
     alike = _representatives({name: view.layer for name, (view, _) in trials.items()})
-    stages = patient.twin().lockstep(list(alike), few)
+    stages = model.fresh_copy().paired_inputs(list(alike), few)
     found: dict[str, dict[str, float]] = {}
     for site, pairs in counted(stages, "trial fits", len(alike), watch):
         view, steps = trials[site.name]

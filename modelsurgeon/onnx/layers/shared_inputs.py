@@ -27,47 +27,47 @@ NAME_PIECES = re.compile(r"[./:]|[^./:]+")  # of a name
 class SharedInputSite:
     """A `surgery.Site` of several, in the order of the model."""
 
-    members: Sequence[OnnxSite]
-    makers: None = None
+    sites: Sequence[OnnxSite]
+    producers: None = None
 
     @property
     def name(self) -> str:
         """The names of all, with what they have in common said once: `layers.0.{query,key,value}`."""
-        return joint_name(self.parts)
+        return joint_name(self.members)
 
     @property
-    def parts(self) -> list[str]:
+    def members(self) -> list[str]:
         """The names of all."""
-        return [site.name for site in self.members]
+        return [site.name for site in self.sites]
 
     @property
     def nodes(self) -> list[ir.Node]:
         """The nodes of all."""
-        return [node for site in self.members for node in site.nodes]
+        return [node for site in self.sites for node in site.nodes]
 
     @property
     def calls(self) -> Sequence[Call]:
         """As of each."""
-        return self.members[0].calls
+        return self.sites[0].calls
 
     @property
-    def absorbed(self) -> int:
+    def extra_params(self) -> int:
         """Those of all."""
-        return sum(site.absorbed for site in self.members)
+        return sum(site.extra_params for site in self.sites)
 
     @property
     def entries(self) -> list[str]:
         """The tensor that they are fed with."""
-        return self.members[0].entries
+        return self.sites[0].entries
 
     def rows(self, x: Array) -> Array:
         """As of each."""
-        return self.members[0].rows(x)
+        return self.sites[0].rows(x)
 
     @property
     def layer(self) -> Layer:
         """The weights one below the other, each scaled so that all are alike in size."""
-        layers = [site.layer for site in self.members]
+        layers = [site.layer for site in self.sites]
         scales = _scales(layers)
         weight = np.concatenate([each.weight * s for each, s in zip(layers, scales, strict=True)])
         biases = [each.bias * s for each, s in zip(layers, scales, strict=True) if each.bias is not None]
@@ -75,9 +75,9 @@ class SharedInputSite:
 
     def replace(self, chain: Sequence[Layer]) -> None:
         """Put the chain in place of all: its last factor is split, what comes before it is shared."""
-        layers = [site.layer for site in self.members]
+        layers = [site.layer for site in self.sites]
         ends = _split(chain[-1], layers)
-        first, *others = self.members
+        first, *others = self.sites
         made = first.put([*chain[:-1], ends[0]])
         for site, end in zip(others, ends[1:], strict=True):
             if len(chain) > 1:
@@ -97,7 +97,7 @@ def shared_input_sites(sites: Sequence[OnnxSite]) -> list[SharedInputSite]:
         for site in group if len(group) > 1 else ():
             if (layer := site.layer).is_matrix:
                 alike.setdefault((key, _use(layer)), []).append(site)
-    return [SharedInputSite(members=group) for group in alike.values() if len(group) > 1]
+    return [SharedInputSite(sites=group) for group in alike.values() if len(group) > 1]
 
 
 def _use(layer: Layer) -> tuple[object, ...]:

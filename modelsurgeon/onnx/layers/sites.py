@@ -41,9 +41,9 @@ class AbsorbedNorm:
 class OnnxSite:
     """Nodes of the main graph that apply one layer.
 
-    sizes: shapes of their data inputs, where the model fixes them. taken: names in use. makers: see
-    `onnx.narrow.makers`. norm: of the only node, where the layer stands for both, and a chain takes the place
-    of both; see `onnx.norms`.
+    sizes: shapes of their data inputs, where the model fixes them. taken: names in use. producers: see
+    `channels.narrow.channel_producers`. norm: of the only node, where the layer stands for both, and a chain
+    takes the place of both; see `batchnorm.absorb`.
     """
 
     name: str
@@ -52,7 +52,7 @@ class OnnxSite:
     sizes: Sequence[Size | None]
     calls: Sequence[Call]
     taken: set[str] = field(repr=False)
-    makers: ChannelProducers | None = None
+    producers: ChannelProducers | None = None
     norm: AbsorbedNorm | None = None
 
     @property
@@ -62,7 +62,7 @@ class OnnxSite:
         return layer if self.norm is None else batchnorm.behind(layer, self.norm.affine)
 
     @property
-    def absorbed(self) -> int:
+    def extra_params(self) -> int:
         """Those of its batch norm, less what the layer gains by it."""
         return 0 if self.norm is None else self.norm.params - self.norm.gained
 
@@ -86,8 +86,8 @@ class OnnxSite:
         return x.reshape(-1, x.shape[-1])
 
     @property
-    def parts(self) -> Sequence[str]:
-        """It is one layer; see `onnx.unions` for several."""
+    def members(self) -> Sequence[str]:
+        """It is one layer; see `shared_inputs` for several."""
         return ()
 
     def replace(self, chain: Sequence[Layer]) -> None:
@@ -151,7 +151,7 @@ class OnnxSite:
         return weight, old if same else self._store(f"{name}.bias", bias)
 
 
-def editable(model: ir.Model) -> ir.Model:
+def editable_copy(model: ir.Model) -> ir.Model:
     """A copy to operate on; tensors are shared with `model`, which stays as it is.
 
     IR version 3 lists initializers among the graph's inputs; from version 4 on they stand on their own.

@@ -50,8 +50,8 @@ def answers(chain: list[Layer], x: np.ndarray) -> np.ndarray:
 
 
 def off(layer: Layer, chain: list[Layer], pairs: list[InputPair]) -> float:
-    wanted = np.concatenate([answers([layer], fed.was) for fed in pairs])
-    given = np.concatenate([answers(chain, fed.now) for fed in pairs])
+    wanted = np.concatenate([answers([layer], fed.original) for fed in pairs])
+    given = np.concatenate([answers(chain, fed.current) for fed in pairs])
     mean = wanted.mean(axis=(0, *range(2, wanted.ndim)), keepdims=True)
     return float(np.linalg.norm(given - wanted) / np.linalg.norm(wanted - mean))
 
@@ -131,11 +131,14 @@ def test_what_a_sum_has_lost_on_its_other_side_is_made_up_for(kernel: tuple[int,
 
     def wrong(fitted: list[Layer]) -> float:
         """Of the sums, relative to what the layer ought to give."""
-        sums = [(answers([layer], f.was) + f.beside[0], answers(fitted, f.now) + f.beside[1]) for f in fed]
+        sums = [
+            (answers([layer], f.original) + f.residual[0], answers(fitted, f.current) + f.residual[1])
+            for f in fed
+        ]
         gone = sum(float(np.square(a - b).sum()) for a, b in sums)
-        return (gone / sum(float(np.square(answers([layer], f.was)).sum()) for f in fed)) ** 0.5
+        return (gone / sum(float(np.square(answers([layer], f.original)).sum()) for f in fed)) ** 0.5
 
-    alone = [InputPair(f.was, f.now) for f in fed]
+    alone = [InputPair(f.original, f.current) for f in fed]
     assert wrong(list(refit(layer, chain, alone, 64).chain)) > 0.1
     # at the border the shift of what is fed is none, which no bias tells apart
     assert wrong(list(refit(layer, chain, fed, 64).chain)) < 0.06
@@ -151,11 +154,11 @@ def test_what_is_broadcast_into_a_sum_is_not_made_up_for() -> None:
 
 
 def gained(net: ir.Model, data: np.ndarray, methods: tuple[str, ...]) -> dict[str, dict[str, float]]:
-    patient = OnnxModel(net, data=data)
-    feeds = patient.batches(0)
-    known = Calibration(inputs=collect_moments(patient, patient.sites, feeds))
-    tried = {s.name: (known.view(s), [PlanStep(method=m, rank=6) for m in methods]) for s in patient.sites}
-    return module.refit_gains(patient, tried, feeds)
+    editable = OnnxModel(net, data=data)
+    feeds = editable.batches(0)
+    known = Calibration(inputs=collect_moments(editable, editable.sites, feeds))
+    tried = {s.name: (known.view(s), [PlanStep(method=m, rank=6) for m in methods]) for s in editable.sites}
+    return module.refit_gains(editable, tried, feeds)
 
 
 def test_trial_fits_tell_what_fits_are_worth() -> None:
@@ -200,7 +203,7 @@ def test_at_full_rank_a_linear_change_is_undone() -> None:
 
 def test_nothing_to_repair_leaves_the_answers() -> None:
     layer, pairs = made("cp")
-    same = [InputPair(fed.was, fed.was) for fed in pairs]
+    same = [InputPair(fed.original, fed.original) for fed in pairs]
     chain = METHODS["cp"](layer, METHODS["cp"].full_rank(layer))
     assert off(layer, list(refit(layer, chain, same, 64).chain), same) < 1e-3
 

@@ -13,7 +13,7 @@ from onnx.reference import ReferenceEvaluator
 
 from modelsurgeon.factorize import METHODS, compose
 from modelsurgeon.onnx.io.files import load
-from modelsurgeon.onnx.layers.sites import editable, sites
+from modelsurgeon.onnx.layers.sites import editable_copy, sites
 from modelsurgeon.surgery.plan import FULL
 from tests.onnx.layers.test_sites import model, operated, outputs, reasons, relative
 
@@ -74,7 +74,7 @@ def test_peepholes_stay() -> None:
 @pytest.mark.parametrize("op", GATES)
 def test_batches_first(op: str) -> None:
     built, x = recurrent(op, layout=1), feed(1)
-    [site], _ = sites(editable(built))
+    [site], _ = sites(editable_copy(built))
     assert site.calls == [((), SEQUENCE * BATCH)]
     runs = [ReferenceEvaluator(ir.to_proto(m)).run(None, {"x": x}) for m in (built, operated(built))]
     for one, two in zip(*runs, strict=True):
@@ -84,9 +84,9 @@ def test_batches_first(op: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_a_chain_in_its_place_answers_as_the_operator_with_its_product(method: str) -> None:
     built, x = recurrent("GRU", "bidirectional", extras="B"), feed()
-    [site], _ = sites(editable(built))
+    [site], _ = sites(editable_copy(built))
     whole = compose(METHODS[method](site.layer, 3))
-    expected = editable(built)
+    expected = editable_copy(built)
     [other], _ = sites(expected)
     other.replace([whole])
     assert relative(outputs(expected, x=x)[0], outputs(built, x=x)[0]) > 1e-2
@@ -97,10 +97,10 @@ def test_a_chain_in_its_place_answers_as_the_operator_with_its_product(method: s
 def test_the_bias_of_a_chain_joins_that_of_the_operator(extras: str) -> None:
     """A constant added to the gates is the same as an input that shifts them."""
     built, x = recurrent(extras=extras), feed()
-    [site], _ = sites(editable(built))
+    [site], _ = sites(editable_copy(built))
     shift = numbers(INPUT)
     chain = METHODS["svd"](site.layer, FULL)
-    moved = editable(built)
+    moved = editable_copy(built)
     [other], _ = sites(moved)
     other.replace([*chain[:-1], replace(chain[-1], bias=site.layer.weight @ shift)])
     assert relative(outputs(moved, x=x)[0], outputs(built, x=x + shift)[0]) < 1e-5
@@ -152,10 +152,10 @@ def test_a_bias_that_is_computed_is_a_reason() -> None:
 def test_a_public_lstm_is_exact_at_full_rank_and_a_quantised_one_is_left_alone() -> None:
     [path] = Path(str(MODELS)).rglob("common.onnx")
     built = load(path)
-    copy = editable(built)
+    copy = editable_copy(built)
     site = next(site for site in sites(copy)[0] if site.nodes[0].op_type == "LSTM")
     site.replace(METHODS["svd"](site.layer, FULL))
     x = numbers(1, 1, 64, 160)
     assert relative(outputs(copy, input1=x)[0], outputs(built, input1=x)[0]) < 1e-5
-    _, skipped = sites(editable(load(path.with_name("common_old.onnx"))))
+    _, skipped = sites(editable_copy(load(path.with_name("common_old.onnx"))))
     assert "its weight is quantised: int8" in {edit.skipped for edit in skipped}

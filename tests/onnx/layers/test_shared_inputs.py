@@ -50,7 +50,7 @@ def answers(model: ir.Model, x: np.ndarray) -> np.ndarray:
 
 def united(nodes: str, **weights: np.ndarray) -> list[list[str]]:
     model = zoo.model(f"g (float[2, 4, 6, 6] x, float[2, 8] z) => (y) {{ {nodes} }}", **weights)
-    return [list(union.parts) for union in OnnxModel(model, runs=False).unions]
+    return [list(union.members) for union in OnnxModel(model, runs=False).shared_input_sites]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_others_stay_apart(nodes: str, weights: dict[str, np.ndarray]) -> None:
 
 
 def test_a_union_is_its_parts_side_by_side(attention: ir.Model) -> None:
-    [union] = OnnxModel(attention, data=tokens(4, 1)).unions
+    [union] = OnnxModel(attention, data=tokens(4, 1)).shared_input_sites
     assert union.name == "{q,k,v}"
     assert union.layer.weight.shape == (144, 32)
     norms = [float(np.linalg.norm(part)) for part in np.split(union.layer.weight, 3)]
@@ -138,12 +138,12 @@ def test_a_chain_shares_all_but_its_last_factor(*, biased: bool, rank: int) -> N
         wb=normal(32, 20, seed=1),
         **bias,
     )
-    patient = OnnxModel(model, data=normal(4, 32))
-    [union] = patient.unions
+    editable = OnnxModel(model, data=normal(4, 32))
+    [union] = editable.shared_input_sites
     chain = METHODS["svd"](union.layer, rank)
     union.replace(chain)
-    small = patient.close()
-    assert patient.total("macs") == 32 * rank + rank * 40
+    small = editable.finish()
+    assert editable.total("macs") == 32 * rank + rank * 40
     assert sum(node.op_type in ("Gemm", "MatMul") for node in small.graph) == 3
     if rank == 32:
         np.testing.assert_allclose(

@@ -15,7 +15,7 @@ from modelsurgeon.factorize import METHODS, Rank
 from modelsurgeon.layers import Layer, chain_params
 from modelsurgeon.onnx import run
 from modelsurgeon.onnx.layers import operators
-from modelsurgeon.onnx.layers.sites import editable, sites
+from modelsurgeon.onnx.layers.sites import editable_copy, sites
 from modelsurgeon.surgery.apply import apply
 from modelsurgeon.surgery.plan import FULL, Plan, PlanStep
 from tests import conv
@@ -51,7 +51,7 @@ def relative(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def operated(built: ir.Model, method: str = "svd", rank: Rank = FULL) -> ir.Model:
-    copy = editable(built)
+    copy = editable_copy(built)
     found, skipped = sites(copy)
     assert not skipped
     apply(Plan({site.name: PlanStep(method=method, rank=rank) for site in found}), found)
@@ -59,7 +59,7 @@ def operated(built: ir.Model, method: str = "svd", rank: Rank = FULL) -> ir.Mode
 
 
 def reasons(built: ir.Model) -> list[str]:
-    found, skipped = sites(editable(built))
+    found, skipped = sites(editable_copy(built))
     assert not found
     return [str(edit.skipped) for edit in skipped]
 
@@ -94,7 +94,7 @@ def test_an_operator_reads_as_the_layer_it_applies(layer: Layer) -> None:
     size = conv.sizes(layer)
     x = RNG.normal(size=(layer.in_channels, *size)).astype(np.float32)
     built = written(layer, size)
-    [site], _ = sites(editable(built))
+    [site], _ = sites(editable_copy(built))
     [y] = outputs(built, x=x[None])
     assert relative(y[0], conv.run([site.layer], x)) < 1e-5
     assert site.calls == [(size, 1)]
@@ -134,7 +134,7 @@ def test_matmul_with_the_weight_on_either_side(node: str) -> None:
     copy = operated(built)
     assert [n.op_type for n in copy.graph] == ["MatMul", "MatMul"]
     assert relative(outputs(copy, x=x)[0], outputs(built, x=x)[0]) < 1e-6
-    [site], _ = sites(editable(built))
+    [site], _ = sites(editable_copy(built))
     assert site.calls == [((), 36)]
 
 
@@ -182,7 +182,7 @@ def test_a_shared_weight_is_factorized_once() -> None:
     assert len(list(copy.graph)) == 4
     names = {str(v.name) for n in copy.graph for v in n.inputs if v is not None and v.is_initializer()}
     assert len(names) == 2
-    [site], _ = sites(editable(built))
+    [site], _ = sites(editable_copy(built))
     assert site.calls == [((), 2), ((), 2)]
 
 

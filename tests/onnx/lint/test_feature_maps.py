@@ -1,4 +1,4 @@
-"""Feature maps along the depth: each rule finds its net, and keeps quiet on its twin."""
+"""Feature maps along the depth: each rule finds its net, and keeps quiet on its fresh."""
 
 from __future__ import annotations
 

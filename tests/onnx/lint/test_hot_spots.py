@@ -1,4 +1,4 @@
-"""Where operations, params and traffic go: each rule finds its net, and keeps quiet on its twin."""
+"""Where operations, params and traffic go: each rule finds its net, and keeps quiet on its fresh."""
 
 from __future__ import annotations
 

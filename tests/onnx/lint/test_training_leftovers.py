@@ -1,4 +1,4 @@
-"""What training left behind: each rule finds its net, and keeps quiet on its twin."""
+"""What training left behind: each rule finds its net, and keeps quiet on its fresh."""
 
 from __future__ import annotations
 

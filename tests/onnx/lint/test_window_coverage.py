@@ -1,4 +1,4 @@
-"""Windows that don't tile the map: each rule finds its net, and keeps quiet on its twin."""
+"""Windows that don't tile the map: each rule finds its net, and keeps quiet on its fresh."""
 
 from __future__ import annotations
 

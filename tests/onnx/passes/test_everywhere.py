@@ -22,7 +22,7 @@ import pytest
 
 import modelsurgeon as ms
 from modelsurgeon.api import samples
-from modelsurgeon.onnx.layers.sites import editable, sites
+from modelsurgeon.onnx.layers.sites import editable_copy, sites
 from modelsurgeon.onnx.run import runner
 from modelsurgeon.onnx.shapes import data_inputs
 from modelsurgeon.report.columns import Column
@@ -57,8 +57,8 @@ def at_its_size(verb: Verb, model: ir.Model, *, feed: Feed, **how: object) -> ms
 
 def spoilt(model: ir.Model, **how: object) -> ms.Operation:
     """Pruning of a model in every fifth layer of which a channel was made dead and another one double."""
-    patient = editable(model)
-    for site in sites(patient)[0][::5]:
+    editable = editable_copy(model)
+    for site in sites(editable)[0][::5]:
         weight = np.array(site.layer.weight)
         if len(weight) > 3:
             weight[1], weight[3] = 0, weight[2]
@@ -66,7 +66,7 @@ def spoilt(model: ir.Model, **how: object) -> ms.Operation:
             if bias is not None:
                 bias[1], bias[3] = 0, bias[2]
             site.replace([ms.Layer(**{**vars(site.layer), "weight": weight, "bias": bias})])
-    return ms.prune(patient, **how)  # type: ignore[arg-type]
+    return ms.prune(editable, **how)  # type: ignore[arg-type]
 
 
 # A verb that is exact joins with its line.
@@ -194,12 +194,12 @@ class Patient:
 def ledger() -> Ledger:
     """Every verb on every model; each model is loaded once."""
     made = Ledger(outcomes={verb: {} for verb in VERBS}, failures={verb: [] for verb in VERBS})
-    for patient in patients():
+    for editable in patients():
         for verb in VERBS:
             try:
-                made.outcomes[verb][patient.kind, patient.name] = outcome(VERBS[verb], patient)
+                made.outcomes[verb][editable.kind, editable.name] = outcome(VERBS[verb], editable)
             except (AssertionError, ms.SurgeryError) as error:
-                made.failures[verb].append(f"{patient.name}: {error}")
+                made.failures[verb].append(f"{editable.name}: {error}")
     for table in made.tables():
         print("\n" + table.text(220))
     return made
@@ -210,9 +210,9 @@ def test_the_answers_hold_everywhere(verb: str, ledger: Ledger) -> None:
     assert not ledger.failures[verb]
 
 
-def outcome(verb: Verb, patient: Patient) -> Outcome:
+def outcome(verb: Verb, editable: Patient) -> Outcome:
     """The verb on a model. Where nothing is edited, nothing has changed; where it is, the answers hold."""
-    model, feed = patient.model, patient.feed
+    model, feed = editable.model, editable.feed
     told = {"feed": feed} if "at_its_size" in str(verb) else {}
     if told and feed is None:
         return Outcome(runs=False)
@@ -220,9 +220,9 @@ def outcome(verb: Verb, patient: Patient) -> Outcome:
     reasons = Counter(str(edit.skipped) for edit in done.edits if edit.skipped is not None)
     found = Outcome(edits=sum(edit.skipped is None for edit in done.edits), reasons=reasons)
     assert "" not in reasons
-    if not found.edits and form(done.model) == form(editable(model)):
+    if not found.edits and form(done.model) == form(editable_copy(model)):
         return found
-    found.runs = patient.runs
+    found.runs = editable.runs
     if not found.runs or done.verb == "bn sanitize":  # what was broken may change the answers
         return found
     comparison = verb(model, data=[feed] if feed else None, **told).comparison

@@ -56,8 +56,8 @@ def test_what_is_alike_is_timed_once() -> None:
     chain = METHODS["svd"].sketch(layer, 3)
     first = LayerTimer("cpu")(layer, [chain], [call])
     assert chain_key(chain, call) in cache_for("cpu", 1)
-    twin = conv(dilation=(2, 2))
-    assert LayerTimer("cpu")(twin, [METHODS["svd"].sketch(twin, 3)], [call]) == first
+    fresh = conv(dilation=(2, 2))
+    assert LayerTimer("cpu")(fresh, [METHODS["svd"].sketch(fresh, 3)], [call]) == first
 
 
 def test_all_that_a_time_depends_on_is_told() -> None:

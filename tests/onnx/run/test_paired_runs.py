@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 
 from modelsurgeon.data import batches
-from modelsurgeon.onnx.layers.sites import editable
+from modelsurgeon.onnx.layers.sites import editable_copy
 from modelsurgeon.onnx.model import OnnxModel
 from modelsurgeon.onnx.run import inputs, runner, spool
 from modelsurgeon.onnx.run.paired_runs import StageStart, paired_inputs
@@ -62,7 +62,7 @@ def test_stages_hand_on_what_whole_runs_have(
 ) -> None:
     monkeypatch.setattr(spool, "MAX_HELD_BYTES", held)  # with nothing held, every tensor goes through a file
     feeds = fed(residual)
-    changed = editable(residual)
+    changed = editable_copy(residual)
     inside = runner(residual, outputs=["r", "k"])
     for (tensor, _, other), pairs in zip(
         STARTS, paired_inputs(residual, changed, STARTS, feeds), strict=True
@@ -79,25 +79,25 @@ def test_stages_hand_on_what_whole_runs_have(
 
 def test_what_was_replaced_shows_behind_it(residual: ir.Model) -> None:
     feeds = fed(residual)
-    patient = OnnxModel(residual, data=feeds)
+    editable = OnnxModel(residual, data=feeds)
     seen = []
-    for site, pairs in patient.lockstep(["a", "b", "y"], feeds):
+    for site, pairs in editable.paired_inputs(["a", "b", "y"], feeds):
         seen.append(max(float(np.abs(x - now).max()) for x, now, _ in pairs()))
         layer = site.layer
         site.replace([layer.like(0.5 * layer.weight, axes=range(len(layer.kernel)), bias=layer.bias)])
     assert seen[0] == 0 and min(seen[1:]) > 0.01
-    whole = runner(patient.close(), outputs=["k"])
-    again = OnnxModel(patient.close(), data=feeds)
-    for (_, x), feed in zip(again.observe([again.sites[-1].name], feeds), feeds, strict=True):
+    whole = runner(editable.finish(), outputs=["k"])
+    again = OnnxModel(editable.finish(), data=feeds)
+    for (_, x), feed in zip(again.layer_inputs([again.sites[-1].name], feeds), feeds, strict=True):
         np.testing.assert_allclose(x, whole(feed)["k"], atol=1e-5)
 
 
 def beside(text: str, **constants: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """What stands beside the layer `a` in a net whose layer `s` gives twice as much by now."""
     net = model(text, v=weights(4, 4), w=weights(4, 4), **constants)
-    patient = OnnxModel(net, data={"x": weights(1, 4)})
+    editable = OnnxModel(net, data={"x": weights(1, 4)})
     found = None
-    for site, pairs in patient.lockstep([each.name for each in patient.sites], patient.batches(0)):
+    for site, pairs in editable.paired_inputs([each.name for each in editable.sites], editable.batches(0)):
         if site.name == "a":
             [(_, _, found)] = pairs()
         elif site.name == "s":
@@ -132,9 +132,10 @@ def test_a_sum_stands_behind_the_norm_that_counts_with_its_layer() -> None:
         w=weights(4, 4, 1, 1),
         **parts,
     )
-    patient = OnnxModel(net, data={"x": weights(1, 4, 6, 6)})
+    editable = OnnxModel(net, data={"x": weights(1, 4, 6, 6)})
     beside = {
-        site.name: next(pairs()).beside for site, pairs in patient.lockstep(["s", "a"], patient.batches(0))
+        site.name: next(pairs()).residual
+        for site, pairs in editable.paired_inputs(["s", "a"], editable.batches(0))
     }
     assert beside["s"] is None and beside["a"] is not None
 
@@ -166,18 +167,18 @@ def test_a_layer_that_is_applied_twice_has_no_pairs() -> None:
         "g (float[N, 4] x) => (float[N, 4] y) { a = MatMul (x, w) r = Relu (a) y = MatMul (r, w) }",
         w=weights(4, 4),
     )
-    patient = OnnxModel(net, data={"x": weights(6, 4)})
-    [(site, pairs)] = patient.lockstep([patient.sites[0].name], patient.batches(0))
+    editable = OnnxModel(net, data={"x": weights(6, 4)})
+    [(site, pairs)] = editable.paired_inputs([editable.sites[0].name], editable.batches(0))
     assert len(site.nodes) == 2 and list(pairs()) == []
-    seen = [x for _, x in patient.observe([site.name], patient.batches(0))]
+    seen = [x for _, x in editable.layer_inputs([site.name], editable.batches(0))]
     assert len(seen) == 2 * 6
 
 
 def test_a_weight_on_the_left_is_fed_columns() -> None:
     net = model("g (float[2, 4, 3] x) => (float[2, 5, 3] y) { y = MatMul (w, x) }", w=weights(5, 4))
     x = weights(2, 4, 3)
-    patient = OnnxModel(net, data={"x": x})
-    [(_, rows)] = patient.observe(["y"], patient.batches(0))
+    editable = OnnxModel(net, data={"x": x})
+    [(_, rows)] = editable.layer_inputs(["y"], editable.batches(0))
     np.testing.assert_array_equal(rows, x.transpose(0, 2, 1).reshape(6, 4))
 
 

@@ -19,7 +19,7 @@ from modelsurgeon.matching.head_rows import Growth, copy_overlap
 from modelsurgeon.matching.pairing import WeightedPart, pair
 from modelsurgeon.onnx.graph.constants import stored_source
 from modelsurgeon.onnx.graph.names import layer_names
-from modelsurgeon.onnx.layers.sites import editable
+from modelsurgeon.onnx.layers.sites import editable_copy
 from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.onnx.passes.steal.grow import grow
 from modelsurgeon.onnx.passes.steal.parts import WeightedParts, weighted_parts, write
@@ -42,7 +42,7 @@ def steal(
     Raises BadPlan for layers that neither has, or labels that don't fit.
     """
     growth = growth or Growth()
-    ours, theirs = weighted_parts(subject.model), weighted_parts(editable(donor))
+    ours, theirs = weighted_parts(subject.model), weighted_parts(editable_copy(donor))
     before = _names_of_weights(subject.model)
     for site in ours.layers.values():
         site.taken.update(subject.taken)

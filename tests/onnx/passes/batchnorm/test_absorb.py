@@ -14,7 +14,7 @@ from modelsurgeon.compression.candidates import site_candidates
 from modelsurgeon.data import batches
 from modelsurgeon.factorize import METHODS, compose
 from modelsurgeon.onnx import run
-from modelsurgeon.onnx.layers.sites import editable, sites
+from modelsurgeon.onnx.layers.sites import editable_copy, sites
 from modelsurgeon.onnx.model import OnnxModel
 from modelsurgeon.onnx.passes.batchnorm.absorb import absorbable_norms
 from modelsurgeon.onnx.passes.context import PassContext
@@ -54,7 +54,7 @@ def operators(net: ir.Model) -> Counter[str]:
 
 
 def found(net: ir.Model) -> list[str]:
-    subject = PassContext(model=editable(net))
+    subject = PassContext(model=editable_copy(net))
     return list(absorbable_norms(subject, sites(subject.model)[0]))
 
 
@@ -94,12 +94,12 @@ def test_a_chain_that_takes_up_the_norm_answers_the_same(kind: str, *, bias: boo
     x = normal(3, *(8, 7, 6)[: len(shape) - 1], dtype=dtype)
     full = METHODS[method].full_rank
     for whole in (True, False):
-        patient = OnnxModel(net, data=x)
-        [site] = patient.sites
+        editable = OnnxModel(net, data=x)
+        [site] = editable.sites
         layer = site.layer
         assert layer.weight.dtype == dtype
         site.replace(METHODS[method](layer, full(layer)) if whole else [layer])
-        cut = patient.close()
+        cut = editable.finish()
         assert not operators(cut)["BatchNormalization"]
         assert [value.name for value in cut.graph.outputs] == ["y"]
         assert distance(net, cut, x=x) < (1e-5 if dtype == "f4" else 3e-3)
@@ -147,7 +147,7 @@ def test_errors_are_those_behind_the_norm(net: ir.Model) -> None:
     plan = Plan({"a": PlanStep(method="svd", rank=8)})
     [edit] = apply(plan, OnnxModel(net, data=images()).sites)
     folded, raw = (
-        METHODS["svd"].error(sites(editable(each))[0][0].layer, [8])[0] for each in (merged(net), net)
+        METHODS["svd"].error(sites(editable_copy(each))[0][0].layer, [8])[0] for each in (merged(net), net)
     )
     assert edit.error == pytest.approx(folded, rel=1e-4)
     assert abs(raw - folded) > 0.05
@@ -175,13 +175,13 @@ def test_a_dry_run_foretells_what_comes_out(net: ir.Model, goal: dict[str, objec
 
 
 def test_budgets_count_the_norm_with_its_layer(net: ir.Model) -> None:
-    patient = OnnxModel(net, data=images())
+    editable = OnnxModel(net, data=images())
     dense = [
         site_candidates(site, CalibratedLayer(layer=site.layer), ["svd"], "params")[0]
-        for site in patient.sites
+        for site in editable.sites
     ]
     assert [each.params for each in dense] == [32 * 16 * 9 + 4 * 32, 24 * 32 * 9 + 24 + 4 * 24]
-    assert sum(each.params for each in dense) + 24 * 64 == patient.total("params")
+    assert sum(each.params for each in dense) + 24 * 64 == editable.total("params")
 
 
 def test_a_plan_gives_the_same_model_again(net: ir.Model) -> None:
@@ -315,12 +315,12 @@ def test_two_layers_and_then_their_norms_are_still_cut() -> None:
 
 def test_stages_hand_on_what_the_cut_net_has_behind_its_norms(net: ir.Model) -> None:
     feeds = batches(images(6), run.inputs(net))
-    patient = OnnxModel(net, data=feeds)
+    editable = OnnxModel(net, data=feeds)
     seen = []
-    for site, pairs in patient.lockstep(["a", "c"], feeds):
-        seen.append(np.concatenate([fed.now for fed in pairs()]))
+    for site, pairs in editable.paired_inputs(["a", "c"], feeds):
+        seen.append(np.concatenate([fed.current for fed in pairs()]))
         site.replace(METHODS["svd"](site.layer, 4))
-    inside = run.runner(patient.close(), outputs=["r"])
+    inside = run.runner(editable.finish(), outputs=["r"])
     np.testing.assert_allclose(seen[1], np.concatenate([inside(feed)["r"] for feed in feeds]), atol=1e-4)
 
 
@@ -336,12 +336,12 @@ def test_layers_side_by_side_are_cut_as_one_with_their_norms() -> None:
         **norm(24),
         **norm(40, "2"),
     )
-    patient = OnnxModel(net, data=normal(4, 32, 4, 4))
-    [union] = patient.unions
-    assert union.absorbed == 3 * (24 + 40)  # each gains a bias
+    editable = OnnxModel(net, data=normal(4, 32, 4, 4))
+    [union] = editable.shared_input_sites
+    assert union.extra_params == 3 * (24 + 40)  # each gains a bias
     chain = METHODS["svd"](union.layer, 32)
     union.replace(chain)
-    cut = patient.close()
+    cut = editable.finish()
     assert operators(cut) == {"Conv": 3, "Relu": 1}
     assert distance(net, cut, x=normal(3, 32, 4, 4)) < 1e-5
     assert compose(chain).out_channels == 64
@@ -372,7 +372,7 @@ def test_channels_are_left_out_across_norms(rest: dict[str, object]) -> None:
         **norm(8, "3"),
     )
     plan, data = {"p": {"method": "channels", "rank": 32}, **rest}, normal(32, 8, 6, 6)
-    [made] = [site.makers for site in OnnxModel(net).sites if site.makers is not None]
+    [made] = [site.producers for site in OnnxModel(net).sites if site.producers is not None]
     assert (made.layers, made.params) == (("e", "d"), 8 + 4 + 9 + 4)
     result = ms.compress(net, plan=plan, data=data)
     assert operators(result.model)["BatchNormalization"] == 2 - len(rest)

@@ -54,7 +54,7 @@ def data(count: int = 48, seed: int = 0) -> np.ndarray:
 
 
 def makers(net: ir.Model) -> dict[str, ChannelProducers | None]:
-    return {site.name: site.makers for site in OnnxModel(net).sites}
+    return {site.name: site.producers for site in OnnxModel(net).sites}
 
 
 def test_what_makes_a_hidden_channel_is_known_with_its_cost(net: ir.Model) -> None:
