@@ -31,9 +31,9 @@ class Place:
     """A site that stands nowhere."""
 
     name = "a"
-    absorbed = 0
+    extra_params = 0
     producers: ChannelProducers | None = None
-    parts: Sequence[str] = ()
+    members: Sequence[str] = ()
     calls: Sequence[Call] = [CALL]
 
     def __init__(self, layer: Layer) -> None:

@@ -105,7 +105,7 @@ def test_beyond_the_limit_a_model_goes_through_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = run.runner(dense())(FEED)["y"]
-    monkeypatch.setattr(sessions, "LARGEST", 10_000)
+    monkeypatch.setattr(sessions, "MAX_PROTOBUF_BYTES", 10_000)
     monkeypatch.setattr(files, "MAX_PROTOBUF_BYTES", 10_000)
     monkeypatch.setattr(sessions.tempfile, "tempdir", str(tmp_path))
     np.testing.assert_array_equal(run.runner(dense())(FEED)["y"], expected)
@@ -120,7 +120,7 @@ def test_beyond_the_limit_weights_are_read_where_they_lie(
     model = files.load(tmp_path / "model.onnx")
     more = files.load(tmp_path / "model.onnx")
     more.graph.initializers["w"].const_value = ir.tensor(WEIGHT * 2, name="w")
-    monkeypatch.setattr(sessions, "LARGEST", 10_000)
+    monkeypatch.setattr(sessions, "MAX_PROTOBUF_BYTES", 10_000)
     monkeypatch.setattr(sessions.tempfile, "tempdir", str(tmp_path / "gone"))
     np.testing.assert_array_equal(run.runner(model)(FEED)["y"], expected)
     (tmp_path / "model.onnx").write_bytes(b"changed")
