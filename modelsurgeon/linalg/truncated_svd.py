@@ -255,7 +255,7 @@ def _truncation_error(matrix: Array, left: Array, sigma: Array, right: Array, to
     if total == 0:
         return 0.0
     rest = 1.0 - float(np.square(sigma).sum()) / total
-    if rest < 1e3 * np.finfo(matrix.dtype).eps:
+    if rest < np.finfo(matrix.dtype).eps ** 0.5:  # half of the digits are gone
         rest = _distance(matrix, left * sigma, right) / total
     return float(np.sqrt(rest))
 
