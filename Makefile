@@ -1,12 +1,12 @@
-# Two commands are all a fresh machine needs: `make demo` and `make test`.
-# Each makes its own virtual environment in .venv and installs what it needs, once;
-# a change of pyproject.toml or constraints.txt installs anew.
+# A fresh machine needs two commands only: `make demo` and `make test`.
+# Each makes the virtual environment .venv and installs its dependencies, once,
+# and again when pyproject.toml or constraints.txt changes.
 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PINS := pyproject.toml constraints.txt
-# One of them alone: make bench BENCH=tests/benchmarks/test_speed.py, the decompositions.
+# A single benchmark, such as that of the decompositions: make bench BENCH=tests/benchmarks/test_speed.py
 BENCH := tests/benchmarks
 
 # The first interpreter that is new enough and can make a virtual environment.
@@ -15,17 +15,17 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c "$(FITS)" 2>/dev/null && echo "$$p" && break; done)
 
 .PHONY: help demo test test-all check bench peers docs clean
-help:  ## what there is to make
+help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: $(VENV)/.demo  ## halve the MACs of a trained net, and compare it with the original
 	@$(BIN)/python examples/demo.py
 
-test: check  ## linters, types, import floors and every quick test
-	$(BIN)/python -m pytest -q -n auto -m "not slow"
+test: check  ## linters, types, import contracts and every quick test, on all cores
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow"
 
 test-all: check  ## the same, with the slow tests
-	$(BIN)/python -m pytest -q -n auto
+	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 check: $(VENV)/.test
 	$(BIN)/ruff check
@@ -33,14 +33,14 @@ check: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.bench  ## decompositions and `info` beside others; MACs kept against accuracy (hours, with public models)
+bench: $(VENV)/.bench  ## time decompositions and `info` against others; MACs against accuracy (hours, with public models)
 	$(BIN)/python -m pytest -q -s -rs $(BENCH)
 
-peers:  ## other inspectors in an environment of their own, which the benchmarks then show beside ours
+peers:  ## install other inspectors in a separate environment, so that the benchmarks compare them with ours
 	"$(PYTHON)" -m venv --clear .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check onnx-tool onnxslim polygraphy
 
-docs: $(VENV)/.test  ## write docs/cli.md and docs/rules.md anew from the program itself
+docs: $(VENV)/.test  ## regenerate docs/cli.md and docs/rules.md from the program itself
 	$(BIN)/python -m modelsurgeon_cli.reference > docs/cli.md
 	$(BIN)/python -m modelsurgeon_cli.rules > docs/rules.md
 
@@ -64,7 +64,7 @@ $(VENV)/.bench: $(VENV)/.test
 	$(PIP) --group bench
 	@touch $@
 
-# torch alone and first: nothing that asks for a newer one may choose its build.
+# torch alone and first, so that no other package chooses its build.
 $(VENV)/.test: $(VENV)/.made $(PINS)
 	$(PIP) torch
 	$(PIP) --editable ".[torch]" --group dev

@@ -1,6 +1,8 @@
-"""Batch norm under surgery: folded, frozen, mended, measured anew. Every verb takes `operate.How` besides.
+"""Batch norm: inspect, fold, freeze, sanitize and recalibrate it.
 
-`fold`, `freeze` and `recalibrate` edit an nn.Module in place; the others work on its export.
+Batch norm is `y = scale * (x - mean) / sqrt(var + epsilon) + shift` per channel (Ioffe and Szegedy, 2015,
+arXiv:1502.03167). Every verb takes the keywords of `api.options.SurgeryOptions`. `fold`, `freeze` and
+`recalibrate` edit an nn.Module in place; the others work on its export.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, Unpack
 
 from modelsurgeon.api import models, samples
-from modelsurgeon.api.operation import How, Operation, operate, operate_in_place, pass_context
+from modelsurgeon.api.operation import Operation, operate, operate_in_place, pass_context
+from modelsurgeon.api.options import SurgeryOptions, reject_unknown
 from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.layers.batchnorm_health import NormFinding
 from modelsurgeon.report.columns import Column
@@ -19,7 +22,7 @@ from modelsurgeon.report.table import Table
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """Every batch norm by name, and what is wrong or odd about it; nothing where it is sound."""
+    """The findings for every batch norm, by name: empty where it is sound."""
 
     layers: Mapping[str, Sequence[NormFinding]]
     notes: Sequence[str] = ()
@@ -30,7 +33,7 @@ class Inspection:
         return {"layers": layers, "notes": list(self.notes)}
 
     def tables(self) -> list[Table]:
-        """A row per finding."""
+        """A row per finding, and how many batch norms have none."""
         rows = [{"layer": name, **asdict(found)} for name, each in self.layers.items() for found in each]
         columns = [
             Column(key="layer", title="layer"),
@@ -38,29 +41,41 @@ class Inspection:
             Column(key="message", title="finding", kind="prose"),
         ]
         sound = sum(not found for found in self.layers.values())
-        told = f"{len(self.layers)} batch norms, {sound} of them without a finding"
-        return [Table(title="Batch norm", columns=columns, rows=rows, notes=[told, *self.notes])]
+        note = f"{len(self.layers)} batch norms, {sound} of them without a finding"
+        return [Table(title="Batch norm", columns=columns, rows=rows, notes=[note, *self.notes])]
 
 
-def inspect(model: models.Model, **how: Unpack[How]) -> Inspection:
-    """What is wrong or odd about every batch norm; with `data`, how far its statistics are from the truth."""
+def inspect(model: models.Model, **options: Unpack[SurgeryOptions]) -> Inspection:
+    """Find what is wrong with every batch norm.
+
+    Such as numbers that aren't finite, negative variance, channels that never vary, training mode; with
+    `data`, also running statistics that are far from those of the norm's inputs. Raises BadModel, BadData,
+    and BadPlan for a glob that matches no layer.
+    """
     from modelsurgeon.onnx.passes.batchnorm.health import inspect as work
 
-    original, given = models.graph(model, shapes=how.get("shapes")), how.get("data") is not None
-    batches = samples.feeds(original, how["data"])[0] if given else None
+    reject_unknown("bn inspect", options, SurgeryOptions)
+    original, given = models.graph(model, shapes=options.get("shapes")), options.get("data") is not None
+    batches = samples.feeds(original, options["data"])[0] if given else None
     notes = [] if given else ["drift shows only on data: pass --data"]
-    return Inspection(layers=work(pass_context(original, how, batches)), notes=notes)
+    return Inspection(layers=work(pass_context(original, options, batches)), notes=notes)
 
 
-def fold(model: models.Model, **how: Unpack[How]) -> Operation:
-    """Absorb batch norm into the Conv, ConvTranspose, Gemm or MatMul before it, or else behind it; exact."""
+def fold(model: models.Model, **options: Unpack[SurgeryOptions]) -> Operation:
+    """Absorb batch norm into the Conv, ConvTranspose, Gemm or MatMul before it, or else behind it.
+
+    With `gain = scale / sqrt(var + epsilon)` per output channel, the layer before gets `weight * gain` and
+    `(bias - mean) * gain + shift`. Exact up to rounding: raises ToleranceExceeded where the outputs move by
+    more than 1e-5 (relative L2) and than the model's own noise. Norms in training mode, or whose neighbour
+    can't absorb them, stay, each with the reason in its edit.
+    """
     if models.is_module(model):
         from modelsurgeon.torch.batchnorm import fold as in_place
 
-        return operate_in_place(model, "bn fold", in_place, how, exact=True)
+        return operate_in_place(model, "bn fold", in_place, options, exact=True)
     from modelsurgeon.onnx.passes.batchnorm.fold import fold as work
 
-    return operate(model, "bn fold", work, how, exact=True)
+    return operate(model, "bn fold", work, options, exact=True)
 
 
 def freeze(
@@ -68,12 +83,14 @@ def freeze(
     *,
     form: Literal["mul-add", "batchnorm"] = "mul-add",
     training: bool = False,
-    **how: Unpack[How],
+    **options: Unpack[SurgeryOptions],
 ) -> Operation:
-    """Turn batch norm into one gain and one offset per channel; exact.
+    """Turn every batch norm into one gain and one offset per channel, which training no longer changes.
 
-    form: a multiplication and an addition, or the operator itself with mean 0 and variance 1. training: those
-    in training mode too, whose stored statistics take over: that changes the answers.
+    form: "mul-add", a multiplication and an addition, or "batchnorm", the operator with mean 0 and
+    variance 1. training: also norms in training mode, which then normalize by their stored statistics: that
+    changes the outputs. Exact otherwise; raises ToleranceExceeded as `fold` does, and UnsupportedLayer for
+    `form` or `training` of an nn.Module.
     """
     if models.is_module(model):
         from modelsurgeon.torch.batchnorm import freeze as in_place
@@ -82,35 +99,40 @@ def freeze(
             raise UnsupportedLayer(
                 "a module has one form: leave `form` out, and call eval() in place of `training`"
             )
-        return operate_in_place(model, "bn freeze", in_place, how, exact=True)
+        return operate_in_place(model, "bn freeze", in_place, options, exact=True)
     from modelsurgeon.onnx.passes.batchnorm.nodes import freeze as work
 
     return operate(
         model,
         "bn freeze",
-        lambda subject: work(subject, form=form, training=training),
-        how,
+        lambda context: work(context, form=form, training=training),
+        options,
         exact=not training,
         arguments={"form": form} | ({"training": True} if training else {}),
     )
 
 
-def sanitize(model: models.Model, **how: Unpack[How]) -> Operation:
-    """Repair what is broken: numbers that aren't finite, negative variance, training mode, dead statistics.
+def sanitize(model: models.Model, **options: Unpack[SurgeryOptions]) -> Operation:
+    """Repair broken batch norm: NaN and Inf, negative variance, dead statistics, training mode.
 
-    With `data`, broken statistics become those that it shows, otherwise neutral ones.
+    With `data`, broken statistics are replaced by those of the norm's inputs, otherwise by neutral numbers
+    (scale 1, shift 0, mean 0, variance 1). Raises BadData, and ToleranceExceeded for a given tolerance.
     """
     from modelsurgeon.onnx.passes.batchnorm.health import sanitize as work
 
-    return operate(model, "bn sanitize", work, how, exact=False, learns=how.get("data") is not None)
+    return operate(model, "bn sanitize", work, options, exact=False, learns=options.get("data") is not None)
 
 
-def recalibrate(model: models.Model, **how: Unpack[How]) -> Operation:
-    """Recompute the running statistics over `data`, in order, as means over all samples. Raises BadData."""
+def recalibrate(model: models.Model, **options: Unpack[SurgeryOptions]) -> Operation:
+    """Recompute the running mean and variance of every batch norm over `data`, in the order of the model.
+
+    Both are those of the population, over all samples and positions, and not moving averages. Raises BadData
+    without data and for samples that make no finite statistics, and ToleranceExceeded for a given tolerance.
+    """
     if models.is_module(model):
         from modelsurgeon.torch.batchnorm import recalibrate as in_place
 
-        return operate_in_place(model, "bn recalibrate", in_place, how, exact=False, learns=True)
+        return operate_in_place(model, "bn recalibrate", in_place, options, exact=False, learns=True)
     from modelsurgeon.onnx.passes.batchnorm.statistics import recalibrate as work
 
-    return operate(model, "bn recalibrate", work, how, exact=False, learns=True)
+    return operate(model, "bn recalibrate", work, options, exact=False, learns=True)

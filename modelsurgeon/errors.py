@@ -1,12 +1,12 @@
-"""What a user asked for and can't have.
+"""Errors for requests of the user that can't be fulfilled.
 
     SurgeryError
     ├── BadModel           the file or graph is not a sound model
-    ├── BadData            samples that the model can't be fed
-    ├── BadPlan            a plan that names no layer, method or rank of ours
-    ├── UnknownLayer       a name or pattern that fits no layer of the model
-    ├── UnsupportedLayer   this method has no form for this layer
-    ├── UnknownShape       a size is needed that the model doesn't fix
+    ├── BadData            samples that don't fit the model's inputs
+    ├── BadPlan            a plan with an unknown layer, method or rank
+    ├── UnknownLayer       a name or pattern that matches no layer of the model
+    ├── UnsupportedLayer   the operation isn't possible for this layer
+    ├── UnknownShape       a needed size is dynamic in the model
     ├── Unreachable        no choice of ranks meets the budget
     ├── Unavailable        a provider or an optional package is missing here
     ├── Unwritable         an output that can't be written where it was asked for
@@ -14,12 +14,12 @@
     └── ToleranceExceeded  the outputs differ by more than was allowed
 
 Every message says what was found, what was needed, and what to do.
-Anything else that is raised is a bug of ours and shows its traceback.
+Any other exception is a bug of this library and shows its traceback.
 """
 
 
 class SurgeryError(Exception):
-    """A named problem; the command line shows its one line and exits with 1."""
+    """Base of all errors here; the command line shows the message in one line and exits with 1."""
 
 
 class BadModel(SurgeryError):
@@ -27,23 +27,23 @@ class BadModel(SurgeryError):
 
 
 class BadData(SurgeryError):
-    """Samples that the model can't be fed."""
+    """Samples that don't fit the model's inputs."""
 
 
 class BadPlan(SurgeryError):
-    """A plan that names no layer, method or rank that exists."""
+    """A plan with an unknown layer, method or rank."""
 
 
 class UnknownLayer(SurgeryError):
-    """A name or pattern that fits no layer of the model."""
+    """A name or pattern that matches no layer of the model."""
 
 
 class UnsupportedLayer(SurgeryError):
-    """The method has no form for this layer."""
+    """The operation isn't possible for this layer."""
 
 
 class UnknownShape(SurgeryError):
-    """A size is needed that the model doesn't fix."""
+    """A needed size is dynamic in the model."""
 
 
 class Unreachable(SurgeryError):

@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Atomic writing of files, and names and suffixes of files."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from pathlib import Path
 
 from modelsurgeon.errors import Unwritable
 
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+PT2_SUFFIX = ".pt2"  # a program exported by torch
+NO_SPACE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place when the block ends well.
+    """A temporary file next to `path` that replaces it when the `with` block ends without an exception.
 
-    On any failure, Ctrl-C included, the temporary file goes and `path` is as it was.
-    A file that is replaced hands on its permissions; through a link, what it points to is replaced.
-    Raises `Unwritable` where `path` is a folder, its folder is missing or closed, or the disk is full.
+    On any failure, Ctrl-C included, the temporary file is deleted and `path` is unchanged.
+    The new file has the permissions of the old one; of a link, the target is replaced.
+    Raises `Unwritable` where `path` is a folder, its folder is missing or not writable, or the disk is full.
     """
     target = Path(os.path.realpath(path))
     if target.is_dir():
         raise Unwritable(f"{path} is a folder: name a file in it")
-    temporary = _beside(target, path)
+    temporary = _create_temporary(target, path)
     try:
         yield temporary
-        _settle(temporary, target)
+        _move_into_place(temporary, target)
     except OSError as error:
-        if error.errno in NO_ROOM:
+        if error.errno in NO_SPACE_ERRNOS:
             raise Unwritable(
                 f"{path} wasn't written, {error.strerror}: make room or write elsewhere"
             ) from error
@@ -41,25 +42,26 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def same_file(a: str | Path, b: str | Path) -> bool:
-    """Whether two paths lead to one file: by link, by hard link, or by another spelling."""
+    """Whether two paths are the same file: by link, by hard link, or by another spelling."""
     try:
         return Path(a).samefile(b)
     except OSError:
         return os.path.realpath(a) == os.path.realpath(b)
 
 
-def named(path: str | Path, fraction: float) -> Path:
-    """The file of one fraction, named after that of all: at least two digits, more where they are needed.
+def path_for_fraction(path: str | Path, fraction: float) -> Path:
+    """The path with a fraction added to the file's stem, with two decimal digits or more where needed.
 
-    >>> named("small.onnx", 0.5).name, named("plan.json", 0.125).name
+    >>> path_for_fraction("small.onnx", 0.5).name, path_for_fraction("plan.json", 0.125).name
     ('small-0.50.onnx', 'plan-0.125.json')
     """
     path, digits = Path(path), f"{fraction:.2f}"
-    told = digits if float(digits) == fraction else repr(fraction)
-    return path.with_name(f"{path.stem}-{told}{path.suffix}")
+    text = digits if float(digits) == fraction else repr(fraction)
+    return path.with_name(f"{path.stem}-{text}{path.suffix}")
 
 
-def _beside(target: Path, path: str | Path) -> Path:
+def _create_temporary(target: Path, path: str | Path) -> Path:
+    """A new empty file in the folder of `target`. Raises `Unwritable`; `path` is for its message."""
     try:
         handle, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".part", dir=target.parent)
     except FileNotFoundError as error:
@@ -72,8 +74,8 @@ def _beside(target: Path, path: str | Path) -> Path:
     return Path(name)
 
 
-def _settle(temporary: Path, target: Path) -> None:
-    """Give the file its permissions, bring it to the disk, and rename it."""
+def _move_into_place(temporary: Path, target: Path) -> None:
+    """Set the file's permissions, flush it to the disk, and rename it to `target`."""
     temporary.chmod(target.stat().st_mode & 0o7777 if target.exists() else 0o666 & ~_umask())
     with temporary.open("rb") as file:
         os.fsync(file.fileno())

@@ -1,4 +1,4 @@
-"""The user's own Python code, imported by name."""
+"""Import of the user's own Python modules."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from types import ModuleType
 from modelsurgeon.errors import BadModel
 
 
-def imported(package: str) -> ModuleType:
-    """Import `package.module`, from the current folder too as with `python -m`: this runs its code.
+def import_user_module(package: str) -> ModuleType:
+    """Import `package.module`, which runs its code; as with `python -m`, from the current folder, too.
 
-    What it prints goes to stderr. Raises BadModel, in one line, for whatever goes wrong on the way.
+    Its output goes to stderr. Raises BadModel with a message of one line where the import fails.
     """
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
@@ -28,11 +28,11 @@ def imported(package: str) -> ModuleType:
             ) from None
         raise BadModel(f"{package} can't be imported: {in_one_line(error)}") from error
     except (Exception, SystemExit) as error:
-        told = f"{type(error).__name__}: {in_one_line(error)}"
-        raise BadModel(f"{package} can't be imported: {told}") from error
+        cause = f"{type(error).__name__}: {in_one_line(error)}"
+        raise BadModel(f"{package} can't be imported: {cause}") from error
 
 
 def in_one_line(error: BaseException, width: int = 200) -> str:
-    """An error's message, or its type where it has none, on one line."""
+    """An error's message on one line of at most `width` characters; its type where it has none."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= width else f"{text[: width - 3]}..."

@@ -169,3 +169,14 @@ def quantised() -> ir.Model:
         bq=np.ones(3, np.int32),
         bs=np.float32(0.5),
     )
+
+
+RNG = np.random.default_rng(7)
+
+
+def lowish(out: int, into: int, *kernel: int) -> np.ndarray:
+    """A weight whose energy lies in few directions, as that of trained layers."""
+    left = RNG.normal(size=(out, into)) * 0.7 ** np.arange(into)
+    return (left @ RNG.normal(size=(into, into * int(np.prod(kernel))))).reshape(out, into, *kernel).astype(
+        "f4"
+    ) / into

@@ -1,4 +1,4 @@
-"""The command line of modelsurgeon: one file a verb, each a thin skin over one call of the library."""
+"""The command line of modelsurgeon: one file per verb, each a thin layer over one library call."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import atexit
 import gc
 from collections.abc import Sequence
 
-# A graph is many objects that live as long as the command: looking for garbage among them takes up to a third
-# of its time. New objects until that is done, and how much more rarely it is done to those that live on.
-RARELY = (100_000, 20, 50)
+# A graph is many objects that live as long as the command: garbage collection among them takes up to a third
+# of its time. The thresholds of the three generations, much higher than Python's own.
+GC_THRESHOLDS = (100_000, 20, 50)
 
-# Nor is it done at the end, when all memory goes back anyway.
+# No collection at exit: all memory is freed anyway.
 atexit.register(gc.freeze)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code is 0 done, 1 a named problem, 2 wrong usage, 130 interrupted."""
+    """Run one command; the exit code is 0 on success, 1 on an error, 2 on wrong usage, 130 if interrupted."""
     before = gc.get_threshold()
-    gc.set_threshold(*RARELY)
+    gc.set_threshold(*GC_THRESHOLDS)
     try:
         from modelsurgeon_cli.app import run
 

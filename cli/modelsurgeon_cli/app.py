@@ -1,4 +1,4 @@
-"""The group of verbs, and how every problem ends: one line on stderr and an exit code."""
+"""The group of verbs, and error handling: one line on stderr and an exit code."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from modelsurgeon.errors import SurgeryError
 from modelsurgeon.report.formatting import escape
 from modelsurgeon_cli import verbs
 
-DONE, PROBLEM, USAGE, INTERRUPTED = 0, 1, 2, 130
+SUCCESS, ERROR, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
-class Verbs(click.Group):
-    """Every module of `modelsurgeon_cli.verbs` is a verb: its `command`, imported when it is asked for."""
+class VerbGroup(click.Group):
+    """The group of all modules of `modelsurgeon_cli.verbs`; the `command` of one is imported on first use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Names of all verbs."""
@@ -36,53 +36,53 @@ class Verbs(click.Group):
 
 
 @click.group(
-    cls=Verbs,
+    cls=VerbGroup,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done and every gate held, 1 a named problem, 2 wrong usage, 130 interrupted.",
+    epilog="Exit codes: 0 success, 1 an error or a failed gate, 2 wrong usage, 130 interrupted.",
 )
 @click.version_option(modelsurgeon.__version__, message="%(prog)s %(version)s")
 @click.pass_context
 def surgeon(ctx: click.Context) -> None:
-    """Inspect neural networks and make them smaller and faster, with answers that hold."""
+    """Inspect neural networks, make them smaller and faster, and check the outputs."""
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help(), err=True)
         ctx.exit(USAGE)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code; a problem with a name is told in one line on stderr."""
+    """Run the command and return its exit code; a known error is reported in one line on stderr."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     with warnings.catch_warnings():
-        warnings.showwarning = _one_line
+        warnings.showwarning = _print_warning
         try:
             code = surgeon.main(arguments, prog_name="modelsurgeon", standalone_mode=False)
         except click.UsageError as error:
-            return _tell(_usage(error), USAGE)
+            return _print_error(_usage_message(error), USAGE)
         except click.Abort:
             return INTERRUPTED
         except SurgeryError as error:
-            return _tell(str(error), PROBLEM)
+            return _print_error(str(error), ERROR)
         except OSError as error:
-            return _tell(_system(error), PROBLEM)
-    return code if isinstance(code, int) else DONE
+            return _print_error(_os_error_message(error), ERROR)
+    return code if isinstance(code, int) else SUCCESS
 
 
-def _tell(message: str, code: int) -> int:
+def _print_error(message: str, code: int) -> int:
     click.echo(f"{click.style('error:', fg='red', bold=True)} {escape(message)}", err=True)
     return code
 
 
-def _usage(error: click.UsageError) -> str:
+def _usage_message(error: click.UsageError) -> str:
     where = error.ctx.command_path if error.ctx else "modelsurgeon"
     return f"{' '.join(error.format_message().split())} See {where} --help"
 
 
-def _system(error: OSError) -> str:
+def _os_error_message(error: OSError) -> str:
     return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
 
 
-def _one_line(message: Warning | str, *_: object, **__: object) -> None:
+def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
     click.echo(f"{click.style('warning:', fg='yellow')} {escape(str(message))}", err=True)

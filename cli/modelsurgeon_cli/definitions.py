@@ -1,16 +1,16 @@
-"""What each number of `info` means, as `info --definitions` prints it."""
+"""Definitions of the numbers of `info`, as `info --definitions` prints them."""
 
 DEFINITIONS = """\
 macs              One MAC is one multiply and one add of Conv, ConvTranspose, Gemm, MatMul, Einsum,
-                  RNN, GRU, LSTM and Attention, and of their quantised and contrib forms.
-                  Conv counts padded taps. Bias adds, normalisation, non-linearities and pooling
+                  RNN, GRU, LSTM and Attention, and of their quantized and contrib forms.
+                  Conv counts padded taps. Bias adds, normalization, non-linearities and pooling
                   are 0 MACs.
 flops             2 * MACs + those other operations.
 bias_adds         Additions of a bias inside such an operator; they are in flops.
-params            Elements of floating or dequantised weights, wherever they sit: initializer, Constant,
+params            Elements of floating or dequantized weights, wherever they are: initializer, Constant,
                   constant ConstantOfShape, subgraph, function; each tensor once.
                   Shape and index constants and 0-d scalars are no params.
-param_bytes       Bytes of the params as they are stored.
+param_bytes       Bytes of the params as stored.
 bn_stats          Running statistics of batch norms; they are in params.
 activation_bytes  Bytes of all tensors that the nodes of the main graph produce, plus the graph inputs.
 peak_activation_bytes
@@ -19,17 +19,17 @@ peak_activation_bytes
 mac_share, param_share
                   The layer's part of the total, from 0 to 1.
 intensity         FLOPs for each byte read or written.
-If                counts as its dearer branch.
-Loop, Scan        count as trip count times body where it is constant, else per iteration, and say so.
-open dimensions   give formulas; beside them stands the value at the stated defaults.
-memory            Live bytes as each node runs, branches and loop bodies included: the values of a body live
-                  beside all that lives around it, and what a loop stacks up is there from its start.
-training          Bytes to train: weights, a gradient for each that is trained (all floating ones but
-                  batch-norm statistics), the optimizer's state (float32: 1 number for SGD with
-                  momentum, 2 for Adam; half-precision weights have a float32 copy besides), and what
-                  the backward pass needs: factors of products, inputs or outputs of
+If                counts as its more expensive branch.
+Loop, Scan        count as trip count times body where that is constant, else as one iteration, with a note.
+open dimensions   give formulas, shown with their values at the stated defaults.
+memory            Live bytes while each node runs, branches and loop bodies included: the values of a body are
+                  live in addition to those around it, and stacked outputs of a loop from its start.
+training          Bytes to train: weights; a gradient for each trained one (all floating ones but batch-norm
+                  statistics); the optimizer's state (float32: 1 number per param for SGD with
+                  momentum, 2 for Adam; plus a float32 copy of half-precision weights); and tensors
+                  saved for the backward pass: factors of products, inputs or outputs of
                   non-linearities, inputs and indices of pooling, inputs and statistics of
-                  normalisation; each tensor once, views none. Recomputed: outputs at some cuts of
-                  the net are kept, the rest is computed again, one segment at a time.
-uncounted         Operators whose cost isn't known. They are named, and in no total.
+                  normalization; each tensor once, views not at all. Recomputed: outputs at some
+                  cuts of the net are kept, the rest is recomputed, one segment at a time.
+uncounted         Operators whose cost isn't known. They are listed, and are in no total.
 """

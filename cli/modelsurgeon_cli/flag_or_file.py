@@ -1,4 +1,4 @@
-"""`--weights` of `info`: a flag, and in front of a file of weights an option that takes it."""
+"""`--weights` of `info`: a flag, or an option with a value if a weights file follows."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsRequest:
-    """What was asked for. inspect: show the weights. file: where those of a PyTorch source lie."""
+    """Value of `--weights`. inspect: show the weights. file: the weights file of a PyTorch source."""
 
     inspect: bool
     file: str | None
 
 
 class Command(click.Command):
-    """A verb whose `--weights` takes the next word only if that is a file of weights."""
+    """A verb whose `--weights` takes the next word only if that is a weights file."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Tie the option to its file, so that any other word stays what it was."""
-        return super().parse_args(ctx, tied(args))
+        """Join the option and its file to one word before click parses."""
+        return super().parse_args(ctx, join_option_and_file(args))
 
 
-def tied(words: Sequence[str]) -> list[str]:
-    """The words with `--weights FILE` as one, and `--weights` without a file as one with an empty value.
+def join_option_and_file(words: Sequence[str]) -> list[str]:
+    """The words with `--weights FILE` joined to one, and `--weights` without a file given an empty value.
 
-    >>> tied(["--weights", "net.onnx", "--weights", "net.pth"])
+    >>> join_option_and_file(["--weights", "net.onnx", "--weights", "net.pth"])
     ['--weights=', 'net.onnx', '--weights=net.pth']
     """
     out: list[str] = []
@@ -51,8 +51,8 @@ def tied(words: Sequence[str]) -> list[str]:
     return out
 
 
-def asked(_: click.Context, param: click.Parameter, given: Sequence[str]) -> WeightsRequest:
-    """All uses of the option together."""
+def weights_request(_: click.Context, param: click.Parameter, given: Sequence[str]) -> WeightsRequest:
+    """The values of all uses of the option, combined."""
     files = [word for word in given if word]
     if len(files) > 1:
         raise click.BadParameter(f"{' and '.join(files)}: one file of weights is needed.", param=param)
@@ -60,13 +60,13 @@ def asked(_: click.Context, param: click.Parameter, given: Sequence[str]) -> Wei
 
 
 def weights_option() -> Decorator[Any]:
-    """The option, whose value is `WeightsRequest`."""
+    """The option `--weights`, whose value is a `WeightsRequest`."""
     return click.option(
         OPTION_NAME,
         multiple=True,
         metavar="[FILE]",
-        callback=asked,
-        help="Show value ranges, channels and spectra of the weights. In front of a file "
-        f"({', '.join(WEIGHT_SUFFIXES)}): take the weights of a PyTorch source from it; read as data, never "
-        "run. Repeatable, for both.",
+        callback=weights_request,
+        help="Show value ranges, channels and spectra of the weights. Followed by a file "
+        f"({', '.join(WEIGHT_SUFFIXES)}): read the weights of a PyTorch source from it, as data, never "
+        "run. Give it twice for both.",
     )

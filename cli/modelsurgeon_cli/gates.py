@@ -1,4 +1,4 @@
-"""Gates of `info`: what a model may cost at most, and what happens where it costs more."""
+"""Gates of `info`: upper limits on the cost of a model, and the error if one is exceeded."""
 
 from __future__ import annotations
 
@@ -8,39 +8,41 @@ from typing import TYPE_CHECKING
 import click
 
 from modelsurgeon.errors import GateMissed
-from modelsurgeon_cli.options import amount, together
+from modelsurgeon_cli.options import amount, combined
 
 if TYPE_CHECKING:
     from modelsurgeon.inspection.analysis import Analysis
 
 GATES = {"macs": "5G", "params": "10M", "param_bytes": "20MB", "activation_bytes": "20MB"}  # with examples
 
-gate_options = together(
+gate_options = combined(
     *(
         click.option(
             f"--max-{name.replace('_', '-')}",
             callback=amount,
             metavar="AMOUNT",
-            help=f"Exit 1 if {name} is more than this, as {example}.",
+            help=f"Exit 1 if {name} is more than this, such as {example}.",
         )
         for name, example in GATES.items()
     ),
-    click.option("--strict", is_flag=True, help="Exit 1 if anything is uncounted."),
+    click.option("--strict", is_flag=True, help="Exit 1 if the cost of any operator is unknown."),
 )
 
 
-def hold(found: Mapping[str, Analysis], limits: Mapping[str, float | None], *, strict: bool) -> None:
-    """Raise GateMissed for the models that cost more than they may, all in one line. found: by path."""
+def check_gates(found: Mapping[str, Analysis], limits: Mapping[str, float | None], *, strict: bool) -> None:
+    """Raise GateMissed if any model exceeds a limit, with one message for all. found: analyses by path."""
     missed = {
         path: [*over_limits(one, limits), *(not_counted(one) if strict else [])]
         for path, one in found.items()
     }
     if any(missed.values()):
-        raise GateMissed("; ".join(f"{path}: {'; '.join(told)}" for path, told in missed.items() if told))
+        raise GateMissed(
+            "; ".join(f"{path}: {'; '.join(reasons)}" for path, reasons in missed.items() if reasons)
+        )
 
 
 def over_limits(analysis: Analysis, limits: Mapping[str, float | None]) -> list[str]:
-    """What is more than its limit, in words."""
+    """A phrase for each total above its limit."""
     found = []
     for name in GATES:
         limit, value = limits[f"max_{name}"], getattr(analysis.totals, name)
@@ -50,6 +52,6 @@ def over_limits(analysis: Analysis, limits: Mapping[str, float | None]) -> list[
 
 
 def not_counted(analysis: Analysis) -> list[str]:
-    """The operators that aren't counted, in words."""
+    """A phrase that lists the uncounted operators; none if all are counted."""
     ops = ", ".join(entry.op for entry in analysis.uncounted)
     return [f"uncounted operators: {ops}"] if ops else []

@@ -1,4 +1,4 @@
-"""The skin that all surgery verbs share: the same options, one library call, the same way to show it."""
+"""Shared parts of all surgery verbs: options, one library call, and output of the result."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import modelsurgeon as ms
 from modelsurgeon.api.models import is_source, weight_files
 from modelsurgeon_cli.options import (
     Real,
+    combined,
     data_option,
     inverted,
     provider_option,
@@ -19,16 +20,15 @@ from modelsurgeon_cli.options import (
     seed_option,
     shape_options,
     source_options,
-    together,
 )
 from modelsurgeon_cli.show import Showable, check_outputs, check_weights, progress, show
 
-name_options = together(
-    click.option("--only", multiple=True, metavar="GLOB", help="Only layers of these names. Repeatable."),
-    click.option("--skip", multiple=True, metavar="GLOB", help="Leave layers of these names. Repeatable."),
+name_options = combined(
+    click.option("--only", multiple=True, metavar="GLOB", help="Only layers whose name matches. Repeatable."),
+    click.option("--skip", multiple=True, metavar="GLOB", help="Skip layers whose name matches. Repeatable."),
 )
 
-check_options = together(
+check_options = combined(
     click.option(
         "--tolerance",
         type=Real(min=0),
@@ -43,7 +43,7 @@ check_options = together(
     ),
 )
 
-operation_options = together(
+operation_options = combined(
     click.option("-o", "out", type=click.Path(), metavar="OUT", required=True, help="The model to write."),
     name_options,
     data_option,
@@ -68,24 +68,24 @@ def perform(
     format: str,
     output: str | None,
     quiet: bool,
-    **asked: Any,  # noqa: ANN401 - named and meant as the arguments of the library call
+    **arguments: Any,  # noqa: ANN401 - the arguments of the library call
 ) -> None:
-    """Call `verb(model, *others, **asked)`, write its model to `out` and show what it did.
+    """Call `verb(model, *others, **arguments)`, write its model to `out` and show the result.
 
-    others: paths of more models, which no output may overwrite either. name: of the verb.
+    others: paths of further models, which no output may overwrite either. name: of the verb.
     """
     outputs = {"-o": out, "--output": output}
-    inputs = {"MODEL": model, "--data": asked["data"], "--weights": weights, "--example": example}
+    inputs = {"MODEL": model, "--data": arguments["data"], "--weights": weights, "--example": example}
     check_outputs(outputs, inputs | dict(zip(others, others, strict=True)))
     with progress(f"{name} {model}", quiet=quiet):
-        graph = ms.load(model, weights=weights, shapes=asked["shapes"], example=example, trust=trust)
-        for each in (graph, *map(ms.load, others)):
-            check_weights({**outputs, "the data of -o": f"{out}.data"}, weight_files(each))
-        operation = verb(graph if is_source(model) else model, *others, **asked)
+        graph = ms.load(model, weights=weights, shapes=arguments["shapes"], example=example, trust=trust)
+        for loaded in (graph, *map(ms.load, others)):
+            check_weights({**outputs, "the data of -o": f"{out}.data"}, weight_files(loaded))
+        operation = verb(graph if is_source(model) else model, *others, **arguments)
         ms.save(operation.model, out)
     show_result(operation, name, model, format=format, output=output)
 
 
 def show_result(result: Showable, name: str, model: str, *, format: str, output: str | None) -> None:
-    """The result under the verb's and the file's name."""
+    """Show the result under the name of the verb and of the file."""
     show(result, f"{name} {Path(model).name}", format=format, output=output)

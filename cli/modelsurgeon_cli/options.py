@@ -17,19 +17,19 @@ Decorator = Callable[[F], F]
 
 
 if TYPE_CHECKING:
-    Words = click.ParamType[str]
-    Wishes = click.ParamType[int | str]
+    StringType = click.ParamType[str]
+    RankType = click.ParamType[int | str]
 else:  # older clicks have no such generic
-    Words = Wishes = click.ParamType
+    StringType = RankType = click.ParamType
 
 
-class Choices(Words):
-    """One of several names, asked for only when they are needed: to read a value, or for the help."""
+class Choices(StringType):
+    """One of several names, computed only when needed: to parse a value, or for the help."""
 
     name = "choice"
 
     def __init__(self, names: Callable[[], Iterable[str]]) -> None:
-        """names: gives the choices."""
+        """names: returns the choices."""
         self.names = names
 
     def get_metavar(self, *_: object, **__: object) -> str:
@@ -44,19 +44,19 @@ class Choices(Words):
         return str(value)
 
 
-class AnyRank(Wishes):
+class AnyRank(RankType):
     """A whole number, `evbmf`, or a share such as `50%`."""
 
     name = "rank"
 
     def get_metavar(self, *_: object, **__: object) -> str:
-        """What there is to write."""
+        """The accepted forms, for the help."""
         return "N|evbmf|P%"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        """The number as one, the others as they are."""
+        """The rank as an int where it is a number, otherwise as text."""
         from modelsurgeon.compression.goal import (
-            check_rank,  # loads the methods: only when there is a rank to check
+            check_rank,  # imports all methods: only when there is a rank to check
         )
 
         rank = int(text) if (text := str(value)).isdecimal() else text
@@ -89,7 +89,7 @@ def size_by_symbol(_: click.Context, param: click.Parameter, given: Sequence[str
     """`("N=4",)` as `{"N": 4}`."""
     pairs = [_named_sizes(text, param) for text in given]
     if long := [name for name, sizes in pairs if len(sizes) > 1]:
-        raise click.BadParameter(f"{long[0]!r} is one symbol: one size is needed.", param=param)
+        raise click.BadParameter(f"{long[0]!r} has several sizes: a symbol takes one size.", param=param)
     return {name: sizes[0] for name, sizes in pairs}
 
 
@@ -106,7 +106,7 @@ def fractions(_: click.Context, param: click.Parameter, given: str | None) -> li
     if given is None:
         return None
     from modelsurgeon.api.sweep import (
-        check_fractions,  # loads the methods: only when there are shares to check
+        check_fractions,  # imports all methods: only when there are shares to check
     )
 
     try:
@@ -118,7 +118,7 @@ def fractions(_: click.Context, param: click.Parameter, given: str | None) -> li
 
 
 def inverted(_: click.Context, __: click.Parameter, given: bool) -> bool:
-    """`--no-something` as the value of something."""
+    """The negated flag: `--no-something` as False for something."""
     return not given
 
 
@@ -131,7 +131,7 @@ def amount(_: click.Context, param: click.Parameter, given: str | None) -> float
     if given is None:
         return None
     if not (found := AMOUNT_PATTERN.fullmatch(given.strip())):
-        raise click.BadParameter(f"{given!r} is no amount such as 5G, 20MB or 1000000.", param=param)
+        raise click.BadParameter(f"{given!r} is not an amount such as 5G, 20MB or 1000000.", param=param)
     return float(found[1]) * UNIT_SCALES[found[2]]
 
 
@@ -143,7 +143,7 @@ def _named_sizes(text: str, param: click.Parameter) -> tuple[str, tuple[int, ...
     return name, tuple(map(int, parts))
 
 
-def together(*options: Decorator[Any]) -> Decorator[Any]:
+def combined(*options: Decorator[Any]) -> Decorator[Any]:
     """Several options as one decorator, in the order in which the help lists them."""
 
     def add(function: F) -> F:
@@ -153,14 +153,14 @@ def together(*options: Decorator[Any]) -> Decorator[Any]:
 
 
 def result_options_in(formats: Iterable[str]) -> Decorator[Any]:
-    """In which of these formats the result is written, and where."""
-    return together(
+    """Options for format and destination of the result."""
+    return combined(
         click.option(
             "--format",
             type=click.Choice(list(formats)),
             default="table",
             show_default=True,
-            help="How the result is written.",
+            help="Format of the result.",
         ),
         click.option(
             "--output",
@@ -174,14 +174,14 @@ def result_options_in(formats: Iterable[str]) -> Decorator[Any]:
 
 result_options = result_options_in(FORMATS)
 
-shape_options = together(
+shape_options = combined(
     click.option(
         "--shape",
         "shapes",
         metavar="NAME=SIZE,SIZE,...",
         multiple=True,
         callback=sizes_by_name,
-        help="Fix an input's shape, as x=1,3,224,224. Repeatable.",
+        help="Fix an input's shape, such as x=1,3,224,224. Repeatable.",
     ),
     click.option(
         "--dim",
@@ -189,35 +189,35 @@ shape_options = together(
         metavar="SYMBOL=SIZE",
         multiple=True,
         callback=size_by_symbol,
-        help="Bind a symbol of the shapes, as N=4. Repeatable.",
+        help="Bind a symbolic dimension, such as N=4. Repeatable.",
     ),
 )
 
-export_options = together(
+export_options = combined(
     click.option(
         "--example",
         type=click.Path(),
         metavar="FILE",
         help="An .npz with inputs to export a PyTorch source with, instead of --shape.",
     ),
-    click.option("--trust", is_flag=True, help="Load a .pt2 file, which may run code of whoever made it."),
+    click.option("--trust", is_flag=True, help="Load a .pt2 file, although it may run code of its author."),
 )
-source_options = together(
+source_options = combined(
     click.option(
         "--weights",
         type=click.Path(),
         metavar="FILE",
-        help="Weights of a PyTorch source, .safetensors or .pth. Read as data, never run.",
+        help="Weights of a PyTorch source, .safetensors or .pth; read as data, never run.",
     ),
     export_options,
 )
 
 
 def _import_all(_: click.Context, __: click.Parameter, given: Sequence[str]) -> None:
-    from modelsurgeon.plugins import imported
+    from modelsurgeon.plugins import import_user_module
 
     for package in given:
-        imported(package)
+        import_user_module(package)
 
 
 plugin_option = click.option(
@@ -226,7 +226,7 @@ plugin_option = click.option(
     metavar="PACKAGE.MODULE",
     expose_value=False,
     callback=_import_all,
-    help="Import this Python module first, such as one that registers costs with modelsurgeon.counts: that "
+    help="Import this Python module first, such as one that registers costs with modelsurgeon.counts; this "
     "runs its code. Repeatable.",
 )
 provider_option = click.option(
@@ -234,18 +234,18 @@ provider_option = click.option(
     type=click.Choice(["cpu", "cuda"]),
     default="cpu",
     show_default=True,
-    help="Where models are run.",
+    help="Device that runs the models.",
 )
 
 data_option = click.option(
     "--data",
     type=click.Path(),
     metavar="PATH",
-    help="Samples: an .npz with arrays named as the inputs, a folder of such files, or an .npy.",
+    help="Samples: an .npz with arrays named like the inputs, a folder of such files, or an .npy.",
 )
 batch_option = click.option(
     "--batch", type=click.IntRange(min=1), help="Batch size where the model leaves it open."
 )
 seed_option = click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of everything random."
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed."
 )

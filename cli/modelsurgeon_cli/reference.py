@@ -1,4 +1,4 @@
-"""docs/cli.md, made from the help of every verb: `python -m modelsurgeon_cli.reference > docs/cli.md`."""
+"""docs/cli.md, generated from the help of all verbs: `python -m modelsurgeon_cli.reference > docs/cli.md`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from modelsurgeon_cli.app import surgeon
 HELP_WIDTH = 92
 PAGE_HEAD = """# The command line
 
-Made from `--help` by `python -m modelsurgeon_cli.reference > docs/cli.md`; a test compares.
+Generated from `--help` by `python -m modelsurgeon_cli.reference > docs/cli.md`; a test compares.
 """
 
 
@@ -22,21 +22,21 @@ def reference() -> str:
 
 
 def contexts() -> Iterator[click.Context]:
-    """The program, then every verb; one that is a group is followed by its own."""
+    """The contexts of the program, then of every verb; a group is followed by its own verbs."""
     top = click.Context(
         surgeon, info_name="modelsurgeon", terminal_width=HELP_WIDTH, **surgeon.context_settings
     )
     yield top
-    yield from _below(top, surgeon)
+    yield from _subcommands(top, surgeon)
 
 
-def _below(parent: click.Context, group: click.Group) -> Iterator[click.Context]:
+def _subcommands(parent: click.Context, group: click.Group) -> Iterator[click.Context]:
     for name in group.list_commands(parent):
         if command := group.get_command(parent, name):
             ctx = click.Context(command, info_name=name, parent=parent, terminal_width=HELP_WIDTH)
             yield ctx
             if isinstance(command, click.Group):
-                yield from _below(ctx, command)
+                yield from _subcommands(ctx, command)
 
 
 def _help(ctx: click.Context) -> str:

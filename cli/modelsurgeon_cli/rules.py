@@ -1,4 +1,4 @@
-"""docs/rules.md, made from the rules themselves: `python -m modelsurgeon_cli.rules > docs/rules.md`."""
+"""docs/rules.md, generated from the rules: `python -m modelsurgeon_cli.rules > docs/rules.md`."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 RULE_COLUMNS = (
     Column(key="id", title="Rule"),
     Column(key="severity", title="Severity"),
-    Column(key="summary", title="What it finds", kind="prose"),
+    Column(key="summary", title="Summary", kind="prose"),
 )
-PAGE_HEAD = """# What `check` looks for
+PAGE_HEAD = """# Rules of `check`
 
-Made from the rules by `python -m modelsurgeon_cli.rules > docs/rules.md`; a test compares.
+Generated from the rules by `python -m modelsurgeon_cli.rules > docs/rules.md`; a test compares.
 
-An *error* makes answers wrong or random.
-A *warning* tells of something that is lost or wasted, a *note* of what stands out and may be meant.
+An *error* makes outputs wrong or random.
+A *warning* reports something that is lost or wasted, a *note* something unusual that may be intended.
 `modelsurgeon check MODEL` exits with 1 on errors; `--fail-on warning` is stricter.
-`--ignore RULE` leaves a rule out, `--ignore 'RULE:GLOB'` leaves it out for layers of such names.
-Sizes that the model leaves open are taken at stated defaults, and nothing is told of the edges of such maps.
+`--ignore RULE` skips a rule, `--ignore 'RULE:GLOB'` skips it for layers whose name matches.
+Sizes that the model leaves open are taken at stated defaults, and no rule judges the edges of such maps.
 
 """
 SENTENCE = re.compile(r"(?<=[.]) (?=[A-Z])")
 
 
 def rules() -> list[Rule]:
-    """All rules, the gravest first."""
+    """All rules, the most severe first."""
     from modelsurgeon.onnx.lint import RULES
 
     return sorted(RULES.values(), key=lambda rule: SEVERITIES.index(rule.severity))
@@ -47,7 +47,7 @@ def rule_table() -> Table:
 
 
 def page() -> str:
-    """The page, with one entry for each rule."""
+    """The text of docs/rules.md: a list of all rules, and a section for each."""
     return PAGE_HEAD + "\n".join(["\n".join(_line(rule) for rule in rules()), "", *map(_entry, rules())])
 
 

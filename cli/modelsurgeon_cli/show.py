@@ -1,4 +1,4 @@
-"""The result on stdout or in a file, in every format; nothing else goes to stdout."""
+"""Output of results to stdout or a file, in every format; nothing else goes to stdout."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from modelsurgeon.progress import Progress
 from modelsurgeon.report import formatting
 from modelsurgeon.report.table import Table
 
-WIDTH_OF_FILES = 120
+FILE_WIDTH = 120
 
 
 class Showable(Protocol):
     """A result: plain data, and tables for people."""
 
     def as_dict(self) -> dict[str, Any] | list[dict[str, Any]]:
-        """What `--format json` prints."""
+        """The data for `--format json`."""
 
     def tables(self) -> Sequence[Table]:
-        """What all other formats print."""
+        """The tables for all other formats."""
 
 
 S = TypeVar("S", bound=Showable)
 
 
-def as_text(result: Showable, _title: str, width: int = WIDTH_OF_FILES) -> str:
+def as_text(result: Showable, _title: str, width: int = FILE_WIDTH) -> str:
     """All tables as plain text."""
     return "\n".join(table.text(width) for table in result.tables())
 
@@ -46,7 +46,7 @@ def as_json(result: Showable, _title: str) -> str:
 
 
 def as_csv(result: Showable, _title: str) -> str:
-    """The first table, which is the main one: one file, one header."""
+    """The first table only, which is the main one: a CSV file has one header."""
     return result.tables()[0].csv()
 
 
@@ -79,7 +79,7 @@ def show(
     output: str | None,
     formats: Mapping[str, Callable[[S, str], str]] = FORMATS,
 ) -> None:
-    """The result in its format, to the file `output` or to stdout."""
+    """Write the result in its format to the file `output`, or to stdout."""
     if output is not None:
         write(output, formats[format](result, title))
     elif format != "table":
@@ -87,16 +87,16 @@ def show(
     elif sys.stdout.isatty():
         _print(result)
     else:
-        emit(as_text(result, title, shutil.get_terminal_size((WIDTH_OF_FILES, 24)).columns))
+        emit(as_text(result, title, shutil.get_terminal_size((FILE_WIDTH, 24)).columns))
 
 
 def emit(text: str) -> None:
-    """Text on stdout. A reader who has seen enough and left, such as `head`, is no problem."""
+    """Write text to stdout; a reader that closes the pipe early, such as `head`, is no error."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
-        # What is still buffered must not raise again when Python ends.
+        # Buffered text must not raise again when Python exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -109,15 +109,15 @@ def _print(result: Showable) -> None:
 
 
 def write(path: str, text: str) -> None:
-    """A text file, whole or not at all."""
+    """Write a text file atomically."""
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
 def check_outputs(outputs: Mapping[str, str | None], inputs: Mapping[str, str | None]) -> None:
-    """Refuse outputs that can't be written, or are an input or each other, before any work is done.
+    """Raise UsageError for outputs that are an input or each other, OSError for those that can't be written.
 
-    Both map the words for a path to the path, or to None where it isn't given.
+    Both map the flag or argument of a path to the path, or to None where it isn't given.
     """
     taken = {what: path for what, path in inputs.items() if path is not None}
     for what, path in outputs.items():
@@ -127,25 +127,25 @@ def check_outputs(outputs: Mapping[str, str | None], inputs: Mapping[str, str | 
             if same_file(path, used):
                 raise click.UsageError(f"{what} {path} is the file of {other} too: name another file.")
         taken[what] = path
-        with suppress(_OnlyTrying), replacing(path):
-            raise _OnlyTrying
+        with suppress(_WriteTrial), replacing(path):
+            raise _WriteTrial
 
 
 def check_weights(outputs: Mapping[str, str | None], files: Iterable[Path]) -> None:
-    """Refuse outputs that would replace a file of weights beside an input."""
+    """Raise UsageError for outputs that would replace an external weights file of an input."""
     if any(path is not None for path in outputs.values()):
         check_outputs(outputs, {f"weights, {file}": str(file) for file in files})
 
 
-class _OnlyTrying(Exception):
-    """Ends the attempt to write, so that nothing is left of it."""
+class _WriteTrial(Exception):
+    """Aborts the trial write, so that no file is left."""
 
 
 @contextmanager
 def progress(message: str, *, quiet: bool) -> Iterator[Progress | None]:
-    """A spinner on stderr while the block runs, on terminals only; where quiet, no warnings either.
+    """Show a spinner on stderr while the block runs, on terminals only; quiet: no warnings either.
 
-    Gives what a library call may tell how much is done, for a bar beside the spinner; None off terminals.
+    Yields a callback for a library call, whose progress a bar next to the spinner shows; None off terminals.
     """
     with ExitStack() as stack:
         if quiet:
@@ -160,17 +160,17 @@ def _on_terminal(message: str) -> Iterator[Progress]:
     from rich import progress as bars
     from rich.console import Console
 
-    told = bars.TextColumn("{task.description}", markup=False)
-    columns = (bars.SpinnerColumn(), told, bars.BarColumn(bar_width=20), bars.TimeRemainingColumn())
+    description = bars.TextColumn("{task.description}", markup=False)
+    columns = (bars.SpinnerColumn(), description, bars.BarColumn(bar_width=20), bars.TimeRemainingColumn())
     with bars.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(message, total=None)
-        under_way = ""
+        current = ""
 
-        def watch(what: str, done: int, total: int) -> None:
-            nonlocal under_way
-            if fresh := what != under_way:  # the time left is of this piece of work, not of those before it
-                under_way = what
+        def report(step: str, done: int, total: int) -> None:
+            nonlocal current
+            if is_new := step != current:  # the time left is that of this step, without the earlier ones
+                current = step
                 bar.reset(task)
-            bar.update(task, description=f"{message}: {what}", completed=done, total=total, refresh=fresh)
+            bar.update(task, description=f"{message}: {step}", completed=done, total=total, refresh=is_new)
 
-        yield watch
+        yield report

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from modelsurgeon.api.models import Dims, Shapes, graph
+from modelsurgeon.api.samples import feeds
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from modelsurgeon.api.models import Model
     from modelsurgeon.comparison.compare import Comparison
-from modelsurgeon.api.models import Dims, Shapes, graph
-from modelsurgeon.api.samples import feeds
 
 
 def compare(
@@ -27,15 +28,20 @@ def compare(
     dims: Dims | None = None,
     provider: str = "cpu",
 ) -> Comparison:
-    """Whether two models give the same answers to the same samples, held against the noise of A itself.
+    """Whether two models give the same outputs for the same samples, within the noise of A itself.
 
-    data: whatever `data.batches` takes; without it, seeded noise is drawn and the result says so.
-    samples: at most so many of data, or how many are drawn. batch: samples a feed, where A leaves that open.
-    tolerance: relative L2 up to which an output counts as the same. per_layer: also the outputs of the layers
-    that both models have. shapes, dims: sizes that A leaves open. Raises BadModel, BadData, UnknownShape.
+    The noise floor is the difference of A from itself under another legal execution: optimizations off, one
+    thread. Errors are relative L2 norms, over all samples.
+
+    data: whatever `data.batches` takes; without it, seeded noise is drawn and the result says so. samples: at
+    most so many of data, or how many are drawn. batch: samples per feed, where A leaves that open. seed: of
+    the noise. tolerance: relative L2 up to which outputs count as the same, 1e-5 by default. per_layer: also
+    compare the outputs of the linear layers that both models have. shapes, dims: sizes that A leaves open.
+    provider: where both run. Raises BadModel, BadData, UnknownShape, and Unavailable for a missing provider.
     """
     from modelsurgeon.comparison.compare import compare as compare_runs
     from modelsurgeon.onnx.run import runner
+    from modelsurgeon.onnx.run.noise_floor import other_execution
 
     ours, theirs = graph(a, shapes=shapes), graph(b, shapes=shapes)
     batches, notes = feeds(ours, data, samples=samples, batch=batch, seed=seed, shapes=shapes, dims=dims)
@@ -44,7 +50,7 @@ def compare(
         runner(ours, provider=provider, outputs=outputs),
         runner(theirs, provider=provider, outputs=outputs),
         batches,
-        rerun_a=runner(ours, provider=provider, outputs=outputs, optimize=False, threads=1),
+        rerun_a=other_execution(ours, provider=provider, outputs=outputs),
         tolerance=tolerance,
         providers=(provider, provider),
         notes=notes,
@@ -53,8 +59,8 @@ def compare(
 
 def _layer_outputs(a: ir.Model, b: ir.Model) -> list[str]:
     """The outputs of A's linear layers, in its main graph, that B computes too."""
-    from modelsurgeon.onnx.graph.names import LINEAR
+    from modelsurgeon.layers.onnx_names import LINEAR_OPERATORS
 
     computed = {value.name for node in b.graph for value in node.outputs}
-    found = [str(node.outputs[0].name) for node in a.graph if node.op_type in LINEAR]
+    found = [str(node.outputs[0].name) for node in a.graph if node.op_type in LINEAR_OPERATORS]
     return [name for name in found if name in computed]

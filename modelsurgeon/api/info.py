@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelsurgeon.api.models import Dims, Shapes, graph
+from modelsurgeon.api.samples import feeds
+
 if TYPE_CHECKING:
     from modelsurgeon.api.models import Model
     from modelsurgeon.inspection.analysis import Analysis
     from modelsurgeon.inspection.difference import Difference
     from modelsurgeon.inspection.findings import Report
     from modelsurgeon.progress import Progress
-from modelsurgeon.api.models import Dims, Shapes, graph
-from modelsurgeon.api.samples import feeds
 
 
 def info(
@@ -31,21 +32,23 @@ def info(
     spend: bool = False,
     watch: Progress | None = None,
 ) -> Analysis:
-    """What the model is made of and what it costs; it is run only where there is data.
+    """Layers and costs of a model: MACs, FLOPs, params, bytes of weights and activations.
 
-    shapes: input name -> sizes. dims: symbol -> size. Symbols that stay open make formulas, with their value
-    at stated defaults beside them. memory: also tell which activations live when. training: also what it
-    takes to train it. weights: read the weights, too, one at a time, and tell their ranges, channels and
-    spectra. data: whatever `data.batches` takes; run the model on it, on at most so many samples, and tell
-    the ranges of its activations. batch: samples a feed, where the model leaves that open. spend: a graph may
-    be changed, as nobody needs it any more; that is quicker. watch: told how much is done. Raises BadModel,
-    UnknownShape, BadData and Unavailable.
+    Static: the model is run only if there is data. See `info --definitions` for what each number counts.
+
+    shapes: input name -> sizes. dims: symbol -> size. Symbols that stay open make formulas, given with their
+    values at stated defaults. memory: add which activations are alive at each node, in bytes. training: add
+    the bytes that training takes. weights: add ranges, channels and spectra of the weights, read one at a
+    time. data: whatever `data.batches` takes; add the ranges of the activations on it. samples: at most so
+    many of data. batch: samples per feed, where the model leaves that open. provider: where the model runs.
+    spend: the caller needs the graph no more, so it may be changed in place, which is faster. watch: called
+    with the progress. Raises BadModel, UnknownShape, BadData, and Unavailable for a missing provider.
     """
     from modelsurgeon.onnx.info import analyze
 
     opened = graph(model, shapes=shapes)
-    spent = _may_consume(model, spend=spend) and data is None and not weights
-    found = analyze(opened, shapes=shapes, dims=dims, memory=memory, training=training, spend=spent)
+    consume = _may_consume(model, spend=spend) and data is None and not weights
+    found = analyze(opened, shapes=shapes, dims=dims, memory=memory, training=training, spend=consume)
     if weights:
         from modelsurgeon.onnx.analysis.weight_statistics import collect_weight_statistics
 
@@ -74,13 +77,13 @@ def check(
     balance: float | None = None,
     spend: bool = False,
 ) -> Report:
-    """What is wrong with the model or stands out in it, each with its rule, evidence and advice.
+    """Findings about a model, each with its rule, evidence and advice, by severity.
 
     shapes, dims: sizes that the model leaves open. select, ignore: ids of rules, all of docs/rules.md where
-    none is selected; `rule:glob` ignores it for layers of such names. weights: whether to ask the rules that
-    read weights. balance: FLOPs for each byte that the machine does, 10 where it isn't told. spend: a graph
-    may be changed, as nobody needs it any more. Raises BadModel, UnknownShape, and ValueError for a rule that
-    there isn't.
+    none is selected; `rule:glob` ignores a rule for layers of such names. weights: also apply the rules that
+    read weights. balance: FLOPs per byte of memory traffic that the machine does, 10 by default. spend: the
+    caller needs the graph no more, so it may be changed in place. Raises BadModel, UnknownShape, and
+    ValueError for an unknown rule.
     """
     from modelsurgeon.onnx.check import check as check_graph
     from modelsurgeon.onnx.lint import DEFAULT_BALANCE
@@ -100,10 +103,10 @@ def check(
 def diff(
     a: Model, b: Model, *, shapes: Shapes | None = None, dims: Dims | None = None, weights: bool = True
 ) -> Difference:
-    """What differs between two models, layer by layer, without running them.
+    """Differences between two models, layer by layer, without running them.
 
-    Layers are matched by name, then by what they are and where they stand. shapes, dims: as `info` takes
-    them. weights: read them, to tell which are equal. Raises BadModel and UnknownShape.
+    Layers are matched by name, then by operator, shapes and order. shapes, dims: sizes that the models leave
+    open. weights: read the weights, to see which are equal. Raises BadModel and UnknownShape.
     """
     from modelsurgeon.onnx.diff import diff as compare_graphs
 
@@ -113,5 +116,5 @@ def diff(
 
 
 def _may_consume(model: Model, *, spend: bool) -> bool:
-    """Whether the graph of a model is nobody's: given away, or read from a file for this call alone."""
+    """Whether the graph may be changed in place: given away, or read from a file for this call alone."""
     return spend or isinstance(model, str | Path)

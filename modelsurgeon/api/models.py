@@ -1,7 +1,7 @@
-"""The front doors: load, save, info and compare for whatever a caller calls a model.
+"""Load and save models, and turn whatever a caller calls a model into the one graph type.
 
 A model is a path to an .onnx file, an `onnx_ir.Model`, an `onnx.ModelProto` or an `nn.Module`.
-All become the one graph type, `onnx_ir.Model`; torch is imported only for what is torch's.
+All become an `onnx_ir.Model`; torch is imported only where a PyTorch model is given.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from modelsurgeon.errors import BadModel, UnknownShape
+from modelsurgeon.files import PT2_SUFFIX
 
 if TYPE_CHECKING:
     import onnx
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 Shapes = Mapping[str, Sequence[int]]
 Dims = Mapping[str, int]
 
-PT2_SUFFIX = ".pt2"
-
 # package.module:factory; one letter before the colon is the drive of C:model, not a package.
 FACTORY_PATTERN = re.compile(r"(?=[^:]{2})[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
@@ -40,12 +39,13 @@ def load(
     example: str | Path | None = None,
     trust: bool = False,
 ) -> ir.Model:
-    """The graph of an .onnx file, validated, its weights on disk until touched; or that of a PyTorch source.
+    """The graph of an .onnx file, validated, or the export of a PyTorch source.
 
-    source: a path, or `package.module:factory`, which is imported and called without arguments: that runs
-    its code. weights: a .safetensors or .pth file for it, read as data. shapes: what it is exported for, or
-    example: an .npz with arrays named as its inputs. trust: load a .pt2 file, which may run code of whoever
-    made it. Raises BadModel for what is no sound model, UnknownShape for a source without shapes, BadData.
+    Weights of a file stay on disk until they are read. source: a path, or `package.module:factory`, which is
+    imported and called without arguments: that runs its code. weights: a .safetensors or .pth file for the
+    factory's module, read as data. shapes: input name -> sizes that it is exported for, or example: an .npz
+    with arrays named as its inputs. trust: load a .pt2 file, which may run code of whoever made it. Raises
+    BadModel for a file that is no sound model, UnknownShape for a PyTorch source without shapes, BadData.
     """
     if is_source(source):
         from modelsurgeon.torch.factory import load_module
@@ -66,9 +66,9 @@ def is_source(source: str | Path) -> bool:
 
 
 def weight_files(model: ir.Model) -> Iterator[Path]:
-    """The files from which a loaded model reads its weights: to write to one would change the model.
+    """The files that a loaded model reads its weights from: writing to one would change the model.
 
-    They are looked for when the first one is asked for.
+    The search begins when the first one is asked for.
     """
     import onnx_ir as ir
 
@@ -89,11 +89,10 @@ def weight_files(model: ir.Model) -> Iterator[Path]:
 
 
 def save(model: Model | Mapping[str, Any], path: str | Path, *, shapes: Shapes | None = None) -> None:
-    """Write the model as .onnx, whole or not at all; beyond 2 GB its weights go into a file beside it.
+    """Write the model as .onnx, whole or not at all; beyond 2 GB weights go into a second file next to it.
 
-    A state dict, as `steal` gives for one, is written as .safetensors or .pth.
-
-    shapes: of an `nn.Module`'s inputs, by the names of forward's parameters.
+    A state dict, such as `steal` returns, is written as .safetensors or .pth. shapes: of an `nn.Module`'s
+    inputs, by the names of forward's parameters. Raises Unwritable.
     """
     if isinstance(model, Mapping):
         from modelsurgeon.torch.state_dict import save_state

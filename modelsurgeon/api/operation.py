@@ -1,13 +1,14 @@
-"""The flow around every surgery verb, once: load, copy, pass, comparison, history."""
+"""The steps around every surgery verb: load, copy, pass, comparison, gate, history."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from modelsurgeon.api import models, samples
+from modelsurgeon.api.options import SurgeryOptions, reject_unknown
 from modelsurgeon.comparison.compare import Comparison
 from modelsurgeon.comparison.compare import compare as compare_runs
 from modelsurgeon.data import Batches, split
@@ -24,33 +25,16 @@ if TYPE_CHECKING:
     from modelsurgeon.report.table import Table
 
 
-HALF_PRECISION_TOLERANCE = {
-    "FLOAT16": 1e-2,
-    "BFLOAT16": 8e-2,
-}  # ten steps of the type: exact surgery rounds its weights anew
-
-
-class How(TypedDict, total=False):
-    """What every verb takes. data: samples (`data.batches`); without them, seeded noise is compared on.
-
-    only, skip: globs on layer names. shapes, dims: sizes that the model leaves open. compare: run the models.
-    tolerance: raise ToleranceExceeded where relative L2 at an output is larger. provider: "cpu" or "cuda".
-    """
-
-    data: Any
-    only: Sequence[str]
-    skip: Sequence[str]
-    shapes: Mapping[str, Sequence[int]]
-    dims: Mapping[str, int]
-    seed: int
-    tolerance: float | None
-    compare: bool
-    provider: str
+# Relative L2 that exact surgery may cost in half precision, ten steps of the type: weights are rounded anew.
+HALF_PRECISION_TOLERANCE = {"FLOAT16": 1e-2, "BFLOAT16": 8e-2}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """What a surgery verb did: the edited model, an edit per layer, and how its answers compare."""
+    """The result of a surgery verb: the edited model, an edit per layer, and how its outputs compare.
+
+    model: an ir.Model, or the caller's nn.Module, edited in place. comparison: None if nothing was compared.
+    """
 
     verb: str
     model: Any
@@ -82,81 +66,87 @@ def operate(
     model: models.Model,
     verb: str,
     work: Pass,
-    how: How,
+    options: SurgeryOptions,
     *,
     exact: bool,
     arguments: Mapping[str, Any] | None = None,
     learns: bool = False,
     vectors: bool = False,
 ) -> Operation:
-    """Let a pass work on a copy of the model, compare what comes out, and write a line of history.
+    """Run a pass on a copy of the model, compare the outputs, and write a line of history.
 
-    verb, arguments: for the history; no paths in them. exact: the answers must hold to EXACT, or to within
-    the model's own noise; otherwise only a given tolerance is a gate. learns: the pass needs samples; a
-    quarter of them is held out for the comparison. vectors: outputs that have become maps of one position are
-    compared as the vectors they were. Raises ToleranceExceeded, and what pass and models raise.
+    verb, arguments: for the history; no paths in them. exact: outputs must be equal up to EXACT_TOLERANCE
+    (relative L2) or to within the model's own noise; otherwise only a given tolerance is a gate. learns: the
+    pass needs samples; a quarter of them is held out for the comparison. vectors: outputs that have become
+    maps of one position are compared as the vectors that they were. Raises ToleranceExceeded, TypeError for
+    an unknown option, and what the pass and loading the model raise.
     """
     from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-    original = models.graph(model, shapes=how.get("shapes"))
+    reject_unknown(verb, options, SurgeryOptions)
+    original = models.graph(model, shapes=options.get("shapes"))
     given = model if isinstance(model, str | Path) else original
-    compares = how.get("compare", True)
-    feeds, notes = _feeds(original, how) if learns or compares else (None, ["not compared"])
-    learned, judged = split(feeds) if learns and feeds is not None else (None, feeds)
-    subject = pass_context(original, how, learned)
-    edits = work(subject)
+    compares = options.get("compare", True)
+    feeds, notes = _feeds(original, options) if learns or compares else (None, ["not compared"])
+    learned, held_out = split(feeds) if learns and feeds is not None else (None, feeds)
+    context = pass_context(original, options, learned)
+    edits = work(context)
     if any(edit.skipped is None for edit in edits):
-        RemoveUnusedNodesPass()(subject.model)
+        RemoveUnusedNodesPass()(context.model)
     comparison = None
-    if compares and judged is not None:
-        meant = [] if exact else [f"{verb} is meant to change the answers"]
-        told = [*meant, *notes]
-        comparison = _compare(original, subject.model, judged, how, told, vectors=vectors)
-        _check_gate(verb, comparison, exact=exact, tolerance=how.get("tolerance"))
-    record(subject.model, verb, _history_arguments(how) | dict(arguments or {}), source(given), comparison)
-    told = [] if comparison else ["not compared"]
-    return Operation(verb=verb, model=subject.model, edits=edits, comparison=comparison, notes=told)
+    if compares and held_out is not None:
+        intended = [] if exact else [f"{verb} is meant to change the answers"]
+        about = [*intended, *notes]
+        comparison = _compare(original, context.model, held_out, options, about, vectors=vectors)
+        _check_gate(verb, comparison, exact=exact, tolerance=options.get("tolerance"))
+    recorded = _history_arguments(options) | dict(arguments or {})
+    record(context.model, verb, recorded, source(given), comparison)
+    return _result(verb, context.model, edits, comparison)
 
 
 def operate_in_place(
     module: nn.Module,
     verb: str,
     work: Callable[[nn.Module, Batches, Callable[[str], str | None]], list[Edit]],
-    how: How,
+    options: SurgeryOptions,
     *,
     exact: bool,
     learns: bool = False,
 ) -> Operation:
-    """The same for an nn.Module, which is edited itself once the gate has held on a copy of it.
+    """As `operate`, for an nn.Module: it is edited itself once the gate has held on a copy of it.
 
-    Raises UnknownShape where neither data nor shapes say what it takes, and otherwise as `operate`.
+    Raises UnknownShape where neither data nor shapes give the sizes of its inputs.
     """
     from modelsurgeon.torch.model import TorchModel
 
-    editable = TorchModel(module, data=how.get("data"), shapes=how.get("shapes"))
-    feeds = editable.batches(how.get("seed", 0))
+    reject_unknown(verb, options, SurgeryOptions)
+    editable = TorchModel(module, data=options.get("data"), shapes=options.get("shapes"))
+    feeds = editable.batches(options.get("seed", 0))
     if feeds is None:
         raise UnknownShape("a module fixes no input shapes: give data, or the shape of every input")
-    learned, judged = split(feeds) if learns else (feeds, feeds)
+    learned, held_out = split(feeds) if learns else (feeds, feeds)
 
-    def left(layer: str) -> str | None:
-        return exclusion_reason(layer, how.get("only", ()), how.get("skip", ()))
+    def excluded(layer: str) -> str | None:
+        return exclusion_reason(layer, options.get("only", ()), options.get("skip", ()))
 
     comparison = None
-    if how.get("compare", True):
+    if options.get("compare", True):
         trial = editable.fresh_copy()
-        work(trial.finish(), learned, left)
+        work(trial.finish(), learned, excluded)
         comparison = compare_runs(
             editable.runner(),
             trial.runner(),
-            judged,
+            held_out,
             rerun_a=editable.runner(reference=True),
-            tolerance=how.get("tolerance"),
+            tolerance=options.get("tolerance"),
         )
-        _check_gate(verb, comparison, exact=exact, tolerance=how.get("tolerance"))
-    edits = work(module, learned, left)
+        _check_gate(verb, comparison, exact=exact, tolerance=options.get("tolerance"))
+    return _result(verb, module, work(module, learned, excluded), comparison)
+
+
+def _result(verb: str, model: Any, edits: Sequence[Edit], comparison: Comparison | None) -> Operation:  # noqa: ANN401
     notes = [] if comparison else ["not compared"]
-    return Operation(verb=verb, model=module, edits=edits, comparison=comparison, notes=notes)
+    return Operation(verb=verb, model=model, edits=edits, comparison=comparison, notes=notes)
 
 
 def record(
@@ -166,7 +156,7 @@ def record(
     source: str | Path | ir.Model,
     comparison: Comparison | None,
 ) -> None:
-    """Write a line of history into a model. source: the file or the graph that it was made from."""
+    """Write a line of history into a model. source: the file or graph that it was made from."""
     from modelsurgeon.onnx.io import history
 
     history.add(
@@ -180,51 +170,51 @@ def record(
     )
 
 
-def pass_context(original: ir.Model, how: How, batches: Batches | None) -> PassContext:
-    """A copy to work on, with what the caller chose. Raises BadPlan for a glob that is no layer's name."""
+def pass_context(original: ir.Model, options: SurgeryOptions, batches: Batches | None) -> PassContext:
+    """A graph to edit, with the caller's choices. Raises BadPlan for a glob that fits no layer."""
     from modelsurgeon.onnx.layers.sites import editable_copy
     from modelsurgeon.onnx.passes.context import PassContext
 
-    subject = PassContext(
+    context = PassContext(
         model=editable_copy(original),
-        only=how.get("only", ()),
-        skip=how.get("skip", ()),
-        given=how.get("shapes"),
-        dims=how.get("dims"),
+        only=options.get("only", ()),
+        skip=options.get("skip", ()),
+        given=options.get("shapes"),
+        dims=options.get("dims"),
         batches=batches,
-        provider=how.get("provider", "cpu"),
+        provider=options.get("provider", "cpu"),
     )
-    subject.check_globs()
-    return subject
+    context.check_globs()
+    return context
 
 
-def _feeds(model: ir.Model, how: How) -> tuple[Batches, list[str]]:
-    shapes, dims = how.get("shapes"), how.get("dims")
-    return samples.feeds(model, how.get("data"), seed=how.get("seed", 0), shapes=shapes, dims=dims)
+def _feeds(model: ir.Model, options: SurgeryOptions) -> tuple[Batches, list[str]]:
+    shapes, dims = options.get("shapes"), options.get("dims")
+    return samples.feeds(model, options.get("data"), seed=options.get("seed", 0), shapes=shapes, dims=dims)
 
 
 def _compare(
     original: ir.Model,
     edited: ir.Model,
     feeds: Batches,
-    how: How,
+    options: SurgeryOptions,
     notes: Sequence[str],
     *,
     vectors: bool = False,
 ) -> Comparison:
-    """The edited model held against the original, both as written: with onnxruntime's optimizations off.
+    """The edited model compared with the original, both as written: with onnxruntime's optimizations off.
 
-    Where one was cut out of the other, its inputs and outputs are tensors inside the other.
+    The inputs and outputs of a model that was cut out of the original are tensors inside the original.
     """
     from modelsurgeon.onnx.run import inputs, runner
+    from modelsurgeon.onnx.run.noise_floor import other_execution
 
-    provider = how.get("provider", "cpu")
+    provider = options.get("provider", "cpu")
     given = {each.name for each in inputs(original)}
     entries = [each.name for each in inputs(edited) if each.name not in given]
     asked = [str(value.name) for value in edited.graph.outputs]
 
-    def answers(*, optimize: bool) -> Run:
-        run = runner(original, outputs=asked, provider=provider, optimize=optimize)
+    def asked_of(run: Run) -> Run:
         return lambda feed: {name: value for name, value in run(feed).items() if name in asked}
 
     if entries:
@@ -233,11 +223,11 @@ def _compare(
         feeds = replace(unfed, make=lambda: ({**feed, **enter(feed)} for feed in unfed))
     theirs = runner(edited, provider=provider, optimize=False)
     return compare_runs(
-        answers(optimize=False),
+        asked_of(runner(original, outputs=asked, provider=provider, optimize=False)),
         _as_vectors(theirs, original) if vectors else theirs,
         feeds,
-        rerun_a=answers(optimize=True),
-        tolerance=_tolerance(original, how),
+        rerun_a=asked_of(other_execution(original, outputs=asked, provider=provider, optimize=False)),
+        tolerance=_tolerance(original, options),
         providers=(provider, provider),
         notes=notes,
     )
@@ -257,9 +247,9 @@ def _as_vectors(run: Run, original: ir.Model) -> Run:
     return lambda feed: {name: vector(name, value) for name, value in run(feed).items()}
 
 
-def _tolerance(model: ir.Model, how: How) -> float | None:
-    """The one that was given, or what rounding weights to half precision makes necessary, else None."""
-    if (given := how.get("tolerance")) is not None:
+def _tolerance(model: ir.Model, options: SurgeryOptions) -> float | None:
+    """The caller's tolerance, or what rounding weights to half precision makes necessary, else None."""
+    if (given := options.get("tolerance")) is not None:
         return given
     found = {str(value.dtype) for value in model.graph.initializers.values()}
     return max(
@@ -276,13 +266,13 @@ def _check_gate(verb: str, comparison: Comparison, *, exact: bool, tolerance: fl
 
 
 def source(model: models.Model) -> str | Path | ir.Model:
-    """What the digest in a history is of: the file, or the graph where there is none."""
+    """The file or, where there is none, the graph whose digest goes into the history."""
     if isinstance(model, str | Path) and not models.is_source(model):
         return model
     return models.graph(model)
 
 
-def _history_arguments(how: How) -> dict[str, Any]:
-    """The shared arguments that a history tells: what was chosen, never where it lies."""
-    chosen = {"only": list(how.get("only", ())), "skip": list(how.get("skip", ()))}
+def _history_arguments(options: SurgeryOptions) -> dict[str, Any]:
+    """The shared options that the history records: choices, and no paths."""
+    chosen = {"only": list(options.get("only", ())), "skip": list(options.get("skip", ()))}
     return {key: globs for key, globs in chosen.items() if globs}

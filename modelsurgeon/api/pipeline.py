@@ -20,7 +20,6 @@ Arguments are those of the library; paths start from the recipe's folder.
 
 from __future__ import annotations
 
-import inspect
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,7 +31,7 @@ from typing import Any
 from modelsurgeon.api import models
 from modelsurgeon.api.compare import compare
 from modelsurgeon.api.info import info
-from modelsurgeon.api.operation import How
+from modelsurgeon.api.options import keywords_of
 from modelsurgeon.comparison.compare import Comparison
 from modelsurgeon.errors import BadPlan, GateMissed, ToleranceExceeded
 from modelsurgeon.report.columns import Column
@@ -83,7 +82,7 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class StepReport:
-    """What came of one step: the verb's own result, and the totals of its model."""
+    """One step that was run: the verb's result, and the totals of its model."""
 
     step: RecipeStep
     result: Any
@@ -91,13 +90,18 @@ class StepReport:
 
     def as_dict(self) -> dict[str, Any]:
         """The step and its result as plain JSON data."""
-        told = {key: value for key, value in self.step.arguments.items() if key not in PATH_ARGUMENTS}
-        return {"verb": self.step.verb, "arguments": told, "totals": self.totals, **self.result.as_dict()}
+        arguments = {key: value for key, value in self.step.arguments.items() if key not in PATH_ARGUMENTS}
+        return {
+            "verb": self.step.verb,
+            "arguments": arguments,
+            "totals": self.totals,
+            **self.result.as_dict(),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineRun:
-    """A pipeline that went through: its last model, a report per step, and the first and last compared."""
+    """A finished pipeline: its last model, a report per step, and the first and last model compared."""
 
     model: Any
     steps: Sequence[StepReport]
@@ -109,7 +113,7 @@ class PipelineRun:
         return {"steps": [step.as_dict() for step in self.steps], "comparison": comparison}
 
     def tables(self) -> list[Table]:
-        """A row per step, what the steps did, and the last model held against the first."""
+        """A row per step, the tables of every step, and the last model compared with the first."""
         details = [
             replace(table, title=f"{number}. {report.step.verb}: {table.title}")
             for number, report in enumerate(self.steps, 1)
@@ -120,7 +124,7 @@ class PipelineRun:
 
 
 def read(path: str | Path) -> Recipe:
-    """A recipe in TOML. Raises BadPlan for what is none."""
+    """The recipe in a TOML file. Raises BadPlan for a file that is none."""
     path = Path(path)
     try:
         return recipe(tomllib.loads(path.read_text(encoding="utf-8")), path.parent)
@@ -189,7 +193,7 @@ def _check_keys(given: Mapping[str, Any], known: Sequence[str], what: str) -> No
 
 
 def _resolve_paths(arguments: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Paths among the arguments start from the recipe's folder."""
+    """The arguments with paths relative to the recipe's folder resolved."""
     return {key: folder / value if key in PATH_ARGUMENTS else value for key, value in arguments.items()}
 
 
@@ -201,17 +205,13 @@ def verb(name: str) -> Callable[..., Any]:
 
 
 def _parameters(name: str) -> list[str]:
-    """What a verb takes besides the model; `how` stands for what all surgery verbs take."""
-    own = list(inspect.signature(verb(name)).parameters)
-    return [
-        *(key for key in own if key not in ("how", _model_parameter(name))),
-        *(How.__annotations__ if "how" in own else ()),
-    ]
+    """The keywords that a verb takes besides the model."""
+    return [key for key in keywords_of(verb(name)) if key != _model_parameter(name)]
 
 
 def _model_parameter(name: str) -> str:
     """The parameter of a verb that is the model to operate on: the first one, but for a donor's recipient."""
-    parameters = list(inspect.signature(verb(name)).parameters)
+    parameters = keywords_of(verb(name))
     return "recipient" if "recipient" in parameters else parameters[0]
 
 
@@ -236,7 +236,7 @@ def _check_limits(where: str, totals: Mapping[str, Any], limits: Mapping[str, fl
 
 
 def _compare_ends(given: Recipe, original: Any, model: Any) -> Comparison | None:  # noqa: ANN401
-    """The last model against the first, where the recipe has a tolerance for that."""
+    """The last model compared with the first; None where the recipe has no tolerance for that."""
     if given.tolerance is None:
         return None
     found = compare(original, model, tolerance=given.tolerance, **given.shared)

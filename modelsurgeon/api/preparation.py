@@ -1,4 +1,4 @@
-"""How a compression begins: from what a caller hands in to a model on the table and a study of it."""
+"""Prepare a compression: open the model, split the samples, and collect what they show of the layers."""
 
 from __future__ import annotations
 
@@ -6,69 +6,100 @@ from collections.abc import Sequence
 from typing import Any
 
 from modelsurgeon.api import models
+from modelsurgeon.api.options import AUTO, CompressionOptions, reject_unknown
 from modelsurgeon.compression.study import Study
 from modelsurgeon.data import Batches, split
 from modelsurgeon.factorize import METHODS
 from modelsurgeon.factorize.rank import RANK_BLOCK
-from modelsurgeon.progress import Progress
 from modelsurgeon.surgery.edits import FactorizationEdit, check_globs, exclusion_reason
 from modelsurgeon.surgery.site import EditableModel, Site
 
-AUTO = "auto"
-MIN_CALIBRATION_SAMPLES = 4  # samples to calibrate on; fewer say more about themselves than about the layers
+MIN_CALIBRATION_SAMPLES = 4  # fewer say more of themselves than of the layers
 
 
-def open_model(model: Any, *, data: Any, shapes: Any, batch: int | None, **how: Any) -> EditableModel:  # noqa: ANN401
-    """The model through the door that it takes. how: dims, provider and runs, for graphs."""
+def prepare(
+    verb: str,
+    model: Any,  # noqa: ANN401 - whatever a caller calls a model
+    options: CompressionOptions,
+    *,
+    must_run: bool = False,
+) -> tuple[EditableModel, Study]:
+    """The opened model and a study of it, calibrated where there are samples.
+
+    must_run: the goal is measured on the whole model, so it is run even if nothing is compared. Raises
+    BadPlan for a glob that matches no layer, ValueError for an unknown method and for blocks below 1,
+    TypeError for an unknown option, and what loading the model and its data raises.
+    """
+    reject_unknown(verb, options, CompressionOptions)
+    dry = options.get("dry_run", False) and options.get("data") is None
+    runs = must_run or (options.get("compare", True) and not dry)
+    opened = open_model(model, options, runs=runs)
+    return opened, _study(opened, options, runs=runs)
+
+
+def open_model(
+    model: Any,  # noqa: ANN401
+    options: CompressionOptions,
+    *,
+    runs: bool,
+) -> EditableModel:
+    """The model behind the port of its framework. runs: sizes must be such that a graph runs at them."""
+    data, shapes, batch = options.get("data"), options.get("shapes"), options.get("batch")
     if models.is_module(model):
         from modelsurgeon.torch.model import TorchModel
 
         return TorchModel(model, data=data, shapes=shapes, batch=batch)
     from modelsurgeon.onnx.model import OnnxModel
 
-    return OnnxModel(models.graph(model), data=data, shapes=shapes, batch=batch, **how)
+    return OnnxModel(
+        models.graph(model),
+        data=data,
+        shapes=shapes,
+        batch=batch,
+        dims=options.get("dims"),
+        provider=options.get("provider", "cpu"),
+        runs=runs,
+    )
 
 
-def prepare(
-    editable: EditableModel,
-    *,
-    method: str,
-    only: Sequence[str],
-    skip: Sequence[str],
-    refit: bool,
-    seed: int,
-    runs: bool,
-    watch: Progress | None,
-    block: int = RANK_BLOCK,
-) -> Study:
-    """What is known of the model on the table; its layers have been watched where there are samples.
+def chosen_options(options: CompressionOptions) -> dict[str, Any]:
+    """The options that the history records: what was chosen other than by default, and no paths."""
+    method, block = options.get("method", AUTO), options.get("block", RANK_BLOCK)
+    chosen = {
+        "method": method if method != AUTO else None,
+        "only": list(options.get("only", ())),
+        "skip": list(options.get("skip", ())),
+        "block": block if block != RANK_BLOCK else None,
+    }
+    return {name: value for name, value in chosen.items() if value}
 
-    runs: whether the model is run at all. The rest is as for `compress`. Raises BadPlan, ValueError.
-    """
-    methods = _methods(method)
-    sites, left = _chosen_sites(editable, only, skip)
-    calibration_data, held_out = _split(editable.batches(seed) if runs else None)
+
+def _study(opened: EditableModel, options: CompressionOptions, *, runs: bool) -> Study:
+    methods, seed = _methods(options.get("method", AUTO)), options.get("seed", 0)
+    sites, skipped = _chosen_sites(opened, options.get("only", ()), options.get("skip", ()))
+    calibration_data, held_out = _split(opened.batches(seed) if runs else None)
     return Study(
-        model=editable.fresh_copy(),
+        model=opened.fresh_copy(),
         sites=sites,
-        shared_input_sites=_usable_shared_inputs(editable, sites),
+        shared_input_sites=_usable_shared_inputs(opened, sites),
         methods=methods,
         calibration_data=calibration_data,
         held_out=held_out,
-        refit=refit,
+        refit=options.get("refit", True),
         seed=seed,
-        left_out=left,
-        watch=watch,
-        block=_checked_block(block),
-    ).watched()
+        skipped=skipped,
+        watch=options.get("watch"),
+        block=_checked_block(options.get("block", RANK_BLOCK)),
+    ).calibrated()
 
 
 def _split(batches: Batches | None) -> tuple[Batches | None, Batches | None]:
-    """Samples to calibrate on and to judge by. Noise, and a handful of samples, say nothing of the layers."""
+    """Samples to calibrate on, None without enough of them, and samples to compare on."""
     if batches is None or batches.kind == "noise":
         return None, batches
-    learned, judged = split(batches)
-    return (learned, judged) if learned.samples >= MIN_CALIBRATION_SAMPLES else (None, batches)
+    calibration_data, held_out = split(batches)
+    enough = calibration_data.samples >= MIN_CALIBRATION_SAMPLES
+    return (calibration_data, held_out) if enough else (None, batches)
 
 
 def _checked_block(block: int) -> int:
@@ -83,21 +114,17 @@ def _methods(method: str) -> list[str]:
     return list(METHODS) if method == AUTO else [method]
 
 
-def _usable_shared_inputs(editable: EditableModel, sites: Sequence[Site]) -> list[Site]:
-    """The unions of which every part may be replaced."""
+def _usable_shared_inputs(opened: EditableModel, sites: Sequence[Site]) -> list[Site]:
+    """The shared-input sites of which every member may be replaced."""
     names = {site.name for site in sites}
-    return [union for union in editable.shared_input_sites if names.issuperset(union.members)]
+    return [site for site in opened.shared_input_sites if names.issuperset(site.members)]
 
 
 def _chosen_sites(
-    editable: EditableModel, only: Sequence[str], skip: Sequence[str]
+    opened: EditableModel, only: Sequence[str], skip: Sequence[str]
 ) -> tuple[list[Site], list[FactorizationEdit]]:
-    """The sites that the globs leave, and an edit for every layer that is left alone by now."""
-    check_globs(editable.names, (*only, *skip))
-    reasons = {site.name: exclusion_reason(site.name, only, skip) for site in editable.sites}
-    kept = [
-        FactorizationEdit(layer=name, skipped=reason)
-        for name, reason in reasons.items()
-        if reason is not None
-    ]
-    return [site for site in editable.sites if reasons[site.name] is None], [*editable.skipped, *kept]
+    """The sites that the globs leave, and an edit for every layer that is skipped so far."""
+    check_globs(opened.names, (*only, *skip))
+    reasons = {site.name: exclusion_reason(site.name, only, skip) for site in opened.sites}
+    excluded = [FactorizationEdit(layer=name, skipped=why) for name, why in reasons.items() if why]
+    return [site for site in opened.sites if reasons[site.name] is None], [*opened.skipped, *excluded]

@@ -8,13 +8,12 @@ from itertools import islice
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from modelsurgeon.api.models import Dims, Shapes
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from modelsurgeon.data import Batches, Input
-from modelsurgeon.api.models import Dims, Shapes
-
-NOISE_SAMPLES = 8
 
 
 def feeds(
@@ -27,11 +26,12 @@ def feeds(
     shapes: Shapes | None = None,
     dims: Dims | None = None,
 ) -> tuple[Batches, list[str]]:
-    """What a model is fed to compare it with another, and what the reader should know of it.
+    """The feeds that a model is compared on, and notes about them for the report.
 
     The arguments are those of `compare`. Raises BadData, UnknownShape.
     """
     from modelsurgeon.data import batches, noise
+    from modelsurgeon.data.samples import NOISE_SAMPLES
     from modelsurgeon.onnx import run
     from modelsurgeon.onnx.run import runnable_sizes
     from modelsurgeon.onnx.shapes import bound
@@ -43,8 +43,8 @@ def feeds(
     inputs = runnable_sizes.inputs(model, bound(model, shapes, dims), assumed)
     drawn = noise(_with_batch(inputs, run.inputs(model), batch), samples=samples or NOISE_SAMPLES, seed=seed)
     sizes = ", ".join(f"{name} = {size}" for name, size in assumed.items() if not (batch and size == 1))
-    told = ["the samples are seeded noise: a verdict on noise is not a verdict on data", drawn.note]
-    return drawn, [note for note in (*told, f"open sizes are taken as {sizes}" if sizes else "") if note]
+    notes = ["the samples are seeded noise: a verdict on noise is not a verdict on data", drawn.note]
+    return drawn, [note for note in (*notes, f"open sizes are taken as {sizes}" if sizes else "") if note]
 
 
 def _with_batch(inputs: Sequence[Input], declared: Sequence[Input], batch: int | None) -> list[Input]:
@@ -58,7 +58,7 @@ def _with_batch(inputs: Sequence[Input], declared: Sequence[Input], batch: int |
 
 
 def _first_feeds(feeds: Batches, samples: int | None) -> Batches:
-    """As many feeds from the start as hold so many samples."""
+    """The first feeds that together hold so many samples."""
     if samples is None or samples >= feeds.samples:
         return feeds
     count = ceil(samples * len(feeds) / feeds.samples)

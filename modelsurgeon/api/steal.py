@@ -1,4 +1,4 @@
-"""Stealing layers: weights from a donor into a recipient, heads grown on the way, and what to freeze then."""
+"""Steal layers: copy weights from a donor into a recipient, grow heads, and list what to freeze."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from modelsurgeon.api import models, samples
-from modelsurgeon.api.operation import How, Operation, pass_context
+from modelsurgeon.api.operation import Operation, pass_context, record
+from modelsurgeon.api.options import SurgeryOptions, reject_unknown
 from modelsurgeon.comparison.compare import Comparison, Run
 from modelsurgeon.comparison.compare import compare as compare_runs
 from modelsurgeon.data import batches
@@ -28,7 +29,7 @@ LABEL = "label"  # the array in an .npz that holds every sample's class
 
 @dataclass(frozen=True, kw_only=True)
 class Stolen(Operation):
-    """What was stolen. frozen: names of the tensors that were taken whole, to hold fixed in training."""
+    """The result of stealing. frozen: names of the tensors that were copied whole, to freeze in training."""
 
     frozen: Sequence[str] = field(default=())
 
@@ -47,50 +48,50 @@ def steal(
     grow_init: Init = "zero",
     labels: object = None,
     classes: Sequence[int] | None = None,
-    **how: Unpack[How],
+    **options: Unpack[SurgeryOptions],
 ) -> Stolen:
-    """Give the recipient the donor's weights wherever layers match by name, by structure, or by a map.
+    """Copy the donor's weights into the recipient wherever layers match by name, by structure, or by a map.
 
-    Both are models, or both state dicts (files of them, or mappings). given: recipient's layer -> donor's.
-    partial: where sizes differ, take the block that both have. grow: layer -> classes that it shall have; the
-    old ones keep their rows. grow_init: of new rows. labels: {"donor": [...], "recipient": [...]} with class
-    names, or new index -> old index. classes: the class of every sample of data, for grow_init "fit"; read
-    from the array "label" of an .npz where it isn't given. The result is compared with the donor, old class
-    by old class. Raises BadPlan, BadData, ToleranceExceeded.
+    Both are models, or both state dicts (mappings, or files of them).
+
+    given: recipient's layer -> donor's. partial: where shapes differ, copy the block that both have. grow:
+    layer -> number of classes; the old classes keep their rows. grow_init: of new rows: "zero", "mean" (of
+    the old rows), "random" (normal, with mean and deviation of the old weights), "map" (from the classes that
+    `labels` names) or "fit" (least squares to class means). labels: {"donor": [...], "recipient": [...]} with
+    class names, or new index -> old index or indices. classes: the class of every sample of `data`, for
+    "fit"; read from the array "label" of an .npz where it isn't given.
+
+    The result is compared with the donor, old class by old class. Raises BadPlan for names or labels that
+    don't fit, BadData, ToleranceExceeded.
     """
-    growth = Growth(sizes=grow or {}, init=grow_init, labels=labels, seed=how.get("seed", 0))
+    reject_unknown("steal", options, SurgeryOptions)
+    growth = Growth(sizes=grow or {}, init=grow_init, labels=labels, seed=options.get("seed", 0))
     if isinstance(donor, Mapping) or isinstance(recipient, Mapping) or _is_state(recipient):
         return _steal_state(donor, recipient, given, partial, growth)
-    from modelsurgeon.onnx.io import history
+    from modelsurgeon.onnx.passes.steal.steal import fully_copied
     from modelsurgeon.onnx.passes.steal.steal import steal as work
-    from modelsurgeon.onnx.passes.steal.steal import taken_whole
 
     if _is_state(donor):
         raise BadData(f"{donor} is a state dict and the recipient a model: give two of a kind")
-    theirs, ours = models.graph(donor), models.graph(recipient, shapes=how.get("shapes"))
-    subject = pass_context(ours, how, None)
-    growth = replace(growth, means=_class_means(how, classes))
-    edits = work(subject, theirs, given=given, partial=partial, growth=growth)
+    theirs, ours = models.graph(donor), models.graph(recipient, shapes=options.get("shapes"))
+    context = pass_context(ours, options, None)
+    growth = replace(growth, means=_class_means(options, classes))
+    edits = work(context, theirs, given=given, partial=partial, growth=growth)
     comparison, notes = None, ["not compared"]
-    if how.get("compare", True):
-        comparison, notes = _compare(theirs, subject.model, growth, how)
+    if options.get("compare", True):
+        comparison, notes = _compare(theirs, context.model, growth, options)
     arguments = {"given": given, "partial": partial, "grow": grow, "grow_init": grow_init if grow else None}
-    history.add(
-        subject.model,
-        history.HistoryRecord(
-            verb="steal",
-            arguments={name: value for name, value in arguments.items() if value},
-            input_sha256=history.digest(recipient if isinstance(recipient, str | Path) else ours),
-            verdict=comparison.verdict if comparison else history.NOT_COMPARED,
-        ),
+    recorded = {name: value for name, value in arguments.items() if value}
+    record(
+        context.model, "steal", recorded, recipient if isinstance(recipient, str | Path) else ours, comparison
     )
     return Stolen(
         verb="steal",
-        model=subject.model,
+        model=context.model,
         edits=edits,
         comparison=comparison,
         notes=[*_coverage(edits), *notes],
-        frozen=taken_whole(subject.model, edits),
+        frozen=fully_copied(context.model, edits),
     )
 
 
@@ -127,17 +128,19 @@ def _steal_state(
 
 
 def _compare(
-    donor: ir.Model, made: ir.Model, growth: Growth, how: How
+    donor: ir.Model, made: ir.Model, growth: Growth, options: SurgeryOptions
 ) -> tuple[Comparison | None, list[str]]:
-    """What was made against the donor: inputs and outputs belong together by place, classes by origin."""
+    """The result compared with the donor: inputs and outputs pair by position, classes by their origin."""
     from modelsurgeon.onnx.run import inputs, runner
+    from modelsurgeon.onnx.run.noise_floor import other_execution
 
     takes, gives = inputs(donor), inputs(made)
     if len(takes) != len(gives) or not all(map(_are_alike, takes, gives)):
         return None, ["not compared: donor and recipient take different inputs"]
-    provider = how.get("provider", "cpu")
+    provider = options.get("provider", "cpu")
     names = dict(zip((each.name for each in takes), (each.name for each in gives), strict=True))
-    feeds, told = samples.feeds(donor, how.get("data"), seed=how.get("seed", 0), dims=how.get("dims"))
+    data, seed, dims = options.get("data"), options.get("seed", 0), options.get("dims")
+    feeds, about_feeds = samples.feeds(donor, data, seed=seed, dims=dims)
     theirs = runner(donor, provider=provider, optimize=False)
     mine = runner(made, provider=provider, optimize=False)
     if len(donor.graph.outputs) != len(made.graph.outputs):
@@ -147,12 +150,12 @@ def _compare(
         theirs,
         _old_classes(renamed, theirs, growth),
         feeds,
-        rerun_a=runner(donor, provider=provider),
-        tolerance=how.get("tolerance"),
+        rerun_a=other_execution(donor, optimize=False, provider=provider),
+        tolerance=options.get("tolerance"),
         providers=(provider, provider),
-        notes=["A is the donor, B what was made", *told],
+        notes=["A is the donor, B what was made", *about_feeds],
     )
-    if how.get("tolerance") is not None and comparison.verdict == "different":
+    if options.get("tolerance") is not None and comparison.verdict == "different":
         raise ToleranceExceeded(
             f"relative L2 to the donor's outputs is {comparison.worst:.3g}, at most {comparison.tolerance:g} "
             "was allowed: match more layers (--map), or allow more (--tolerance)"
@@ -201,16 +204,16 @@ def _old_classes(run: Run, donor: Run, growth: Growth) -> Run:
     }
 
 
-def _class_means(how: How, classes: Sequence[int] | None) -> Means | None:
-    """A function for the mean of a tensor over the samples of every class, where there are labelled data."""
-    data = how.get("data")
+def _class_means(options: SurgeryOptions, classes: Sequence[int] | None) -> Means | None:
+    """A function for the mean of a tensor over the samples of every class; None without data."""
+    data = options.get("data")
     if data is None:
         return None
     from modelsurgeon.onnx.run import inputs, runner
 
     def means(model: Any, name: str, count: int) -> Any:  # noqa: ANN401 - an ir.Model; an array
         labels = np.asarray(_labels(data) if classes is None else classes)
-        run = runner(model, outputs=[name], provider=how.get("provider", "cpu"))
+        run = runner(model, outputs=[name], provider=options.get("provider", "cpu"))
         features = np.concatenate([run(feed)[name] for feed in batches(data, inputs(model))])
         if len(features) != len(labels):
             raise BadData(f"{len(labels)} labels and {len(features)} samples: one for each is needed")

@@ -1,4 +1,4 @@
-"""The surgery verbs as a library has them; every one takes what `operate.How` names besides."""
+"""The surgery verbs on graphs; each takes the keywords of `api.options.SurgeryOptions` too."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Unpack
 
 from modelsurgeon.api import models
-from modelsurgeon.api.operation import How, Operation, operate
+from modelsurgeon.api.operation import Operation, operate
+from modelsurgeon.api.options import SurgeryOptions
 from modelsurgeon.errors import BadData, BadPlan
 from modelsurgeon.report.columns import Column
 from modelsurgeon.report.table import Table
@@ -17,12 +18,13 @@ if TYPE_CHECKING:
 
 
 def extract(
-    model: models.Model, outputs: Sequence[str], inputs: Sequence[str] = (), **how: Unpack[How]
+    model: models.Model, outputs: Sequence[str], inputs: Sequence[str] = (), **options: Unpack[SurgeryOptions]
 ) -> Operation:
-    """Keep what leads to these tensors, from these on: auxiliary branches, losses and dropout go.
+    """Keep the nodes that lead from `inputs` to `outputs`: auxiliary branches, losses and dropout go.
 
-    outputs, inputs: names of tensors in the main graph; all the model's inputs where none are named.
-    Raises BadPlan for names that don't fit, ToleranceExceeded where an output isn't what it was.
+    outputs, inputs: names of tensors in the main graph; all the model's inputs where none are named. Raises
+    BadPlan for a name that is no tensor and for inputs that don't suffice, ToleranceExceeded where an output
+    changes.
     """
     from modelsurgeon.onnx.passes.extract import extract as work
 
@@ -30,31 +32,33 @@ def extract(
     return operate(
         model,
         "extract",
-        lambda subject: work(subject, outputs, inputs),
-        how,
+        lambda context: work(context, outputs, inputs),
+        options,
         exact=True,
         arguments=arguments,
     )
 
 
-def equalize(model: models.Model, **how: Unpack[How]) -> Operation:
-    """Scale channels between layers so that ranges are alike, for float16 and 8-bit integers.
+def equalize(model: models.Model, **options: Unpack[SurgeryOptions]) -> Operation:
+    """Rescale channels between layers so that their weight ranges are alike, for float16 and 8-bit integers.
 
-    The answers stay the same up to rounding. Raises ToleranceExceeded where they don't.
+    Cross-layer equalization (Nagel et al., 2019, arXiv:1906.04721) through operators with f(k x) = k f(x) for
+    k > 0. Outputs stay the same up to rounding; raises ToleranceExceeded where they don't.
     """
     from modelsurgeon.onnx.passes.channels.equalize import equalize as work
 
-    return operate(model, "equalize", work, how, exact=True)
+    return operate(model, "equalize", work, options, exact=True)
 
 
 def fc2conv(
-    model: models.Model, *, reverse: bool = False, im2col: bool = False, **how: Unpack[How]
+    model: models.Model, *, reverse: bool = False, im2col: bool = False, **options: Unpack[SurgeryOptions]
 ) -> Operation:
-    """Turn fully connected layers into convolutions, so that a classifier takes larger inputs.
+    """Turn fully connected layers into convolutions, so that a classifier accepts larger inputs.
 
-    Its outputs become maps of scores, of one position at the size it had. reverse: convolutions that see one
-    position become fully connected. im2col: with reverse, all other convolutions become matrix products, too.
-    Raises ToleranceExceeded where the answers aren't what they were.
+    Outputs `(n, classes)` become maps `(n, classes, *space)`, with one position at the original input size.
+    reverse: convolutions that see one position become fully connected. im2col: with reverse, all other
+    convolutions become matrix products of unfolded patches. Raises BadPlan for im2col without reverse, and
+    ToleranceExceeded where outputs change at the original size.
     """
     from modelsurgeon.onnx.passes.fc2conv.conv2fc import conv2fc
     from modelsurgeon.onnx.passes.fc2conv.fc2conv import fc2conv as work
@@ -65,40 +69,43 @@ def fc2conv(
     return operate(
         model,
         "fc2conv",
-        (lambda subject: conv2fc(subject, im2col=im2col)) if reverse else work,
-        how,
+        (lambda context: conv2fc(context, im2col=im2col)) if reverse else work,
+        options,
         exact=True,
         arguments={name: True for name, flag in flags.items() if flag},
         vectors=True,
     )
 
 
-def prune(model: models.Model, **how: Unpack[How]) -> Operation:
-    """Remove dead channels, duplicates and those that nothing takes; exact.
+def prune(model: models.Model, **options: Unpack[SurgeryOptions]) -> Operation:
+    """Remove dead channels, duplicates and those that nothing reads.
 
-    A channel goes where that changes no answer, whatever the model is fed. Raises ToleranceExceeded where the
-    answers aren't what they were.
+    A channel is removed only where that changes no output, whatever the input. Raises ToleranceExceeded where
+    outputs change.
     """
     from modelsurgeon.onnx.passes.channels.prune import prune as work
 
-    return operate(model, "prune", work, how, exact=True)
+    return operate(model, "prune", work, options, exact=True)
 
 
-def pool2conv(model: models.Model, *, approximate: bool = False, **how: Unpack[How]) -> Operation:
-    """Turn poolings into strided convolutions, and let convolutions do the subsampling behind them.
+def pool2conv(
+    model: models.Model, *, approximate: bool = False, **options: Unpack[SurgeryOptions]
+) -> Operation:
+    """Turn poolings into strided convolutions, and merge subsampling into the convolution before it.
 
-    approximate: fit a convolution to every max pooling, too, on `data`; each edit says what is exact. Raises
-    BadData where that has no data, ToleranceExceeded where exact edits change answers.
+    Average pooling is exactly a depthwise convolution. approximate: also fit a convolution to every max
+    pooling by least squares on `data`; each edit says what is exact. Raises BadData for approximate without
+    data, ToleranceExceeded where exact edits change outputs.
     """
     from modelsurgeon.onnx.passes.pool2conv.pool2conv import pool2conv as work
 
-    if approximate and how.get("data") is None:
+    if approximate and options.get("data") is None:
         raise BadData("maxima are approximated on samples, and there are none: pass --data")
     return operate(
         model,
         "pool2conv",
-        lambda subject: work(subject, approximate=approximate),
-        how,
+        lambda context: work(context, approximate=approximate),
+        options,
         exact=not approximate,
         arguments={"approximate": True} if approximate else {},
         learns=approximate,
@@ -107,7 +114,7 @@ def pool2conv(model: models.Model, *, approximate: bool = False, **how: Unpack[H
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """What was done to a model, oldest first."""
+    """The operations that were done to a model, oldest first."""
 
     records: Sequence[HistoryRecord]
 
@@ -129,7 +136,7 @@ class History:
 
 
 def history(model: models.Model) -> History:
-    """The line that every verb left in the model, oldest first."""
+    """The record that every verb leaves in the model's metadata, oldest first. Raises BadModel."""
     from modelsurgeon.onnx.io.history import records
 
     return History(records=records(models.graph(model)))

@@ -1,21 +1,20 @@
-"""The same net at several budgets: what is known of its layers is learned once, and every cut is measured."""
+"""One model compressed to several budgets: it is calibrated once, and every result is compared."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Unpack
 
 from modelsurgeon.api import models
 from modelsurgeon.api.compress import carry_out, dry_run_result
 from modelsurgeon.api.devices import on_device
 from modelsurgeon.api.operation import record, source
-from modelsurgeon.api.preparation import AUTO, open_model, prepare
+from modelsurgeon.api.options import CompressionOptions
+from modelsurgeon.api.preparation import chosen_options, prepare
 from modelsurgeon.compression.frontier import Frontier, FrontierPoint
 from modelsurgeon.compression.planner import budgets
 from modelsurgeon.compression.result import Result
 from modelsurgeon.errors import SurgeryError
-from modelsurgeon.factorize.rank import RANK_BLOCK
-from modelsurgeon.progress import Progress
 
 
 @on_device
@@ -24,74 +23,37 @@ def sweep(
     fractions: Sequence[float],
     *,
     of: Literal["macs", "params"] = "macs",
-    method: str = AUTO,
-    data: Any = None,  # noqa: ANN401 - see data.batches
-    refit: bool = True,
-    only: Sequence[str] = (),
-    skip: Sequence[str] = (),
-    shapes: Mapping[str, Sequence[int]] | None = None,
-    dims: Mapping[str, int] | None = None,
-    seed: int = 0,
-    tolerance: float | None = None,
-    compare: bool = True,
-    dry_run: bool = False,
-    block: int = RANK_BLOCK,
-    batch: int | None = None,
-    provider: str = "cpu",
-    device: str = "cpu",  # noqa: ARG001 - `on_device` reads it
-    watch: Progress | None = None,
+    **options: Unpack[CompressionOptions],
 ) -> Frontier:
-    """Compress a model to several fractions of its MACs or params, and tell what each of them costs.
+    """Compress a model to several fractions of its MACs or params, and compare every result.
 
-    Every point is what `compress` gives for its fraction; samples are watched, layers tried and candidates
-    found only once. The caller's model, a module too, is left as it is: each result has one of its own.
-    fractions: kept of the original's, each above 0 and at most 1, no two alike. of: of what. The other
-    arguments are those of `compress`. Raises ValueError, and what `compress` raises: nothing, then, is had.
+    Every point is what `compress` gives for its fraction; samples are run, layers tried and candidates found
+    only once. The caller's model, a module too, is left as it is: each result has a model of its own.
+
+    fractions: to keep, each above 0 and at most 1, no two alike. of: what they are fractions of. The other
+    keywords are those of `compress`. Raises ValueError for fractions out of range, and what `compress`
+    raises, with the fraction that it arose at: there is no result then.
     """
     check_fractions(fractions)
-    runs = compare and (data is not None or not dry_run)
-    editable = open_model(
-        model, data=data, shapes=shapes, batch=batch, dims=dims, provider=provider, runs=runs
-    )
-    study = prepare(
-        editable,
-        method=method,
-        only=only,
-        skip=skip,
-        refit=refit,
-        seed=seed,
-        runs=runs,
-        watch=watch,
-        block=block,
-    )
+    _, study = prepare("sweep", model, options)
     at, _ = budgets(study, of)
     decisions = {fraction: at(fraction) for fraction in fractions}  # all, before the first takes its time
 
     def result(fraction: float) -> Result:
-        if dry_run:
+        if options.get("dry_run", False):
             return dry_run_result(study, decisions[fraction])
-        return carry_out(study, decisions[fraction], study.model.fresh_copy(), tolerance)
+        return carry_out(study, decisions[fraction], study.model.fresh_copy(), options.get("tolerance"))
 
-    points = [
-        FrontierPoint(fraction=fraction, result=_with_fraction(fraction, of, result))
-        for fraction in fractions
-    ]
-    if not (dry_run or models.is_module(model)):
-        asked = {
-            "method": method if method != AUTO else None,
-            "only": list(only),
-            "skip": list(skip),
-            "block": block if block != RANK_BLOCK else None,
-        }
-        told = {name: value for name, value in asked.items() if value}
+    points = [FrontierPoint(fraction=each, result=_with_fraction(each, of, result)) for each in fractions]
+    if not (options.get("dry_run", False) or models.is_module(model)):
         for point in points:
-            arguments = {of: point.fraction, **told}
+            arguments = {of: point.fraction, **chosen_options(options)}
             record(point.result.model, "compress", arguments, source(model), point.result.comparison)
     return Frontier(of=of, points=points)
 
 
 def check_fractions(fractions: Sequence[float]) -> None:
-    """Refuse no fraction, two that are alike, and one out of range."""
+    """Raise ValueError for no fraction, two that are alike, and one out of range."""
     if not fractions:
         raise ValueError("a sweep without fractions: give those that are to be kept, such as 0.75 and 0.5")
     for fraction in fractions:
@@ -104,7 +66,7 @@ def check_fractions(fractions: Sequence[float]) -> None:
 def _with_fraction(
     fraction: float, of: Literal["macs", "params"], result: Callable[[float], Result]
 ) -> Result:
-    """The result, or its problem with the point that it arose at."""
+    """The result; a problem is raised with the fraction that it arose at."""
     try:
         return result(fraction)
     except SurgeryError as problem:

@@ -1,1 +1,1 @@
-"""What samples say of layers: moments of their inputs, factorizations that know them, sensitivities."""
+"""Calibration on samples: moments of layer inputs, activation-aware factorization, sensitivities."""

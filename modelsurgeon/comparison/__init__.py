@@ -1,1 +1,1 @@
-"""Whether two models give the same answers, and how far apart they are."""
+"""Comparison of two models by their outputs: error metrics and a verdict."""

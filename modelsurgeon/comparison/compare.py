@@ -1,6 +1,6 @@
-"""Whether two models give the same answers, and if not, how far apart they are.
+"""Comparison of two models by their outputs on the same feeds, with error metrics and a verdict.
 
-It compares functions from inputs to outputs; what a model is, it never learns.
+Models are given as functions from inputs to outputs, so that any framework's can be compared.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ Verdict = Literal["identical", "within-noise", "within-tolerance", "different"]
 Run = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 EXACT_TOLERANCE = 1e-5  # relative L2 that exact surgery stays under, and the tolerance where none is given
-NOISE_FACTOR = 4.0  # rounding in another order may be a few times worse than in the order that was tried
+NOISE_FACTOR = 4.0  # times the noise floor: rounding in yet another order may be a few times worse
 
 FLOOR_KEYS = ("rel_l2", "max_abs", "max_abs_over_peak")
 
-WORDS: Mapping[Verdict, str] = {
+VERDICT_TEXTS: Mapping[Verdict, str] = {
     "identical": "every bit is the same",
     "within-noise": "no further apart than A from itself under another legal execution",
     "within-tolerance": "further apart than noise, but within the tolerance",
@@ -31,7 +31,7 @@ WORDS: Mapping[Verdict, str] = {
 }
 
 
-COLUMNS = (
+OUTPUT_COLUMNS = (
     Column(key="name", title="output"),
     Column(key="rel_l2", title="rel L2", kind="float"),
     Column(key="max_abs", title="max |d|", kind="float"),
@@ -46,11 +46,12 @@ COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What `compare` found. worst: the largest error of an output, infinite where shapes or NaNs differ.
+    """Result of comparing the outputs of a model B with those of A.
 
-    noise_floor: the metrics of A against itself, executed otherwise; None where that wasn't done.
-    inputs: "data", or "noise": a verdict on noise is no verdict on data. samples: how many.
-    providers: what A and B ran on. notes: what a reader should know besides.
+    outputs: metrics of each output, in A's order. noise_floor: the metrics of A against itself under another
+    legal execution; None where that wasn't run. verdict: see `compare`. tolerance: largest relative L2 error
+    allowed. inputs: "data" or "noise"; a verdict on noise is no verdict on data. samples: number of samples.
+    providers: onnxruntime's execution providers of A and B. notes: sentences for the reader.
     """
 
     outputs: Sequence[Metrics]
@@ -64,7 +65,10 @@ class Comparison:
 
     @property
     def worst(self) -> float:
-        """The largest error over all outputs: relative L2, or the share of differing integers or texts."""
+        """The largest error over all outputs: relative L2, or the share of differing integers or texts.
+
+        Infinite where shapes differ, or something is NaN or infinite in one model only. 0 without outputs.
+        """
         return max((output.error for output in self.outputs), default=0.0)
 
     @property
@@ -73,7 +77,7 @@ class Comparison:
         return max((output.error for output in self.noise_floor or ()), default=0.0)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, in which what is infinite or undefined is null."""
+        """Plain data for JSON, in which infinite and undefined numbers are null."""
         return {
             "outputs": [output.as_dict() for output in self.outputs],
             "noise_floor": _floor_as_dict(self.noise_floor),
@@ -87,15 +91,15 @@ class Comparison:
         }
 
     def tables(self) -> list[Table]:
-        """A row per output, the verdict in words below."""
-        told = f"verdict: {self.verdict} ({WORDS[self.verdict]})"
+        """One table with a row per output, and the verdict in words below."""
+        verdict = f"verdict: {self.verdict} ({VERDICT_TEXTS[self.verdict]})"
         floor = None if self.noise_floor is None else f"noise floor, A against itself: {self.noise:.2g}"
         many = "sample" if self.samples == 1 else "samples"
         samples = f"{self.samples} {many} of {self.inputs}, tolerance {self.tolerance:.2g} (relative L2)"
-        odd = [f"{output.name}: {output.note}" for output in self.outputs if output.note]
-        notes = [note for note in (told, samples, floor, *odd, *self.notes) if note]
+        mismatches = [f"{output.name}: {output.note}" for output in self.outputs if output.note]
+        notes = [note for note in (verdict, samples, floor, *mismatches, *self.notes) if note]
         rows = [output.as_dict() for output in self.outputs]
-        return [Table(title="Outputs", columns=COLUMNS, rows=rows, notes=notes)]
+        return [Table(title="Outputs", columns=OUTPUT_COLUMNS, rows=rows, notes=notes)]
 
 
 def compare(
@@ -108,40 +112,40 @@ def compare(
     providers: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> Comparison:
-    """Run A and B on the same feeds and hold the outputs against each other.
+    """Run A and B on the same feeds and compare the outputs.
 
-    Outputs belong together by name, those that are left by position. rerun_a: A under another legal execution
+    Outputs are paired by name, the remaining ones by position. rerun_a: A under another legal execution
     (optimizations off, one thread), whose difference from A is the noise floor. The verdict is
 
     - identical: every bit of every output is the same;
     - within-noise: every output's error is at most NOISE_FACTOR times its error in the noise floor;
-    - within-tolerance: every output's error is at most `tolerance`, or EXACT where none is given;
+    - within-tolerance: every output's error is at most `tolerance`, or EXACT_TOLERANCE where none is given;
     - different: otherwise, and whenever a given tolerance is exceeded, be it by noise.
 
     An output's error is its relative L2; for integers, truth values and texts, the share of elements that
     differ; infinite where shapes differ, or something is NaN or infinite in one model only.
     Raises BadModel where the outputs can't be paired, BadData where there is no feed.
     """
-    ours: dict[str, MetricSums] = {}
-    floor: dict[str, MetricSums] = {}
+    sums: dict[str, MetricSums] = {}
+    floor_sums: dict[str, MetricSums] = {}
     pairs: list[tuple[str, str]] = []
     count = 0
     for feed in batches:
         a, b = run_a(feed), run_b(feed)
         pairs = pairs or pair_outputs(list(a), list(b))
-        _add(ours, a, b, pairs)
+        _add_outputs(sums, a, b, pairs)
         if rerun_a is not None:
-            _add(floor, a, rerun_a(feed), [(name, name) for name, _ in pairs])
+            _add_outputs(floor_sums, a, rerun_a(feed), [(name, name) for name, _ in pairs])
         count += 1
     if not count:
         raise BadData("there is no sample to compare on: one at least is needed")
-    outputs = [tally.metrics() for tally in ours.values()]
-    noise = [tally.metrics() for tally in floor.values()] if rerun_a else None
-    renamed = [f"output {b} of B is held against {a} of A" for a, b in pairs if a != b]
+    outputs = [output_sums.metrics() for output_sums in sums.values()]
+    noise = [output_sums.metrics() for output_sums in floor_sums.values()] if rerun_a else None
+    renamed = [f"output {b} of B is compared with {a} of A" for a, b in pairs if a != b]
     return Comparison(
         outputs=outputs,
         noise_floor=noise,
-        verdict=judge(outputs, noise, tolerance),
+        verdict=decide_verdict(outputs, noise, tolerance),
         tolerance=EXACT_TOLERANCE if tolerance is None else tolerance,
         inputs=getattr(batches, "kind", "data"),
         samples=getattr(batches, "samples", count),
@@ -150,7 +154,9 @@ def compare(
     )
 
 
-def judge(outputs: Sequence[Metrics], noise: Sequence[Metrics] | None, tolerance: float | None) -> Verdict:
+def decide_verdict(
+    outputs: Sequence[Metrics], noise: Sequence[Metrics] | None, tolerance: float | None
+) -> Verdict:
     """The verdict, as `compare` defines it."""
     worst = max(output.error for output in outputs)
     if all(output.identical for output in outputs):
@@ -165,21 +171,25 @@ def judge(outputs: Sequence[Metrics], noise: Sequence[Metrics] | None, tolerance
 
 
 def pair_outputs(a: Sequence[str], b: Sequence[str]) -> list[tuple[str, str]]:
-    """Outputs of A and B that belong together: by name, those that are left by position. Raises BadModel."""
+    """Pairs of an output of A and one of B: by name, the remaining ones by position.
+
+    Raises BadModel for different numbers of outputs, and for none.
+    """
     if not a or len(a) != len(b):
-        raise BadModel(f"A gives {_listed(a)} and B gives {_listed(b)}: as many outputs are needed")
-    left = iter([name for name in b if name not in a])
-    return [(name, name if name in b else next(left)) for name in a]
+        raise BadModel(f"A gives {_output_list(a)} and B gives {_output_list(b)}: as many outputs are needed")
+    remaining = iter([name for name in b if name not in a])
+    return [(name, name if name in b else next(remaining)) for name in a]
 
 
-def _add(
-    tallies: dict[str, MetricSums],
+def _add_outputs(
+    sums: dict[str, MetricSums],
     a: Mapping[str, Any],
     b: Mapping[str, Any],
     pairs: Sequence[tuple[str, str]],
 ) -> None:
+    """Add one feed's outputs of A and B to the sums, which are kept by A's output names."""
     for name, other in pairs:
-        tallies.setdefault(name, MetricSums(name)).add(a[name], b[other])
+        sums.setdefault(name, MetricSums(name)).add(a[name], b[other])
 
 
 def _is_within_noise(outputs: Sequence[Metrics], noise: Sequence[Metrics]) -> bool:
@@ -187,12 +197,12 @@ def _is_within_noise(outputs: Sequence[Metrics], noise: Sequence[Metrics]) -> bo
 
 
 def _floor_as_dict(noise: Sequence[Metrics] | None) -> dict[str, Any] | None:
-    """The worst of each metric over the outputs, and the outputs."""
+    """The worst of each metric over the outputs, and the metrics of each output."""
     if noise is None:
         return None
-    worst = {key: max((each.as_dict()[key] or 0.0 for each in noise), default=0.0) for key in FLOOR_KEYS}
-    return {**worst, "outputs": [each.as_dict() for each in noise]}
+    worst = {key: max((output.as_dict()[key] or 0.0 for output in noise), default=0.0) for key in FLOOR_KEYS}
+    return {**worst, "outputs": [output.as_dict() for output in noise]}
 
 
-def _listed(names: Sequence[str]) -> str:
+def _output_list(names: Sequence[str]) -> str:
     return f"{len(names)} outputs ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"

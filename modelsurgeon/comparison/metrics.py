@@ -1,4 +1,4 @@
-"""How far one array is from another: error metrics in float64, added up a batch at a time.
+"""Error metrics between two arrays, accumulated in float64 a batch at a time.
 
 Elementwise relative error is not among them: an exact change of a graph can make it large near zero.
 """
@@ -19,17 +19,19 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
-    """One output of a model B held against that of A, over all samples; None is undefined.
+    """Error metrics of one output of a model B against that of A, over all elements of all samples.
 
-    max_abs: largest |B - A|. max_abs_over_peak: the same, over the largest |A|.
-    rel_l2: ||B - A|| / ||A||. sqnr_db: 20 log10(||A|| / ||B - A||). cosine: between A and B as vectors.
-    top1_agreement: share of rows whose largest entry is in the same place (last axis, two classes or more).
-    equal: share of elements that are bit for bit the same; all there is for integers, truth values and texts.
-    nan_or_inf: elements that are not finite in A or B. identical: every bit is the same.
-    note: what made a comparison of numbers impossible, in words.
+    name: the output's name in A. max_abs: largest |B - A|, in the output's unit. max_abs_over_peak: the same
+    / largest |A|. rel_l2: ||B - A|| / ||A||, the L2 (Frobenius) norms. sqnr_db: signal to quantization noise
+    ratio 20 log10(||A|| / ||B - A||), in decibels. cosine: of the angle between A and B as vectors, -1 to 1.
+    top1_agreement: share of rows whose largest entry is in the same place, along the last axis of two classes
+    or more. equal: share of elements that are bit for bit the same; the only metric for integers, truth
+    values and texts. nan_or_inf: number of elements that are not finite in A or B. identical: whether every
+    bit and the type are the same. note: why numbers couldn't be compared, or "".
 
-    Elements that are the same NaN or infinity in both count as equal. One that is not finite in one of them
-    only makes the error infinite.
+    A metric that is undefined is None. The metrics of floats are of the elements finite in both. The same NaN
+    or infinity in both is no error; an element that is not finite in one of them only makes the error
+    infinite.
     """
 
     name: str
@@ -46,13 +48,16 @@ class Metrics:
 
     @property
     def error(self) -> float:
-        """What a verdict goes by: relative L2, or the share of differing elements where there is none."""
+        """Relative L2, or the share of differing elements where there is none; infinite where `note` is set.
+
+        Verdicts are decided by it.
+        """
         if self.note:
             return inf
         return 1 - self.equal if self.rel_l2 is None else self.rel_l2
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, in which what is infinite or undefined is null."""
+        """Plain data for JSON, in which infinite and undefined numbers are null."""
         plain = asdict(self)
         return {
             key: None if isinstance(value, float) and not isfinite(value) else value
@@ -61,34 +66,34 @@ class Metrics:
 
 
 class MetricSums:
-    """The sums that metrics are made of. Values are added and forgotten, so any number of samples will do."""
+    """Sums from which the metrics of one output are computed, so that no array is kept."""
 
     def __init__(self, name: str) -> None:
-        """Nothing seen yet."""
+        """Sums over no element. name: of the output."""
         self._name = name
         self._note = ""
         self._numeric = True
         self._elements = self._same = self._not_finite = self._rows = self._agreeing = 0
         self._one_type = True
-        self._mismatch = False  # something is finite in one of them only
+        self._mismatch = False  # an element is finite in one of them only
         self._max = self._peak = 0.0
         self._aa = self._bb = self._ab = self._dd = 0.0
 
-    def add(self, a: Any, b: Any) -> None:  # noqa: ANN401 - whatever a runtime gives: arrays, lists of them, None
-        """One batch: an output of A and the same output of B."""
+    def add(self, a: Any, b: Any) -> None:  # noqa: ANN401 - arrays, lists of them, None
+        """Add one batch: an output of A and the same output of B."""
         pairs = list(zip(flat(a), flat(b), strict=False))
         if len(flat(a)) != len(flat(b)):
             self._note = f"{len(flat(a))} tensors in A, {len(flat(b))} in B"
         for left, right in pairs:
             if left.shape != right.shape:
                 self._note = f"shape {list(left.shape)} in A, {list(right.shape)} in B"
-            elif _kind(left) != _kind(right):
+            elif _comparison_kind(left) != _comparison_kind(right):
                 self._note = f"{left.dtype} in A, {right.dtype} in B"
             else:
                 self._add(left, right)
 
     def metrics(self) -> Metrics:
-        """What the sums come to."""
+        """The metrics of all batches added so far."""
         numbers = self._numbers() if self._numeric and not self._note and self._elements else {}
         return Metrics(
             name=self._name,
@@ -100,9 +105,10 @@ class MetricSums:
         )
 
     def _numbers(self) -> dict[str, float | None]:
-        broken = self._mismatch
-        norm, error = sqrt(self._aa), inf if broken else sqrt(self._dd)
-        largest = inf if broken else self._max
+        """The metrics that are defined for numbers alone."""
+        mismatch = self._mismatch
+        norm, error = sqrt(self._aa), inf if mismatch else sqrt(self._dd)
+        largest = inf if mismatch else self._max
         return {
             "max_abs": largest,
             "max_abs_over_peak": _ratio(largest, self._peak),
@@ -117,26 +123,26 @@ class MetricSums:
         return max(-1.0, min(1.0, self._ab / length)) if 0 < length < inf else None
 
     def _add(self, a: Array, b: Array) -> None:
-        same = _same(a, b)
+        same = _identical_elements(a, b)
         self._one_type &= a.dtype == b.dtype
         self._elements += same.size
         self._same += int(np.count_nonzero(same))
-        if _kind(a) != "number":
+        if _comparison_kind(a) != "number":
             self._numeric = False
             return
         wide = np.complex128 if "c" in (a.dtype.kind, b.dtype.kind) else np.float64
         self._add_top1(a, b)
-        with np.errstate(over="ignore"):  # what overflows is infinitely far apart
+        with np.errstate(over="ignore"):  # an overflow is an infinite error
             self._add_sums(a.astype(wide), b.astype(wide))
 
     def _add_sums(self, a: Array, b: Array) -> None:
-        fine_a, fine_b = np.isfinite(a), np.isfinite(b)
-        fine = fine_a & fine_b
-        if not fine.all():
-            self._not_finite += int(np.count_nonzero(~fine))
-            alike = fine | (a == b) | (np.isnan(a) & np.isnan(b))
+        finite_a, finite_b = np.isfinite(a), np.isfinite(b)
+        finite = finite_a & finite_b
+        if not finite.all():
+            self._not_finite += int(np.count_nonzero(~finite))
+            alike = finite | (a == b) | (np.isnan(a) & np.isnan(b))
             self._mismatch |= not bool(alike.all())
-            a, b = a[fine], b[fine]
+            a, b = a[finite], b[finite]
         if not a.size:
             return
         d = b - a
@@ -148,7 +154,7 @@ class MetricSums:
         self._dd += _dot(d, d)
 
     def _add_top1(self, a: Array, b: Array) -> None:
-        rows_a, rows_b = _rows(a), _rows(b)
+        rows_a, rows_b = _score_rows(a), _score_rows(b)
         if rows_a is None or rows_b is None:
             return
         self._rows += len(rows_a)
@@ -166,13 +172,16 @@ def flat(value: Any) -> list[Array]:  # noqa: ANN401
     return [np.asarray(value)]
 
 
-def _kind(array: Array) -> str:
-    """What two outputs must share to be compared as numbers: floats of any width do, floats and ids don't."""
+def _comparison_kind(array: Array) -> str:
+    """The kind of an array's elements: "number" for floats of any width, else NumPy's kind.
+
+    Only arrays of the same kind are compared.
+    """
     return "number" if array.dtype.kind == "c" or is_float(array.dtype) else array.dtype.kind
 
 
-def _same(a: Array, b: Array) -> NDArray[np.bool_]:
-    """Where two arrays are the same to the last bit."""
+def _identical_elements(a: Array, b: Array) -> NDArray[np.bool_]:
+    """Mask of the elements that are equal, bit for bit where both arrays have the same type of numbers."""
     if a.dtype != b.dtype or a.dtype.kind in "OUS":
         return np.asarray(a == b, bool)
     if not a.size:
@@ -181,8 +190,8 @@ def _same(a: Array, b: Array) -> NDArray[np.bool_]:
     return np.asarray(np.equal(*bits).all(axis=1))
 
 
-def _rows(array: Array) -> Array | None:
-    """Rows of scores along the last axis that is no single one; None where there are no two classes."""
+def _score_rows(array: Array) -> Array | None:
+    """Scores `(rows, classes)` along the last axis longer than 1; None where there are no two classes."""
     sizes = list(array.shape)
     while sizes and sizes[-1] == 1:
         sizes.pop()

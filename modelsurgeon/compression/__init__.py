@@ -1,1 +1,1 @@
-"""From a goal for the net to a plan for its layers, carried out, refitted, timed. Knows no framework."""
+"""From a goal for the whole model to a plan for its layers, carried out and timed. Imports no framework."""

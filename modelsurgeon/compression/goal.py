@@ -1,4 +1,4 @@
-"""What may be asked of a whole net."""
+"""The goal of a compression: one number, or a plan, for the whole model."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ EVBMF = "evbmf"
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """What is asked of the whole net; exactly one is given.
+    """The goal for the whole model; exactly one field is given.
 
-    rank: wherever it pays; a number, `"evbmf"` for what each layer's spectrum suggests, or a share such as
-    `"50%"` for the largest rank at which a layer costs that share of its MACs. energy: share kept in each
-    layer. macs, params: fraction of the original's. max_error: relative L2 at the worst output. speedup:
-    measured on this machine. plan: as it says.
+    rank: the rank of every layer whose chain then costs less; a number of at least 1, `"evbmf"` for the rank
+    that each layer's spectrum suggests, or a share such as `"50%"` for the largest rank at which a layer
+    costs that share of its MACs. energy: share of each weight's squared norm to keep, above 0 and at most 1.
+    macs, params: fraction of the original's to keep, above 0 and at most 1. max_error: largest relative L2
+    error of an output, above 0. speedup: original latency / new latency, above 1, measured on this machine.
+    plan: the method and rank of each layer.
+
+    Raises ValueError where none or several are given, and for a number out of range.
     """
 
     rank: int | str | None = None
@@ -29,7 +33,7 @@ class Goal:
     plan: Plan | None = None
 
     def __post_init__(self) -> None:
-        """Refuse no goal, two goals, and numbers out of range."""
+        """Raise ValueError for no goal, several goals, and numbers out of range."""
         given = [name for name, value in vars(self).items() if value is not None]
         if len(given) != 1:
             raise ValueError(
@@ -48,15 +52,15 @@ class Goal:
 
 
 def check_rank(rank: int | str) -> None:
-    """Refuse what is neither a whole number of at least 1, nor `evbmf`, nor a share such as `50%`."""
+    """Raise ValueError unless the rank is at least 1, `evbmf` or a share such as `50%`."""
     if isinstance(rank, str):
-        if rank != EVBMF and not 0 < share(rank) < 1:
+        if rank != EVBMF and not 0 < parse_share(rank) < 1:
             raise ValueError(f"rank {rank!r}: a whole number, {EVBMF!r} or a share such as '50%' is needed")
     elif rank < 1:
         raise ValueError(f"rank {rank}: at least 1 is needed")
 
 
-def share(rank: str) -> float:
-    """`"50%"` as 0.5; 0 for what is no share."""
+def parse_share(rank: str) -> float:
+    """The share that a text such as `"50%"` states, here 0.5; 0 where the text states none."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)%", rank)
     return float(found[1]) / 100 if found else 0.0

@@ -1,12 +1,12 @@
-"""Candidates with the milliseconds that they take, and whether a chain is quicker than its layer.
+"""Latency of candidates: measured at a few ranks, interpolated between, or expected from their MACs.
 
-A few ranks of each method are timed; between them time is a straight line over MACs: one part of a chain's
-time grows as its work does, the other is the same at every rank.
+A few ranks of each method are timed. Between them latency is linear in MACs: one part of a chain's time
+grows with its operations, the other is the same at every rank.
 
-Without a clock, that is foretold from the share of MACs. On onnxruntime's CPU kernels two or three plain
-factors win below about .95 of the layer's MACs. A depthwise factor does little with every number that it
-fetches: a chain with one wins below .8 on small maps and .7 on large ones, and below .5 and .3 in one and in
-three dimensions, for which there is no kernel of its own.
+Where nothing is timed, the share of MACs decides whether a chain is faster. On onnxruntime's CPU kernels two
+or three plain factors are faster below about .95 of the layer's MACs. A depthwise factor does few operations
+per byte: a chain with one is faster below .8 on small maps and .7 on large ones, and below .5 and .3 in one
+and three dimensions, for which there is no kernel of its own.
 """
 
 from __future__ import annotations
@@ -25,72 +25,73 @@ from modelsurgeon.surgery.apply import computed_part, macs
 from modelsurgeon.surgery.plan import Plan
 from modelsurgeon.surgery.site import Call, LayerTiming, Site
 
-TIMED_RANKS = 3  # ranks that are timed, of each layer and method
-PLAIN_BREAK_EVEN = 0.95  # share of MACs up to which a chain is quicker,
-DEPTHWISE_BREAK_EVEN = {1: 0.5, 2: 0.8, 3: 0.3}  # and with a depthwise factor, by axes of the kernel,
-LARGE_MAP_BREAK_EVEN = 0.7  # at most this, though, on maps of more elements than
+TIMED_RANKS = 3  # ranks timed for each layer and method
+PLAIN_BREAK_EVEN = 0.95  # share of the layer's MACs up to which a chain without depthwise factor is faster
+DEPTHWISE_BREAK_EVEN = {1: 0.5, 2: 0.8, 3: 0.3}  # the same with a depthwise factor, by axes of the kernel
+LARGE_MAP_BREAK_EVEN = 0.7  # the most with a depthwise factor on maps of more than LARGE_MAP_POSITIONS
 LARGE_MAP_POSITIONS = 56 * 56
-TIMING_MARGIN = 1.05  # times a layer's milliseconds: what measurements scatter,
-NODE_OVERHEAD_MS = 0.02  # and milliseconds for calling a node more: a chain is clearly slower beyond both
+# A chain is slower where its time exceeds the layer's by more than measurements scatter and one node costs:
+TIMING_MARGIN = 1.05  # times a layer's milliseconds
+NODE_OVERHEAD_MS = 0.02  # milliseconds added to that
 
 Times = Mapping[str, tuple[float, float]]
 
 
 def timed_candidates(
-    site: Site, view: CalibratedLayer, found: Sequence[Candidate], clock: LayerTiming
+    site: Site, calibrated: CalibratedLayer, candidates: Sequence[Candidate], timer: LayerTiming
 ) -> list[Candidate]:
-    """The layer, and the candidates that take less time than it, all timed; none where that can't be done.
+    """The layer and the candidates faster than it, with their milliseconds; none if it can't be timed.
 
-    found: the layer as it is, then its chains. Those that narrow other layers wait for `timed_channel_cuts`.
+    candidates: the layer as it is, then its chains; those that cut channels are for `timed_channel_cuts`.
     """
-    chains = [c for c in found[1:] if not c.whole]
-    timed = _candidate_times(site, view, chains, clock)
+    chains = [c for c in candidates[1:] if not c.also_changes]
+    timed = _candidate_times(site, calibrated, chains, timer)
     if timed is None:
         return []
-    whole = timed[0]
-    quick = [replace(c, milliseconds=ms) for c, ms in zip(chains, timed[1:], strict=True) if ms < whole]
-    return [replace(found[0], milliseconds=whole), *quick]
+    layer_ms = timed[0]
+    faster = [replace(c, milliseconds=ms) for c, ms in zip(chains, timed[1:], strict=True) if ms < layer_ms]
+    return [replace(candidates[0], milliseconds=layer_ms), *faster]
 
 
 def timed_channel_cuts(
     site: Site,
-    view: CalibratedLayer,
-    found: Sequence[Candidate],
-    clock: LayerTiming,
-    whole: Mapping[str, float],
+    calibrated: CalibratedLayer,
+    candidates: Sequence[Candidate],
+    timer: LayerTiming,
+    layer_times: Mapping[str, float],
 ) -> list[Candidate]:
-    """The candidates that narrow other layers, which then take so much less of their time.
+    """The candidates that cut channels, with their milliseconds less those that the producers save.
 
-    whole: milliseconds of the layers as they are.
+    layer_times: milliseconds of the layers as they are. Only candidates faster than the layer are returned.
     """
-    chains = [c for c in found if c.whole and whole.keys() >= {site.name, *c.whole}]
-    timed = _candidate_times(site, view, chains, clock) or []
-    full = view.layer.weight.shape[1]
-    quick: list[Candidate] = []
+    chains = [c for c in candidates if c.also_changes and layer_times.keys() >= {site.name, *c.also_changes}]
+    timed = _candidate_times(site, calibrated, chains, timer) or []
+    full = calibrated.layer.weight.shape[1]
+    faster: list[Candidate] = []
     for c, ms in zip(chains, timed[1:], strict=True):
-        left = ms - sum(whole[name] for name in c.whole) * (1 - _channel_rank(c.rank) / full)
-        quick += [replace(c, milliseconds=left)] if left < whole[site.name] else []
-    return quick
+        left = ms - sum(layer_times[name] for name in c.also_changes) * (1 - _channel_rank(c.rank) / full)
+        faster += [replace(c, milliseconds=left)] if left < layer_times[site.name] else []
+    return faster
 
 
 def timed_shared_inputs(
     site: Site,
-    view: CalibratedLayer,
-    found: Sequence[Candidate],
-    clock: LayerTiming,
-    whole: Mapping[str, float],
+    calibrated: CalibratedLayer,
+    candidates: Sequence[Candidate],
+    timer: LayerTiming,
+    layer_times: Mapping[str, float],
 ) -> list[Candidate]:
-    """The candidates of a union that take less time than its parts, which is saved.
+    """The candidates of a shared-input site, with their milliseconds less those of its members.
 
-    whole: milliseconds of the layers as they are.
+    layer_times: milliseconds of the layers as they are. Only candidates faster than the members are returned.
     """
-    chains = found[1:] if whole.keys() >= set(site.members) else []
-    timed = _candidate_times(site, view, chains, clock) or []
-    saved = sum(whole[name] for name in site.members) if timed else 0.0
-    quick = [
+    chains = candidates[1:] if layer_times.keys() >= set(site.members) else []
+    timed = _candidate_times(site, calibrated, chains, timer) or []
+    saved = sum(layer_times[name] for name in site.members) if timed else 0.0
+    faster = [
         replace(c, milliseconds=ms - saved) for c, ms in zip(chains, timed[1:], strict=True) if ms < saved
     ]
-    return [replace(found[0], milliseconds=0.0), *quick]
+    return [replace(candidates[0], milliseconds=0.0), *faster]
 
 
 def _channel_rank(rank: Rank | None) -> int:
@@ -98,46 +99,50 @@ def _channel_rank(rank: Rank | None) -> int:
 
 
 def _candidate_times(
-    site: Site, view: CalibratedLayer, chains: Sequence[Candidate], clock: LayerTiming
+    site: Site, calibrated: CalibratedLayer, chains: Sequence[Candidate], timer: LayerTiming
 ) -> list[float] | None:
-    """Milliseconds of the layer and of every chain, a few of them measured and the others between."""
+    """Milliseconds of the layer and of every chain: a few are measured, the others interpolated.
+
+    None where the timer can't run them.
+    """
     methods = {c.method for c in chains}
     knots = {method: _knots([c for c in chains if c.method == method]) for method in methods}
-    tried = [c for some in knots.values() for c in some]
-    times = clock(view.layer, [_sketch(view, c) for c in tried], site.calls)
+    timed = [c for some in knots.values() for c in some]
+    times = timer(calibrated.layer, [_computed_sketch(calibrated, c) for c in timed], site.calls)
     if times is None:
         return None
-    known = dict(zip(map(_key, tried), times[1:], strict=True))
+    known = dict(zip(map(_method_and_rank, timed), times[1:], strict=True))
     return [times[0], *(_interpolated(knots[c.method], known, c.macs) for c in chains)]
 
 
-def _key(candidate: Candidate) -> tuple[object, ...]:
+def _method_and_rank(candidate: Candidate) -> tuple[object, ...]:
     return candidate.method, candidate.rank
 
 
 def _interpolated(knots: Sequence[Candidate], known: Mapping[tuple[object, ...], float], macs: int) -> float:
     """Milliseconds at some MACs, on the line through the knots on either side."""
-    return float(np.interp(macs, [c.macs for c in knots], [known[_key(c)] for c in knots]))
+    return float(np.interp(macs, [c.macs for c in knots], [known[_method_and_rank(c)] for c in knots]))
 
 
 def _knots(chains: Sequence[Candidate]) -> list[Candidate]:
-    """Some of one method's candidates, by MACs: both ends, and evenly between."""
+    """The candidates of one method that are timed: those of least and most MACs, and some evenly between."""
     rising = sorted(chains, key=lambda c: c.macs)
     places = np.linspace(0, len(rising) - 1, min(TIMED_RANKS, len(rising)))
     return [rising[round(p)] for p in places]
 
 
-def _sketch(view: CalibratedLayer, candidate: Candidate) -> Sequence[Layer]:
+def _computed_sketch(calibrated: CalibratedLayer, candidate: Candidate) -> Sequence[Layer]:
     method = candidate.method or ""
-    return computed_part(method, view.sketch(method, candidate.rank or 1))
+    return computed_part(method, calibrated.sketch(method, candidate.rank or 1))
 
 
-def pays(layer: Layer, chain: Sequence[Layer], calls: Sequence[Call]) -> bool:
-    """Whether the chain is expected to be quicker, from its share of the layer's MACs alone."""
+def likely_faster(layer: Layer, chain: Sequence[Layer], calls: Sequence[Call]) -> bool:
+    """Whether the chain is expected to be faster, from its share of the layer's MACs alone."""
     return macs(chain, calls) <= _break_even_share(layer, chain, calls) * macs([layer], calls)
 
 
 def _break_even_share(layer: Layer, chain: Sequence[Layer], calls: Sequence[Call]) -> float:
+    """The share of the layer's MACs up to which such a chain is expected to be faster."""
     if not any(link.groups > layer.groups for link in chain):
         return PLAIN_BREAK_EVEN
     large = max((prod(size) for size, _ in calls), default=0) > LARGE_MAP_POSITIONS
@@ -146,18 +151,18 @@ def _break_even_share(layer: Layer, chain: Sequence[Layer], calls: Sequence[Call
     )
 
 
-def chain_times(plan: Plan, views: Mapping[str, tuple[Site, CalibratedLayer]], clock: LayerTiming) -> Times:
-    """Milliseconds of the plan's layers and of the chains that it puts there, where they can be had."""
+def chain_times(plan: Plan, layers: Mapping[str, tuple[Site, CalibratedLayer]], timer: LayerTiming) -> Times:
+    """Milliseconds of each layer of the plan and of the chain in its place, where they can be timed."""
     found = {}
     for name, step in plan.items():
-        site, view = views[name]
-        chain = computed_part(step.method, view.sketch(step.method, step.rank))
-        measured = clock(view.layer, [chain], site.calls)
+        site, calibrated = layers[name]
+        chain = computed_part(step.method, calibrated.sketch(step.method, step.rank))
+        measured = timer(calibrated.layer, [chain], site.calls)
         if measured is not None:
             found[name] = measured[0], measured[1]
     return found
 
 
 def is_slower(before: float, after: float) -> bool:
-    """Whether milliseconds after are clearly more than before."""
+    """Whether `after` milliseconds are more than `before` by more than measurements scatter."""
     return after > TIMING_MARGIN * before + NODE_OVERHEAD_MS

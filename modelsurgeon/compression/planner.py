@@ -1,4 +1,4 @@
-"""From what is asked of a net to a plan for its layers."""
+"""From a goal for the whole model to a plan for its layers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from modelsurgeon.compression import candidates as ways
-from modelsurgeon.compression.candidates import Decision
+from modelsurgeon.compression.candidates import Decision, least_fraction, plan_by_budget
 from modelsurgeon.compression.goal import Goal
 from modelsurgeon.compression.latency_model import is_slower
+from modelsurgeon.compression.layerwise import plan_by_energy, plan_by_rank
 from modelsurgeon.compression.select import Candidate
 from modelsurgeon.compression.speedup import plan_for_speedup
 from modelsurgeon.compression.study import Study
@@ -18,17 +18,17 @@ from modelsurgeon.errors import BadPlan, Unreachable
 from modelsurgeon.surgery.edits import FactorizationEdit
 from modelsurgeon.surgery.plan import Plan, PlanStep
 
-BISECTION_STEPS = 7  # of a bisection on the measured whole model: the fraction is found to about 1 %
+BISECTION_STEPS = 7  # on the error of the whole model: the fraction is found to about 1 %
 
 
 def decide(goal: Goal, study: Study) -> Decision:
-    """The plan that the goal asks for. Raises BadPlan and Unreachable."""
+    """The decision that meets the goal. Raises BadPlan, Unreachable, and ValueError where data is missing."""
     if goal.plan is not None:
         return _from_given_plan(goal.plan, study)
     if goal.rank is not None:
-        return ways.plan_by_rank(study.sites, goal.rank, study.methods, block=study.block)
+        return plan_by_rank(study.sites, goal.rank, study.methods, block=study.block)
     if goal.energy is not None:
-        return ways.plan_by_energy(study.sites, goal.energy, study.methods, block=study.block)
+        return plan_by_energy(study.sites, goal.energy, study.methods, block=study.block)
     if goal.speedup is not None and study.held_out is not None:
         return plan_for_speedup(goal.speedup, study)
     resource: Literal["macs", "params"] = "macs" if goal.params is None else "params"
@@ -44,26 +44,26 @@ def decide(goal: Goal, study: Study) -> Decision:
 
 
 def budgets(study: Study, resource: Literal["macs", "params"]) -> tuple[Callable[[float], Decision], float]:
-    """What to decide for a fraction of the resource, and the least one that can be had.
+    """A function from a fraction of the resource to the decision, and the least fraction that can be had.
 
-    Candidates and their damage are found once. For less than the least, Unreachable is raised.
+    Candidates and their damage are found once. The function raises Unreachable below the least fraction.
     """
     options, broken = study.options(resource)
     total = study.model.total(resource)
 
     def at(fraction: float) -> Decision:
         decision = without_slower_chains(
-            options, study, lambda: ways.plan_by_budget(options, fraction, total, resource)
+            options, study, lambda: plan_by_budget(options, fraction, total, resource)
         )
-        return replace(decision, kept=[*decision.kept, *broken], options=options)
+        return replace(decision, skipped=[*decision.skipped, *broken], options=options)
 
-    return at, ways.least_fraction(options, total, resource)
+    return at, least_fraction(options, total, resource)
 
 
 def without_slower_chains(
     options: dict[str, list[Candidate]], study: Study, choose: Callable[[], Decision]
 ) -> Decision:
-    """The choice among options without chains that are measured to be clearly slower; options loses those."""
+    """The choice among options without chains that are measured to be slower; options loses those."""
     slow = ""
     while True:
         try:
@@ -79,39 +79,40 @@ def without_slower_chains(
 
 
 def _cheaper_than(found: Sequence[Candidate], step: PlanStep) -> list[Candidate]:
-    """Without that step and those of its method that cost more."""
+    """The candidates without that step and those of its method that cost more."""
     costs = [c.macs for c in found if (c.method, c.rank) == (step.method, step.rank)]
     return [c for c in found if c.method != step.method or c.macs < min(costs)]
 
 
 def _from_given_plan(plan: Plan, study: Study) -> Decision:
-    """A plan as given; its layers that can't be replaced here have their reason among the edits already."""
-    unions = {union.name: union.members for union in study.model.shared_input_sites}
-    names = {*study.model.names, *unions}
-    if odd := [name for name in plan if name not in names]:
-        raise BadPlan(f"the plan names {odd[0]!r}, and the model has no such layer; `info` prints the names")
-    covered = Counter([*plan, *(part for name in plan for part in unions.get(name, ()))])
+    """The caller's plan; layers of it that can't be replaced have an edit with the reason already."""
+    shared = {site.name: site.members for site in study.model.shared_input_sites}
+    names = {*study.model.names, *shared}
+    if unknown := [name for name in plan if name not in names]:
+        raise BadPlan(
+            f"the plan names {unknown[0]!r}, and the model has no such layer; `info` prints the names"
+        )
+    covered = Counter([*plan, *(member for name in plan for member in shared.get(name, ()))])
     if twice := [name for name, count in covered.items() if count > 1]:
         raise BadPlan(f"the plan cuts {twice[0]!r} twice, alone and with others: leave one of the steps out")
-    kept = [
-        FactorizationEdit(layer=s.name, skipped="the plan doesn't name it")
-        for s in study.sites
-        if s.name not in covered
+    skipped = [
+        FactorizationEdit(layer=site.name, skipped="the plan doesn't name it")
+        for site in study.sites
+        if site.name not in covered
     ]
-    here = {site.name for site in study.places}
-    return Decision(
-        plan=Plan({name: step for name, step in plan.items() if name in here}), kept=kept, firm=True
-    )
+    replaceable = {site.name for site in study.places}
+    steps = {name: step for name, step in plan.items() if name in replaceable}
+    return Decision(plan=Plan(steps), skipped=skipped, firm=True)
 
 
 def _within_error(goal: Goal, study: Study, at: Callable[[float], Decision], least: float) -> Decision:
-    """Bisect the fraction of MACs on what the whole model, so compressed, is measured to answer."""
+    """The smallest fraction of MACs at which the whole model's error is within the goal, by bisection."""
     low, high = least, 1.0
     best: Decision | None = None
     for _ in range(BISECTION_STEPS):
         fraction = (low + high) / 2
         decision = at(fraction)
-        comparison = study.compared(study.trial(decision.plan))
+        comparison = study.compare(study.trial(decision.plan))
         if comparison is not None and comparison.worst <= (goal.max_error or 0.0):
             best, high = decision, fraction
         else:

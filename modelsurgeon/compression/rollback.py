@@ -1,7 +1,7 @@
-"""A plan carried out, and the last look at the clock: what came out slower than it went in is put right.
+"""Carry out a plan, and roll back what made the model slower.
 
-The whole model is timed against the original. Where it is slower beyond noise, layers whose chains gain them
-nothing are put back; where that doesn't mend it, all of them are.
+The whole model is timed against the original. Where it is slower beyond noise, layers whose chains are no
+faster than they were are put back; where that isn't enough, all of them are.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from modelsurgeon.surgery.site import EditableModel
 
 NO_GAIN = "put back: the whole model was slower, and here the chain takes as long as the layer"
 NO_USE = "put back: the whole model was slower than the original"
-NEGLIGIBLE_MS = 0.05  # milliseconds that calling a few nodes more costs: no net is put back for those
+NEGLIGIBLE_MS = 0.05  # what calling a few more nodes costs: nothing is put back for less
 
 
 @dataclass(frozen=True, kw_only=True)
 class CarriedOut:
-    """What came of a plan. plan: what is left of it. latency: None where nothing was timed or replaced."""
+    """plan: the steps that were kept. latency: None where nothing was timed or replaced."""
 
     plan: Plan
     edits: Sequence[FactorizationEdit]
@@ -31,7 +31,7 @@ class CarriedOut:
 
 
 def carry_out_with_rollback(plan: Plan, study: Study, model: EditableModel, *, firm: bool) -> CarriedOut:
-    """Do what the plan says, as far as it is quick; firm: all of it, however slow that is."""
+    """Carry out the plan as far as it makes the model faster; firm: all of it, however slow that is."""
     times = study.times(plan)
     done = _carry_out(plan, study, model, times)
     for kept, reason in () if firm else _fallbacks(plan, times):
@@ -45,7 +45,7 @@ def carry_out_with_rollback(plan: Plan, study: Study, model: EditableModel, *, f
 
 
 def _fallbacks(plan: Plan, times: Times) -> Iterator[tuple[Plan, str]]:
-    """What may be left of a plan, and why the rest was put back."""
+    """Smaller plans to fall back to, each with the reason why the other layers are put back."""
     gaining = Plan({n: step for n, step in plan.items() if n not in times or times[n][1] < times[n][0]})
     if len(gaining) < len(plan):
         yield gaining, NO_GAIN
@@ -53,7 +53,7 @@ def _fallbacks(plan: Plan, times: Times) -> Iterator[tuple[Plan, str]]:
 
 
 def _carry_out(plan: Plan, study: Study, model: EditableModel, times: Times) -> CarriedOut:
-    edits = [_with_times(edit, times) for edit in study.perform(plan, model)]
+    edits = [_with_times(edit, times) for edit in study.carry_out(plan, model)]
     model.finish()
     changed = any(edit.skipped is None for edit in edits)
     return CarriedOut(plan=plan, edits=edits, latency=study.latency(model) if changed else None)
@@ -67,7 +67,7 @@ def _with_times(edit: FactorizationEdit, times: Times) -> FactorizationEdit:
 
 
 def _is_slower(latency: Mapping[str, Any] | None) -> bool:
-    """Whether nine of ten comparisons show the model slower, and by more than a trifle."""
+    """Whether the model is slower in nine of ten comparisons, and by more than NEGLIGIBLE_MS."""
     if latency is None:
         return False
     lost = latency["after"]["median_ms"] - latency["before"]["median_ms"]

@@ -1,4 +1,4 @@
-"""What models are fed: read from files or taken from the caller, cut into feeds, one batch at a time."""
+"""Input data of models: samples from files, from the caller or from noise, as batches."""
 
 from modelsurgeon.data.samples import Array, Batches, Feed, Input, batches, noise, read, split
 

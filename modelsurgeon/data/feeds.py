@@ -1,4 +1,4 @@
-"""How arrays of samples are cut into the feeds of a model, and whether they fit its inputs at all."""
+"""Slicing of sample arrays into the feeds of a model, and checks that they fit its inputs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Feed = dict[str, Array]
 
 @dataclass(frozen=True, kw_only=True)
 class Input:
-    """One input of a model. A dimension that the model leaves open is None; so is a shape of any rank."""
+    """One input of a model. shape: None for any number of axes; a dynamic dimension is None."""
 
     name: str
     dtype: np.dtype[Any]
@@ -28,25 +28,26 @@ class Input:
 
     @property
     def form(self) -> str:
-        """The shape in words, open dimensions as `?`."""
+        """The shape as text, dynamic dimensions as `?`, such as `[?, 3, 32, 32]`."""
         return "of any rank" if self.shape is None else shape_text(self.shape)
 
     @property
     def rows(self) -> int | None:
-        """Samples that the model takes at once; None where that is open."""
+        """Batch size that the model fixes by the first axis; None where it is dynamic or there is none."""
         return self.shape[0] if self.shape else None
 
-    def takes(self, shape: tuple[int, ...]) -> bool:
-        """Whether an array of this shape is a feed."""
-        return self.shape is None or _fits(shape, self.shape)
+    def accepts(self, shape: tuple[int, ...]) -> bool:
+        """Whether an array of this shape is a valid feed."""
+        return self.shape is None or _shape_fits(shape, self.shape)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeedSlicing:
-    """How the arrays for one input become feeds.
+    """The slicing of the arrays for one input into feeds.
 
-    length: samples in all files together. rows: samples per feed. ragged: the last feed may have fewer.
-    whole: each sample is a whole feed. constant: the array as it is goes into every feed.
+    length: number of samples in all files. rows: samples per feed. ragged: whether the last feed may have
+    fewer. whole: whether each sample is a complete feed. constant: whether the array itself is used in every
+    feed.
     """
 
     input: Input
@@ -58,59 +59,62 @@ class FeedSlicing:
 
     @property
     def feeds(self) -> int:
-        """How many feeds there are."""
+        """Number of feeds; 0 where `constant`."""
         return ceil(self.length / self.rows) if self.ragged else self.length // self.rows
 
     @property
     def used(self) -> int:
-        """Samples that get into a feed."""
+        """Number of samples in all feeds; the rest doesn't fill a feed."""
         return min(self.length, self.feeds * self.rows)
 
     def arrays(self, found: Sequence[Source]) -> Iterator[Array]:
-        """The input's array of each feed, in order; one file at a time is held."""
+        """The input's array of each feed, in order; one file at a time is in memory. Raises BadData."""
         loaded = (source.load(self.input.name) for source in found)
         if self.constant:
             return repeat(cast(next(loaded), self.input))
-        pieces = _pieces(loaded, self.rows)
+        pieces = _chunks(loaded, self.rows)
         return (cast(piece[0] if self.whole else piece, self.input) for piece in pieces)
 
 
 def slicings(found: Sequence[Source], inputs: Sequence[Input], batch: int | None) -> list[FeedSlicing]:
-    """One cut per input. Raises BadData where the sources don't hold what the inputs need."""
+    """The slicing for each input. Raises BadData where names, shapes, types or counts don't fit."""
     for source in found:
         _check_names(source, inputs)
     if batch is not None:
         _check_batch(batch, inputs)
-    made = [_slicing(found, each, batch) for each in inputs]
-    _check_counts([cut for cut in made if not cut.constant], found[0].where)
+    made = [_slicing(found, spec, batch) for spec in inputs]
+    _check_counts([slicing for slicing in made if not slicing.constant], found[0].where)
     return made
 
 
 def feeds(found: Sequence[Source], made: Sequence[FeedSlicing], count: int) -> Iterator[Feed]:
-    """`count` feeds, each with an array per input."""
-    streams = [cut.arrays(found) for cut in made]
+    """`count` feeds, each a mapping from input name to array."""
+    streams = [slicing.arrays(found) for slicing in made]
     for _ in range(count):
-        yield {cut.input.name: next(stream) for cut, stream in zip(made, streams, strict=True)}
+        yield {slicing.input.name: next(stream) for slicing, stream in zip(made, streams, strict=True)}
 
 
 def check_feed(feed: Mapping[str, Array], inputs: Sequence[Input]) -> Feed:
-    """One feed from the caller, in the types that the model needs. Raises BadData."""
-    missing = [each.name for each in inputs if each.name not in feed]
+    """A feed of the caller in the dtypes of the inputs. Raises BadData for missing names, shapes or types."""
+    missing = [spec.name for spec in inputs if spec.name not in feed]
     if missing:
-        raise BadData(f"a batch lacks {_names(missing)}: it has {_names(feed)}")
-    checked = {each.name: np.asarray(feed[each.name]) for each in inputs}
-    for each in inputs:
-        array = checked[each.name]
-        if not each.takes(array.shape):
+        raise BadData(f"a batch lacks {_name_list(missing)}: it has {_name_list(feed)}")
+    checked = {spec.name: np.asarray(feed[spec.name]) for spec in inputs}
+    for spec in inputs:
+        array = checked[spec.name]
+        if not spec.accepts(array.shape):
             raise BadData(
-                f"{each.name} has shape {shape_text(array.shape)} in a batch: {each.form} is needed"
+                f"{spec.name} has shape {shape_text(array.shape)} in a batch: {spec.form} is needed"
             )
-        _check_type(array.dtype, each, "a batch")
-    return {each.name: cast(checked[each.name], each) for each in inputs}
+        _check_type(array.dtype, spec, "a batch")
+    return {spec.name: cast(checked[spec.name], spec) for spec in inputs}
 
 
 def cast(array: Array, to: Input) -> Array:
-    """The array in the input's type: floats may be rounded, all else must keep its value. Raises BadData."""
+    """The array in the input's dtype, contiguous.
+
+    Floats may be rounded; raises BadData where one overflows or any other value changes.
+    """
     if array.dtype == to.dtype:
         return np.ascontiguousarray(array).reshape(array.shape)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -127,12 +131,12 @@ def cast(array: Array, to: Input) -> Array:
 
 
 def is_float(dtype: np.dtype[Any]) -> bool:
-    """Whether values are floating point; bfloat16 and float8 are, though numpy doesn't know."""
+    """Whether a dtype is floating point, including bfloat16 and float8, which numpy doesn't count as such."""
     return dtype.kind == "f" or dtype.name.startswith(("bfloat", "float"))
 
 
 def shape_text(shape: Iterable[int | None]) -> str:
-    """A shape in words, open dimensions as `?`: `[1, 3, ?]`."""
+    """A shape as text, dynamic dimensions as `?`: `[1, 3, ?]`."""
     return f"[{', '.join(map(_dim, shape))}]"
 
 
@@ -140,54 +144,55 @@ def _dim(size: int | None) -> str:
     return "?" if size is None else str(size)
 
 
-def _slicing(found: Sequence[Source], each: Input, batch: int | None) -> FeedSlicing:
-    forms = [_form(source.headers[each.name], each, source.where) for source in found]
+def _slicing(found: Sequence[Source], spec: Input, batch: int | None) -> FeedSlicing:
+    """The slicing for one input. Raises BadData where its arrays differ in form between sources."""
+    forms = [_array_form(source.headers[spec.name], spec, source.where) for source in found]
     if len(set(forms)) > 1:
         raise BadData(
-            f"{each.name} has {' and '.join(sorted(set(forms)))} in different files: one form is needed"
+            f"{spec.name} has {' and '.join(sorted(set(forms)))} in different files: one form is needed"
         )
     if forms[0] == "no axes":
-        return FeedSlicing(input=each, constant=True)
-    length = sum(source.headers[each.name].shape[0] for source in found)
+        return FeedSlicing(input=spec, constant=True)
+    length = sum(source.headers[spec.name].shape[0] for source in found)
     if forms[0] == "an axis more":
-        return FeedSlicing(input=each, length=length, whole=True)
-    return FeedSlicing(input=each, length=length, rows=each.rows or batch or 1, ragged=each.rows is None)
+        return FeedSlicing(input=spec, length=length, whole=True)
+    return FeedSlicing(input=spec, length=length, rows=spec.rows or batch or 1, ragged=spec.rows is None)
 
 
-def _form(header: Header, each: Input, where: str) -> str:
-    """Which of the three forms an array has: as the input, an axis more, no axes."""
-    _check_type(header.dtype, each, where)
+def _array_form(header: Header, spec: Input, where: str) -> str:
+    """The form of an array: axes as the input, an axis more, or none. Raises BadData for any other shape."""
+    _check_type(header.dtype, spec, where)
     shape = header.shape
-    needed = tuple(None for _ in shape) if each.shape is None else each.shape
+    needed = tuple(None for _ in shape) if spec.shape is None else spec.shape
     if not shape and not needed:
         return "no axes"
-    if len(shape) == len(needed) and _fits(shape[1:], needed[1:]):
+    if len(shape) == len(needed) and _shape_fits(shape[1:], needed[1:]):
         return "as many axes as the input"
-    if len(shape) == len(needed) + 1 and _fits(shape[1:], needed):
+    if len(shape) == len(needed) + 1 and _shape_fits(shape[1:], needed):
         return "an axis more"
     samples = f"[{', '.join(['N', *map(_dim, needed[1:])])}]"
     raise BadData(
-        f"{each.name} in {where} has shape {shape_text(shape)}: {samples} is needed, N samples first"
+        f"{spec.name} in {where} has shape {shape_text(shape)}: {samples} is needed, N samples first"
     )
 
 
-def _fits(shape: Sequence[int], needed: Sequence[int | None]) -> bool:
+def _shape_fits(shape: Sequence[int], needed: Sequence[int | None]) -> bool:
     return len(shape) == len(needed) and all(n in (None, s) for s, n in zip(shape, needed, strict=True))
 
 
 def _check_names(source: Source, inputs: Sequence[Input]) -> None:
-    missing = [each.name for each in inputs if each.name not in source.headers]
+    missing = [spec.name for spec in inputs if spec.name not in source.headers]
     if missing:
-        has = _names(source.names) or "nothing"
+        has = _name_list(source.names) or "nothing"
         raise BadData(
-            f"{source.where} lacks {_names(missing)}, it has {has}: name arrays as the model's inputs"
+            f"{source.where} lacks {_name_list(missing)}, it has {has}: name arrays as the model's inputs"
         )
 
 
 def _check_batch(batch: int, inputs: Sequence[Input]) -> None:
     if batch < 1:
         raise BadData(f"a batch of {batch}: at least 1 is needed")
-    fixed = {each.rows for each in inputs if each.shape != ()}
+    fixed = {spec.rows for spec in inputs if spec.shape != ()}
     if fixed and None not in fixed and batch not in fixed:
         raise BadData(
             f"a batch of {batch}, and the model's is fixed at {max(filter(None, fixed))}: leave it out"
@@ -195,41 +200,42 @@ def _check_batch(batch: int, inputs: Sequence[Input]) -> None:
 
 
 def _check_counts(made: Sequence[FeedSlicing], where: str) -> None:
-    for cut in made:
-        if cut.length == 0:
-            raise BadData(f"{cut.input.name} in {where} has no samples: one at least is needed")
-        if cut.feeds == 0:
+    for slicing in made:
+        if slicing.length == 0:
+            raise BadData(f"{slicing.input.name} in {where} has no samples: one at least is needed")
+        if slicing.feeds == 0:
             raise BadData(
-                f"{cut.input.name} in {where} has {cut.length} samples: the model takes {cut.rows} at once"
+                f"{slicing.input.name} in {where} has {slicing.length} samples: "
+                f"the model takes {slicing.rows} at once"
             )
-    for first, cut in pairwise(made):
-        if cut.feeds != first.feeds:
+    for first, slicing in pairwise(made):
+        if slicing.feeds != first.feeds:
             raise BadData(
-                f"{where} has {first.length} samples for {first.input.name} and {cut.length} "
-                f"for {cut.input.name}: equal numbers are needed"
+                f"{where} has {first.length} samples for {first.input.name} and {slicing.length} "
+                f"for {slicing.input.name}: equal numbers are needed"
             )
 
 
-def _check_type(dtype: np.dtype[Any], each: Input, where: str) -> None:
-    """Refuse what no value could make right: fractions for whole numbers, text for numbers."""
+def _check_type(dtype: np.dtype[Any], spec: Input, where: str) -> None:
+    """Raise BadData for dtypes that never convert: floats for integers, text for numbers and the reverse."""
     text, number = dtype.kind in "US", dtype.kind in "bui" or is_float(dtype)
-    wants_text, wants_float = each.dtype.kind in "OUS", is_float(each.dtype)
+    wants_text, wants_float = spec.dtype.kind in "OUS", is_float(spec.dtype)
     fine = (text or dtype.kind == "O") if wants_text else number and (wants_float or not is_float(dtype))
     if not fine:
-        raise BadData(f"{each.name} in {where} is {dtype}: the model needs {each.dtype}, convert it")
+        raise BadData(f"{spec.name} in {where} is {dtype}: the model needs {spec.dtype}, convert it")
 
 
-def _pieces(arrays: Iterable[Array], rows: int) -> Iterator[Array]:
-    """Runs of `rows` samples, across the seams between arrays; what is left comes last."""
-    carry: Array | None = None
+def _chunks(arrays: Iterable[Array], rows: int) -> Iterator[Array]:
+    """Chunks of `rows` samples, also across the boundaries of arrays; the last one may be smaller."""
+    rest: Array | None = None
     for array in arrays:
-        joined = array if carry is None else np.concatenate([carry, array])
+        joined = array if rest is None else np.concatenate([rest, array])
         full = len(joined) - len(joined) % rows
         yield from (joined[start : start + rows] for start in range(0, full, rows))
-        carry = joined[full:] if full < len(joined) else None
-    if carry is not None:
-        yield carry
+        rest = joined[full:] if full < len(joined) else None
+    if rest is not None:
+        yield rest
 
 
-def _names(names: Iterable[str]) -> str:
+def _name_list(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))

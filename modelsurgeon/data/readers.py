@@ -1,4 +1,4 @@
-"""Arrays in files, by name: what they are is known from their headers, before a value is read."""
+"""Readers of .npz and .npy files: names, shapes and dtypes from the headers, values on demand."""
 
 from __future__ import annotations
 
@@ -17,29 +17,27 @@ from modelsurgeon.errors import BadData
 
 Array = NDArray[Any]
 
-MAX_DEFLATE_RATIO = (
-    1100  # times that compression shrinks at most: what claims more would only fill the memory
-)
+MAX_DEFLATE_RATIO = 1100  # largest possible compression; a member that claims more is broken or malicious
 
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """Shape and element type of an array that isn't read yet."""
+    """Shape and dtype of an array whose values haven't been read."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the values."""
+        """Size of the values in bytes."""
         return prod(self.shape) * self.dtype.itemsize
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Named arrays of one origin. `load(name)` gives one of them; nothing is kept.
+    """Named arrays of one file or of the caller. `load(name)` reads one of them; nothing is cached.
 
-    names: of all arrays there. headers: of those that were asked for.
+    where: the origin, for messages. names: of all arrays in it. headers: of the arrays that were requested.
     """
 
     where: str
@@ -49,15 +47,17 @@ class Source:
 
 
 def from_memory(arrays: Mapping[str, Array]) -> Source:
-    """Arrays that the caller holds."""
+    """The source of arrays in memory."""
     headers = {name: Header(shape=array.shape, dtype=array.dtype) for name, array in arrays.items()}
     return Source(where="the data", names=list(arrays), headers=headers, load=arrays.__getitem__)
 
 
 def from_files(path: Path, names: Sequence[str]) -> list[Source]:
-    """Sources of a path: one for an .npz or .npy file, one per file, in the order of names, for a folder.
+    """Sources of a path: one for an .npz or .npy file; for a folder one per file, sorted by name.
 
-    names: of the arrays that are wanted; others aren't looked at. An .npy file needs that there is just one.
+    names: the arrays to read; an .npy file is accepted only for a single name.
+    Raises BadData where the path doesn't exist, is of another type, or a file is broken or holds Python
+    objects.
     """
     if path.is_dir():
         inside = sorted(file for file in path.iterdir() if file.suffix in READERS)
@@ -80,7 +80,7 @@ def _npz(path: Path, names: Sequence[str]) -> Source:
     except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise BadData(f"{path} can't be read as .npz ({error}): save it with numpy.savez") from error
     return Source(
-        where=str(path), names=list(members), headers=headers, load=lambda name: _from_npz(path, name)
+        where=str(path), names=list(members), headers=headers, load=lambda name: _read_npz_array(path, name)
     )
 
 
@@ -93,7 +93,7 @@ def _member_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path
     return header
 
 
-def _from_npz(path: Path, name: str) -> Array:
+def _read_npz_array(path: Path, name: str) -> Array:
     try:
         with np.load(path, allow_pickle=False) as archive:
             array: Array = archive[name]
@@ -116,12 +116,12 @@ def _npy(path: Path, names: Sequence[str]) -> Source:
     if path.stat().st_size - start < header.nbytes:
         raise BadData(f"{path} is cut short: save it again")
     return Source(
-        where=str(path), names=names, headers={names[0]: header}, load=lambda _: _from_npy(path, header)
+        where=str(path), names=names, headers={names[0]: header}, load=lambda _: _read_npy_array(path, header)
     )
 
 
-def _from_npy(path: Path, header: Header) -> Array:
-    mapped: Literal["r"] | None = "r" if header.nbytes else None  # nothing can't be mapped
+def _read_npy_array(path: Path, header: Header) -> Array:
+    mapped: Literal["r"] | None = "r" if header.nbytes else None  # an empty file can't be mapped
     try:
         array: Array = np.load(path, mmap_mode=mapped, allow_pickle=False)
     except (OSError, ValueError) as error:

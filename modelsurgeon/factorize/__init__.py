@@ -1,6 +1,6 @@
-"""Factorizations: a pure function from one layer and a rank to a chain of layers.
+"""Factorizations: pure functions from one layer and a rank to a chain of layers.
 
-`METHODS` is the one list of them; the command line's choices, the property tests and the docs loop over it.
+`METHODS` lists them by name; the command line's choices, the property tests and the docs loop over it.
 """
 
 from collections.abc import Sequence
@@ -15,16 +15,17 @@ from modelsurgeon.factorize.svd import INPUT_SVD, SVD
 from modelsurgeon.factorize.tucker2 import TUCKER2
 from modelsurgeon.layers import Layer
 
-# In the order of their accuracy at equal rank, which is also the order of their cost.
+# By falling accuracy and falling cost at equal rank.
 METHODS: dict[str, Method[Any]] = {
     method.name: method for method in (SVD, INPUT_SVD, SPATIAL_SVD, TUCKER2, CP, CP_SEPARABLE, CHANNELS)
 }
 
 
 def suited(layer: Layer, names: Sequence[str]) -> list[str]:
-    """Those of the methods that give this layer a chain of their own; all of them where none does.
+    """The names of `METHODS` that suit a layer: no simpler method gives the same chain. All where none does.
 
-    Never one that pays only together with what feeds the layer.
+    Methods that pay only where the layer's inputs can be removed (`Method.alone` is False) are left out.
+    Raises KeyError for other names.
     """
     one, alone = split_groups(layer)[0], [name for name in names if METHODS[name].alone]
     return [name for name in alone if METHODS[name].distinct(one)] or alone

@@ -1,13 +1,17 @@
-"""`cp` and `cp-separable`: a sum of rank-1 terms (see `als` for how it is found).
+"""`cp` and `cp-separable`: CP decomposition, a sum of r rank-1 terms found by `cp_als`.
 
-`cp` keeps the kernel's axes together: `W[o, i, taps] ~ sum_r A[o, r] B[i, r] C[taps, r]` is a 1x1 to r
-channels, a depthwise k x k, a 1x1 to the outputs. `cp-separable` gives every axis a factor of its own
-(Lebedev et al., 2015, arXiv:1412.6553): a 1x1, a depthwise k x 1, a depthwise 1 x k, a 1x1. It needs a
-larger rank for the same error, and fewer taps for the same rank: it pays for large kernels.
-A kernel of one tap is a matrix, and its CP is its `svd`. With one axis of taps both are the same.
+- `cp`: `W[o, i, taps] ~ sum_r A[o, r] B[i, r] C[taps, r]` (Harshman, 1970), all kernel axes in one mode: a
+  1x1 `(r, in, 1, ...)`, a depthwise k x k `(r, 1, *kernel)` in r groups, a 1x1 `(out, r, 1, ...)`.
+- `cp-separable`: a mode for every kernel axis (Lebedev et al., 2015, arXiv:1412.6553): a 1x1 `(r, in, 1, 1)`,
+  a depthwise kh x 1 `(r, 1, kh, 1)`, a depthwise 1 x kw `(r, 1, 1, kw)`, a 1x1 `(out, r, 1, 1)`. It needs a
+  larger rank for the same error and has fewer taps at the same rank: it pays for large kernels.
 
-Cost per output position at stride 1: `r * (in + prod(kernel) + out)`, or `r * (in + sum(kernel) + out)`; the
-first 1x1 runs at input resolution.
+The rank r is the number of terms, at most the product of all modes but the largest; there the chain is exact.
+With one tap the weight is a matrix and both are `svd`. With one kernel axis both are the same.
+The error is the relative error of the weight (Frobenius), estimated before a chain is computed, see `errors`.
+Both raise as `Method` does: UnsupportedLayer for an empty weight or one with NaN or Inf.
+MACs per output position at stride 1: `r * (in + prod(kernel) + out)`, or `r * (in + sum(kernel) + out)`; with
+a stride the first 1x1 runs at input resolution.
 """
 
 from __future__ import annotations
@@ -23,29 +27,32 @@ from modelsurgeon.factorize.method import Factor, Method
 from modelsurgeon.layers import Array, Layer
 from modelsurgeon.linalg import require_finite
 
-MIN_SAVING = 0.1  # of a term's cost, for one more layer
-DECOMPOSED_RANKS = 3  # ranks that are decomposed for an error curve,
-MAX_OPERATIONS = 2 * 10**8  # elements times rank at most, or a rank as large as the channels
+MIN_SAVING = 0.1  # share of a term's cost that one more layer has to save
+MAX_DECOMPOSED_RANKS = 3  # ranks at which the decomposition is computed for the error at all ranks
+MAX_OPERATIONS = 2 * 10**8  # elements times rank, of a decomposed rank that is above all channels
 MIN_ERROR = 1e-12
 
 Axes = tuple[int, ...]
 Split = Callable[[Sequence[int]], list[Axes]]
 
 
-def together(kernel: Sequence[int]) -> list[Axes]:
-    """All axes of the kernel in one factor."""
+def joint_axes(kernel: Sequence[int]) -> list[Axes]:
+    """The split of `cp`: all kernel axes in one factor."""
     return [tuple(range(len(kernel)))]
 
 
-def apart(kernel: Sequence[int]) -> list[Axes]:
-    """A factor for every axis with more than one tap; the others, which are neutral, go with the first."""
+def separate_axes(kernel: Sequence[int]) -> list[Axes]:
+    """The split of `cp-separable`: a factor for every axis with several taps; the first has all others."""
     wide = [axis for axis, taps in enumerate(kernel) if taps > 1]
     rest = tuple(axis for axis, taps in enumerate(kernel) if taps == 1)
     return [(wide[0], *rest), *((axis,) for axis in wide[1:])]
 
 
 def outline(split: Split, layer: Layer, rank: int) -> list[Factor]:
-    """Shapes of the chain."""
+    """Shapes of the factors; those of `svd` for a kernel of one tap.
+
+    `(rank, in, 1, ...)`, a depthwise `(rank, 1, *taps)` for each part of the split, `(out, rank, 1, ...)`.
+    """
     if layer.is_pointwise:
         return svd.outline(layer, rank)
     out, into, *kernel = layer.weight.shape
@@ -62,7 +69,7 @@ def outline(split: Split, layer: Layer, rank: int) -> list[Factor]:
 
 
 def factors(split: Split, layer: Layer, rank: int) -> list[Array]:
-    """Weights of the chain."""
+    """Weights of the factors, in the shapes of `outline`."""
     if layer.is_pointwise:
         return svd.factors(layer, rank)
     a, b, *taps = cp_als.decompose(tensor(split, layer), rank)
@@ -71,50 +78,54 @@ def factors(split: Split, layer: Layer, rank: int) -> list[Array]:
 
 
 def bound(split: Split, layer: Layer) -> int:
-    """A rank that is always enough."""
-    return svd.bound(layer) if layer.is_pointwise else cp_tensor.enough(_sizes(split, layer))
+    """A rank at which the chain is exact: the product of all modes but the largest."""
+    return svd.bound(layer) if layer.is_pointwise else cp_tensor.exact_rank(_mode_sizes(split, layer))
 
 
 def errors(split: Split, layer: Layer, ranks: Sequence[int]) -> list[float]:
-    """Relative error at each rank, an estimate.
+    """Estimated relative error of the weight (Frobenius) at each rank.
 
-    The error of the start is known at every rank. By how much the sweeps better it is found at a few ranks:
-    the logarithm of that gain is nearly linear in the rank, so the other ranks follow.
+    The error of the start of `cp_als` is known at every rank. The factor by which its sweeps reduce the error
+    is computed at a few ranks and interpolated: its logarithm is nearly linear in the rank.
     """
     if layer.is_pointwise:
         return svd.errors(layer, ranks)
     whole = tensor(split, layer)
-    knots = _knots(ranks, _worth(whole))
+    knots = _decomposed_ranks(ranks, _max_decomposed_rank(whole))
     start = cp_tensor.orthogonal_terms(whole, max(knots))
     found = [cp_als.forecast_error(start, rank) for rank in knots]
     gains = np.log(np.maximum(found, MIN_ERROR) / np.maximum(start.errors(knots), MIN_ERROR)).clip(max=0.0)
-    return [float(e) for e in start.errors(ranks) * np.exp(_carried(ranks, knots, gains))]
+    return [float(e) for e in start.errors(ranks) * np.exp(_extrapolated(ranks, knots, gains))]
 
 
 def tensor(split: Split, layer: Layer) -> Array:
-    """The weight as `(out, in, *taps of each factor)`."""
-    return require_finite(layer.weight).reshape(_sizes(split, layer))
+    """The weight as a tensor `(out, in, *taps of each part of the split)`."""
+    return require_finite(layer.weight).reshape(_mode_sizes(split, layer))
 
 
-def _sizes(split: Split, layer: Layer) -> list[int]:
+def _mode_sizes(split: Split, layer: Layer) -> list[int]:
+    """Shape of `tensor`."""
     kernel = layer.kernel
     return [*layer.weight.shape[:2], *(prod(kernel[axis] for axis in axes) for axes in split(kernel))]
 
 
-def _worth(whole: Array) -> int:
-    """The largest rank that is worth being decomposed for an estimate; all are where the tensor is small."""
-    return int(min(cp_tensor.enough(whole.shape), max(*whole.shape[:2], MAX_OPERATIONS // whole.size)))
+def _max_decomposed_rank(whole: Array) -> int:
+    """The largest rank to decompose for an error estimate, limited for time in a large tensor."""
+    return int(min(cp_tensor.exact_rank(whole.shape), max(*whole.shape[:2], MAX_OPERATIONS // whole.size)))
 
 
-def _knots(ranks: Sequence[int], most: int) -> list[int]:
-    """Ranks to decompose, evenly from the least asked for to the largest; beyond `most` a slope is needed."""
+def _decomposed_ranks(ranks: Sequence[int], most: int) -> list[int]:
+    """Up to `MAX_DECOMPOSED_RANKS` ranks to decompose, evenly spaced over `ranks` but none above `most`.
+
+    Where `ranks` exceed `most` there are at least two of them, as a slope is needed.
+    """
     high = min(max(ranks), most)
     low = min(min(ranks), high if high == max(ranks) else max(high // 2, 1))
-    return sorted({round(r) for r in np.linspace(low, high, DECOMPOSED_RANKS)})
+    return sorted({round(r) for r in np.linspace(low, high, MAX_DECOMPOSED_RANKS)})
 
 
-def _carried(ranks: Sequence[int], knots: Sequence[int], values: Array) -> Array:
-    """Values at the knots interpolated; beyond the last one its slope goes on, if it falls."""
+def _extrapolated(ranks: Sequence[int], knots: Sequence[int], values: Array) -> Array:
+    """Values at the knots interpolated at `ranks`; beyond the last knot its slope continues, if negative."""
     inner = np.interp(ranks, knots, values)
     if len(knots) > 1:
         slope = min(0.0, (values[-1] - values[-2]) / (knots[-1] - knots[-2]))
@@ -122,10 +133,12 @@ def _carried(ranks: Sequence[int], knots: Sequence[int], values: Array) -> Array
     return np.asarray(inner)
 
 
-def saves(layer: Layer) -> bool:
-    """True where a factor for every axis makes terms cheaper by `MIN_SAVING`: large kernels, few channels."""
+def separation_pays(layer: Layer) -> bool:
+    """Whether a factor for every axis makes terms cheaper by `MIN_SAVING`: large kernels, few channels."""
     taps, channels = prod(layer.kernel), sum(layer.weight.shape[:2])
-    return not svd.simple(layer) and taps - sum(_sizes(apart, layer)[2:]) >= MIN_SAVING * (channels + taps)
+    return not svd.two_factors_suffice(layer) and taps - sum(
+        _mode_sizes(separate_axes, layer)[2:]
+    ) >= MIN_SAVING * (channels + taps)
 
 
 def _method(name: str, summary: str, split: Split, distinct: Callable[[Layer], bool]) -> Method[int]:
@@ -141,7 +154,12 @@ def _method(name: str, summary: str, split: Split, distinct: Callable[[Layer], b
     )
 
 
-CP = _method("cp", "three layers; 1x1, depthwise k x k, 1x1", together, lambda layer: not svd.simple(layer))
+CP = _method(
+    "cp",
+    "three layers; 1x1, depthwise k x k, 1x1",
+    joint_axes,
+    lambda layer: not svd.two_factors_suffice(layer),
+)
 CP_SEPARABLE = _method(
-    "cp-separable", "four layers; 1x1, depthwise k x 1, depthwise 1 x k, 1x1", apart, saves
+    "cp-separable", "four layers; 1x1, depthwise k x 1, depthwise 1 x k, 1x1", separate_axes, separation_pays
 )

@@ -1,8 +1,8 @@
-"""What a factorization is: the outline of its chain, and the numbers that fill it.
+"""`Method`: one factorization, given by functions for the shapes and the weights of its chain.
 
-A method is written for a layer without groups. A grouped layer is a stack of such layers side by side: each
-group is factorized on its own, at the same rank, and the chains are stacked again.
-The outline needs no weights, so the cost of every rank is known before anything is factorized.
+A method is written for a layer without groups. A grouped layer is several such layers in parallel: each group
+is factorized separately, at the same rank, and the weights are concatenated along their output axis.
+The shapes need no weights, so the cost of every rank is known before anything is factorized.
 """
 
 from __future__ import annotations
@@ -17,14 +17,18 @@ from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.layers import Array, Layer
 from modelsurgeon.linalg import squared_norm
 
-# Of each group's factorization; a pair (outputs, inputs) for Tucker-2, the order of the weight's axes.
+# Rank of each group; for Tucker-2 a pair (outputs, inputs), in the order of the weight's axes.
 Rank = int | tuple[int, int]
 R = TypeVar("R", bound=Rank)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Factor:
-    """The outline of one layer in a chain: its weight's shape, and the kernel axes it takes geometry from."""
+    """The outline of one layer of a chain, for a layer without groups.
+
+    shape: of the weight, `(out, in / groups, *kernel)`. axes: the kernel axes whose stride, padding, dilation
+    and output padding it has; it is neutral on all others.
+    """
 
     shape: tuple[int, ...]
     axes: tuple[int, ...] = ()
@@ -35,12 +39,14 @@ class Factor:
 class Method(Generic[R]):
     """One factorization; call it with a layer and a rank to get the chain.
 
-    outline, factors: the chain's shapes and its weights, for a layer without groups and a rank within bounds.
-    bound: the smallest rank at which the chain is exact. errors: relative error of the weight at each rank.
-    one_pass: the errors of all ranks cost little more than that of one.
-    spectral: they come from a spectrum, at once and exactly; else they are estimates that take their time.
-    distinct: False for a layer to which a simpler method gives the same chain or one as good.
-    alone: whether the chain pays by itself; else only where what the layer is fed can be made narrower.
+    The functions outline, factors, bound and errors are for a layer without groups and a rank within bounds.
+    outline: the factors' shapes. factors: their weights, arrays of these shapes. bound: the rank at which the
+    chain is exact. errors: relative error of the weight (Frobenius) at each rank.
+    one_pass: whether the errors of all ranks cost little more than that of one.
+    spectral: whether the errors come from a spectrum at once and are exact, or for `tucker2` an upper bound;
+    else they are slower estimates.
+    distinct: False for a layer for which a simpler method gives the same chain or one as good.
+    alone: False where the chain pays only if the layer's other input channels can be removed (`channels`).
     """
 
     name: str
@@ -55,7 +61,12 @@ class Method(Generic[R]):
     alone: bool = True
 
     def __call__(self, layer: Layer, rank: Rank) -> list[Layer]:
-        """The chain that approximates `layer`, in the layer's own dtype; a rank above full is full."""
+        """The chain that approximates `layer`, in the layer's dtype; its last layer has the layer's bias.
+
+        rank: of each group; larger than full is full, one number sets both ranks of a pair.
+        Raises UnsupportedLayer for an empty weight or one with NaN or Inf, ValueError for a rank below 1 or a
+        pair where one rank is needed.
+        """
         rank = self.clip(layer, rank)
         parts = split_groups(layer)
         weights = [
@@ -67,7 +78,10 @@ class Method(Generic[R]):
         ]
 
     def sketch(self, layer: Layer, rank: Rank) -> list[Layer]:
-        """The chain with placeholder weights that take no memory: its shapes, params and MACs are true."""
+        """The chain with zeros for weights, which take no memory; its shapes, params and MACs are final.
+
+        Raises UnsupportedLayer for an empty weight, ValueError for a rank that `clip` refuses.
+        """
         first = _group(layer, 0)
         outline = self.outline(first, self.clip(layer, rank))
         chain = []
@@ -80,13 +94,17 @@ class Method(Generic[R]):
         return chain
 
     def full_rank(self, layer: Layer) -> R:
-        """The smallest rank at which the chain equals the layer. Raises UnsupportedLayer for an empty one."""
+        """The rank at which the chain equals the layer. Raises UnsupportedLayer for an empty weight."""
         if not layer.weight.size:
             raise UnsupportedLayer(f"its weight of shape {layer.weight.shape} is empty: nothing can be cut")
         return self.bound(_group(layer, 0))
 
     def clip(self, layer: Layer, rank: Rank) -> R:
-        """The rank, no larger than full; a single number stands for both of a pair."""
+        """The rank, no larger than full; a single number sets both ranks of a pair.
+
+        Raises ValueError for a rank below 1 or a pair where one rank is needed, UnsupportedLayer as
+        `full_rank`.
+        """
         full: Any = self.full_rank(layer)
         pair = isinstance(full, tuple)
         if isinstance(rank, tuple) and not pair:
@@ -98,7 +116,11 @@ class Method(Generic[R]):
         return clipped  # type: ignore[no-any-return]
 
     def error(self, layer: Layer, ranks: Sequence[Rank]) -> list[float]:
-        """Relative error of the weight (Frobenius) at each of `ranks`, over all groups."""
+        """Relative error of the weight (Frobenius) at each of `ranks`, over all groups; 0 for a zero weight.
+
+        Without computing a chain: exact or an upper bound where `spectral`, else an estimate.
+        Raises as calling the method does.
+        """
         clipped = [self.clip(layer, rank) for rank in ranks]
         parts = split_groups(layer) if ranks else []
         shares = [squared_norm(part.weight) for part in parts]
@@ -110,7 +132,7 @@ class Method(Generic[R]):
 
 
 def split_groups(layer: Layer) -> list[Layer]:
-    """The layer's groups as layers of their own, without bias."""
+    """The groups as layers without groups and bias, each of weight `(out / groups, in / groups, *kernel)`."""
     return [_group(layer, index) for index in range(layer.groups)]
 
 

@@ -1,7 +1,7 @@
-"""One layer's rank: from a share of its energy or its cost, from its spectrum alone, or where it breaks even.
+"""One layer's rank: for a share of its energy or its cost, from its spectrum, or at break-even.
 
-Ranks that we choose are multiples of `RANK_BLOCK`: runtimes lay channels out in blocks, and a rank of 65
-costs a quarter more time than one of 64. Ranks that a user names are taken as they are.
+Ranks chosen here are multiples of `RANK_BLOCK`: runtimes store channels in blocks, and rank 65 takes a
+quarter more time than 64. Ranks that a user gives are used as they are.
 """
 
 from __future__ import annotations
@@ -20,25 +20,28 @@ from modelsurgeon.linalg import evbmf
 RANK_BLOCK = 16
 Towards = Literal["up", "down", "nearest"]
 
-Price = Callable[[Sequence[Layer]], int]  # what a chain costs: its MACs, or its params
+Price = Callable[[Sequence[Layer]], int]  # cost of a chain: its MACs or its params
 
 
 def aligned(rank: float, full: int, *, block: int = RANK_BLOCK, towards: Towards = "nearest") -> int:
-    """The rank as a multiple of `block`, at least one block and at most `full`.
+    """The rank rounded to a multiple of `block`, at least one block and at most `full`.
 
-    Where not even one block fits below `full`, any whole number is as good as another.
+    Where `full` is at most one block, it is rounded to a whole number.
     """
     step = block if full > block else 1
     rounding: dict[Towards, Callable[[float], int]] = {"up": ceil, "down": floor, "nearest": round}
     return min(max(rounding[towards](rank / step) * step, step), full)
 
 
-def ladder(method: Method[Any], layer: Layer, price: Price, *, block: int = RANK_BLOCK) -> list[int]:
-    """Ranks worth trying, smallest first: below full, and with a chain that costs less than the layer."""
+def candidate_ranks(method: Method[Any], layer: Layer, price: Price, *, block: int = RANK_BLOCK) -> list[int]:
+    """Multiples of `block` up to full rank whose chain costs less than the layer, ascending.
+
+    All ranks where full rank is at most one block.
+    """
     full = method.full_rank(layer)
     top = max(full) if isinstance(full, tuple) else full
     whole = price([layer])
-    ranks = _steps(top, block)
+    ranks = _rank_range(top, block)
     count = bisect_left(ranks, True, key=lambda r: price(method.sketch(layer, r)) >= whole)
     return list(ranks[:count])
 
@@ -51,11 +54,11 @@ def frontier(
     *,
     block: int = RANK_BLOCK,
 ) -> list[tuple[Rank, float]]:
-    """Pairs of ranks with their errors, each better than all that cost no more; cheapest first.
+    """The Pareto front of pairs of ranks by cost and error, with the errors; cheapest first.
 
-    Below the layer's own cost, of multiples of `block`. error: of the method at many ranks, in one pass.
+    Pairs of multiples of `block` that cost less than the layer. error: the method's errors at many ranks.
     """
-    sides = [_steps(top, block) for top in method.full_rank(layer)]
+    sides = [_rank_range(top, block) for top in method.full_rank(layer)]
     pairs: list[Rank] = [(p, q) for p in sides[0] for q in sides[1]]
     costs = _costs(method, layer, price, sides)
     errors = np.asarray(error(pairs))
@@ -67,13 +70,13 @@ def frontier(
     return found
 
 
-def _steps(top: int, block: int) -> range:
-    """Ranks up to `top`, in blocks where one fits below it."""
+def _rank_range(top: int, block: int) -> range:
+    """Ranks up to `top`: multiples of `block`, or all where `top` is at most one block."""
     return range(1, top + 1) if top <= block else range(block, top + 1, block)
 
 
 def _costs(method: Method[Any], layer: Layer, price: Price, sides: Sequence[range]) -> Array:
-    """Cost of every pair: a polynomial of the first degree in either rank, known from four of its values."""
+    """Cost of every pair `(len(p) * len(q),)`: bilinear in both ranks, so four values determine it."""
     (a, b), (c, d) = ([price(method.sketch(layer, (p, q))) for q in (1, 2)] for p in (1, 2))
     p, q = np.meshgrid(*(np.array(side) - 1 for side in sides), indexing="ij")
     return np.asarray(a + p * (c - a) + q * (b - a) + p * q * (a - b - c + d)).ravel()
@@ -88,9 +91,9 @@ def break_even(method: Method[Any], layer: Layer, price: Price) -> int:
 
 
 def for_energy(method: Method[Any], layer: Layer, energy: float, ranks: Sequence[Rank]) -> Rank | None:
-    """The first of `ranks` at which the chain keeps that share of the squared norm; None if none does.
+    """The first of `ranks` at which the chain keeps a share of the weight's squared norm; None if none does.
 
-    energy: between 0 and 1; a relative error e leaves 1 - e^2.
+    energy: the share, between 0 and 1; a relative error e leaves 1 - e^2. ranks: ascending.
     """
     allowed = (1.0 - energy) ** 0.5
     if method.one_pass:
@@ -104,17 +107,17 @@ def for_energy(method: Method[Any], layer: Layer, energy: float, ranks: Sequence
 def for_share(
     method: Method[Any], layer: Layer, share: float, price: Price, *, block: int = RANK_BLOCK
 ) -> int | None:
-    """The largest rank of the ladder whose chain costs at most that share of the layer; None if none does."""
-    ranks = ladder(method, layer, price, block=block)
+    """The largest of `candidate_ranks` whose chain costs at most a share of the layer; None if none does."""
+    ranks = candidate_ranks(method, layer, price, block=block)
     most = share * price([layer])
     count = bisect_left(ranks, True, key=lambda r: price(method.sketch(layer, r)) > most)
     return ranks[count - 1] if count else None
 
 
 def for_spectrum(method: Method[Any], layer: Layer, *, block: int = RANK_BLOCK) -> Rank | None:
-    """The rank that the spectrum alone suggests (`evbmf`), to the nearest block; None where all is noise.
+    """The rank that variational Bayes suggests from the spectrum (`evbmf`), to the nearest block; None if 0.
 
-    Of a pair of ranks, each comes from its own unfolding. The method's errors have to be exact (`spectral`).
+    Both ranks of a pair are suggested, each from its own unfolding. The method has to be `spectral`.
     """
     full = method.full_rank(layer)
     sides = full if isinstance(full, tuple) else (full,)
@@ -128,7 +131,10 @@ def for_spectrum(method: Method[Any], layer: Layer, *, block: int = RANK_BLOCK) 
 
 
 def _spectrum(method: Method[Any], layer: Layer, place: int) -> Array:
-    """Squared singular values, relative to their sum: what each further rank takes off the squared error."""
+    """Squared singular values relative to their sum: the decrease of the squared error at each rank.
+
+    place: index of the rank in a pair.
+    """
     full = method.full_rank(layer)
     if isinstance(full, tuple):
         ranks: list[Rank] = [(r, full[1]) if place == 0 else (full[0], r) for r in range(1, full[place] + 1)]

@@ -1,14 +1,20 @@
-"""`spatial-svd`: the kernel's axes apart, one with the inputs and one with the outputs.
+"""`spatial-svd`: truncated SVD with the kernel's first axis in one factor and its second in the other.
 
-`W[o, i, y, x] ~ sum_r H[o, r, x] V[r, i, y]`: a k x 1 convolution to r channels, then a 1 x k to the outputs
-(Jaderberg et al., 2014, arXiv:1405.3866). With one kernel axis or none it is `input-svd`.
-Cost per output position: `r * (in * k + out * k)` for a k x k kernel and stride 1.
+`W[o, i, y, x] ~ sum_r H[o, r, x] V[r, i, y]` (Jaderberg et al., 2014, arXiv:1405.3866): a kh x 1 convolution
+`(r, in, kh, 1)`, then a 1 x kw `(out, r, 1, kw)`. The matrix is `(out * kw, in * kh)`.
+With one kernel axis the first factor has it, as in `svd`; with none the chain is that of `svd`.
 
-A volume's kernel has three axes for two factors: the first axis on one side, the other two on the other. The
-pair goes with the side that has more channels (a k x 1 x 1, then a 1 x k x k, where `out >= in`): on a flat
-spectrum that chain has the least error at a given cost, `r * (in * k + out * k * k)`. A third factor would
-need a second rank, and a middle layer of `r * r * k` that takes what it saves unless r is far below the
-channels; `cp-separable` is the form with a factor for every axis.
+The rank r is the number of channels between the factors, at most the shorter side of the matrix; there the
+chain is exact.
+The error is the relative error of the weight (Frobenius), exactly the norm of the other singular values.
+It raises as `Method` does: UnsupportedLayer for an empty weight or one with NaN or Inf.
+MACs per output position at stride 1: `r * (in * kh + out * kw)`.
+
+A kernel of three axes has one axis in one factor and two in the other. The pair is in the factor with more
+channels (a k x 1 x 1, then a 1 x k x k, where `out >= in`): for equal singular values that chain has the
+least error at a given cost, `r * (in * k + out * k * k)`. A third factor would need a second rank and a
+middle layer of `r * r * k` weights, which costs what it saves unless r is far below the channels;
+`cp-separable` is the form with a factor for every axis.
 """
 
 from __future__ import annotations
@@ -19,7 +25,7 @@ from math import prod
 import numpy as np
 
 from modelsurgeon.factorize.method import Factor, Method
-from modelsurgeon.factorize.svd import tails
+from modelsurgeon.factorize.svd import tail_errors
 from modelsurgeon.layers import Array, Layer
 from modelsurgeon.linalg import singular_values, truncated
 
@@ -27,26 +33,27 @@ Axes = tuple[int, ...]
 
 
 def unfolded(layer: Layer) -> Array:
-    """The weight as an `(out * last axes, in * first axes)` matrix."""
-    first, last = sides(layer)
+    """The weight as an `(out * taps of the last factor, in * taps of the first factor)` matrix."""
+    first, last = axis_split(layer)
     order = (0, *(2 + a for a in last), 1, *(2 + a for a in first))
     return layer.weight.transpose(order).reshape(_rows(layer), -1)
 
 
-def sides(layer: Layer) -> tuple[Axes, Axes]:
-    """The kernel axes that go with the inputs, and those that go with the outputs."""
+def axis_split(layer: Layer) -> tuple[Axes, Axes]:
+    """The kernel axes of the first factor and those of the last."""
     axes = tuple(range(len(layer.kernel)))
     cut = 2 if len(axes) == 3 and layer.in_channels > layer.out_channels else 1
     return axes[:cut], axes[cut:]
 
 
 def _rows(layer: Layer) -> int:
-    return layer.out_channels * prod(layer.kernel[axis] for axis in sides(layer)[1])
+    """Rows of the matrix: outputs times the taps of the last factor."""
+    return layer.out_channels * prod(layer.kernel[axis] for axis in axis_split(layer)[1])
 
 
 def outline(layer: Layer, rank: int) -> list[Factor]:
-    """Shapes of the chain."""
-    first, last = sides(layer)
+    """Shapes of the two factors, `(rank, in, kh, 1)` and `(out, rank, 1, kw)` for two kernel axes."""
+    first, last = axis_split(layer)
     begin = [k if axis in first else 1 for axis, k in enumerate(layer.kernel)]
     end = [k if axis in last else 1 for axis, k in enumerate(layer.kernel)]
     return [
@@ -56,22 +63,22 @@ def outline(layer: Layer, rank: int) -> list[Factor]:
 
 
 def factors(layer: Layer, rank: int) -> list[Array]:
-    """Weights of the chain."""
+    """Weights of the two factors, in the shapes of `outline`."""
     left, right = truncated(unfolded(layer), rank)
     first, last = (f.shape for f in outline(layer, rank))
-    end = [layer.kernel[axis] for axis in sides(layer)[1]]
+    end = [layer.kernel[axis] for axis in axis_split(layer)[1]]
     gathered = left.reshape(layer.out_channels, *end, rank)
     return [right.reshape(first), np.moveaxis(gathered, -1, 1).reshape(last)]
 
 
 def bound(layer: Layer) -> int:
-    """Full rank: the shorter side of the matrix."""
+    """Full rank: the shorter side of the matrix, min(out * kw, in * kh) for two kernel axes."""
     return min(_rows(layer), layer.weight.size // _rows(layer))
 
 
 def errors(layer: Layer, ranks: Sequence[int]) -> list[float]:
-    """Relative error at each rank, from the spectrum."""
-    return tails(singular_values(unfolded(layer)), ranks)
+    """Relative error of the weight (Frobenius) at each rank, from the singular values."""
+    return tail_errors(singular_values(unfolded(layer)), ranks)
 
 
 SPATIAL_SVD = Method[int](

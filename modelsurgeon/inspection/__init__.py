@@ -1,1 +1,1 @@
-"""What is known of a model without changing it, as plain data and tables. Knows no framework."""
+"""Results of inspecting a model without changing it, as plain data and tables. Imports no framework."""

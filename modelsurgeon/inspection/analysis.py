@@ -1,4 +1,4 @@
-"""What `info` tells of a model: plain data that can show itself, whatever framework it was read from."""
+"""The result of `info`: plain data that renders itself, whatever framework the model was read from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from modelsurgeon.inspection.rows import Bottleneck, LayerRow, Totals, UncountedOperators
-from modelsurgeon.inspection.views import grouped, in_order, matching, nested, share
+from modelsurgeon.inspection.views import describe_share, grouped, in_order, matching, nested
 from modelsurgeon.report.columns import Column
 from modelsurgeon.report.formatting import show
 from modelsurgeon.report.table import Table
@@ -16,7 +16,7 @@ from modelsurgeon.report.table import Table
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-MAX_FORMULA_LENGTH = 120  # a longer formula is left to JSON
+MAX_FORMULA_LENGTH = 120  # characters; a longer formula is in JSON only
 GROWTH_TITLES = {"macs": "MACs", "activation_bytes": "activations"}
 LAYER_COLUMNS = (
     Column(key="name", title="Layer", level="level"),
@@ -45,18 +45,18 @@ UNCOUNTED_COLUMNS = (
 
 
 class Section(Protocol):
-    """A further answer about a model, such as its memory: plain data that can show itself."""
+    """A further part of an analysis, such as memory: plain data that renders itself."""
 
     def as_dict(self) -> dict[str, Any] | list[dict[str, Any]]:
-        """What stands in JSON under the section's key."""
+        """The JSON under the section's key."""
 
     def tables(self) -> Sequence[Table]:
-        """What people read."""
+        """The tables that people read."""
 
 
 @runtime_checkable
 class ByLayer(Section, Protocol):
-    """A section with entries for layers, of which some can be chosen."""
+    """A section with entries per layer, which can be filtered by layer."""
 
     def among(self, layers: Collection[str]) -> Section:
         """The entries for the layers of these names."""
@@ -67,9 +67,9 @@ class Analysis:
     """Static inspection of one model.
 
     formulas: totals as expressions in the open dimensions, where they could be derived; `totals` then holds
-    their values at `defaults`, and `growth` the order in which they grow. notes: what had to be assumed.
-    sections: what else was asked for, by JSON key.
-    by: what a row is, `node` or one of GROUPS. view: which of the rows are shown, in words.
+    their values at `defaults`, and `growth` the order in which they grow. notes: assumptions made.
+    sections: further parts that were requested, by JSON key.
+    by: unit of a row, `node` or one of GROUPS. view: sentences that say which rows are shown.
     """
 
     model: Mapping[str, Any]
@@ -96,8 +96,8 @@ class Analysis:
             "notes": [*self.notes, *self.view],
         }
         if self.defaults:
-            told = {"formulas": self.formulas, "growth": self.growth, "defaults": self.defaults}
-            found |= {key: dict(value) for key, value in told.items()}
+            symbolic = {"formulas": self.formulas, "growth": self.growth, "defaults": self.defaults}
+            found |= {key: dict(value) for key, value in symbolic.items()}
         return found | {key: section.as_dict() for key, section in self.sections.items()}
 
     def sorted_by(self, key: str) -> Analysis:
@@ -107,30 +107,30 @@ class Analysis:
     def top(self, count: int) -> Analysis:
         """The first `count` rows that do MACs or hold params; the totals stay those of the whole model.
 
-        Sections stay whole: what stands out in them may be anywhere.
+        Sections are not cut: their findings may be about any layer.
         """
         listed = [row for row in self.layers if row.matters]
-        told = f"the first {count} of {len(listed)} rows have {share(listed[:count], self.totals)}"
-        view = (*self.view, told) if count < len(listed) else self.view
+        note = f"the first {count} of {len(listed)} rows have {describe_share(listed[:count], self.totals)}"
+        view = (*self.view, note) if count < len(listed) else self.view
         return replace(self, layers=listed[:count], view=view)
 
     def filtered(
         self, *, only: Sequence[str] = (), skip: Sequence[str] = (), ops: Sequence[str] = ()
     ) -> Analysis:
-        """The layers whose name or module fits `only` and not `skip`, of the operators `ops`; globs all.
+        """The layers whose name or module matches `only` and not `skip`, of the operators `ops`.
 
-        The totals stay those of the whole model; sections with entries for layers tell of these.
-        Raises UnknownLayer for a glob that fits none.
+        All three hold globs. The totals stay those of the whole model; sections with entries per layer are
+        filtered too. Raises UnknownLayer for a glob that matches none.
         """
         if not (only or skip or ops):
             return self
         layers = matching(self.layers, only, skip, ops)
-        told = f"{len(layers)} of {len(self.layers)} nodes are chosen: {share(layers, self.totals)}"
+        note = f"{len(layers)} of {len(self.layers)} nodes are chosen: {describe_share(layers, self.totals)}"
         names = {row.name for row in layers}
         sections = {
             key: one.among(names) if isinstance(one, ByLayer) else one for key, one in self.sections.items()
         }
-        return replace(self, layers=layers, view=(*self.view, told), sections=sections)
+        return replace(self, layers=layers, view=(*self.view, note), sections=sections)
 
     def grouped_by(self, key: str) -> Analysis:
         """One row for each op or module in place of one for each node, in order of first appearance."""
@@ -141,33 +141,33 @@ class Analysis:
         return replace(self, layers=nested(self.layers, depth), by="module")
 
     def with_section(self, key: str, section: Section) -> Analysis:
-        """With a further answer, under this key in JSON."""
+        """The analysis with one more section, under this key in JSON."""
         return replace(self, sections={**self.sections, key: section})
 
     def tables(self) -> list[Table]:
-        """Layers with totals, what stands out, what isn't counted, and the tables of each section."""
-        return [*_own_tables(self), *(table for one in self.sections.values() for table in one.tables())]
+        """Layers with totals, bottlenecks, uncounted operators, and the tables of each section."""
+        return [*_main_tables(self), *(table for one in self.sections.values() for table in one.tables())]
 
     def __rich__(self) -> RenderableType:
-        """What rich prints: the tables one below the other."""
+        """The tables one below the other, for rich."""
         from modelsurgeon.report.text_layout import stacked
 
         return stacked(self.tables())
 
 
-def _own_tables(found: Analysis) -> list[Table]:
-    """The layers that do MACs or hold params, with totals; what stands out; and what isn't counted."""
-    listed = [_layers(found)]
+def _main_tables(found: Analysis) -> list[Table]:
+    """Layers that do MACs or hold params, with totals; bottlenecks; and uncounted operators."""
+    listed = [_layer_table(found)]
     if found.bottlenecks:
-        listed.append(_listing("Bottlenecks", found.bottlenecks, BOTTLENECK_COLUMNS))
+        listed.append(_list_table("Bottlenecks", found.bottlenecks, BOTTLENECK_COLUMNS))
     if found.uncounted:
-        listed.append(_listing("Not counted", found.uncounted, UNCOUNTED_COLUMNS))
+        listed.append(_list_table("Not counted", found.uncounted, UNCOUNTED_COLUMNS))
     return listed
 
 
-def _layers(found: Analysis) -> Table:
+def _layer_table(found: Analysis) -> Table:
     totals = asdict(found.totals)
-    notes = [memory_note(found.totals), *_open(found), *found.notes, *found.view]
+    notes = [memory_note(found.totals), *_open_dimension_notes(found), *found.notes, *found.view]
     return Table(
         title=PurePath(str(found.model.get("path") or "model")).name,
         columns=LAYER_COLUMNS
@@ -175,16 +175,16 @@ def _layers(found: Analysis) -> Table:
         else (*LAYER_COLUMNS, LEVEL_COLUMN),
         rows=[{**vars(row), "output": row.output} for row in found.layers if row.matters],
         total={"name": "total", **totals, "output_bytes": found.totals.activation_bytes},
-        notes=[*notes, *_hidden(found.layers, found.by)],
+        notes=[*notes, *_hidden_rows_note(found.layers, found.by)],
     )
 
 
-def _listing(title: str, entries: Sequence[Any], columns: Sequence[Column]) -> Table:
+def _list_table(title: str, entries: Sequence[Any], columns: Sequence[Column]) -> Table:
     return Table(title=title, columns=columns, rows=[vars(entry) for entry in entries])
 
 
 def memory_note(sums: Totals) -> str:
-    """FLOPs, activations and their peak, and batch-norm statistics, in words."""
+    """A sentence with FLOPs, bytes of activations and their peak, and batch-norm statistics."""
     statistics = f", {show(sums.bn_stats, 'count')} params are batch-norm statistics" if sums.bn_stats else ""
     return (
         f"{show(sums.flops, 'count')} FLOPs; activations {show(sums.activation_bytes, 'bytes')}, "
@@ -192,27 +192,27 @@ def memory_note(sums: Totals) -> str:
     )
 
 
-def _hidden(rows: Sequence[LayerRow], by: str) -> list[str]:
-    """What the table leaves out."""
+def _hidden_rows_note(rows: Sequence[LayerRow], by: str) -> list[str]:
+    """A note on the rows that the table leaves out."""
     rest = [row for row in rows if not row.matters]
     if not rest:
         return []
     if by != "node":
-        return [f"{_more(len(rest), 'row')} no MACs and no params"]
+        return [f"{_more_have(len(rest), 'row')} no MACs and no params"]
     flops = show(sum(row.flops or 0 for row in rest), "count")
-    return [f"{_more(len(rest), 'node')} no MACs and no params ({flops} FLOPs)"]
+    return [f"{_more_have(len(rest), 'node')} no MACs and no params ({flops} FLOPs)"]
 
 
-def _more(count: int, what: str) -> str:
-    return f"1 more {what} has" if count == 1 else f"{count} more {what}s have"
+def _more_have(count: int, unit: str) -> str:
+    return f"1 more {unit} has" if count == 1 else f"{count} more {unit}s have"
 
 
-def _open(found: Analysis) -> list[str]:
-    """How the totals depend on open dimensions."""
+def _open_dimension_notes(found: Analysis) -> list[str]:
+    """Notes on how the totals depend on open dimensions."""
     if not found.defaults:
         return []
     given = ", ".join(f"{name} = {size}" for name, size in found.defaults.items())
     formula = found.formulas.get("macs", "")
-    told = f"MACs = {formula}; " if 0 < len(formula) <= MAX_FORMULA_LENGTH else ""
-    grows = [f"{word} ~ {found.growth[key]}" for key, word in GROWTH_TITLES.items() if key in found.growth]
-    return [f"{told}shown for {given}", *([f"growth: {', '.join(grows)}"] if grows else [])]
+    macs = f"MACs = {formula}; " if 0 < len(formula) <= MAX_FORMULA_LENGTH else ""
+    growth = [f"{word} ~ {found.growth[key]}" for key, word in GROWTH_TITLES.items() if key in found.growth]
+    return [f"{macs}shown for {given}", *([f"growth: {', '.join(growth)}"] if growth else [])]

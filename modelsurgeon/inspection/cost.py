@@ -1,4 +1,4 @@
-"""What running something costs, in operations."""
+"""Cost in operations: MACs and others."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Number = Any
 class Cost:
     """Operations of a node, a layer or a whole net. Costs add up.
 
-    macs: one multiply and one add each. bias_adds: additions of a bias inside such an operator.
-    other: every other operation (normalisation, non-linearity, pooling), one per element and step.
+    macs: multiply-accumulates, one multiply and one add each. bias_adds: additions of a bias inside such an
+    operator. other: every other operation (normalization, non-linearity, pooling), one per element and step.
     """
 
     macs: Number = 0
@@ -35,5 +35,5 @@ class Cost:
         )
 
     def __mul__(self, times: Number) -> Cost:
-        """The cost of doing it `times` times."""
+        """The cost of running it `times` times."""
         return Cost(macs=self.macs * times, bias_adds=self.bias_adds * times, other=self.other * times)

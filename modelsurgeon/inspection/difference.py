@@ -1,4 +1,4 @@
-"""What differs between two models, layer by layer: plain data that can show itself."""
+"""The result of `diff`: differences between two models, layer by layer, as plain data that renders itself."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ CHANGE_COLUMNS = (
     Column(key="macs_after", title="after", kind="count"),
     Column(key="params_before", title="Params", kind="count"),
     Column(key="params_after", title="after", kind="count"),
-    Column(key="what", title="What", kind="prose"),
-    Column(key="param_bytes_after", title="Weights now", kind="bytes", wide=True),
+    Column(key="what", title="Difference", kind="prose"),
+    Column(key="param_bytes_after", title="Weights after", kind="bytes", wide=True),
     Column(key="param_bytes_before", title="before", kind="bytes", wide=True),
 )
 TOTAL_TITLES = {
@@ -40,9 +40,9 @@ TOTAL_TITLES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A layer of one model beside what it is in the other; one that is replaced has several rows there.
+    """A layer of one model and its counterpart in the other; a replaced layer has several rows there.
 
-    what: the differences in words.
+    what: the differences as sentences.
     """
 
     kind: Kind
@@ -52,19 +52,19 @@ class Change:
 
     @property
     def name(self) -> str:
-        """The name that it had, or has now if it is new."""
+        """The name in the first model, or in the second if the layer is new."""
         return (self.before or self.after)[0].name
 
     @property
     def op(self) -> str:
-        """The operator, or what it was and what it is."""
+        """The operator, or the old and the new one."""
         was, now = ("+".join(dict.fromkeys(row.op for row in rows)) for rows in (self.before, self.after))
         return f"{was} → {now}" if was and now and was != now else was or now
 
     def as_dict(self) -> dict[str, Any]:
-        """With sums before and after; None where they aren't known, or there is no layer."""
+        """Plain values with sums before and after; None where they aren't known or there is no layer."""
         sums = {
-            f"{key}_{when}": _sum(rows, key)
+            f"{key}_{when}": _known_sum(rows, key)
             for key in COMPARED_TOTALS
             for when, rows in (("before", self.before), ("after", self.after))
         }
@@ -83,8 +83,8 @@ class Change:
 class Difference:
     """Two models side by side.
 
-    changes: every layer of both, in order. model: what differs in the files besides, in words. names: how
-    the two are called. everything: whether layers that are the same are shown too.
+    changes: every layer of both, in order. model: other differences between the files, as sentences. names:
+    the paths of the two. everything: whether unchanged layers are shown too.
     """
 
     names: tuple[str, str]
@@ -97,7 +97,7 @@ class Difference:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many layers are of each kind."""
+        """The number of layers by kind of change."""
         return dict(Counter(change.kind for change in self.changes))
 
     @property
@@ -106,12 +106,12 @@ class Difference:
         return not self.model and set(self.counts) <= {"same"}
 
     def all(self) -> Difference:
-        """The same, with the layers shown that are the same in both."""
+        """The difference with unchanged layers shown too."""
         return replace(self, everything=True)
 
     @property
     def shown(self) -> list[Change]:
-        """The changes that are shown."""
+        """The changes that the tables and the JSON list."""
         return [change for change in self.changes if self.everything or change.kind != "same"]
 
     def as_dict(self) -> dict[str, Any]:
@@ -127,7 +127,7 @@ class Difference:
         }
 
     def tables(self) -> list[Table]:
-        """What changed, layer by layer, and the totals."""
+        """The changed layers, and the totals."""
         return [self._layers(), self._totals()]
 
     def _layers(self) -> Table:
@@ -141,10 +141,10 @@ class Difference:
                 **{f"{key}_before": getattr(self.before, key) for key in ("macs", "params", "param_bytes")},
                 **{f"{key}_after": getattr(self.after, key) for key in ("macs", "params", "param_bytes")},
             },
-            notes=[self._told(), *self.model, *self.notes],
+            notes=[self._counts_note(), *self.model, *self.notes],
         )
 
-    def _told(self) -> str:
+    def _counts_note(self) -> str:
         if self.identical:
             return f"no difference in {len(self.changes)} nodes"
         return ", ".join(f"{count} {kind}" for kind, count in self.counts.items())
@@ -166,7 +166,7 @@ TOTAL_COLUMNS = (
 )
 
 
-def _sum(rows: Sequence[LayerRow], key: str) -> int | None:
+def _known_sum(rows: Sequence[LayerRow], key: str) -> int | None:
     values = [getattr(row, key) for row in rows]
     return None if not values or None in values else sum(values)
 

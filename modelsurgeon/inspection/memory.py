@@ -1,4 +1,4 @@
-"""What a model's activations take up while it runs: when, where the most, and by which tensors."""
+"""Memory of activations while a model runs: the timeline, the peak, and the tensors alive there."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from modelsurgeon.report.columns import Column
 from modelsurgeon.report.formatting import show
 from modelsurgeon.report.table import Table
 
-MAX_TENSORS_SHOWN = 12  # tensors of the peak; JSON has all
+MAX_TENSORS_SHOWN = 12  # of the tensors alive at the peak; JSON has all
 TENSOR_COLUMNS = (
     Column(key="name", title="Tensor"),
-    Column(key="node", title="Made by"),
+    Column(key="node", title="Producer"),
     Column(key="shape", title="Shape", kind="shape"),
     Column(key="dtype", title="Type", wide=True),
     Column(key="bytes", title="Bytes", kind="bytes"),
@@ -26,7 +26,7 @@ TENSOR_COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class LiveTensor:
-    """An activation that is alive. node: the layer that made it; None for an input of the model."""
+    """An activation that is alive. node: the layer that produced it; None for an input of the model."""
 
     name: str
     node: str | None
@@ -37,7 +37,7 @@ class LiveTensor:
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryStep:
-    """A node as it runs: bytes of its inputs, its outputs and all else that is needed later.
+    """Bytes alive while a node runs: its inputs, its outputs and all tensors that are needed later.
 
     depth: 0 in the main graph, more inside branches and loop bodies, whose nodes come before their own.
     """
@@ -49,10 +49,10 @@ class MemoryStep:
 
 @dataclass(frozen=True, kw_only=True)
 class Footprint:
-    """Live bytes step by step. Sizes are those of one run of each node, no two tensors in the same place.
+    """Live bytes step by step. Sizes are those of one run of each node; no two tensors share memory.
 
     tensors: those alive at the peak, the largest first. main: the peak of the main graph alone, as in the
-    totals. notes: what isn't in the figures.
+    totals. notes: what the figures leave out.
     """
 
     timeline: Sequence[MemoryStep]
@@ -62,18 +62,18 @@ class Footprint:
 
     @property
     def peak(self) -> int | None:
-        """Index of the first step at which the most is alive; None where there are no steps."""
+        """Index of the first step with the most live bytes; None where there are no steps."""
         if not self.timeline:
             return None
         return max(range(len(self.timeline)), key=lambda step: self.timeline[step].bytes)
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON under `memory`."""
-        at = None if self.peak is None else self.timeline[self.peak]
+        step = None if self.peak is None else self.timeline[self.peak]
         return {
             "peak": {
-                "node": at and at.node,
-                "bytes": at.bytes if at else self.main,
+                "node": step and step.node,
+                "bytes": step.bytes if step else self.main,
                 "tensors": [asdict(tensor) for tensor in self.tensors],
             },
             "main_graph_peak_bytes": self.main,
@@ -82,16 +82,16 @@ class Footprint:
         }
 
     def tables(self) -> list[Table]:
-        """The tensors of the peak under the course of live bytes."""
+        """The tensors of the peak, under a plot of live bytes over the nodes."""
         whole = sum(tensor.bytes for tensor in self.tensors)
         rows = [{**asdict(one), "node": one.node or "(input)"} for one in self.tensors[:MAX_TENSORS_SHOWN]]
         return [
             Table(
-                title="Memory: activations alive as each node runs, and those of the peak",
+                title="Memory: live bytes while each node runs, and the tensors of the peak",
                 columns=TENSOR_COLUMNS,
                 rows=[{**row, "share": row["bytes"] / (whole or 1)} for row in rows],
                 total={"name": "total", "bytes": whole, "share": 1.0},
-                notes=[*self._rest(), *self._inside(), *self.notes],
+                notes=[*self._rest_note(), *self._inner_graph_note(), *self.notes],
                 plot=self._plot(),
             )
         ]
@@ -107,13 +107,13 @@ class Footprint:
             label=self.timeline[self.peak].node,
         )
 
-    def _rest(self) -> list[str]:
+    def _rest_note(self) -> list[str]:
         rest = self.tensors[MAX_TENSORS_SHOWN:]
         size = show(sum(tensor.bytes for tensor in rest), "bytes")
         return [f"{len(rest)} smaller tensors are alive too ({size})"] if rest else []
 
-    def _inside(self) -> list[str]:
-        """Why this peak may be more than that of the totals."""
+    def _inner_graph_note(self) -> list[str]:
+        """A note where this peak may be larger than that of the totals."""
         if self.peak is None or not self.timeline[self.peak].depth:
             return []
         return [

@@ -1,4 +1,4 @@
-"""What is told of a model's nodes and of their sums: plain data, whatever framework it was read from."""
+"""Rows of an analysis: nodes, totals, uncounted operators and bottlenecks, for any framework."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class LayerRow:
-    """One node. Costs are those of one inference: `runs` times those of one run of the node.
+    """One node. Costs are those of one inference: `runs` times the cost of one run of the node.
 
     macs, flops, bias_adds, mac_share: None where they aren't known. runs: 0 in a branch that isn't counted.
     output_bytes: activations that one run produces. intensity: FLOPs for each byte read or written.
     formulas: macs, flops and bias_adds in the open dimensions, where they could be derived.
-    level: in a tree of modules, how many rows this one is part of; rows of level 0 add up to the totals.
+    level: depth in a tree of modules, the number of rows that contain this one; rows of level 0 add up to the
+    totals.
     """
 
     name: str
@@ -39,7 +40,7 @@ class LayerRow:
     formulas: Mapping[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """The row in JSON; formulas where there are any."""
+        """The row in JSON; with formulas if there are any."""
         found = dict(vars(self))
         if not self.formulas:
             del found["formulas"]
@@ -60,7 +61,7 @@ class LayerRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Totals:
-    """Sums over the model; see `info --definitions` for what each is."""
+    """Sums over the model; `info --definitions` defines each."""
 
     macs: int = 0
     flops: int = 0
@@ -75,7 +76,7 @@ class Totals:
 
 @dataclass(frozen=True, kw_only=True)
 class UncountedOperators:
-    """Operators whose cost isn't in the totals, and why."""
+    """An operator whose cost isn't in the totals: its number of nodes, and the reason."""
 
     op: str
     count: int
@@ -84,7 +85,7 @@ class UncountedOperators:
 
 @dataclass(frozen=True, kw_only=True)
 class Bottleneck:
-    """A layer that stands out, by which rule, with the evidence."""
+    """A layer that dominates the cost: the rule that found it, and its evidence as a sentence."""
 
     layer: str
     rule: str

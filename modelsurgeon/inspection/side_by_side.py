@@ -26,12 +26,12 @@ COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class SideBySide:
-    """What `info` tells of several models, in the order in which they were named."""
+    """The analyses of several models, in the order in which they were given."""
 
     analyses: Sequence[Analysis]
 
     def as_dict(self) -> list[dict[str, Any]]:
-        """The JSON of each, in a list."""
+        """The JSON of each analysis, in a list."""
         return [found.as_dict() for found in self.analyses]
 
     def tables(self) -> list[Table]:
@@ -54,9 +54,9 @@ def _notes(name: str, found: Analysis) -> Iterator[str]:
 
 
 def distinct_names(paths: Sequence[str]) -> list[str]:
-    """File names, or, where two are the same, paths from the folder that all have in common.
+    """File names or, where two are the same, paths relative to their common folder.
 
-    >>> told_apart(["a/x.onnx", "b/y.onnx"]), told_apart(["m/a/x.onnx", "m/b/x.onnx"])
+    >>> distinct_names(["a/x.onnx", "b/y.onnx"]), distinct_names(["m/a/x.onnx", "m/b/x.onnx"])
     (['x.onnx', 'y.onnx'], ['a/x.onnx', 'b/x.onnx'])
     """
     names = [PurePath(path).name for path in paths]
@@ -64,6 +64,6 @@ def distinct_names(paths: Sequence[str]) -> list[str]:
         return names
     try:
         common = commonpath(paths)
-    except ValueError:  # on different drives, or one from the root and one from here
+    except ValueError:  # on different drives, or one absolute and one relative
         return list(paths)
     return [str(PurePath(path).relative_to(common)) if common else path for path in paths]

@@ -1,4 +1,4 @@
-"""What it takes to train a model: weights, gradients, an optimizer, and what the backward pass needs."""
+"""Memory of training: weights, gradients, optimizer state, and tensors saved for the backward pass."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from modelsurgeon.report.columns import Column
 from modelsurgeon.report.formatting import show
 from modelsurgeon.report.table import Table
 
-MAX_ROWS_SHOWN = 12  # of what is kept; JSON has all
-OPTIMIZER_STATES = {"sgd-momentum": 1, "adam": 2}  # numbers that an optimizer keeps for each param
+MAX_ROWS_SHOWN = 12  # of the saved tensors; JSON has all
+OPTIMIZER_STATES = {"sgd-momentum": 1, "adam": 2}  # states that an optimizer keeps per param
 OPTIMIZER_TITLES = {"sgd-momentum": "SGD, momentum", "adam": "Adam"}
-IN_FLIGHT = "gradients of activations on their way and workspaces of kernels come on top"
+IN_FLIGHT_NOTE = "not included: gradients of activations in flight, and workspaces of kernels"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedWeights:
-    """Bytes that don't depend on the batch.
+    """Bytes that don't depend on the batch size.
 
-    stored: all params of the model. trained: how many numbers are trained. gradients: in the weights' types.
-    master: float32 copies of half-precision weights. state: one number of an optimizer for each that is
-    trained, float32 or larger.
+    stored: bytes of all params. trained: number of trained params. gradients: bytes, in the weights' types.
+    master: bytes of float32 copies of half-precision weights. state: bytes of one optimizer state for every
+    trained param, float32 or larger.
     """
 
     stored: int
@@ -35,9 +35,9 @@ class TrainedWeights:
 
 @dataclass(frozen=True, kw_only=True)
 class SavedBytes:
-    """Bytes that are kept for the backward pass: a tensor, or what else `by`, the layers named, make of it.
+    """Bytes saved for the backward pass of the layers `by`: a tensor, or what they derive from it.
 
-    layer: the one that made it; None for an input of the model. what: tensor, mask, indices, statistics.
+    layer: the one that produced it; None for an input of the model. what: tensor, mask, indices, statistics.
     """
 
     name: str
@@ -50,10 +50,10 @@ class SavedBytes:
 
 @dataclass(frozen=True, kw_only=True)
 class Recomputation:
-    """Training with some activations kept, and the rest computed again.
+    """Training with some activations kept and the rest recomputed.
 
-    boundaries: layers whose output is kept. kept: bytes of these and of inputs; largest: of the segment that
-    needs most. macs: done again.
+    boundaries: layers whose output is kept. kept: bytes of these outputs and of the inputs. largest: bytes
+    of the largest segment. macs: MACs of the recomputation.
     """
 
     boundaries: tuple[str, ...]
@@ -63,13 +63,13 @@ class Recomputation:
 
     @property
     def activations(self) -> int:
-        """Bytes of activations at the worst moment."""
+        """Peak bytes of activations."""
         return self.kept + self.largest
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingMemory:
-    """Memory to train, at the sizes that a model is bound to. recomputation: None where it saves nothing."""
+    """Memory of training at the sizes a model is bound to. recomputation: None where it saves nothing."""
 
     weights: TrainedWeights
     kept: Sequence[SavedBytes]
@@ -78,18 +78,18 @@ class TrainingMemory:
 
     @property
     def activations(self) -> int:
-        """Bytes kept for the backward pass when nothing is recomputed."""
+        """Bytes saved for the backward pass when nothing is recomputed."""
         return sum(one.bytes for one in self.kept)
 
     def total(self, optimizer: str, *, recompute: bool = False) -> int:
-        """All bytes with an optimizer of STATES."""
-        held = self.weights
+        """Sum of all bytes; optimizer: a key of `OPTIMIZER_STATES`."""
+        weights = self.weights
         activations = self.recomputation.activations if recompute and self.recomputation else self.activations
         return (
-            held.stored
-            + held.gradients
-            + held.master
-            + OPTIMIZER_STATES[optimizer] * held.state
+            weights.stored
+            + weights.gradients
+            + weights.master
+            + OPTIMIZER_STATES[optimizer] * weights.state
             + activations
         )
 
@@ -105,7 +105,7 @@ class TrainingMemory:
             "optimizers": {name: self._optimizer(name) for name in OPTIMIZER_STATES},
             "recomputation": found and {**asdict(found), "activations": found.activations},
             "kept": [asdict(one) for one in self.kept],
-            "notes": [*self.notes, IN_FLIGHT],
+            "notes": [*self.notes, IN_FLIGHT_NOTE],
         }
 
     def _optimizer(self, name: str) -> dict[str, int | None]:
@@ -116,45 +116,51 @@ class TrainingMemory:
         }
 
     def tables(self) -> list[Table]:
-        """The sums for each optimizer, and what is kept for the backward pass."""
-        return [self._sums(), self._kept()]
+        """The sums for each optimizer, and the tensors saved for the backward pass."""
+        return [self._sum_table(), self._saved_table()]
 
-    def _sums(self) -> Table:
+    def _sum_table(self) -> Table:
         choices = (False, True) if self.recomputation else (False,)
-        ways = [_SumColumn(optimizer=name, recompute=again) for name in OPTIMIZER_STATES for again in choices]
-        sums = [self._column(way) for way in ways]
+        columns = [
+            _SumColumn(optimizer=name, recompute=again) for name in OPTIMIZER_STATES for again in choices
+        ]
+        sums = [self._sums_of(column) for column in columns]
         rows = [
-            {"what": what, **{way.key: column[what] for way, column in zip(ways, sums, strict=True)}}
+            {"what": what, **{column.key: values[what] for column, values in zip(columns, sums, strict=True)}}
             for what in sums[0]
-            if any(column[what] for column in sums)
+            if any(values[what] for values in sums)
         ]
         *parts, total = rows
         return Table(
             title="Memory to train",
-            columns=[Column(key="what", title="Bytes"), *(way.column for way in ways)],
+            columns=[Column(key="what", title="Bytes"), *(column.column for column in columns)],
             rows=parts,
             total=total,
-            notes=[f"{show(self.weights.trained, 'count')} params are trained", *self._told(), IN_FLIGHT],
+            notes=[
+                f"{show(self.weights.trained, 'count')} params are trained",
+                *self._notes(),
+                IN_FLIGHT_NOTE,
+            ],
         )
 
-    def _column(self, way: _SumColumn) -> dict[str, int]:
-        found = self.recomputation if way.recompute else None
+    def _sums_of(self, column: _SumColumn) -> dict[str, int]:
+        found = self.recomputation if column.recompute else None
         return {
             "weights": self.weights.stored,
             "gradients": self.weights.gradients,
             "float32 copies of weights": self.weights.master,
-            "optimizer state": OPTIMIZER_STATES[way.optimizer] * self.weights.state,
+            "optimizer state": OPTIMIZER_STATES[column.optimizer] * self.weights.state,
             "activations for backward": found.activations if found else self.activations,
-            "total": self.total(way.optimizer, recompute=way.recompute),
+            "total": self.total(column.optimizer, recompute=column.recompute),
         }
 
-    def _told(self) -> list[str]:
-        return [*self._recomputed(), *self.notes]
+    def _notes(self) -> list[str]:
+        return [*self._recomputation_notes(), *self.notes]
 
-    def _recomputed(self) -> list[str]:
+    def _recomputation_notes(self) -> list[str]:
         found = self.recomputation
         if found is None:
-            return ["recomputing activations would save nothing: no single tensor to cut at pays"]
+            return ["recomputing activations would save nothing: no cut at a single tensor lowers the peak"]
         count = len(found.boundaries)
         ends = ", ".join(found.boundaries[:4]) + (", ..." if count > 4 else "")
         outputs = "the output of 1 layer is" if count == 1 else f"the outputs of {count} layers are"
@@ -164,7 +170,7 @@ class TrainingMemory:
             f"computed again, at most {largest} at once, with {show(found.macs, 'count')} MACs"
         ]
 
-    def _kept(self) -> Table:
+    def _saved_table(self) -> Table:
         whole = self.activations
         listed = sorted(self.kept, key=lambda one: -one.bytes)
         rest = listed[MAX_ROWS_SHOWN:]
@@ -177,13 +183,13 @@ class TrainingMemory:
                 for one in listed[:MAX_ROWS_SHOWN]
             ],
             total={"name": "total", "bytes": whole, "share": 1.0},
-            notes=[f"{len(rest)} smaller ones are kept too ({size})"] if rest else [],
+            notes=[f"{len(rest)} smaller tensors are kept too ({size})"] if rest else [],
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class _SumColumn:
-    """A column of the sums: an optimizer, with or without recomputation."""
+    """A column of the table of sums: an optimizer, with or without recomputation."""
 
     optimizer: str
     recompute: bool
@@ -200,7 +206,7 @@ class _SumColumn:
 
 SAVED_COLUMNS: Sequence[Column] = (
     Column(key="name", title="Tensor"),
-    Column(key="what", title="What"),
+    Column(key="what", title="Kind"),
     Column(key="by", title="Needed by"),
     Column(key="shape", title="Shape", kind="shape", wide=True),
     Column(key="bytes", title="Bytes", kind="bytes"),

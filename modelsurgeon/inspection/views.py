@@ -1,4 +1,4 @@
-"""Rows of an analysis in another order, by other units, or only some of them; sums stay what they are."""
+"""Rows of an analysis sorted, grouped, nested or filtered; the totals of the model don't change."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ SUMMED_KEYS = (
     "mac_share",
     "param_share",
 )
-OWN_ROW = "(own)"  # nodes that stand in a module beside its submodules
+OWN_ROW = "(own)"  # nodes of a module that are in none of its submodules
 
 
 def in_order(rows: Sequence[LayerRow], key: str) -> list[LayerRow]:
     """Rows by one of SORT_KEYS: numbers from the largest down, unknown ones first; text from A to Z.
 
-    Rows of a tree stay below the row that they are part of.
+    Rows of a tree stay below the row that contains them. Raises ValueError for any other key.
     """
     if key not in SORT_KEYS:
         raise ValueError(f"layers are sorted by one of {', '.join(SORT_KEYS)}, not by {key!r}")
-    blocks = sorted(_blocks(rows), key=lambda block: _rank(getattr(block[0], key)))
+    blocks = sorted(_blocks(rows), key=lambda block: _sort_key(getattr(block[0], key)))
     return [row for head, *parts in blocks for row in (head, *(in_order(parts, key) if parts else ()))]
 
 
 def _blocks(rows: Sequence[LayerRow]) -> list[list[LayerRow]]:
-    """Each row of the highest level with those that are part of it."""
+    """Each row of the highest level with the rows inside it."""
     blocks: list[list[LayerRow]] = []
     for row in rows:
         if not blocks or row.level <= blocks[0][0].level:
@@ -51,7 +51,10 @@ def _blocks(rows: Sequence[LayerRow]) -> list[list[LayerRow]]:
 
 
 def grouped(rows: Sequence[LayerRow], key: str) -> list[LayerRow]:
-    """One row for each op or module in place of one for each node, in order of first appearance."""
+    """One row for each op or module in place of one for each node, in order of first appearance.
+
+    Raises ValueError for a key that is not one of GROUPS.
+    """
     if key not in GROUPS:
         raise ValueError(f"layers are grouped by one of {', '.join(GROUPS)}, not by {key!r}")
     groups: dict[str, list[LayerRow]] = {}
@@ -61,9 +64,10 @@ def grouped(rows: Sequence[LayerRow], key: str) -> list[LayerRow]:
 
 
 def nested(rows: Sequence[LayerRow], depth: int) -> list[LayerRow]:
-    """The modules as a tree of `depth` levels: each row is the sum of the rows one level further below it.
+    """The modules as a tree of `depth` levels: each row is the sum of the rows one level below it.
 
-    Modules are parts of a dotted path. Rows of level 0 add up to all rows; a node without a module is one.
+    Modules are parts of a dotted path. Rows of level 0 add up to all rows; a node without a module is such a
+    row.
     """
     return list(_branches(rows, 0, depth))
 
@@ -91,12 +95,12 @@ def _ancestor(row: LayerRow, level: int) -> str:
 
 
 def merged(name: str, rows: Sequence[LayerRow]) -> LayerRow:
-    """Several rows as one; what one of them doesn't know, the sum doesn't either."""
+    """Several rows as one; a sum is None where a value of any row is None."""
     ops = {row.op for row in rows}
     return LayerRow(
         name=name,
         op=f"{len(rows)} nodes" if len(ops) > 1 else f"{len(rows)} {ops.pop()}",
-        **{key: _sum([getattr(row, key) for row in rows]) for key in SUMMED_KEYS},
+        **{key: _known_sum([getattr(row, key) for row in rows]) for key in SUMMED_KEYS},
     )
 
 
@@ -105,7 +109,7 @@ def matching(
 ) -> list[LayerRow]:
     """The rows whose name or module matches a glob of `only` and none of `skip`, and that are one of `ops`.
 
-    What is empty doesn't choose. Raises UnknownLayer for a glob or an operator that no row has.
+    An empty sequence doesn't filter. Raises UnknownLayer for a glob or an operator that matches no row.
     """
     for glob in (*only, *skip):
         if not any(_matches(row, glob) for row in rows):
@@ -126,8 +130,8 @@ def _matches(row: LayerRow, glob: str) -> bool:
     return fnmatchcase(row.name, glob) or (row.module is not None and fnmatchcase(row.module, glob))
 
 
-def share(rows: Sequence[LayerRow], totals: Totals) -> str:
-    """Which part of the MACs and params some rows hold, in words; rows inside others don't count again."""
+def describe_share(rows: Sequence[LayerRow], totals: Totals) -> str:
+    """A sentence with the share of MACs and params in some rows; rows inside others don't count again."""
     shown = [row for row in rows if row.level == min(one.level for one in rows)]
     sums = [
         (sum(getattr(row, key) or 0 for row in shown), getattr(totals, key)) for key in ("macs", "params")
@@ -136,12 +140,12 @@ def share(rows: Sequence[LayerRow], totals: Totals) -> str:
     return f"{macs} of the MACs, {params} of the params"
 
 
-def _sum(values: Sequence[Any]) -> Any:  # noqa: ANN401
+def _known_sum(values: Sequence[Any]) -> Any:  # noqa: ANN401
     return None if None in values else sum(values)
 
 
-def _rank(value: object) -> tuple[int, Any]:
-    """Sorts unknown values first, numbers from the largest down, text from A to Z."""
+def _sort_key(value: object) -> tuple[int, Any]:
+    """Sort key: unknown values first, numbers from the largest down, text from A to Z."""
     if value is None:
         return (0, 0)
     return (1, -value) if isinstance(value, int | float) else (1, value)

@@ -1,4 +1,4 @@
-"""One linear layer, whatever framework it comes from, and the algebra of what stands beside it."""
+"""`Layer`, one linear layer of any framework; batch norm, patches and matrices of convolutions."""
 
 from modelsurgeon.layers.layer import Array, Layer, Padding, chain_macs, chain_params
 

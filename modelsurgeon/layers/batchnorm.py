@@ -1,12 +1,13 @@
-"""Batch norm as numbers, and how it is absorbed into the linear layer before or after it.
+"""Batch norm as arrays, and its folding into the linear layer before or after it.
 
 At inference batch norm is one gain and one offset per channel,
 
     y = scale * (x - mean) / sqrt(var + epsilon) + shift = gain * x + offset.
 
-Behind a layer it scales the layer's outputs: weight * gain, bias * gain + offset. In front of one it scales
-its inputs, and the offset becomes a bias; padding puts zeros where the offset ought to be, so with an offset
-that is exact only where nothing is padded. All is computed in float64 and stored in the weight's dtype.
+After a layer it scales the layer's outputs: weight * gain, bias * gain + offset. Before a layer it scales the
+inputs, and the offset becomes a bias. Zero padding lacks the offset, so folding a nonzero offset into the
+next layer is exact only where that layer pads nothing. All is computed in float64 and stored in the weight's
+dtype.
 
 Source: Ioffe and Szegedy 2015, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal
 Covariate Shift", algorithm 2.
@@ -24,7 +25,7 @@ from modelsurgeon.layers.layer import Array, Layer
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BatchNorm:
-    """Scale, shift and the running statistics, each `(channels,)`; epsilon is added to the variance."""
+    """Scale, shift and running mean and variance, each `(channels,)`; epsilon is added to the variance."""
 
     scale: Array
     shift: Array
@@ -39,16 +40,16 @@ class BatchNorm:
 
     @property
     def gain(self) -> Array:
-        """What each channel is multiplied by, float64; not finite where the variance is broken."""
+        """Factor of each channel, `(channels,)`, float64; NaN or inf where var + epsilon <= 0."""
         with np.errstate(invalid="ignore", divide="ignore"):
-            gain: Array = _wide(self.scale) / np.sqrt(_wide(self.var) + self.epsilon)
+            gain: Array = _float64(self.scale) / np.sqrt(_float64(self.var) + self.epsilon)
         return gain
 
     @property
     def offset(self) -> Array:
-        """What is added to each channel after the gain, float64."""
+        """Summand of each channel after the gain, `(channels,)`, float64."""
         with np.errstate(invalid="ignore"):
-            offset: Array = _wide(self.shift) - _wide(self.mean) * self.gain
+            offset: Array = _float64(self.shift) - _float64(self.mean) * self.gain
         return offset
 
     @property
@@ -62,49 +63,57 @@ class BatchNorm:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Affine:
-    """y = gain * x + offset, each `(channels,)` and float64."""
+    """The affine map y = gain * x + offset; gain and offset are `(channels,)` and float64."""
 
     gain: Array
     offset: Array
 
     def of_constant(self, value: float) -> float:
-        """What a map that holds `value` everywhere becomes. Raises UnsupportedLayer if it isn't one value."""
-        return _the_one(self.gain * value + self.offset)
+        """The output for the constant input `value`. Raises UnsupportedLayer where it differs by channel."""
+        return _single_value(self.gain * value + self.offset)
 
     def before_constant(self, value: float) -> float:
-        """The value that becomes `value` in every channel. Raises UnsupportedLayer where there isn't one."""
+        """The constant input whose output is `value` in every channel. Raises UnsupportedLayer if none is."""
         if not self.gain.all():
-            raise UnsupportedLayer("padding lies between, and a channel's gain is 0")
-        return _the_one((value - self.offset) / self.gain)
+            raise UnsupportedLayer("there is padding between them, and a channel's gain is 0")
+        return _single_value((value - self.offset) / self.gain)
 
 
-def behind(layer: Layer, affine: Affine) -> Layer:
-    """The layer and the affine behind it, as one layer. Raises UnsupportedLayer."""
+def fold_output_affine(layer: Layer, affine: Affine) -> Layer:
+    """The layer with an affine map of its outputs folded in.
+
+    Raises UnsupportedLayer where the channels differ or the folded numbers aren't finite in the layer's
+    dtype.
+    """
     _check_channels(affine, layer.out_channels, "gives")
     axes = (slice(None), *(None,) * (layer.weight.ndim - 1))
-    weight = _wide(layer.weight) * affine.gain[axes]
-    return _stored(layer, weight, _bias(layer) * affine.gain + affine.offset)
+    weight = _float64(layer.weight) * affine.gain[axes]
+    return _in_layer_dtype(layer, weight, _bias_or_zeros(layer) * affine.gain + affine.offset)
 
 
-def in_front(layer: Layer, affine: Affine) -> Layer:
-    """The affine and the layer behind it, as one layer. Raises UnsupportedLayer, as padding makes it."""
+def fold_input_affine(layer: Layer, affine: Affine) -> Layer:
+    """The layer with an affine map of its inputs folded in.
+
+    Raises UnsupportedLayer where the channels differ, the layer pads (or is transposed, with a kernel or a
+    stride) and the offset isn't 0, or the folded numbers aren't finite in the layer's dtype.
+    """
     _check_channels(affine, layer.in_channels, "takes")
     if affine.offset.any() and not _covers_evenly(layer):
         raise UnsupportedLayer(
-            "the layer behind it pads with zeros, where the offset would have to be"
+            "the layer behind it pads with zeros, which would have to be the offset"
             if not layer.transposed
             else "the layer behind it is transposed: not every output is a sum over all taps"
         )
     kernel = (1,) * len(layer.kernel)
     per_group = (layer.groups, 1, layer.in_channels // layer.groups, *kernel)
-    blocks = _wide(layer.weight).reshape(layer.groups, -1, *layer.weight.shape[1:])
+    blocks = _float64(layer.weight).reshape(layer.groups, -1, *layer.weight.shape[1:])
     weight = (blocks * affine.gain.reshape(per_group)).reshape(layer.weight.shape)
     added = (blocks * affine.offset.reshape(per_group)).reshape(layer.out_channels, -1).sum(axis=1)
-    return _stored(layer, weight, _bias(layer) + added)
+    return _in_layer_dtype(layer, weight, _bias_or_zeros(layer) + added)
 
 
 def _covers_evenly(layer: Layer) -> bool:
-    """Whether a constant input gives a constant output: every output sums over all taps of real inputs."""
+    """Whether a constant input gives a constant output: no output has a padded or missing tap."""
     if layer.transposed:
         return all(k == 1 and s == 1 for k, s in zip(layer.kernel, layer.stride, strict=True))
     return not any(begin or end for begin, end in layer.padding)
@@ -115,25 +124,27 @@ def _check_channels(affine: Affine, channels: int, verb: str) -> None:
         raise UnsupportedLayer(f"it has {affine.gain.size} channels, the layer {verb} {channels}")
 
 
-def _stored(layer: Layer, weight: Array, bias: Array) -> Layer:
-    """The layer with these numbers in its own dtype, without a bias where it had none and needs none."""
+def _in_layer_dtype(layer: Layer, weight: Array, bias: Array) -> Layer:
+    """The layer with this weight and bias in its own dtype; no bias where it had none and all are 0."""
     dtype = layer.weight.dtype
     with np.errstate(over="ignore"):
         weight, bias = weight.astype(dtype), bias.astype(dtype)
-    if not (np.isfinite(_wide(weight)).all() and np.isfinite(_wide(bias)).all()):
+    if not (np.isfinite(_float64(weight)).all() and np.isfinite(_float64(bias)).all()):
         raise UnsupportedLayer(f"the folded weight isn't finite in {dtype}")
     return replace(layer, weight=weight, bias=bias if layer.bias is not None or bias.any() else None)
 
 
-def _bias(layer: Layer) -> Array:
-    return np.zeros(layer.out_channels) if layer.bias is None else _wide(layer.bias)
+def _bias_or_zeros(layer: Layer) -> Array:
+    return np.zeros(layer.out_channels) if layer.bias is None else _float64(layer.bias)
 
 
-def _the_one(values: Array) -> float:
+def _single_value(values: Array) -> float:
     if not np.ptp(values) <= np.finfo(np.float32).eps * np.abs(values).max(initial=0.0):
-        raise UnsupportedLayer("constant padding lies between, which would differ from channel to channel")
+        raise UnsupportedLayer(
+            "there is constant padding between them, which would differ from channel to channel"
+        )
     return float(values[0])
 
 
-def _wide(array: Array) -> Array:
+def _float64(array: Array) -> Array:
     return np.asarray(array, np.float64)

@@ -1,7 +1,8 @@
-"""What can be wrong with a batch norm, and how it is mended.
+"""Findings about the parameters and running statistics of a batch norm, and their repair.
 
-Running statistics go wrong in few ways: numbers that aren't finite, a variance below zero, one so near zero
-that epsilon alone sets the gain, statistics that no training ever touched, and statistics of other data.
+Running statistics go wrong in few ways: numbers that aren't finite, a variance below zero, a variance so near
+zero that epsilon alone sets the gain, initial statistics that no training updated, and statistics of
+other data.
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ from modelsurgeon.layers.batchnorm import BatchNorm
 from modelsurgeon.layers.channel_statistics import ChannelStatistics
 from modelsurgeon.layers.layer import Array
 
-EPSILON = 1e-5
-CONSTANT = 1e-3  # of epsilon: a variance below is that of a channel that never varied
-HUGE = 1e3  # a gain beyond turns rounding into signal
-LARGE_EPSILON = 1e-2
-DRIFT = 0.25  # of a standard deviation, for the mean
-SPREAD = 2.0  # times, up or down, for the variance
+DEFAULT_EPSILON = 1e-5
+CONSTANT_VARIANCE_SHARE = 1e-3  # of epsilon: a channel with a variance below is constant
+MAX_GAIN = 1e3  # a larger gain amplifies rounding to the size of the signal
+MAX_USUAL_EPSILON = 1e-2
+MAX_MEAN_DRIFT = 0.25  # standard deviations between the stored and the measured mean
+MAX_VARIANCE_RATIO = 2.0  # of the stored and the measured variance, the larger over the smaller
 
-NEUTRAL = {"scale": 1.0, "shift": 0.0, "mean": 0.0, "var": 1.0}
+NEUTRAL_PARAMETERS = {"scale": 1.0, "shift": 0.0, "mean": 0.0, "var": 1.0}
 
 
 @dataclass(frozen=True, kw_only=True)
 class NormFinding:
-    """rule: one word or two, always the same; message: what was found, and where it matters what to do."""
+    """One finding about a batch norm. rule: its fixed identifier. message: what was found and what to do."""
 
     rule: str
     message: str
@@ -37,125 +38,137 @@ class NormFinding:
 def findings(
     norm: BatchNorm, *, training: bool = False, momentum: float = 0.9, truth: ChannelStatistics | None = None
 ) -> list[NormFinding]:
-    """All that is wrong or odd. truth: what data shows at the norm's input.
+    """All findings about a batch norm. truth: statistics of its input measured on data.
 
-    momentum: the share of the running statistics that each batch leaves, as ONNX has it.
+    momentum: weight of the old running statistics in each update, as in ONNX (1 - the momentum of torch).
     """
     return [
         NormFinding(rule=rule, message=message)
-        for rule, message in (*_numbers(norm), *_mode(norm, training, momentum), *_drift(norm, truth))
+        for rule, message in (
+            *_number_findings(norm),
+            *_mode_findings(norm, training, momentum),
+            *_drift_findings(norm, truth),
+        )
     ]
 
 
-def _numbers(norm: BatchNorm) -> Iterator[tuple[str, str]]:
-    for name in NEUTRAL:
+def _number_findings(norm: BatchNorm) -> Iterator[tuple[str, str]]:
+    for name in NEUTRAL_PARAMETERS:
         if odd := int((~np.isfinite(getattr(norm, name))).sum()):
-            yield "not-finite", f"{name} is NaN or infinite in {_of(odd, norm)}: bn sanitize"
+            yield "not-finite", f"{name} is NaN or infinite in {_channel_count(odd, norm)}: bn sanitize"
     negative = norm.var < 0
     if odd := int(negative.sum()):
-        yield "negative-variance", f"the variance is below 0 in {_of(odd, norm)}: bn sanitize"
+        yield "negative-variance", f"the variance is below 0 in {_channel_count(odd, norm)}: bn sanitize"
     if odd := int(((norm.var < norm.epsilon) & ~negative).sum()):
-        yield "near-zero-variance", f"epsilon outweighs the variance in {_of(odd, norm)}"
+        yield "near-zero-variance", f"epsilon outweighs the variance in {_channel_count(odd, norm)}"
     gain = np.abs(norm.gain)
-    if odd := int((gain > HUGE).sum()):
+    if odd := int((gain > MAX_GAIN).sum()):
         largest = gain[np.isfinite(gain)].max(initial=0)
-        yield "huge-gain", f"the gain is above {HUGE:g} in {_of(odd, norm)}, {largest:.3g} at most"
+        yield (
+            "huge-gain",
+            f"the gain is above {MAX_GAIN:g} in {_channel_count(odd, norm)}, {largest:.3g} at most",
+        )
     if odd := int((norm.scale == 0).sum()):
-        yield "dead-channel", f"the scale is 0 in {_of(odd, norm)}: what it gives is constant"
+        yield "dead-channel", f"the scale is 0 in {_channel_count(odd, norm)}: its output there is constant"
 
 
-def _mode(norm: BatchNorm, training: bool, momentum: float) -> Iterator[tuple[str, str]]:
+def _mode_findings(norm: BatchNorm, training: bool, momentum: float) -> Iterator[tuple[str, str]]:
     if training:
-        yield "training-mode", "it normalises by the statistics of each batch: bn freeze --training"
+        yield "training-mode", "it normalizes by the statistics of each batch: bn freeze --training"
     if not 0 <= momentum <= 1:
         yield "momentum", f"its momentum is {momentum:g}: from 0 to 1 is sound"
     elif momentum in (0, 1):
-        told = "only the last batch counts" if momentum == 0 else "training never moves the statistics"
-        yield "momentum", f"its momentum is {momentum:g}: {told}"
-    if not (0 <= norm.epsilon < LARGE_EPSILON):
-        yield "epsilon", f"its epsilon is {norm.epsilon:g}: from 0 to {LARGE_EPSILON:g} is usual"
+        effect = "only the last batch counts" if momentum == 0 else "training never moves the statistics"
+        yield "momentum", f"its momentum is {momentum:g}: {effect}"
+    if not (0 <= norm.epsilon < MAX_USUAL_EPSILON):
+        yield "epsilon", f"its epsilon is {norm.epsilon:g}: from 0 to {MAX_USUAL_EPSILON:g} is usual"
     if not norm.mean.any() and (norm.var == 1).all() and norm.epsilon:
-        yield "untrained", "means are 0 and variances 1: no training has touched them, or it is frozen"
+        yield "untrained", "means are 0 and variances 1: training never updated them, or it is frozen"
 
 
-def _drift(norm: BatchNorm, truth: ChannelStatistics | None) -> Iterator[tuple[str, str]]:
+def _drift_findings(norm: BatchNorm, truth: ChannelStatistics | None) -> Iterator[tuple[str, str]]:
     if truth is None or truth.count < 2:
         return
     moved, spread = drift(norm, truth)
-    if odd := int((moved > DRIFT).sum()):
+    if odd := int((moved > MAX_MEAN_DRIFT).sum()):
         yield (
             "mean-drift",
-            f"the stored mean is up to {moved.max():.3g} standard deviations off what data shows, "
-            f"more than {DRIFT:g} in {_of(odd, norm)}: bn recalibrate",
+            f"the stored mean is up to {moved.max():.3g} standard deviations off that of the data, "
+            f"more than {MAX_MEAN_DRIFT:g} in {_channel_count(odd, norm)}: bn recalibrate",
         )
-    if odd := int((spread > SPREAD).sum()):
+    if odd := int((spread > MAX_VARIANCE_RATIO).sum()):
         yield (
             "variance-drift",
-            f"stored and true variance differ up to {spread.max():.3g} times, "
-            f"more than {SPREAD:g} in {_of(odd, norm)}: bn recalibrate",
+            f"stored and measured variance differ up to {spread.max():.3g} times, "
+            f"more than {MAX_VARIANCE_RATIO:g} in {_channel_count(odd, norm)}: bn recalibrate",
         )
 
 
 def drift(norm: BatchNorm, truth: ChannelStatistics) -> tuple[Array, Array]:
-    """Per channel, how many true standard deviations the mean is off, and how many times the variance."""
-    true = truth.var + norm.epsilon
+    """Drift of the stored statistics from measured ones per channel, two arrays `(channels,)`.
+
+    The distance of the means in measured standard deviations, and the ratio of the variances (with epsilon),
+    the larger over the smaller. Both are inf, or the largest float64, where statistics are broken.
+    """
+    measured = truth.var + norm.epsilon
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        moved = np.abs(norm.mean - truth.mean) / np.sqrt(true)
-        ratio = (norm.var.astype(np.float64) + norm.epsilon) / true
+        moved = np.abs(norm.mean - truth.mean) / np.sqrt(measured)
+        ratio = (norm.var.astype(np.float64) + norm.epsilon) / measured
         spread = np.maximum(ratio, 1 / ratio)
     return np.nan_to_num(moved, nan=np.inf), np.nan_to_num(np.where(ratio > 0, spread, np.inf), nan=np.inf)
 
 
 def repair(norm: BatchNorm, truth: ChannelStatistics | None = None) -> tuple[BatchNorm, list[str]]:
-    """The norm with what is broken repaired, and what was done, in words; nothing where it is sound.
+    """The batch norm with broken numbers repaired, and a sentence for each repair; none where it is sound.
 
-    Broken statistics become those of `truth`, where it is given, or else neutral ones. A channel whose
-    variance is nothing beside epsilon never varied: it becomes the constant that it gave.
+    Broken statistics are replaced by those of `truth` where it is given; else numbers that aren't finite
+    become neutral and negative variances 0. A channel whose variance is below `CONSTANT_VARIANCE_SHARE` of
+    epsilon is constant: its scale becomes 0, unless all channels are.
     """
     done: list[str] = []
     if not (np.isfinite(norm.epsilon) and norm.epsilon >= 0):
-        norm, done = replace(norm, epsilon=EPSILON), [f"epsilon set to {EPSILON:g}"]
+        norm, done = replace(norm, epsilon=DEFAULT_EPSILON), [f"epsilon set to {DEFAULT_EPSILON:g}"]
     if truth is not None:
-        norm = _with_truth(norm, truth, done)
-    norm = _with_finite(norm, done)
+        norm = _with_measured_statistics(norm, truth, done)
+    norm = _with_finite_parameters(norm, done)
     if odd := int((norm.var < 0).sum()):
-        done.append(f"variance clamped to 0 in {_of(odd, norm)}")
+        done.append(f"variance clamped to 0 in {_channel_count(odd, norm)}")
         norm = replace(norm, var=np.maximum(norm.var, 0))
-    tiny = _tiny(norm)
-    still = tiny & (norm.scale != 0)
-    if still.any() and not tiny.all():
-        done.append(f"{_of(int(still.sum()), norm)} never varied: made constant")
-        norm = replace(norm, scale=np.where(still, 0, norm.scale))
+    constant = _constant_channels(norm)
+    changed = constant & (norm.scale != 0)
+    if changed.any() and not constant.all():
+        done.append(f"{_channel_count(int(changed.sum()), norm)} never varied: made constant")
+        norm = replace(norm, scale=np.where(changed, 0, norm.scale))
     return norm, done
 
 
-def _tiny(norm: BatchNorm) -> Array:
-    """The channels that never varied, as far as their statistics tell."""
-    tiny: Array = norm.var < CONSTANT * norm.epsilon
-    return tiny
+def _constant_channels(norm: BatchNorm) -> Array:
+    """Whether each channel's variance is that of a constant, `(channels,)`."""
+    constant: Array = norm.var < CONSTANT_VARIANCE_SHARE * norm.epsilon
+    return constant
 
 
-def _with_truth(norm: BatchNorm, truth: ChannelStatistics, done: list[str]) -> BatchNorm:
-    """The norm with true statistics where its own are broken, or where what never varied does."""
+def _with_measured_statistics(norm: BatchNorm, truth: ChannelStatistics, done: list[str]) -> BatchNorm:
+    """The norm with measured statistics where its own are broken or those of a constant; noted in `done`."""
     bad = ~np.isfinite(norm.mean) | ~np.isfinite(norm.var) | (norm.var < 0)
-    bad |= _tiny(norm) & (truth.var >= norm.epsilon)
+    bad |= _constant_channels(norm) & (truth.var >= norm.epsilon)
     bad &= np.isfinite(truth.mean) & np.isfinite(truth.var)
     if bad.any():
-        done.append(f"statistics set to what data shows in {_of(int(bad.sum()), norm)}")
+        done.append(f"statistics set to those of the data in {_channel_count(int(bad.sum()), norm)}")
     return replace(norm, mean=np.where(bad, truth.mean, norm.mean), var=np.where(bad, truth.var, norm.var))
 
 
-def _with_finite(norm: BatchNorm, done: list[str]) -> BatchNorm:
-    """Neutral numbers where they aren't finite; noted in `done`."""
-    for name, neutral in NEUTRAL.items():
+def _with_finite_parameters(norm: BatchNorm, done: list[str]) -> BatchNorm:
+    """The norm with neutral parameters where they aren't finite; noted in `done`."""
+    for name, neutral in NEUTRAL_PARAMETERS.items():
         part = getattr(norm, name)
         bad = ~np.isfinite(part)
         if bad.any():
-            done.append(f"{name} set to {neutral:g} in {_of(int(bad.sum()), norm)}")
+            done.append(f"{name} set to {neutral:g} in {_channel_count(int(bad.sum()), norm)}")
             changes: dict[str, Any] = {name: np.where(bad, neutral, part)}
             norm = replace(norm, **changes)
     return norm
 
 
-def _of(count: int, norm: BatchNorm) -> str:
+def _channel_count(count: int, norm: BatchNorm) -> str:
     return f"{count} of {norm.channels} channels"

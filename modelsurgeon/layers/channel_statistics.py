@@ -1,4 +1,4 @@
-"""Mean and variance of each channel over samples that come one batch at a time, in float64.
+"""Mean and variance of each channel, accumulated batch by batch in float64.
 
 Source of the merge: Chan, Golub and LeVeque 1983, "Algorithms for Computing the Sample Variance".
 """
@@ -14,7 +14,7 @@ from modelsurgeon.layers.layer import Array
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ChannelStatistics:
-    """count: values seen per channel; mean, var: `(channels,)`, var that of the whole population."""
+    """Statistics of channels. count: values per channel. mean, var: `(channels,)`, var over count values."""
 
     count: int
     mean: Array
@@ -27,12 +27,12 @@ class ChannelStatistics:
         return cls(count=rows.shape[1], mean=rows.mean(axis=1), var=rows.var(axis=1))
 
     def with_more(self, other: ChannelStatistics) -> ChannelStatistics:
-        """Statistics of both together, as if all had been seen at once."""
+        """Statistics of the values of both."""
         count = self.count + other.count
         share = other.count / count
-        apart = other.mean - self.mean
+        difference = other.mean - self.mean
         return ChannelStatistics(
             count=count,
-            mean=self.mean + share * apart,
-            var=(1 - share) * self.var + share * other.var + share * (1 - share) * apart**2,
+            mean=self.mean + share * difference,
+            var=(1 - share) * self.var + share * other.var + share * (1 - share) * difference**2,
         )

@@ -1,6 +1,6 @@
-"""One linear layer, whatever framework it comes from.
+"""`Layer`: a convolution, transposed convolution or fully connected layer of any framework.
 
-A fully connected layer is a `Layer` whose kernel is `()`: it needs no second case anywhere.
+A fully connected layer is a `Layer` whose kernel is `()`, so no code needs a second case for it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ class Layer:
 
     weight: `(out, in / groups, *kernel)`, for transposed layers too; `kernel == ()` is fully connected.
     bias: `(out,)` or None. stride, dilation, output_padding: one number per kernel axis.
-    padding: one `(begin, end)` pair per kernel axis. What is left out is neutral (stride 1, no padding).
+    padding: one `(begin, end)` pair per kernel axis: input elements added, or outputs cropped if transposed.
+    `()` means the default on every axis: stride and dilation 1, no padding.
+    Raises ValueError where the shapes or the numbers of axes contradict each other.
     """
 
     weight: Array
@@ -35,7 +37,7 @@ class Layer:
     output_padding: tuple[int, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        """Fill in neutral geometry and refuse shapes that contradict each other."""
+        """Fill in default geometry. Raises ValueError for shapes that contradict each other."""
         n = len(self.kernel)
         for name, neutral in (("stride", 1), ("padding", (0, 0)), ("dilation", 1), ("output_padding", 0)):
             value = tuple(getattr(self, name)) or (neutral,) * n
@@ -51,12 +53,12 @@ class Layer:
 
     @property
     def kernel(self) -> tuple[int, ...]:
-        """Spatial sizes of the kernel; `()` for a fully connected layer."""
+        """Taps of the kernel on each spatial axis; `()` for a fully connected layer."""
         return self.weight.shape[2:]
 
     @property
     def out_channels(self) -> int:
-        """Number of output channels."""
+        """Number of output channels over all groups."""
         return int(self.weight.shape[0])
 
     @property
@@ -66,21 +68,30 @@ class Layer:
 
     @property
     def params(self) -> int:
-        """Elements of weight and bias."""
+        """Number of params: elements of weight and bias."""
         return self.weight.size + (0 if self.bias is None else self.bias.size)
 
     @property
     def is_pointwise(self) -> bool:
-        """Whether it looks at one place at a time, as 1x1 convolutions and fully connected layers do."""
+        """Whether the kernel has one tap, as 1x1 convolutions and fully connected layers have."""
         return prod(self.kernel) == 1
 
     @property
+    def is_depthwise(self) -> bool:
+        """Whether every input channel has kernels of its own: as many groups as input channels, over one."""
+        return self.groups == self.in_channels > 1
+
+    @property
     def is_matrix(self) -> bool:
-        """Whether one matrix takes the channels of each place to those of one place."""
+        """Whether it multiplies each position by one matrix: one tap, one group, not transposed."""
         return self.is_pointwise and self.groups == 1 and not self.transposed
 
     def out_size(self, size: Sequence[int]) -> tuple[int, ...]:
-        """Spatial output size for a spatial input size (ONNX operators Conv and ConvTranspose)."""
+        """Spatial output size for a spatial input size, one number per kernel axis each.
+
+        Below 1 where the input is too small for the kernel. Raises ValueError where `size` has other axes.
+        Source: ONNX operators Conv and ConvTranspose.
+        """
         axes = zip(
             size, self.kernel, self.stride, self.padding, self.dilation, self.output_padding, strict=True
         )
@@ -89,9 +100,10 @@ class Layer:
         return tuple((n + sum(p) - d * (k - 1) - 1) // s + 1 for n, k, s, p, d, _ in axes)
 
     def macs(self, size: Sequence[int] = (), positions: int = 1) -> int:
-        """Multiply-accumulates for one spatial input size; padded taps count.
+        """MACs (multiply-accumulates) for a spatial input size; padded taps are included, the bias is not.
 
-        positions: how often the layer is applied: batch size, or all leading axes of a fully connected one.
+        positions: number of inputs: the batch size, or the product of all leading axes of a fully connected
+        layer. Raises ValueError as `out_size` does, unless transposed.
         """
         where = size if self.transposed else self.out_size(size)
         return self.weight.size * prod(where) * positions
@@ -99,9 +111,11 @@ class Layer:
     def like(
         self, weight: Array, *, axes: Collection[int] = (), bias: Array | None = None, groups: int = 1
     ) -> Layer:
-        """A factor of this layer: it keeps the geometry of `axes` and is neutral on all others.
+        """A factor of this layer: its geometry on the kernel axes in `axes`, neutral on all others.
 
-        The one place where geometry is handed on, so that no stride, padding or dilation is lost.
+        weight: `(out, in / groups, *kernel)`. Neutral is stride 1, dilation 1 and no padding; the factor is
+        transposed where this layer is and `axes` isn't empty. All factors of a chain get their geometry here.
+        Raises ValueError as `Layer` does.
         """
 
         def keep(values: tuple[Any, ...], neutral: object) -> tuple[Any, ...]:
@@ -121,12 +135,12 @@ class Layer:
 
 
 def chain_params(chain: Sequence[Layer]) -> int:
-    """Params of layers in a row."""
+    """Number of params of a chain of layers."""
     return sum(layer.params for layer in chain)
 
 
 def chain_macs(chain: Sequence[Layer], size: Sequence[int] = (), positions: int = 1) -> int:
-    """MACs of layers in a row, each at the size that the one before it leaves."""
+    """MACs of a chain of layers; the input size of each is the output size of the one before it."""
     total = 0
     for layer in chain:
         total += layer.macs(size, positions)

@@ -1,6 +1,6 @@
-"""Rows that a layer is applied to: inputs of a fully connected layer, patches under a convolution's kernel.
+"""Input rows of a layer: inputs of a fully connected layer, patches under a convolution's kernel.
 
-Neighbouring patches say nearly the same, so a few positions of every sample stand for all of them.
+Neighboring patches are nearly equal, so a few random positions of every sample represent all of them.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ Index = NDArray[np.intp]
 
 
 def draw_positions(places: int, wanted: int, samples: int, rng: np.random.Generator) -> Index:
-    """Some of `places` positions, `(p,)` in order: so many that all samples together give `wanted` rows."""
+    """Ascending random positions `(p,)` of `places`; p is wanted / samples, rounded up."""
     count = min(places, ceil(wanted / max(1, samples)))
     return np.sort(rng.choice(places, count, replace=False)).astype(np.intp)
 
 
-def output_places(layer: Layer, x: Array) -> int:
-    """How many output positions the layer has on x, `(n, channels, *space)`."""
+def output_positions(layer: Layer, x: Array) -> int:
+    """Number of output positions of the layer for x, `(n, channels, *space)`."""
     return prod(layer.out_size(x.shape[2:]))
 
 
@@ -33,15 +33,16 @@ def channels_at(x: Array, at: Index) -> Array:
 
 
 def patch_mixers(layer: Layer, before: Layer, last: Layer) -> list[Array]:
-    """For each group, the matrix `(columns, z)` that takes a patch of the layer to one of the last factor.
+    """For each group, the matrix `(columns, z)` that maps a patch of the layer to a patch of the last factor.
 
-    before: the layer that the factors before `last` equal.
+    before: the composition of all factors but `last`. columns: in / groups * prod(kernel). z: input channels
+    per group of the last factor times its taps.
     """
     return [_mixer(part, layer.kernel, last.kernel) for part in np.split(before.weight, layer.groups)]
 
 
 def _mixer(before: Array, kernel: tuple[int, ...], last: tuple[int, ...]) -> Array:
-    """before: `(rank, in, *kernel)`, with one tap on each axis of which `last`, the last kernel, has more."""
+    """The matrix of a group. before: `(rank, in, *kernel)`, one tap on each axis where `last` has several."""
     rank, into = before.shape[:2]
     whole = np.zeros((rank, *last, into, *kernel))
     for tap in np.ndindex(*last):
@@ -51,10 +52,11 @@ def _mixer(before: Array, kernel: tuple[int, ...], last: tuple[int, ...]) -> Arr
 
 
 def patches_at(layer: Layer, x: Array, at: Index) -> Array:
-    """Patches that a convolution turns into its outputs at flat output positions `(p,)`.
+    """Input patches of a layer at flat output positions `(p,)`; x itself for a fully connected layer.
 
     x: `(n, channels, *space)`. The result is `(n * p, channels * prod(kernel))`, its columns in the order of
-    the weight's axes, padded taps zero. Times `weight.reshape(out, -1).T` they give outputs, less the bias.
+    the weight's axes, padded taps zero. For a layer without groups, the result @ `weight.reshape(out, -1).T`
+    is its output less the bias.
     """
     if not layer.kernel:
         return x

@@ -1,4 +1,4 @@
-"""Chains of the right shapes, with numbers that mean nothing: to be timed before anything is factorized."""
+"""Chains with random weights, for measuring latency before anything is factorized."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 
 from modelsurgeon.layers.layer import Array, Layer
 
-NOISE_NUMBERS = 4099  # over and over: a prime, so that no two channels are alike
+NOISE_NUMBERS = 4099  # repeated to fill an array; a prime, so that no two channels are equal
 
 
 def with_random_weights(chain: Sequence[Layer]) -> list[Layer]:
-    """The chain with noise for weights; what comes out is about as large as what goes in. Biases stay."""
+    """The chain with random weights, scaled so that outputs are about as large as inputs. Biases stay."""
     return [replace(link, weight=_noise_weights(link)) for link in chain]
 
 
 def normal_noise(shape: Sequence[int], dtype: np.dtype[np.generic], scale: float = 1.0) -> Array:
-    """The same normal noise every time."""
+    """Normal noise of a shape, the same in every call."""
     numbers = np.random.default_rng(0).normal(scale=scale, size=NOISE_NUMBERS)
     return np.resize(numbers.astype(dtype), shape)
 

@@ -1,20 +1,21 @@
-"""Truncated matrix factorizations, each by the cheapest way that the accuracy asked for allows.
+"""Truncated matrix factorizations, each computed by the cheapest method that meets the accuracy asked for.
 
-`svd` is the one entrance; the other functions are what it leaves in the hands of a factorization.
+`svd` returns a truncated SVD; the other functions are the parts that the factorizations need.
 """
 
 from modelsurgeon.linalg.arrays import (
+    VARIANCE_FLOOR,
     cholesky,
-    normalised,
+    normalized,
     require_finite,
     single_blas_thread,
     solve_factor,
     squared_norm,
     times_factor,
 )
-from modelsurgeon.linalg.backend import Backend, on
+from modelsurgeon.linalg.backend import Backend, use_backend
 from modelsurgeon.linalg.truncated_svd import (
-    ACCURACY,
+    DEFAULT_ACCURACY,
     Truncation,
     leading_subspace,
     singular_values,
@@ -26,14 +27,14 @@ from modelsurgeon.linalg.truncated_svd import (
 from modelsurgeon.linalg.vbmf import evbmf
 
 __all__ = [
-    "ACCURACY",
+    "DEFAULT_ACCURACY",
+    "VARIANCE_FLOOR",
     "Backend",
     "Truncation",
     "cholesky",
     "evbmf",
     "leading_subspace",
-    "normalised",
-    "on",
+    "normalized",
     "require_finite",
     "single_blas_thread",
     "singular_values",
@@ -44,4 +45,5 @@ __all__ = [
     "times_factor",
     "truncated",
     "truncated_exact",
+    "use_backend",
 ]

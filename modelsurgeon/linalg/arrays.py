@@ -1,4 +1,4 @@
-"""What every factorization asks of its matrix first: finite numbers, a safe scale, blocks, quiet threads."""
+"""Array preparation for every factorization: finite values, a safe scale, column blocks, BLAS threads."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from modelsurgeon.layers import Array
 
 COLUMN_BLOCK = 2048  # columns that are held in float64 at a time
 CACHE_BLOCK = 2**15  # entries that fit into a cache in float64
-SINGLE_THREAD_BELOW = 1024
-SAFE_EXPONENT = (
-    20  # binary orders of magnitude around 1 within which nothing over- or underflows when squared
-)
+SINGLE_THREAD_BELOW = 1024  # rows or columns of the longest side
+VARIANCE_FLOOR = 1e-4  # of the mean variance, added to each: directions that no sample showed may still come
+SAFE_EXPONENT = 20  # entries with a magnitude from 2**-20 to 2**20 are squared without scaling
 
 
 def single_blas_thread(size: int) -> AbstractContextManager[object]:
-    """BLAS on one thread for small matrices: more threads save little, and spin where cores are shared.
+    """A context in which BLAS uses one thread for small matrices; more save little, and spin on shared cores.
 
     size: the longest side that is multiplied or factorized. On two busy cores the gain is tenfold and more.
     """
@@ -46,11 +45,10 @@ def require_finite(array: Array) -> Array:
     return array
 
 
-def normalised(matrix: Array) -> tuple[Array, float]:
+def normalized(matrix: Array) -> tuple[Array, float]:
     """The matrix divided by a power of two, which rounds nothing, and that power.
 
-    A matrix of ordinary size is returned as it is, with 1.0: only what would overflow or vanish when it is
-    squared is copied.
+    A matrix whose squares neither overflow nor vanish is returned as it is, with 1.0.
     """
     peak = max(float(matrix.max()), -float(matrix.min())) if matrix.size else 0.0
     exponent = int(np.frexp(peak)[1]) - 1
@@ -59,28 +57,28 @@ def normalised(matrix: Array) -> tuple[Array, float]:
     return np.ldexp(matrix, -exponent), float(np.ldexp(1.0, exponent))
 
 
-def blocks(matrix: Array) -> Iterator[Array]:
-    """Columns in float64, a block at a time."""
+def column_blocks(matrix: Array) -> Iterator[Array]:
+    """Blocks `(m, COLUMN_BLOCK)` of columns in float64, from left to right; the last may be narrower."""
     for start in range(0, matrix.shape[1], COLUMN_BLOCK):
         yield matrix[:, start : start + COLUMN_BLOCK].astype(np.float64)
 
 
 def squared_norm(matrix: Array) -> float:
-    """Sum of the squared entries, in float64, a cache's worth at a time."""
+    """Sum of the squared entries, in float64; `CACHE_BLOCK` entries are converted at a time."""
     flat = matrix.ravel(order="K")
     pieces = (flat[at : at + CACHE_BLOCK].astype(np.float64) for at in range(0, flat.size, CACHE_BLOCK))
     return sum(float(np.square(piece).sum()) for piece in pieces)
 
 
 def cholesky(covariance: Array, floor: float) -> Array:
-    """Lower triangular S of `S S^T`, a covariance `(n, n)` with a floor under its variances.
+    """Lower triangular S `(n, n)` with `S S^T` the covariance `(n, n)` plus a floor on its diagonal.
 
-    floor: a share of the mean variance; larger where rounding left the covariance indefinite.
-    Raises UnsupportedLayer where it holds NaN or Inf, which no floor mends.
+    floor: a share of the mean variance; ten times larger until rounding no longer leaves it indefinite.
+    Raises UnsupportedLayer where the covariance holds NaN or Inf.
     """
     if not np.isfinite(covariance).all():
         raise UnsupportedLayer(
-            "what goes through it on the data holds NaN or Inf, or overflows when squared: "
+            "its inputs or outputs on the data hold NaN or Inf, or overflow when squared: "
             "finite numbers are needed, look with `info --data`"
         )
     mean = max(0.0, float(np.trace(covariance))) / len(covariance) or 1.0
@@ -93,12 +91,12 @@ def cholesky(covariance: Array, floor: float) -> Array:
 
 
 def times_factor(array: Array, root: Array, axis: int) -> Array:
-    """The array times S along one axis."""
+    """The array times S `(n, n)` along one axis of size n."""
     return np.moveaxis(np.tensordot(array, root, (axis, 0)), -1, axis)
 
 
 def solve_factor(array: Array, root: Array, axis: int, *, transposed: bool = False) -> Array:
-    """The array times the inverse of S along one axis, or of S^T; S is lower triangular."""
+    """The array times the inverse of S along one axis, or of S^T if `transposed`; S is lower triangular."""
     moved = np.moveaxis(array, axis, 0)
     flat = moved.reshape(len(moved), -1).astype(np.float64)
     solved = linalg.solve_triangular(root, flat, trans=0 if transposed else 1, lower=True, check_finite=False)

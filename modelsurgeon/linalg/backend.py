@@ -1,7 +1,7 @@
-"""Where large matrices are worked on: numpy and LAPACK here, unless a door has put another backend in place.
+"""The device that factorizes large matrices: numpy and LAPACK, unless `use_backend` sets another.
 
-A backend's arrays know `@`, `.T`, `+`, `-`, slices and `len`, as those of numpy and torch do; the few things
-that the two spell differently are its methods. So the algorithms are written once, and none imports torch.
+A backend's arrays support `@`, `.T`, `+`, `-`, slices and `len`, as those of numpy and torch do; what the two
+spell differently is a method of the backend. So the algorithms are written once, and none imports torch.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from scipy import linalg
 from modelsurgeon.layers import Array
 from modelsurgeon.linalg.arrays import single_blas_thread
 
-SUBSET_SHARE = 4  # a quarter of all eigenvectors and fewer are had sooner one by one than all together
+SUBSET_DIVISOR = 4  # up to a quarter of all eigenvectors are computed faster alone than with all others
 
 
 class Backend(Protocol):
-    """One device's way to hold and factorize arrays. `least`: entries below which the host is quicker."""
+    """Arrays of one device and their factorizations. `least`: entries below which the host is faster."""
 
     least: int
 
@@ -38,14 +38,14 @@ class Backend(Protocol):
         """An orthonormal basis `(m, k)` of an (m, k) matrix's columns, k <= m."""
 
     def top(self, symmetric: Any, rank: int) -> tuple[Array, Any]:  # noqa: ANN401
-        """The `rank` largest eigenvalues, largest first and in numpy, and their vectors `(m, rank)`."""
+        """The `rank` largest eigenvalues of an (m, m) matrix, descending, in numpy; vectors `(m, rank)`."""
 
     def eigenvalues(self, symmetric: Any) -> Array:  # noqa: ANN401
-        """All eigenvalues, largest first, in numpy."""
+        """All eigenvalues `(m,)` of an (m, m) matrix, descending, in numpy."""
 
 
 class Host:
-    """numpy and LAPACK."""
+    """The default backend: numpy and LAPACK."""
 
     least = 0
 
@@ -67,9 +67,9 @@ class Host:
             return np.asarray(linalg.qr(columns, mode="economic", check_finite=False)[0])
 
     def top(self, symmetric: Array, rank: int) -> tuple[Array, Array]:
-        """By relatively robust representations for a few of many, by divide and conquer for more."""
+        """Largest eigenpairs: LAPACK's evr (relatively robust representations) for few, evd for more."""
         m = len(symmetric)
-        few = rank * SUBSET_SHARE <= m
+        few = rank * SUBSET_DIVISOR <= m
         with single_blas_thread(m):
             values, vectors = linalg.eigh(
                 symmetric,
@@ -80,7 +80,7 @@ class Host:
         return values[::-1][:rank], np.ascontiguousarray(vectors[:, ::-1][:, :rank])
 
     def eigenvalues(self, symmetric: Array) -> Array:
-        """All eigenvalues, largest first."""
+        """All eigenvalues, descending."""
         with single_blas_thread(len(symmetric)):
             return np.asarray(linalg.eigvalsh(symmetric, check_finite=False)[::-1])
 
@@ -90,8 +90,8 @@ _current: ContextVar[Backend] = ContextVar("backend", default=HOST)
 
 
 @contextmanager
-def on(backend: Backend) -> Iterator[None]:
-    """Large matrices are factorized by `backend` while this lasts."""
+def use_backend(backend: Backend) -> Iterator[None]:
+    """Factorize large matrices by `backend` inside the `with` block."""
     token = _current.set(backend)
     try:
         yield
@@ -100,6 +100,6 @@ def on(backend: Backend) -> Iterator[None]:
 
 
 def backend_for(matrix: Array) -> Backend:
-    """The backend in place, or the host where the matrix is too small to be sent away."""
+    """The backend in use, or the host where the matrix is too small to be worth a transfer."""
     backend = _current.get()
     return backend if matrix.size >= backend.least else HOST

@@ -1,4 +1,4 @@
-"""Least squares with a ridge, from sums alone."""
+"""Ridge regression and reduced-rank regression from accumulated sums, without the rows themselves."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from scipy import linalg
 from modelsurgeon.layers import Array
 from modelsurgeon.linalg import cholesky, singular_vectors
 
-ROUNDING_FLOOR = 1e-6  # of the mean square: what is lost by products in float32
-MIN_VARIANCE = 1e-9  # of the mean variance: below, z has no direction
+ROUNDING_FLOOR = 1e-6  # of the mean square: rounding of products in float32
+MIN_VARIANCE = 1e-9  # of the mean variance: directions of z below it count as rounding
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RegressionSums:
-    """Of rows z `(n, d)` and y `(n, outputs)`: what least squares of y on z needs. They add up."""
+    """Sums over rows z `(n, d)` and y `(n, outputs)` for least squares of y on z; `+` joins two sets of rows.
+
+    count: n. z: `(d,)`, y: `(outputs,)`, zz: `(d, d)`, yz: `(outputs, d)`, yy: the sum of all squares of y.
+    """
 
     count: int
     z: Array
@@ -27,7 +30,7 @@ class RegressionSums:
 
     @classmethod
     def of(cls, z: Array, y: Array) -> RegressionSums:
-        """Products in the rows' own precision, sums in float64."""
+        """The sums of one batch of rows: products in the rows' own precision, stored in float64."""
         return cls(
             count=len(z),
             z=z.sum(axis=0, dtype=np.float64),
@@ -38,16 +41,16 @@ class RegressionSums:
         )
 
     def __add__(self, other: RegressionSums) -> RegressionSums:
-        """The sums over the rows of both; exact."""
+        """The sums over the rows of both."""
         return RegressionSums(**{key: value + getattr(other, key) for key, value in vars(self).items()})
 
     def energy(self, others: RegressionSums, *, centred: bool) -> float:
-        """Mean square of y about the mean of other rows, or about zero."""
+        """Mean square of y about the mean of other rows if `centred`, else about zero."""
         mean = others.y / max(1, others.count) if centred else 0.0 * self.y
         return float((self.yy - 2 * mean @ self.y) / max(1, self.count) + mean @ mean)
 
     def problem(self, *, centred: bool) -> LeastSquares:
-        """Covariances and means; about zero where the layer has no bias to take the means up."""
+        """Covariances and means if `centred`; else second moments and zeros, for a layer without a bias."""
         n = max(1, self.count)
         z, y = (self.z / n, self.y / n) if centred else (0.0 * self.z, 0.0 * self.y)
         variance = self.yy / n - float(y @ y)
@@ -58,7 +61,10 @@ class RegressionSums:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LeastSquares:
-    """Least squares of y on z: covariances, the variance of y in all, and the means."""
+    """Least squares of y on z. zz `(d, d)` and yz `(outputs, d)`: covariances. yy: the summed variance of y.
+
+    z `(d,)` and y `(outputs,)`: means.
+    """
 
     zz: Array
     yz: Array
@@ -66,22 +72,26 @@ class LeastSquares:
     z: Array
     y: Array
 
-    def steadied(self) -> LeastSquares:
-        """With a floor under the variances of z, as high as rounding may have left them too low.
+    def with_variance_floor(self) -> LeastSquares:
+        """The same problem with the rounding error of the sums added to the variances of z.
 
-        Where z hardly varies about a large mean, the covariance is indefinite, and the error has no least.
+        Where z hardly varies about a large mean, rounding leaves the covariance indefinite, and the squared
+        error has no minimum.
         """
         floor = ROUNDING_FLOOR * float(np.trace(self.zz) + self.z @ self.z) / len(self.z)
-        steady = self.zz.copy()
-        np.fill_diagonal(steady, steady.diagonal() + floor)
-        return replace(self, zz=steady)
+        raised = self.zz.copy()
+        np.fill_diagonal(raised, raised.diagonal() + floor)
+        return replace(self, zz=raised)
 
     def through(self, mixer: Array) -> LeastSquares:
         """The same with `z @ mixer` in place of z; mixer: `(d, columns)`."""
         return replace(self, zz=mixer.T @ self.zz @ mixer, yz=self.yz @ mixer, z=self.z @ mixer)
 
     def solve(self, start: Array, ridge: float) -> Array:
-        """The factor, drawn toward `start` by a ridge of that share of the mean variance of z."""
+        """The factor `(outputs, d)` of least squared error plus a ridge on its distance from `start`.
+
+        ridge: a share of the mean variance of z. `start` itself where the system isn't positive definite.
+        """
         amount = ridge * np.trace(self.zz) / len(self.zz) + np.finfo(float).tiny
         try:
             root = linalg.cho_factor(self.zz + amount * np.eye(len(self.zz)), check_finite=False)
@@ -91,25 +101,27 @@ class LeastSquares:
         return np.asarray(linalg.cho_solve(root, right, check_finite=False)).T
 
     def reduced(self, factor: Array, rank: int) -> tuple[Array, Array]:
-        """`(left, right)`, whose product is nearest to the factor on z (reduced-rank regression).
+        """`left (outputs, rank)` and `right (rank, d)`: their product is nearest to the factor on z.
 
-        With `zz = S S^T` that is the cut of `factor @ S` behind its leading singular vectors; left is
-        orthonormal where there are fewer outputs than columns of z. Source: Izenman (1975).
+        With `zz = S S^T` that is the truncated SVD of `factor @ S`; left is orthonormal where there are no
+        more outputs than columns of z. Source: Izenman (1975), reduced-rank regression.
         """
         root = cholesky(self.zz, floor=MIN_VARIANCE)
-        seen = factor @ root
+        whitened = factor @ root
         if len(factor) <= factor.shape[1]:
-            left = singular_vectors(seen, rank)
+            left = singular_vectors(whitened, rank)
             return left, left.T @ factor
-        right = singular_vectors(seen.T, rank)
-        return seen @ right, linalg.solve_triangular(root, right, trans="T", lower=True, check_finite=False).T
+        right = singular_vectors(whitened.T, rank)
+        return whitened @ right, linalg.solve_triangular(
+            root, right, trans="T", lower=True, check_finite=False
+        ).T
 
     def bias(self, factor: Array) -> Array:
-        """What brings the mean to where it belongs."""
+        """The bias `(outputs,)` with which the factor's mean output is the mean of y."""
         bias: Array = self.y - factor @ self.z
         return bias
 
     def loss(self, factor: Array, bias: Array) -> float:
-        """Mean squared error."""
+        """Mean squared error, summed over the outputs."""
         off = self.bias(factor) - bias
         return float(self.yy - 2 * np.sum(factor * self.yz) + np.sum((factor @ self.zz) * factor) + off @ off)

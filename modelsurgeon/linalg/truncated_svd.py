@@ -1,10 +1,10 @@
-"""The leading part of a singular value decomposition, by the cheapest way that can be believed.
+"""Truncated singular value decomposition by the cheapest arithmetic that is accurate enough.
 
-The eigenvectors of `A A^T` are A's left singular vectors, at a fraction of a full SVD's cost. Three ways lead
-there, each dearer and more accurate than the one before: float32 arithmetic, float64 arithmetic, and LAPACK's
-SVD of A itself. Forming `A A^T` squares the condition number, so a way is believed only where its rounding,
-a few units of the largest eigenvalue, is far below the error that the cut leaves anyway; else the next is
-taken. Within a way, few vectors of many come from block Lanczos iteration, more from an eigen-decomposition.
+The eigenvectors of `A A^T` are A's left singular vectors, at a fraction of a full SVD's cost. They are
+computed in float32, in float64, or by LAPACK's SVD of A itself: each is more expensive and more accurate than
+the one before. Forming `A A^T` squares the condition number, so a result is accepted only where its rounding,
+a few machine epsilons of the largest eigenvalue, is far below the truncation error; else the next is tried.
+Few of many vectors come from block Lanczos iteration, more from an eigen-decomposition.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from modelsurgeon.layers import Array
 from modelsurgeon.linalg import lanczos
 from modelsurgeon.linalg.arrays import (
     COLUMN_BLOCK,
-    blocks,
-    normalised,
+    column_blocks,
+    normalized,
     require_finite,
     single_blas_thread,
     squared_norm,
 )
 from modelsurgeon.linalg.backend import HOST, Backend, backend_for
 
-ACCURACY = 2e-3
-SINGLE_FROM = 256  # rows; below, float64 costs nothing
-KRYLOV_FROM = 1024
-KRYLOV_SHARE = 8  # at most this fraction of all vectors is wanted
-KRYLOV_BASIS = 3  # ranks of columns in a usual basis
-ROUNDING_FACTOR = 8.0  # units of the largest eigenvalue that an eigen-decomposition may be off by
+DEFAULT_ACCURACY = 2e-3  # share by which the truncation error may exceed the least possible one
+SINGLE_PRECISION_MIN_ROWS = 256  # below, float64 costs nothing
+LANCZOS_MIN_ROWS = 1024
+LANCZOS_RANK_DIVISOR = 8  # Lanczos iteration computes at most an eighth of all vectors
+LANCZOS_BASIS_RANKS = 3  # columns of a usual basis, as a multiple of the rank
+ROUNDING_FACTOR = 8.0  # error of an eigen-decomposition, in machine epsilons of the largest eigenvalue
 
 
 Precision = np.dtype[Any]
@@ -44,8 +44,8 @@ class Truncation:
     """The leading part of an SVD: `(left * sigma) @ right` approximates the matrix.
 
     left (m, r) and right (r, n): orthonormal columns and rows, zero where sigma is; the largest entry of each
-    left column is positive. sigma (r,): largest first. error: relative Frobenius norm of what is left out.
-    way: how it was computed.
+    left column is positive. sigma (r,): descending. error: relative error (Frobenius) of the approximation.
+    way: the algorithm and its precision, such as "block Lanczos in float32".
     """
 
     left: Array
@@ -57,7 +57,7 @@ class Truncation:
 
 @dataclass(frozen=True, kw_only=True)
 class _Request:
-    """How many vectors are wanted and how good they have to be. total: the matrix's squared norm."""
+    """A request for `rank` singular vectors at an accuracy. total: the matrix's squared Frobenius norm."""
 
     rank: int
     total: float
@@ -65,26 +65,30 @@ class _Request:
     seed: int
 
 
-def svd(matrix: Array, rank: int, *, accuracy: float = ACCURACY, seed: int = 0) -> Truncation:
-    """The `rank` leading singular values and vectors of an (m, n) matrix of real numbers of any format.
+def svd(matrix: Array, rank: int, *, accuracy: float = DEFAULT_ACCURACY, seed: int = 0) -> Truncation:
+    """The `rank` leading singular values and vectors of a real (m, n) matrix of any float or integer dtype.
 
-    accuracy: the error may exceed the least possible one by this share; 0 asks for all that the format holds.
-    The same seed gives the same result. Raises UnsupportedLayer where the matrix holds NaN or Inf.
+    accuracy: the error may exceed the least possible one by this share; 0 asks for the dtype's full
+    precision. The same seed gives the same result. Raises UnsupportedLayer where the matrix holds NaN or Inf.
     Source: Eckart and Young, 1936.
     """
-    scaled, unit = normalised(require_finite(matrix))
+    scaled, unit = normalized(require_finite(matrix))
     total = squared_norm(scaled)
-    left, sigma, right, way = _parts(scaled, _Request(rank=rank, total=total, accuracy=accuracy, seed=seed))
+    left, sigma, right, way = _leading_triplets(
+        scaled, _Request(rank=rank, total=total, accuracy=accuracy, seed=seed)
+    )
     error = _truncation_error(scaled, left, sigma, right, total)
     return Truncation(left=left, sigma=sigma * unit, right=right, error=error, way=way)
 
 
-def truncated(matrix: Array, rank: int, *, accuracy: float = ACCURACY, seed: int = 0) -> tuple[Array, Array]:
+def truncated(
+    matrix: Array, rank: int, *, accuracy: float = DEFAULT_ACCURACY, seed: int = 0
+) -> tuple[Array, Array]:
     """The best rank-`rank` approximation of an (m, n) matrix, as `(left (m, rank), right (rank, n))`.
 
-    The singular values are shared evenly between both factors, so that neither outgrows half precision. At
-    full rank one factor is the matrix itself and the other the identity: nothing is cut, so nothing is
-    rounded. accuracy, seed: see `svd`.
+    Each factor is multiplied by the square roots of the singular values, so that neither overflows half
+    precision. At full rank one factor is the matrix itself and the other the identity, without rounding.
+    accuracy, seed, errors raised: see `svd`.
     """
     m, n = matrix.shape
     if rank < min(m, n):
@@ -94,41 +98,43 @@ def truncated(matrix: Array, rank: int, *, accuracy: float = ACCURACY, seed: int
 
 
 def truncated_exact(
-    matrix: Array, rank: int, *, accuracy: float = ACCURACY, seed: int = 0
+    matrix: Array, rank: int, *, accuracy: float = DEFAULT_ACCURACY, seed: int = 0
 ) -> tuple[Array, Array]:
-    """`truncated` without its short cut: the columns are the singular vectors at full rank, too."""
-    scaled, unit = normalised(require_finite(matrix))
-    wish = _Request(rank=rank, total=squared_norm(scaled), accuracy=accuracy, seed=seed)
-    left, sigma, right, _ = _parts(scaled, wish)
+    """The same as `truncated`, with scaled singular vectors for columns and rows at full rank, too."""
+    scaled, unit = normalized(require_finite(matrix))
+    request = _Request(rank=rank, total=squared_norm(scaled), accuracy=accuracy, seed=seed)
+    left, sigma, right, _ = _leading_triplets(scaled, request)
     shared = np.sqrt(sigma * unit).astype(left.dtype)
     return left * shared, right * shared[:, None]
 
 
-def leading_subspace(matrix: Array, rank: int, *, accuracy: float = ACCURACY, seed: int = 0) -> Array:
+def leading_subspace(matrix: Array, rank: int, *, accuracy: float = DEFAULT_ACCURACY, seed: int = 0) -> Array:
     """Orthonormal basis `(m, rank)` of the leading left singular subspace of an (m, n) matrix; rank <= m."""
     if rank >= len(matrix):
         return np.eye(len(matrix))
     return singular_vectors(matrix, rank, accuracy=accuracy, seed=seed)
 
 
-def singular_vectors(matrix: Array, rank: int, *, accuracy: float = ACCURACY, seed: int = 0) -> Array:
-    """As `leading_subspace`, but singular vectors in the order of their values at full rank, too."""
-    scaled, _ = normalised(require_finite(matrix))
+def singular_vectors(matrix: Array, rank: int, *, accuracy: float = DEFAULT_ACCURACY, seed: int = 0) -> Array:
+    """Leading left singular vectors `(m, rank)` of an (m, n) matrix, by descending singular value."""
+    scaled, _ = normalized(require_finite(matrix))
     m, n = scaled.shape
-    through = rank <= n < m  # the shorter side; QR keeps the basis orthonormal where singular values vanish
-    short = scaled.T if through else scaled
+    # From the right singular vectors; QR keeps the basis orthonormal where singular values vanish.
+    tall = rank <= n < m
+    short = scaled.T if tall else scaled
     with single_blas_thread(len(short)):
-        wish = _Request(rank=rank, total=squared_norm(scaled), accuracy=accuracy, seed=seed)
-        basis, _ = _top(short, wish)
-        return HOST.orthonormal(scaled @ basis) if through else basis
+        request = _Request(rank=rank, total=squared_norm(scaled), accuracy=accuracy, seed=seed)
+        basis, _ = _leading_vectors(short, request)
+        return HOST.orthonormal(scaled @ basis) if tall else basis
 
 
 def singular_values(matrix: Array) -> Array:
-    """All singular values of an (m, n) matrix, largest first, shape `(min(m, n),)`.
+    """All singular values of an (m, n) matrix, descending, shape `(min(m, n),)`.
 
-    From the Gram matrix in float64: down to 1e-8 of the largest they are exact, below that they are noise.
+    From the Gram matrix in float64: exact down to 1e-8 of the largest, noise below.
+    Raises UnsupportedLayer where the matrix holds NaN or Inf.
     """
-    scaled, unit = normalised(require_finite(matrix))
+    scaled, unit = normalized(require_finite(matrix))
     short = scaled if scaled.shape[0] <= scaled.shape[1] else scaled.T
     backend = backend_for(short)
     with single_blas_thread(len(short)):
@@ -136,12 +142,12 @@ def singular_values(matrix: Array) -> Array:
     return np.asarray(np.sqrt(np.maximum(values, 0.0)) * unit)
 
 
-def _parts(matrix: Array, wish: _Request) -> tuple[Array, Array, Array, str]:
-    """Left vectors, singular values in float64, right vectors, and the way they were found."""
+def _leading_triplets(matrix: Array, request: _Request) -> tuple[Array, Array, Array, str]:
+    """Left vectors, singular values in float64, right vectors, and the algorithm used."""
     tall = matrix.shape[0] > matrix.shape[1]
     short = matrix.T if tall else matrix
     with single_blas_thread(len(short)):
-        basis, way = _top(short, replace(wish, rank=min(wish.rank, len(short))))
+        basis, way = _leading_vectors(short, replace(request, rank=min(request.rank, len(short))))
         other = _projected(basis, short)
     sigma = np.linalg.norm(other.astype(np.float64), axis=1)
     order = np.argsort(-sigma, kind="stable")
@@ -151,80 +157,81 @@ def _parts(matrix: Array, wish: _Request) -> tuple[Array, Array, Array, str]:
     return left, sigma, right, way
 
 
-def _top(matrix: Array, wish: _Request) -> tuple[Array, str]:
-    """Leading left singular vectors `(m, rank)`, and the way they were found."""
-    if wish.total == 0 or wish.rank == 0:
-        return np.eye(len(matrix), wish.rank, dtype=matrix.dtype), "nothing to do"
+def _leading_vectors(matrix: Array, request: _Request) -> tuple[Array, str]:
+    """Leading left singular vectors `(m, rank)`, and the algorithm used."""
+    if request.total == 0 or request.rank == 0:
+        return np.eye(len(matrix), request.rank, dtype=matrix.dtype), "nothing to do"
     backend = backend_for(matrix)
-    there = backend.put(matrix)
+    on_device = backend.put(matrix)
     for dtype in _precisions(matrix):
-        values, vectors, way = _eigenvectors(there, wish, dtype, backend)
-        whole = wish.rank == len(matrix) and wish.accuracy > 0  # every basis holds all of it
-        if whole or _is_accurate(values, wish, dtype, matrix.dtype):
+        values, vectors, way = _leading_eigenpairs(on_device, request, dtype, backend)
+        # At full rank any basis of the whole space is exact.
+        complete = request.rank == len(matrix) and request.accuracy > 0
+        if complete or _is_accurate(values, request, dtype, matrix.dtype):
             return backend.take(vectors), f"{way} in {dtype}"
     left = linalg.svd(matrix, full_matrices=False, check_finite=False)[0]
-    return left[:, : wish.rank], "LAPACK"
+    return left[:, : request.rank], "LAPACK"
 
 
 def _precisions(matrix: Array) -> list[Precision]:
     """The arithmetic to try, cheapest first."""
-    single = matrix.dtype == np.float32 and len(matrix) >= SINGLE_FROM
+    single = matrix.dtype == np.float32 and len(matrix) >= SINGLE_PRECISION_MIN_ROWS
     return [np.dtype(t) for t in ((np.float32, np.float64) if single else (np.float64,))]
 
 
-def _is_accurate(values: Array, wish: _Request, dtype: Precision, given: Precision) -> bool:
-    """Whether the rounding in leading eigenvalues is below what the accuracy allows.
+def _is_accurate(values: Array, request: _Request, dtype: Precision, original: Precision) -> bool:
+    """Whether the rounding in the leading eigenvalues is below what the accuracy allows.
 
-    What is left out may also be so little that the format the matrix was given in can't tell it from nothing.
+    original: dtype of the matrix; a truncation error below its resolution is accepted as well.
     """
     rounding = ROUNDING_FACTOR * float(np.finfo(dtype).eps) * float(values[0])
-    left_out = wish.total - float(values.sum(dtype=np.float64))
-    negligible = (4 * float(np.finfo(given).eps)) ** 2 * wish.total
-    return rounding <= max(wish.accuracy * left_out, negligible)
+    left_out = request.total - float(values.sum(dtype=np.float64))
+    negligible = (4 * float(np.finfo(original).eps)) ** 2 * request.total
+    return rounding <= max(request.accuracy * left_out, negligible)
 
 
-def _eigenvectors(
+def _leading_eigenpairs(
     matrix: Any,  # noqa: ANN401 - an array of the backend
-    wish: _Request,
+    request: _Request,
     dtype: Precision,
     backend: Backend,
 ) -> tuple[Array, Any, str]:
-    """Leading eigenvalues and vectors of `A A^T` in the precision of `dtype`, and how they were found."""
+    """Leading eigenvalues and vectors of `A A^T` in the precision of `dtype`, and the algorithm used."""
     m, n = matrix.shape
-    few = m >= KRYLOV_FROM and wish.rank * KRYLOV_SHARE <= m and wish.accuracy > 0
-    given = backend.take(matrix[:0]).dtype
+    iterate = m >= LANCZOS_MIN_ROWS and request.rank * LANCZOS_RANK_DIVISOR <= m and request.accuracy > 0
+    original = backend.take(matrix[:0]).dtype
     symmetric = None
-    if few and dtype == given and _direct_pays(m, n, wish.rank):
-        found = _iterated(lambda block: matrix @ (matrix.T @ block), m, wish, dtype, backend)
+    if iterate and dtype == original and _gram_free_is_cheaper(m, n, request.rank):
+        found = _by_lanczos(lambda block: matrix @ (matrix.T @ block), m, request, dtype, backend)
     else:
         symmetric = _gram(matrix, dtype, backend)
-        found = _iterated(lambda block: symmetric @ block, m, wish, dtype, backend) if few else None
+        found = _by_lanczos(lambda block: symmetric @ block, m, request, dtype, backend) if iterate else None
     if found is not None:
         return *found, "block Lanczos"
     symmetric = _gram(matrix, dtype, backend) if symmetric is None else symmetric
-    return *backend.top(symmetric, wish.rank), "Gram matrix"
+    return *backend.top(symmetric, request.rank), "Gram matrix"
 
 
-def _iterated(
-    product: Callable[[Any], Any], m: int, wish: _Request, dtype: Precision, backend: Backend
+def _by_lanczos(
+    product: Callable[[Any], Any], m: int, request: _Request, dtype: Precision, backend: Backend
 ) -> tuple[Array, Any] | None:
-    """The same by block Lanczos iteration from a seeded random block; None where that is slow to converge."""
-    draw = np.random.default_rng(wish.seed)
-    start = draw.standard_normal((m, lanczos.block_width(wish.rank)), dtype=np.float32).astype(dtype)
+    """Leading eigenpairs by block Lanczos iteration from a seeded random block; None if slow to converge."""
+    rng = np.random.default_rng(request.seed)
+    start = rng.standard_normal((m, lanczos.block_width(request.rank)), dtype=np.float32).astype(dtype)
     return lanczos.eigenvectors(
         product,
         backend.put(start),
-        wish.rank,
-        square=wish.total,
-        accuracy=2 * wish.accuracy,  # of a square
+        request.rank,
+        trace=request.total,
+        accuracy=2 * request.accuracy,  # of the squared error
         backend=backend,
-        draw=draw,
+        rng=rng,
     )
 
 
-def _direct_pays(m: int, n: int, rank: int) -> bool:
-    """Whether products with A and A^T cost less than the Gram matrix and products with it."""
-    columns = KRYLOV_BASIS * rank
+def _gram_free_is_cheaper(m: int, n: int, rank: int) -> bool:
+    """Whether products with A and A^T need fewer operations than forming and multiplying by `A A^T`."""
+    columns = LANCZOS_BASIS_RANKS * rank
     return 4 * n * columns < m * (n + 2 * columns)
 
 
@@ -245,32 +252,32 @@ def _projected(basis: Array, matrix: Array) -> Array:
         backend = backend_for(matrix)
         return backend.take(backend.put(basis).T @ backend.put(matrix))
     right = np.empty((basis.shape[1], matrix.shape[1]), matrix.dtype)
-    for start, block in zip(range(0, matrix.shape[1], COLUMN_BLOCK), blocks(matrix), strict=True):
+    for start, block in zip(range(0, matrix.shape[1], COLUMN_BLOCK), column_blocks(matrix), strict=True):
         right[:, start : start + COLUMN_BLOCK] = basis.T @ block
     return right
 
 
 def _truncation_error(matrix: Array, left: Array, sigma: Array, right: Array, total: float) -> float:
-    """Relative error of what was kept: by Pythagoras, or measured where that would be all cancellation."""
+    """Relative error of the approximation: from the norms, or from the residual where those would cancel."""
     if total == 0:
         return 0.0
     rest = 1.0 - float(np.square(sigma).sum()) / total
     if rest < np.finfo(matrix.dtype).eps ** 0.5:  # half of the digits are gone
-        rest = _distance(matrix, left * sigma, right) / total
+        rest = _squared_residual(matrix, left * sigma, right) / total
     return float(np.sqrt(rest))
 
 
-def _distance(matrix: Array, left: Array, right: Array) -> float:
+def _squared_residual(matrix: Array, left: Array, right: Array) -> float:
     """Squared norm of `A - left @ right`."""
     wide = left.astype(np.float64, copy=False)
     starts = range(0, matrix.shape[1], COLUMN_BLOCK)
-    parts = zip(starts, blocks(matrix), strict=True)
-    gaps = (block - wide @ right[:, at : at + COLUMN_BLOCK] for at, block in parts)
-    return sum(float(np.vdot(gap, gap)) for gap in gaps)
+    parts = zip(starts, column_blocks(matrix), strict=True)
+    residuals = (block - wide @ right[:, at : at + COLUMN_BLOCK] for at, block in parts)
+    return sum(float(np.vdot(residual, residual)) for residual in residuals)
 
 
 def _fix_signs(left: Array, right: Array) -> tuple[Array, Array]:
-    """Make the entry of largest magnitude in each left column positive: the same result on every machine."""
+    """Flip signs so that the largest entry of each left column is positive: the same on every machine."""
     if not left.size:
         return left, right
     peak = left[np.abs(left).argmax(axis=0), np.arange(left.shape[1])]

@@ -1,1 +1,1 @@
-"""Which layers of two nets belong together, and heads of another number of classes."""
+"""Matching of the layers of two models, and heads for another number of classes."""

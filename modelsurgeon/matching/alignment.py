@@ -1,10 +1,10 @@
-"""Which layers of two nets are the same ones: by name, then by what they are and where they stand.
+"""Alignment of the layers of two models: by name, then by operator, shape and order.
 
-Equal names pair first, and a layer `name` with the chain `name.0`, `name.1`, ... that stands in for it. These
-pairs, as far as they come in the same order in both nets, cut both into gaps. Within a gap the rest is
-aligned as sequences are (Needleman and Wunsch 1970): the pairs of equal operators, in order, that have most
-in common. A name that an exporter made by counting, such as `relu_3`, shifts with every layer that is put in
-before it, so it only helps to decide.
+Layers of equal names are paired first, and a layer `name` with the chain `name.0`, `name.1`, ... that
+replaces it. The pairs that are in the same order in both models split both into gaps. The other layers of
+each gap are aligned as sequences (Needleman and Wunsch, 1970): pairs of equal operators, in order, of the
+largest total score. A name that an exporter numbered, such as `relu_3`, changes with every layer inserted
+before it, so it only adds to the score.
 """
 
 from __future__ import annotations
@@ -15,19 +15,16 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-COUNTED_NAME = re.compile(r"(?:[^./]*_)?\d+")  # a number, or a word and a number
-MAX_GAP_COMPARISONS = 40_000  # comparisons in a gap; beyond that, runs of equal layers are taken out first
-SAME_NAME_SCORE, SAME_TRAIT_SCORE = (
-    2,
-    3,
-)  # what an equal name and an equal operator are worth; each equal trait is worth 1
+COUNTED_NAME = re.compile(r"(?:[^./]*_)?\d+")  # a number, or a word and a number: `12`, `relu_3`
+MAX_GAP_COMPARISONS = 40_000  # in one gap; in a larger one, runs of equal layers are paired first
+SAME_NAME_SCORE, SAME_OP_SCORE = 2, 3  # points for an equal name and operator; each equal trait has 1
 
-Pair = tuple[list[int], list[int]]  # indices into the two nets; one of them may be empty
+Pair = tuple[list[int], list[int]]  # indices of layers in the two models; one list may be empty
 
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """A layer as far as it takes to find it again. traits: what is likely to stay, such as shapes."""
+    """The properties by which a layer is matched. traits: values likely to stay equal, such as shapes."""
 
     name: str
     op: str
@@ -35,9 +32,13 @@ class Item:
 
 
 def align(a: Sequence[Item], b: Sequence[Item]) -> list[Pair]:
-    """Every layer of both nets once, paired or alone, in the order of `b`; what only `a` has between."""
+    """Pairs of indices with every layer of both models once, in the order of `b`.
+
+    A layer without a partner is a pair with an empty list; layers of `a` alone follow the one before them in
+    `a`.
+    """
     named = _by_name(a, b)
-    anchors = _in_order(named)
+    anchors = _longest_common_order(named)
     pairs = list(named)
     taken_a, taken_b = ({i for pair in pairs for i in pair[side]} for side in (0, 1))
     ends = [(-1, -1), *((left[-1], max(right)) for left, right in anchors), (len(a), len(b))]
@@ -45,16 +46,16 @@ def align(a: Sequence[Item], b: Sequence[Item]) -> list[Pair]:
     for (i, j), (k, m) in zip(ends, [*starts, (len(a), len(b))], strict=False):
         free_a = [at for at in range(i + 1, k) if at not in taken_a]
         free_b = [at for at in range(j + 1, m) if at not in taken_b]
-        pairs += _gap(a, b, free_a, free_b)
+        pairs += _align_gap(a, b, free_a, free_b)
         taken_a.update(free_a)
         taken_b.update(free_b)
     pairs += [([i], []) for i in range(len(a)) if i not in taken_a]
     pairs += [([], [j]) for j in range(len(b)) if j not in taken_b]
-    return _sorted(pairs)
+    return _in_order_of_b(pairs)
 
 
 def _by_name(a: Sequence[Item], b: Sequence[Item]) -> list[Pair]:
-    """Pairs of one name that is no counted one, and layers with their chains."""
+    """Pairs of equal names, numbered ones only for equal layers, and layers with their chains."""
     places = {item.name: place for place, item in enumerate(b)}
     old = {item.name for item in a}
     new = {name: place for name, place in places.items() if name not in old}
@@ -62,24 +63,25 @@ def _by_name(a: Sequence[Item], b: Sequence[Item]) -> list[Pair]:
     for i, item in enumerate(a):
         if item.name in places:
             j = places[item.name]
-            if not COUNTED_NAME.fullmatch(item.name) or _common(
+            if not COUNTED_NAME.fullmatch(item.name) or _similarity(
                 item, b[j]
-            ) >= SAME_NAME_SCORE + SAME_TRAIT_SCORE + len(item.traits):
+            ) >= SAME_NAME_SCORE + SAME_OP_SCORE + len(item.traits):
                 found.append(([i], [j]))
-        elif chain := list(_chain(item.name, new)):
+        elif chain := list(_chain_places(item.name, new)):
             found.append(([i], chain))
     return found
 
 
-def _chain(name: str, places: dict[str, int]) -> Iterator[int]:
+def _chain_places(name: str, places: dict[str, int]) -> Iterator[int]:
+    """Indices of `name.0`, `name.1`, ... as far as they exist."""
     number = 0
     while (place := places.get(f"{name}.{number}")) is not None:
         yield place
         number += 1
 
 
-def _in_order(pairs: Sequence[Pair]) -> list[Pair]:
-    """The longest series of pairs that come in the same order in both; chains must not overlap."""
+def _longest_common_order(pairs: Sequence[Pair]) -> list[Pair]:
+    """The longest sequence of pairs that is in the same order in both models; chains must not overlap."""
     ends: list[int] = []
     links: list[tuple[int, int | None]] = []
     tops: list[int] = []
@@ -96,17 +98,17 @@ def _in_order(pairs: Sequence[Pair]) -> list[Pair]:
     return found[::-1]
 
 
-def _gap(a: Sequence[Item], b: Sequence[Item], left: list[int], right: list[int]) -> list[Pair]:
-    """Pairs within a gap."""
+def _align_gap(a: Sequence[Item], b: Sequence[Item], left: list[int], right: list[int]) -> list[Pair]:
+    """Pairs of the layers in a gap, `left` of `a` and `right` of `b`; in a large one, equal runs first."""
     if len(left) * len(right) <= MAX_GAP_COMPARISONS:
-        return _aligned(a, b, left, right)
+        return _needleman_wunsch(a, b, left, right)
     ours, theirs = ([(net[i].op, net[i].traits) for i in side] for net, side in ((a, left), (b, right)))
     blocks = SequenceMatcher(None, ours, theirs, autojunk=False).get_matching_blocks()
     found: list[Pair] = []
     i = j = 0
     for block in blocks:
         small = (block.a - i) * (block.b - j) <= MAX_GAP_COMPARISONS
-        found += _aligned(a, b, left[i : block.a], right[j : block.b]) if small else []
+        found += _needleman_wunsch(a, b, left[i : block.a], right[j : block.b]) if small else []
         i, j = block.a + block.size, block.b + block.size
         found += [([left[block.a + n]], [right[block.b + n]]) for n in range(block.size)]
     paired = [{at for pair in found for at in pair[side]} for side in (0, 1)]
@@ -114,12 +116,12 @@ def _gap(a: Sequence[Item], b: Sequence[Item], left: list[int], right: list[int]
     return [*found, *alone, *(([], [at]) for at in right if at not in paired[1])]
 
 
-def _aligned(a: Sequence[Item], b: Sequence[Item], left: list[int], right: list[int]) -> list[Pair]:
-    """The alignment of two sequences that has most in common; nothing is lost by leaving a layer alone."""
+def _needleman_wunsch(a: Sequence[Item], b: Sequence[Item], left: list[int], right: list[int]) -> list[Pair]:
+    """The global alignment of two sequences with the largest total similarity; skipping a layer costs 0."""
     best = [[0] * (len(right) + 1) for _ in range(len(left) + 1)]
     for i, x in enumerate(left, 1):
         for j, y in enumerate(right, 1):
-            best[i][j] = max(best[i - 1][j], best[i][j - 1], best[i - 1][j - 1] + _common(a[x], b[y]))
+            best[i][j] = max(best[i - 1][j], best[i][j - 1], best[i - 1][j - 1] + _similarity(a[x], b[y]))
     found: list[Pair] = []
     i, j = len(left), len(right)
     while i or j:
@@ -135,16 +137,16 @@ def _aligned(a: Sequence[Item], b: Sequence[Item], left: list[int], right: list[
     return found
 
 
-def _common(a: Item, b: Item) -> int:
-    """How much two layers have in common; nothing where their operators differ."""
+def _similarity(a: Item, b: Item) -> int:
+    """Similarity score of two layers; 0 where their operators differ."""
     if a.op != b.op:
         return 0
     alike = sum(x == y for x, y in zip(a.traits, b.traits, strict=True))
-    return SAME_TRAIT_SCORE + SAME_NAME_SCORE * (a.name == b.name) + alike
+    return SAME_OP_SCORE + SAME_NAME_SCORE * (a.name == b.name) + alike
 
 
-def _sorted(pairs: Sequence[Pair]) -> list[Pair]:
-    """In the order of `b`; what only `a` has stands behind the layer that it stands behind there."""
+def _in_order_of_b(pairs: Sequence[Pair]) -> list[Pair]:
+    """Pairs in the order of `b`; a layer of `a` alone follows the layer that it follows in `a`."""
     where = {i: min(right) for left, right in pairs for i in left if right}
     known = sorted(where)
 

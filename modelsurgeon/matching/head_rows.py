@@ -1,4 +1,4 @@
-"""Rows of a head for new classes: kept, averaged, drawn or fitted to class means."""
+"""Rows of a classifier head for new classes: copied, averaged, random or fitted to class means."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from modelsurgeon.layers import Array
 
 Init = Literal["zero", "mean", "random", "map", "fit"]
 INITS: tuple[Init, ...] = ("zero", "mean", "random", "map", "fit")
-Rows = Sequence[Sequence[int]]  # for every new class the old ones it is made from; none: it is new
-Means = Callable[[Any, str, int], Array]  # of a model, a tensor in it, so many classes: its mean for each
+Rows = Sequence[Sequence[int]]  # for every class of the new head its old classes; empty for a new class
+Means = Callable[[Any, str, int], Array]  # (model, tensor name, classes) -> its mean for each class
 
 
 @dataclass(frozen=True, kw_only=True)
 class Growth:
-    """How heads grow. sizes: layer name -> classes. means: for init "fit". labels: see `class_origins`."""
+    """Growth of heads. sizes: layer name -> classes. means: for init "fit". labels: see `class_origins`."""
 
     sizes: Mapping[str, int] = field(default_factory=dict)
     init: Init = "zero"
@@ -29,7 +29,7 @@ class Growth:
 
 
 def copy_overlap(donor: Array, recipient: Array) -> Array:
-    """The recipient's array with the block that both have taken from the donor.
+    """A copy of the recipient's array, with the donor's values in the block of indices that both have.
 
     Raises UnsupportedLayer where one has more axes than the other.
     """
@@ -44,10 +44,10 @@ def copy_overlap(donor: Array, recipient: Array) -> Array:
 
 
 def grow_rows(old: Array, rows: Rows, init: Init, seed: int = 0) -> Array:
-    """An array with one row per new class, from one with a row per old class, along the first axis.
+    """An array `(len(rows), ...)` with a row per class of the new head, from the old head's `(classes, ...)`.
 
-    A class that stems from one old class gets exactly its row, one of several their mean. A new one gets
-    zeros, the mean of all rows, or normal numbers with mean and deviation of all.
+    A class of one old class has its row, a class of several the mean of their rows. A new class has zeros,
+    for init "mean" the mean of all rows, for "random" normal numbers with mean and standard deviation of all.
     """
     draw = np.random.default_rng(seed)
     made = np.zeros((len(rows), *old.shape[1:]), old.dtype)
@@ -65,14 +65,17 @@ def grow_rows(old: Array, rows: Rows, init: Init, seed: int = 0) -> Array:
 
 
 def class_origins(size: int, old: int, labels: object, init: Init) -> Rows:
-    """From which old classes every one of `size` new classes comes.
+    """The old classes of each of `size` classes of the new head; empty for a new class.
 
-    labels: None, and the first ones are the old ones; {"donor": [...], "recipient": [...]} with names of
-    classes; or new index -> old index, or several. Raises BadPlan where it doesn't fit.
+    old: number of old classes. labels: None where the first classes are the old ones; {"donor": [...],
+    "recipient": [...]} with names of classes; or new index -> old index or list of them.
+    Raises BadPlan for labels of another form or indices out of range.
     """
     if labels is None:
         if init == "map":
-            raise BadPlan("which old class a new one comes from isn't told: give labels (--labels)")
+            raise BadPlan(
+                "init map needs the old class of each new one, and none is given: give labels (--labels)"
+            )
         return [[place] if place < old else [] for place in range(size)]
     if not isinstance(labels, Mapping):
         raise BadPlan('labels are {"donor": [...], "recipient": [...]}, or new index -> old index')
@@ -98,26 +101,26 @@ def _origins_by_index(labels: Mapping[str, object], size: int) -> Rows:
     found: list[list[int]] = [[] for _ in range(size)]
     for new, old in labels.items():
         several: list[Any] = old if isinstance(old, list) else [old]
-        if not str(new).isdigit() or int(new) >= size or not all(type(each) is int for each in several):
+        if not str(new).isdigit() or int(new) >= size or not all(type(index) is int for index in several):
             raise BadPlan(f"the labels say {new!r}: {old!r}; a class below {size} and old classes are needed")
         found[int(new)] = several
     return found
 
 
 def fit_rows(weight: Array, bias: Array | None, rows: Rows, means: Array) -> tuple[Array, Array | None]:
-    """Rows for the new classes by least squares on the classes' mean features.
+    """Weight and bias of a head whose rows for new classes are fitted by least squares on class means.
 
-    weight: (classes, features) with the old rows in place; bias: (classes,). means: (classes, features), NaN
-    where nothing is known of a class. A new class is asked to answer its own mean as old classes answer
-    theirs, and the others' as they do.
+    weight: `(classes, features)` with the old rows in place; bias: `(classes,)`. means: mean features of each
+    class, `(classes, features)`, NaN where unknown. The target logit of a new class is, for its own mean, the
+    average logit of old classes for their own means, and for other means that of old classes for other means.
     """
     known = [int(c) for c in np.flatnonzero(np.isfinite(means).all(axis=1))]
     features = np.concatenate([means[known], np.ones((len(known), 1))], axis=1)
     offsets = np.zeros(len(rows)) if bias is None else bias.astype(np.float64)
-    answers = means[known] @ weight.astype(np.float64).T + offsets
+    logits = means[known] @ weight.astype(np.float64).T + offsets
     old = [place for place, class_ in enumerate(known) if rows[class_]]
-    own = np.array([answers[place, known[place]] for place in old])
-    others = [answers[place, c] for place in old for c in known if rows[c] and c != known[place]]
+    own = np.array([logits[place, known[place]] for place in old])
+    others = [logits[place, c] for place in old for c in known if rows[c] and c != known[place]]
     high, low = (own.mean() if len(own) else 1.0), (float(np.mean(others)) if others else 0.0)
     made, shift = np.array(weight), None if bias is None else np.array(bias)
     used = features if bias is not None else features[:, :-1]

@@ -1,7 +1,7 @@
-"""What one net can take from another: which layers belong together, and arrays of other sizes made to fit.
+"""Pairing of the layers with weights of two models, a donor and a recipient.
 
-Layers are matched by a given map, then by name, then by structure: those that are left on both sides are
-aligned in order, so that what has the same kind and, before all, the same shapes stands side by side.
+Layers are paired by a given map, then by name, then by structure: the other layers are aligned in order, by
+kind and preferably by equal shapes.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Literal
 from modelsurgeon.errors import BadPlan
 from modelsurgeon.matching.alignment import Item, align
 
-How = Literal["map", "name", "structure"]
+MatchedBy = Literal["map", "name", "structure"]
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class WeightedPart:
-    """A layer with weights. kind: only parts of one kind belong together. aliases: names of its tensors.
+    """A layer with weights. kind: only parts of the same kind are paired. aliases: names of its tensors.
 
-    shapes: of every tensor in it, by what it is for, such as "weight".
+    shapes: role of each tensor, such as "weight", -> its shape.
     """
 
     name: str
@@ -32,30 +32,30 @@ class WeightedPart:
 
 @dataclass(frozen=True, kw_only=True)
 class Pairing:
-    """Which part of the donor goes to which of the recipient, and by what; both by their names."""
+    """Donors by recipient. donors: recipient name -> donor name. how: recipient name -> what paired them."""
 
     donors: Mapping[str, str] = field(default_factory=dict)
-    how: Mapping[str, How] = field(default_factory=dict)
+    how: Mapping[str, MatchedBy] = field(default_factory=dict)
 
 
 def pair(
     donors: Sequence[WeightedPart], recipients: Sequence[WeightedPart], given: Mapping[str, str] | None = None
 ) -> Pairing:
-    """A donor for as many recipients as can be told.
+    """The donor of every recipient for which one is found.
 
-    given: recipient name -> donor name. Raises BadPlan for names that nobody has.
+    given: recipient name -> donor name. Raises BadPlan for names of no layer with weights.
     """
-    _check(given or {}, donors, recipients)
+    _check_map(given or {}, donors, recipients)
     found: dict[str, str] = dict(given or {})
-    how: dict[str, How] = dict.fromkeys(found, "map")
-    for recipient, donor in _by_name(_left(donors, found.values()), _left(recipients, found)):
+    how: dict[str, MatchedBy] = dict.fromkeys(found, "map")
+    for recipient, donor in _by_name(_remaining(donors, found.values()), _remaining(recipients, found)):
         found[recipient], how[recipient] = donor, "name"
-    for recipient, donor in _aligned(_left(donors, found.values()), _left(recipients, found)):
+    for recipient, donor in _by_structure(_remaining(donors, found.values()), _remaining(recipients, found)):
         found[recipient], how[recipient] = donor, "structure"
     return Pairing(donors=found, how=how)
 
 
-def _check(
+def _check_map(
     given: Mapping[str, str], donors: Sequence[WeightedPart], recipients: Sequence[WeightedPart]
 ) -> None:
     sides = ((given, recipients, "recipient"), (given.values(), donors, "donor"))
@@ -65,13 +65,14 @@ def _check(
             raise BadPlan(f"the map names {odd[0]!r}, and the {side} has no such layer with weights")
 
 
-def _left(parts: Sequence[WeightedPart], taken: Iterable[str]) -> list[WeightedPart]:
-    gone = set(taken)
-    return [part for part in parts if part.name not in gone]
+def _remaining(parts: Sequence[WeightedPart], taken: Iterable[str]) -> list[WeightedPart]:
+    """The parts whose names aren't in `taken`."""
+    taken_names = set(taken)
+    return [part for part in parts if part.name not in taken_names]
 
 
 def _by_name(donors: Sequence[WeightedPart], recipients: Sequence[WeightedPart]) -> list[tuple[str, str]]:
-    """By the layer's name, else by that of its first tensor; the kind must be the same."""
+    """Pairs (recipient, donor) of one kind and an equal name, of the layer or else of its first tensor."""
     names = {part.name: part for part in reversed(donors)}
     tensors = {part.aliases[0]: part for part in reversed(donors) if part.aliases}
     pairs, used = [], set()
@@ -83,14 +84,16 @@ def _by_name(donors: Sequence[WeightedPart], recipients: Sequence[WeightedPart])
     return pairs
 
 
-def _aligned(donors: Sequence[WeightedPart], recipients: Sequence[WeightedPart]) -> list[tuple[str, str]]:
-    """Parts of one kind in the same order, those with the same shapes first of all."""
+def _by_structure(
+    donors: Sequence[WeightedPart], recipients: Sequence[WeightedPart]
+) -> list[tuple[str, str]]:
+    """Pairs (recipient, donor) of one kind by sequence alignment; equal shapes are preferred."""
     ours, theirs = ([_item(part) for part in parts] for parts in (recipients, donors))
     pairs = [(a[0], b[0]) for a, b in align(ours, theirs) if len(a) == len(b) == 1]
     return [(ours[i].name, theirs[j].name) for i, j in pairs if ours[i].op == theirs[j].op]
 
 
 def _item(part: WeightedPart) -> Item:
-    """With as many traits as any other: one that lacks a bias may still have the right weight."""
+    """The item to align. All have two traits: all shapes, and that of the weight, as one may lack a bias."""
     traits = (tuple(sorted(part.shapes.items())), part.shapes.get("weight"))
     return Item(name=part.name, op=part.kind, traits=traits)

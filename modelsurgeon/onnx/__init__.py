@@ -1,1 +1,1 @@
-"""The one door to onnx, onnx_ir and onnxruntime."""
+"""The port to onnx, onnx_ir and onnxruntime: no other package imports them."""

@@ -1,4 +1,4 @@
-"""The rules over a model: all of them as a report for `check`, the bottlenecks among them for `info`."""
+"""Findings of the rules on a model: all of them for `check`, the bottlenecks for `info`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from modelsurgeon.onnx.graph.traversal import nodes
 from modelsurgeon.onnx.lint import DEFAULT_BALANCE, RULES, Net, chosen_rules, findings, hits
 from modelsurgeon.onnx.shapes import Dims, open_shapes
 
-MAX_BOTTLENECKS_PER_RULE = 3  # bottlenecks of one rule; more would hide those of others
+MAX_BOTTLENECKS_PER_RULE = 3  # more would hide those of other rules
 
 
 def check(
@@ -28,27 +28,27 @@ def check(
     balance: float = DEFAULT_BALANCE,
     spend: bool = False,
 ) -> Report:
-    """What the rules find in a model, the gravest first.
+    """Findings of the rules in a model, the most severe first.
 
-    shapes: input name -> sizes. dims: symbol -> size. select, ignore: ids of rules; without `select` all are
-    asked, those that read weights only where `weights` says so; `rule:glob` ignores it for layers of such
-    names. balance: FLOPs for each byte of the machine. spend: nobody needs `model` as it is any more. Raises
-    ValueError for a rule that there isn't, UnknownShape for bindings that don't fit the model.
+    shapes: input name -> sizes. dims: symbol -> size. select, ignore: ids of rules; without `select` all run,
+    those that read weights only with `weights`; in `ignore`, `rule:glob` covers layers with such names only.
+    balance: FLOPs per byte of the machine. spend: `model` may be changed in place. Raises ValueError for an
+    unknown rule, UnknownShape for bindings that don't fit the model.
     """
     rules = chosen_rules(select, ignore, weights=weights)
     measured = MeasuredModel.of(model, shapes, dims, spend=spend)
     net = _net(measured, balance)
     return Report(
-        model=describe_model(model, measured.opened),
+        model=describe_model(model, measured.symbolic),
         findings=findings(net, rules, ignore),
         rules=rules,
         roofline=net.roofline,
-        notes=[*_assumed(measured), *measured.notes],
+        notes=[*_default_size_notes(measured), *measured.notes],
     )
 
 
 def bottlenecks(measured: MeasuredModel) -> list[Bottleneck]:
-    """What those rules find that are bottlenecks, of each the worst few."""
+    """The worst few findings of each rule that is about bottlenecks."""
     net = _net(measured)
     return [
         Bottleneck(layer=hit.layer, rule=rule.id, message=hit.message)
@@ -60,23 +60,23 @@ def bottlenecks(measured: MeasuredModel) -> list[Bottleneck]:
 
 def _net(measured: MeasuredModel, balance: float = DEFAULT_BALANCE) -> Net:
     return Net(
-        model=measured.whole,
-        visits=measured.visits,
+        model=measured.fully_bound,
+        node_runs=measured.node_runs,
         rows=measured.rows,
-        fixed=measured.held.fixed,
+        constants=measured.contents.constants,
         balance=balance,
-        opened=_shapes(measured.opened) if measured.defaults else {},
+        symbolic_shapes=_shapes_by_name(measured.symbolic) if measured.defaults else {},
     )
 
 
-def _shapes(model: ir.Model) -> dict[str, ir.Shape | None]:
-    """By name, of all that the model is given or computes."""
+def _shapes_by_name(model: ir.Model) -> dict[str, ir.Shape | None]:
+    """Shapes of all inputs and node outputs, by name."""
     computed = (value for node in nodes(model) for value in node.outputs)
     shape_of = open_shapes(model)
     return {str(value.name): shape_of(value) for value in (*model.graph.inputs, *computed)}
 
 
-def _assumed(measured: MeasuredModel) -> list[str]:
-    """Findings hold at the sizes they were made at."""
-    given = ", ".join(f"{name} = {size}" for name, size in measured.defaults.items())
-    return [f"judged at {given}"] if given else []
+def _default_size_notes(measured: MeasuredModel) -> list[str]:
+    """A note on the default sizes, which the findings depend on."""
+    sizes = ", ".join(f"{name} = {size}" for name, size in measured.defaults.items())
+    return [f"judged at {sizes}"] if sizes else []

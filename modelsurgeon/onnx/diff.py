@@ -1,4 +1,4 @@
-"""Two ONNX models side by side: which layers are the same ones, and what became of them."""
+"""Difference of two ONNX models: their layers are paired, and the changes listed."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from modelsurgeon.matching.alignment import Item, align
 from modelsurgeon.onnx.analysis.header import describe_model
 from modelsurgeon.onnx.analysis.measured import MeasuredModel
 from modelsurgeon.onnx.analysis.rows import totals
-from modelsurgeon.onnx.graph.attributes import stated
+from modelsurgeon.onnx.graph.attributes import non_default_attributes
+from modelsurgeon.onnx.graph.dataflow import GRAPH_ATTRIBUTES
 from modelsurgeon.onnx.shapes import Dims
 from modelsurgeon.report.formatting import show
 
 Shapes = Mapping[str, Sequence[int]]
-MAX_TEXT_LENGTH = 40  # a longer attribute is only said to differ
-GRAPH_ATTRIBUTES = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
-FRAME = ("opset", "inputs", "outputs")
+MAX_TEXT_LENGTH = 40  # of an attribute; of a longer one the change says only that it differs
+HEADER_KEYS = ("opset", "inputs", "outputs")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiffNode:
-    """A node with what is told of it. attributes: in words. constants: its constant inputs by index."""
+    """A node under comparison. attributes: as text. constants: digests of its constant inputs, by index."""
 
     row: LayerRow
     attributes: Mapping[str, str]
@@ -36,7 +36,7 @@ class DiffNode:
 
     @property
     def item(self) -> Item:
-        """What it is found again by."""
+        """Name, operator and traits, by which nodes of the two models are paired."""
         traits = (
             self.row.output_shapes,
             self.row.input_shapes,
@@ -49,72 +49,75 @@ class DiffNode:
 def diff(
     a: ir.Model, b: ir.Model, *, shapes: Shapes | None = None, dims: Dims | None = None, weights: bool = True
 ) -> Difference:
-    """What differs between two models, at the sizes given. weights: read them, and tell which are equal.
+    """Difference of two models: changes of layers, totals, opsets, inputs and outputs.
 
-    Raises UnknownShape for bindings that don't fit both models.
+    shapes: input name -> sizes. dims: symbol -> size. weights: whether to read weights and compare their
+    values. Raises UnknownShape for bindings that don't fit both models.
     """
     digest = _Digest(read=weights)
     models = [MeasuredModel.of(model, shapes, dims) for model in (a, b)]
-    before, after = ([*_parts(model, digest)] for model in models)
-    pairs = align([part.item for part in before], [part.item for part in after])
+    before, after = ([*_diff_nodes(model, digest)] for model in models)
+    pairs = align([node.item for node in before], [node.item for node in after])
     changes = [change([before[i] for i in left], [after[j] for j in right]) for left, right in pairs]
-    frames = [describe_model(model, found.opened) for model, found in zip((a, b), models, strict=True)]
+    headers = [
+        describe_model(model, measured.symbolic) for model, measured in zip((a, b), models, strict=True)
+    ]
     return Difference(
-        names=(_name(frames[0], "A"), _name(frames[1], "B")),
-        before=totals(models[0].visits, models[0].held),
-        after=totals(models[1].visits, models[1].held),
+        names=(_name(headers[0], "A"), _name(headers[1], "B")),
+        before=totals(models[0].node_runs, models[0].contents),
+        after=totals(models[1].node_runs, models[1].contents),
         changes=changes,
-        model=[*_frames(*frames)],
-        notes=list(dict.fromkeys(_assumed(models, weights))),
+        model=[*_header_changes(*headers)],
+        notes=list(dict.fromkeys(_notes(models, weights))),
     )
 
 
-def _parts(found: MeasuredModel, digest: _Digest) -> Iterator[DiffNode]:
-    """Every node but constants: these are told of the nodes that take them."""
-    for visit, row in zip(found.visits, found.rows, strict=True):
-        node = visit.node
+def _diff_nodes(measured: MeasuredModel, digest: _Digest) -> Iterator[DiffNode]:
+    """Every node except Constant; constants are compared as inputs of the nodes that use them."""
+    for run, row in zip(measured.node_runs, measured.rows, strict=True):
+        node = run.node
         if node.op_type == "Constant" and not node.domain:
             continue
-        constants = {place: digest(tensor) for place, tensor in _constants(node)}
-        attributes = dict(_attributes(node, found.whole.opset_imports, digest))
+        constants = {index: digest(tensor) for index, tensor in _constants(node)}
+        attributes = dict(_attributes(node, measured.fully_bound.opset_imports, digest))
         yield DiffNode(row=row, attributes=attributes, constants=constants)
 
 
 def _constants(node: ir.Node) -> Iterator[tuple[int, ir.TensorProtocol]]:
-    for place, value in enumerate(node.inputs):
-        maker = value and value.producer()
-        if value is None or not (value.is_initializer() or (maker and maker.op_type == "Constant")):
+    for index, value in enumerate(node.inputs):
+        producer = value and value.producer()
+        if value is None or not (value.is_initializer() or (producer and producer.op_type == "Constant")):
             continue
         if (tensor := ir.convenience.get_const_tensor(value)) is not None:
-            yield place, tensor
+            yield index, tensor
 
 
 def _attributes(node: ir.Node, opsets: Mapping[str, int], digest: _Digest) -> Iterator[tuple[str, str]]:
-    """Attributes in words; the nodes of graphs are layers of their own."""
-    for attribute in stated(node, opsets):
+    """Attributes as name and text, without graphs, whose nodes are compared by themselves."""
+    for attribute in non_default_attributes(node, opsets):
         if attribute.is_ref() or attribute.type in GRAPH_ATTRIBUTES:
             continue
         if attribute.type == ir.AttributeType.TENSOR:
             yield attribute.name, digest(attribute.as_tensor())
         else:
-            yield attribute.name, _worded(attribute.value)
+            yield attribute.name, _attribute_text(attribute.value)
 
 
-def _worded(value: Any) -> str:  # noqa: ANN401
-    """Numbers as short as single precision takes: that is what a file holds."""
+def _attribute_text(value: Any) -> str:  # noqa: ANN401
+    """An attribute's value as text; floats in the fewest digits of float32, the type that the file stores."""
     if isinstance(value, tuple | list):
-        return f"[{', '.join(map(_worded, value))}]"
+        return f"[{', '.join(map(_attribute_text, value))}]"
     return str(np.float32(value)) if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Digest:
-    """Tells tensors apart: by type, shape and, where they may be read, their bytes."""
+    """Digest of a tensor: type, shape and, if `read`, the SHA-256 of its bytes."""
 
     read: bool
 
     def __call__(self, tensor: ir.TensorProtocol) -> str:
-        """The same text for equal tensors."""
+        """The digest as text, equal for equal tensors."""
         kind = f"{tensor.dtype.name.lower()} {show(tensor.shape.numpy(), 'shape')}"
         if not self.read or tensor.dtype == ir.DataType.STRING:
             return kind
@@ -122,10 +125,13 @@ class _Digest:
 
 
 def change(before: Sequence[DiffNode], after: Sequence[DiffNode]) -> Change:
-    """What became of a layer, or of one that is only in one of the models."""
-    rows: dict[str, Any] = {"before": [part.row for part in before], "after": [part.row for part in after]}
+    """Change of a layer. before, after: its nodes in each model; one may be empty.
+
+    The kind is "added", "removed", "replaced", "changed", "renamed" or "same".
+    """
+    rows: dict[str, Any] = {"before": [node.row for node in before], "after": [node.row for node in after]}
     if not before or not after:
-        return Change(kind="removed" if before else "added", **rows, what=_described((*before, *after)))
+        return Change(kind="removed" if before else "added", **rows, what=_output_shape((*before, *after)))
     if len(after) > 1 or after[0].row.name == f"{before[0].row.name}.0":
         return Change(kind="replaced", **rows, what=[f"now a chain of {len(after)}"])
     what = [*_differences(before[0], after[0])]
@@ -136,8 +142,8 @@ def change(before: Sequence[DiffNode], after: Sequence[DiffNode]) -> Change:
     )
 
 
-def _described(parts: Sequence[DiffNode]) -> list[str]:
-    shapes = (show(part.row.output, "shape") for part in parts if part.row.output is not None)
+def _output_shape(diff_nodes: Sequence[DiffNode]) -> list[str]:
+    shapes = (show(node.row.output, "shape") for node in diff_nodes if node.row.output is not None)
     return [f"output {shape}" for shape in list(shapes)[-1:]]
 
 
@@ -145,52 +151,52 @@ def _differences(before: DiffNode, after: DiffNode) -> Iterator[str]:
     was, now = before.row, after.row
     if was.op != now.op:
         yield f"{was.op} → {now.op}"
-    yield from _shapes("input", was.input_shapes, now.input_shapes)
-    yield from _shapes("output", was.output_shapes, now.output_shapes)
+    yield from _shape_changes("input", was.input_shapes, now.input_shapes)
+    yield from _shape_changes("output", was.output_shapes, now.output_shapes)
     if was.runs != now.runs:
         yield f"runs {was.runs} → {now.runs} times"
     if was.dtype != now.dtype:
         yield f"{was.dtype} → {now.dtype}"
     for name in sorted({*before.attributes, *after.attributes}):
-        yield from _changed(name, before.attributes.get(name), after.attributes.get(name))
-    places = {*before.constants, *after.constants}
-    if len(was.input_shapes) != len(now.input_shapes):  # one that is new or gone has been told by its shape
-        places = {*before.constants} & {*after.constants}
-    for place in sorted(places):
-        yield from _constant(place, before.constants.get(place), after.constants.get(place))
+        yield from _attribute_change(name, before.attributes.get(name), after.attributes.get(name))
+    indices = {*before.constants, *after.constants}
+    if len(was.input_shapes) != len(now.input_shapes):  # added or removed inputs are reported by shape
+        indices = {*before.constants} & {*after.constants}
+    for index in sorted(indices):
+        yield from _constant_change(index, before.constants.get(index), after.constants.get(index))
 
 
-def _shapes(what: str, was: Sequence[Any], now: Sequence[Any]) -> Iterator[str]:
-    for place in range(max(len(was), len(now))):
-        old, new = (shapes[place] if place < len(shapes) else None for shapes in (was, now))
+def _shape_changes(what: str, was: Sequence[Any], now: Sequence[Any]) -> Iterator[str]:
+    for index in range(max(len(was), len(now))):
+        old, new = (shapes[index] if index < len(shapes) else None for shapes in (was, now))
         if old != new:
-            number = f" {place}" if place else ""
-            yield f"{what}{number} {_shape(old)} → {_shape(new)}"
+            number = f" {index}" if index else ""
+            yield f"{what}{number} {_shape_text(old)} → {_shape_text(new)}"
 
 
-def _shape(shape: Sequence[int] | None) -> str:
+def _shape_text(shape: Sequence[int] | None) -> str:
     return "none" if shape is None else show(shape, "shape")
 
 
-def _changed(name: str, was: str | None, now: str | None) -> Iterator[str]:
+def _attribute_change(name: str, was: str | None, now: str | None) -> Iterator[str]:
     if was != now:
         short = max(len(was or ""), len(now or "")) <= MAX_TEXT_LENGTH
         yield f"{name} {was or 'unset'} → {now or 'unset'}" if short else f"{name} differs"
 
 
-def _constant(place: int, was: str | None, now: str | None) -> Iterator[str]:
-    """Equal shapes are told already: here it is types and numbers."""
+def _constant_change(index: int, was: str | None, now: str | None) -> Iterator[str]:
+    """Change of a constant input's type or values; a change of its shape is reported elsewhere."""
     if was is None or now is None:
         if was != now:
-            yield f"input {place} is {'a constant now' if was is None else 'no constant any more'}"
+            yield f"input {index} is {'a constant now' if was is None else 'no constant any more'}"
     elif was != now and was.split(" ")[1] == now.split(" ")[1]:
         types = (was.split(" ")[0], now.split(" ")[0])
-        yield f"input {place} " + (" → ".join(types) if types[0] != types[1] else "has other values")
+        yield f"input {index} " + (" → ".join(types) if types[0] != types[1] else "has other values")
 
 
-def _frames(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[str]:
-    """What differs in opsets, inputs and outputs."""
-    for key in FRAME:
+def _header_changes(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[str]:
+    """Changes of opsets, inputs and outputs."""
+    for key in HEADER_KEYS:
         if a[key] != b[key]:
             yield f"{key}: {_describe_value(a[key])} → {_describe_value(b[key])}"
 
@@ -201,13 +207,13 @@ def _describe_value(value: Any) -> str:  # noqa: ANN401
     return ", ".join(f"{port['name']} {port['dtype']} {show(port['shape'], 'shape')}" for port in value)
 
 
-def _name(frame: Mapping[str, Any], otherwise: str) -> str:
-    return str(frame["path"] or otherwise)
+def _name(header: Mapping[str, Any], otherwise: str) -> str:
+    return str(header["path"] or otherwise)
 
 
-def _assumed(models: Sequence[MeasuredModel], weights: bool) -> Iterator[str]:
-    for found in models:
-        if found.defaults:
-            yield "shown for " + ", ".join(f"{name} = {size}" for name, size in found.defaults.items())
+def _notes(models: Sequence[MeasuredModel], weights: bool) -> Iterator[str]:
+    for measured in models:
+        if measured.defaults:
+            yield "shown for " + ", ".join(f"{name} = {size}" for name, size in measured.defaults.items())
     if not weights:
         yield "weights are compared by type and shape only"

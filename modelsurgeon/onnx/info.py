@@ -1,4 +1,4 @@
-"""What an ONNX model is made of and what it costs, told from its structure: no weight is read."""
+"""Analysis of an ONNX model: layers, costs, params and memory. No weight is read."""
 
 from __future__ import annotations
 
@@ -25,35 +25,40 @@ def analyze(
     training: bool = False,
     spend: bool = False,
 ) -> Analysis:
-    """Every node's cost, params and memory, their sums, and what stands out.
+    """Cost, params and memory of every node, their totals, and bottlenecks.
 
     shapes: input name -> sizes. dims: symbol -> size. Dimensions that stay open get stated defaults, and the
-    totals formulas beside them. memory, training: also what lives when, and what it takes to train, as
-    sections of these names. spend: nobody needs `model` as it is any more: no copy is made of it. Raises
-    UnknownShape for bindings that don't fit the model.
+    totals also formulas. memory, training: adds a section of this name, on live bytes at each node and on
+    memory for training. spend: `model` may be changed in place, which saves a copy. Raises UnknownShape for
+    bindings that don't fit the model.
     """
-    found = MeasuredModel.of(model, shapes, dims, spend=spend)
-    sums, defaults = totals(found.visits, found.held), found.defaults
+    measured = MeasuredModel.of(model, shapes, dims, spend=spend)
+    sums, defaults = totals(measured.node_runs, measured.contents), measured.defaults
     sections: dict[str, Section] = {}
     if memory:
-        held = found.held
+        contents = measured.contents
         sections["memory"] = footprint(
-            found.whole, held.fixed, held.bytes_of, found.walk.names, found.visits, held.memory.peak
+            measured.fully_bound,
+            contents.constants,
+            contents.bytes_of,
+            measured.counter.names,
+            measured.node_runs,
+            contents.memory.peak,
         )
     if training:
         from modelsurgeon.onnx.analysis import training as backward
 
-        sections["training"] = backward.training(found)
-    told = formulas(found, sums) if defaults else Formulas()
+        sections["training"] = backward.training(measured)
+    texts = formulas(measured, sums) if defaults else Formulas()
     return Analysis(
-        model=describe_model(model, found.opened),
+        model=describe_model(model, measured.symbolic),
         totals=sums,
-        layers=with_formulas(found.rows, told.layers),
-        uncounted=uncounted(found.visits),
-        bottlenecks=bottlenecks(found),
-        formulas=told.totals,
-        growth=told.growth,
+        layers=with_formulas(measured.rows, texts.layers),
+        uncounted=uncounted(measured.node_runs),
+        bottlenecks=bottlenecks(measured),
+        formulas=texts.totals,
+        growth=texts.growth,
         defaults=defaults,
-        notes=found.notes,
+        notes=measured.notes,
         sections=sections,
     )

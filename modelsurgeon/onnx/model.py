@@ -1,4 +1,4 @@
-"""An ONNX model under surgery: its sites, its totals, and how it is run."""
+"""An ONNX model that is edited: its sites, its totals, its inputs layer by layer, and its latency."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from modelsurgeon import data as samples
 from modelsurgeon.data import Batches
+from modelsurgeon.data.samples import NOISE_SAMPLES
 from modelsurgeon.inspection.rows import Totals
 from modelsurgeon.layers import Array
 from modelsurgeon.onnx import run, shapes
@@ -27,6 +28,7 @@ from modelsurgeon.onnx.passes.channels.narrow import channel_producers, remove_c
 from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.onnx.run import runnable_sizes, timing
 from modelsurgeon.onnx.run.layer_latency import TIMED_THREADS, LayerTimer
+from modelsurgeon.onnx.run.noise_floor import other_execution
 from modelsurgeon.onnx.run.paired_runs import StageStart, addend, paired_inputs
 from modelsurgeon.surgery.edits import FactorizationEdit
 from modelsurgeon.surgery.site import (
@@ -38,13 +40,11 @@ from modelsurgeon.surgery.site import (
     in_model_order,
 )
 
-NOISE_SAMPLES = 8
-
 
 class OnnxModel:
-    """See `surgery.Patient`. The caller's model stays as it is: a copy of the graph is operated on.
+    """A `surgery.site.EditableModel` of ONNX. A copy of the graph is edited, never the caller's model.
 
-    data, shapes, dims, batch: as for `compress`. runs: sizes must be such that the model runs at them.
+    data, shapes, dims, batch: as for `compress`. runs: whether the sizes must be such that the model runs.
     """
 
     def __init__(
@@ -62,100 +62,102 @@ class OnnxModel:
         self._original = original
         self._provider = provider
         self._batch = batch or 1
-        self._given = None if data is None else samples.batches(data, run.inputs(original), batch=batch)
-        self._frame = MeasuringSizes.of(original, self._given, shapes, dims, runs=runs)
-        self._open()
+        self._data = None if data is None else samples.batches(data, run.inputs(original), batch=batch)
+        self._measuring = MeasuringSizes.of(original, self._data, shapes, dims, runs=runs)
+        self._start_over()
 
-    def _open(self) -> None:
+    def _start_over(self) -> None:
         self._model = editable_copy(self._original)
         self.names = [name for node, name in layer_names(self._original).items() if holds_layer(node)]
-        found, self.skipped = sites(self._model, self._frame.sizes)
-        known = self._frame
+        found, self.skipped = sites(self._model, self._measuring.sizes)
+        known = self._measuring
         self.sites = [
             replace(site, producers=known.producers.get(site.name), norm=known.norms.get(site.name))
             for site in found
         ]
 
     def fresh_copy(self) -> OnnxModel:
-        """The model as it was, on a table of its own."""
+        """A second `OnnxModel` of the original, without the edits."""
         fresh = copy(self)
-        fresh._open()
+        fresh._start_over()
         return fresh
 
     @property
     def shared_input_sites(self) -> list[SharedInputSite]:
-        """Query, key and value, and what else is fed the same."""
+        """Sites of several layers with the same input, such as query, key and value."""
         return shared_input_sites(self.sites)
 
     def reset(self) -> None:
-        """Start from the original again; the caller's model was never touched."""
-        self._open()
+        """Undo all edits."""
+        self._start_over()
 
     def remove_channels(self, names: Sequence[str]) -> list[FactorizationEdit]:
-        """See `onnx.narrow`."""
-        cut = {name: feeding for name, feeding in self._frame.producers.items() if name in names}
+        """Remove the input channels that the named layers multiply by zeros alone; see `channels.narrow`."""
+        producers = {name: made for name, made in self._measuring.producers.items() if name in names}
         return remove_channels(
-            PassContext(model=self._model, given=self._frame.shapes, dims=self._frame.dims), cut
+            PassContext(model=self._model, given=self._measuring.shapes, dims=self._measuring.dims), producers
         )
 
     @property
     def notes(self) -> list[str]:
-        """Sizes that were assumed, and weights that can't be sites."""
-        assumed = ", ".join(f"{name}={size}" for name, size in self._frame.assumed.items())
+        """Notes for the report: sizes that were assumed, and weights that are never factorized."""
+        assumed = ", ".join(f"{name}={size}" for name, size in self._measuring.assumed.items())
         sizes = [f"open sizes are taken as {assumed}; set them with --shape or --dim"] if assumed else []
-        loops = [site.name for site in self.sites if site.nodes[0].op_type in RECURRENT]
-        if self._given is not None and self._batch > 1:
+        recurrent = [site.name for site in self.sites if site.nodes[0].op_type in RECURRENT]
+        if self._data is not None and self._batch > 1:
             sizes.append(f"MACs and latency are those of {self._batch} samples at once, as asked for")
-        return sizes + [f"{name}: only W is factorized, the operator has no room for two R" for name in loops]
+        return sizes + [
+            f"{name}: only W is factorized, the operator takes R as one matrix" for name in recurrent
+        ]
 
     def total(self, resource: str) -> int:
-        """MACs or params of the whole model."""
+        """MACs or params of the whole model; resource: "macs" or "params"."""
         return int(getattr(self._totals(), resource))
 
     def totals(self) -> dict[str, Any]:
-        """All totals of the model as it stands."""
+        """All totals of the model with its edits, by name."""
         return asdict(self._totals())
 
     def batches(self, seed: int) -> Batches:
         """The caller's samples, or seeded noise."""
-        if self._given is not None:
-            return self._given
-        inputs = runnable_sizes.inputs(self._model, self._frame.measured, self._frame.assumed)
+        if self._data is not None:
+            return self._data
+        inputs = runnable_sizes.inputs(self._model, self._measuring.measured, self._measuring.assumed)
         return samples.noise(inputs, samples=NOISE_SAMPLES, seed=seed)
 
     def runner(self, *, reference: bool = False) -> Run:
-        """The model in onnxruntime; `reference`: with optimizations off and one thread."""
-        threads = 1 if reference else None
-        return run.runner(self._model, provider=self._provider, optimize=not reference, threads=threads)
+        """A function that runs the model in onnxruntime. reference: without optimizations, on one thread."""
+        start = other_execution if reference else run.runner
+        return start(self._model, provider=self._provider)
 
     def layer_inputs(self, names: Sequence[str], feeds: Batches) -> Iterator[tuple[str, Array]]:
-        """The tensors that feed the named sites, from one run for each feed."""
+        """Inputs of the named sites, as (site name, array), from one run for each feed."""
         chosen = [site for site in self.sites if site.name in names]
-        inside = [entry for site in chosen for entry in site.entries]
-        given = {str(value.name) for value in self._model.graph.inputs}
-        wanted = [entry for entry in dict.fromkeys(inside) if entry not in given]
-        run_all = run.runner(self._model, outputs=wanted, provider=self._provider)
+        site_inputs = [name for site in chosen for name in site.input_names]
+        graph_inputs = {str(value.name) for value in self._model.graph.inputs}
+        inner = [name for name in dict.fromkeys(site_inputs) if name not in graph_inputs]
+        run_all = run.runner(self._model, outputs=inner, provider=self._provider)
         for feed in feeds:
-            seen = {**feed, **run_all(feed)}
+            tensors = {**feed, **run_all(feed)}
             for site in chosen:
-                yield from ((site.name, site.rows(seen[entry])) for entry in site.entries)
+                yield from ((site.name, site.rows(tensors[name])) for name in site.input_names)
 
     def paired_inputs(
         self, names: Sequence[str], feeds: Batches
     ) -> Iterator[tuple[OnnxSite | SharedInputSite, InputPairs]]:
-        """A stage of the graph at a time, see `onnx.lockstep`."""
+        """Named sites with their inputs in both models, stage by stage; see `run.paired_runs`."""
         chosen = [site for site in in_model_order(self.sites, self.shared_input_sites) if site.name in names]
-        starts = [_start(site) for site in chosen]
+        starts = [_stage_start(site) for site in chosen]
         stages = paired_inputs(editable_copy(self._original), self._model, starts, feeds, self._provider)
         for site, pairs in zip(chosen, stages, strict=True):
-            yield site, partial(_rows, site, pairs)
+            yield site, partial(_pairs_as_rows, site, pairs)
 
     def layer_timer(self) -> LayerTiming:
-        """Every layer and chain in a model of its own, see `onnx.stopwatch`."""
+        """A timer that runs every layer and chain in a model of its own; see `onnx.run.layer_latency`."""
         return LayerTimer(self._provider)
 
     def latency(self, other: OnnxModel, data: Batches, *, repeats: int = 50) -> dict[str, Any]:
-        """Milliseconds of both models, in turn on one thread, and how many times faster the other is."""
+        """Latencies of both models in milliseconds, run in turn on one thread, and the other's speedup."""
         feed = next(iter(data))
         models = self._model, other._model
         return timing.speedup(
@@ -163,37 +165,40 @@ class OnnxModel:
         ).as_dict()
 
     def finish(self) -> ir.Model:
-        """The edited model without the weights that nothing uses any more."""
+        """The edited model without unused nodes and weights."""
         RemoveUnusedNodesPass()(self._model)
         return self._model
 
     def _totals(self) -> Totals:
-        return analyze(self._model, shapes=self._frame.shapes, dims=self._frame.dims).totals
+        return analyze(self._model, shapes=self._measuring.shapes, dims=self._measuring.dims).totals
 
 
-def _start(site: OnnxSite | SharedInputSite) -> StageStart:
+def _stage_start(site: OnnxSite | SharedInputSite) -> StageStart:
     node, *others = site.nodes
-    alone = not others and node.op_type not in RECURRENT  # whose answers aren't those of their layer
-    beside = addend(site.given) if alone and isinstance(site, OnnxSite) else None
-    return StageStart(site.entries[0], str(node.outputs[0].name), beside)
+    alone = not others and node.op_type not in RECURRENT  # their outputs aren't those of the layer
+    residual = addend(site.output) if alone and isinstance(site, OnnxSite) else None
+    return StageStart(site.input_names[0], str(node.outputs[0].name), residual)
 
 
-def _rows(site: OnnxSite | SharedInputSite, pairs: InputPairs) -> Iterator[InputPair]:
-    if len(site.entries) == 1:
-        for was, now, beside in pairs():
-            if beside is not None and all(each.ndim == was.ndim for each in beside):
-                yield InputPair(site.rows(was), site.rows(now), (site.rows(beside[0]), site.rows(beside[1])))
+def _pairs_as_rows(site: OnnxSite | SharedInputSite, pairs: InputPairs) -> Iterator[InputPair]:
+    if len(site.input_names) == 1:
+        for original, current, added in pairs():
+            if added is not None and all(array.ndim == original.ndim for array in added):
+                yield InputPair(
+                    site.rows(original), site.rows(current), (site.rows(added[0]), site.rows(added[1]))
+                )
             else:
-                yield InputPair(site.rows(was), site.rows(now))
+                yield InputPair(site.rows(original), site.rows(current))
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuringSizes:
-    """The sizes at which a model is measured. measured: a copy with shapes inferred at all of them.
+    """The sizes at which a model is measured. measured: a copy of the model with shapes inferred at them.
 
-    sizes: those shapes by name. shapes, dims: what binds them. assumed: those of dims that nobody asked for.
-    producers: by the name of the layer that they feed. norms: by that of the layer that they take from, where
-    there are samples: without them inputs count as white, and the gains belong to real ones.
+    sizes: shapes of the values by name. shapes, dims: the sizes of inputs and symbols that fix them. assumed:
+    those of dims that the user didn't give. producers: by the name of the layer whose input they make. norms:
+    by the name of the layer before them; empty without samples: inputs are then assumed to be white, which
+    the gains of a norm, made for real inputs, don't fit.
     """
 
     measured: ir.Model
@@ -208,31 +213,31 @@ class MeasuringSizes:
     def of(
         cls,
         model: ir.Model,
-        given: Batches | None,
+        data: Batches | None,
         asked: Mapping[str, Sequence[int]] | None,
         dims: Mapping[str, int] | None,
         *,
         runs: bool,
     ) -> MeasuringSizes:
-        """The sizes asked for, else those of the first feed, else usual ones; where it `runs`, if it must."""
-        if not asked and not dims and given is not None:
-            asked = {name: array.shape for name, array in next(iter(given)).items()}
-        if runs and given is None:
+        """The sizes asked for, else those of the first feed, else usual ones; runs: the model runs there."""
+        if not asked and not dims and data is not None:
+            asked = {name: array.shape for name, array in next(iter(data)).items()}
+        if runs and data is None:
             assumed = runnable_sizes.first_runnable_sizes(model, asked, dims)
         else:
             assumed = shapes.default_dims(shapes.bound(model, asked, dims))
         bound = {**(dims or {}), **assumed}
         measured = shapes.bound(model, asked, bound)
-        subject = PassContext(model=editable_copy(model), given=asked, dims=bound)
+        context = PassContext(model=editable_copy(model), given=asked, dims=bound)
         sizes = ValueShapes.of(model, measured)
-        found, _ = sites(subject.model, sizes)
-        behind = absorbable_norms(subject, found)
+        found, _ = sites(context.model, sizes)
+        norms = absorbable_norms(context, found)
         return cls(
             measured=measured,
             sizes=sizes,
             shapes=asked or {},
             dims=bound,
             assumed=assumed,
-            producers=channel_producers(subject, found, behind),
-            norms=behind if runs and given is not None else {},
+            producers=channel_producers(context, found, norms),
+            norms=norms if runs and data is not None else {},
         )

@@ -1,1 +1,1 @@
-"""Tables and charts as plain data, and how they look in terminals, files and pages."""
+"""Tables and charts as plain data, rendered as text, JSON, CSV, Markdown and HTML."""

@@ -1,4 +1,4 @@
-"""Columns of a table, the rows they read, and what a layout asks of a table."""
+"""Columns and rows of a table, and the protocol of a table that layouts read."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ BAR_WIDTH = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """One column: the key of its values in a row, its title, and how values are written.
+    """One column: the key of its values in a row, its title, and the format of its values.
 
-    kind: text (shortened in the middle where room is short), prose (wrapped), int, count (1.23 G),
+    kind: text (shortened in the middle where space is short), prose (wrapped), int, count (1.23 G),
     bytes (1.23 MB), percent and bar (both of a fraction), spark (of several), float, shape.
-    style: a rich style, used in terminals only. wide: in terminals, shown only where there is room.
-    level: the key of a row's level in a tree. People then see the last part of a dotted name, set in by it.
+    style: a rich style, used in terminals only. wide: in terminals, shown only where there is space.
+    level: the key of a row's level in a tree; then the last part of a dotted name is shown, indented by
+    level.
     """
 
     key: str
@@ -39,15 +40,15 @@ class Column:
 
     @property
     def left(self) -> bool:
-        """Whether cells stand at the left; numbers stand at the right."""
+        """Whether cells are left-aligned; numbers are right-aligned."""
         return self.kind in LEFT_ALIGNED
 
     def depth(self, row: Row) -> int:
-        """How far the cell is set in."""
+        """Indentation of the cell, in levels."""
         return int(row.get(self.level) or 0) if self.level else 0
 
     def text(self, row: Row) -> str:
-        """The cell as a person reads it; in a tree, without what the row above says already."""
+        """The cell as text for people; in a tree, without the prefix that the row above shows."""
         value = row.get(self.key)
         if self.depth(row) and isinstance(value, str):
             value = value.rpartition(".")[2]
@@ -55,28 +56,28 @@ class Column:
 
 
 class Tabular(Protocol):
-    """What a layout reads of a table."""
+    """Attributes of a table that a layout reads."""
 
     @property
     def title(self) -> str:
-        """The line above."""
+        """The line above the table."""
 
     @property
     def columns(self) -> Sequence[Column]:
-        """From left to right."""
+        """The columns from left to right."""
 
     @property
     def rows(self) -> Sequence[Row]:
-        """From top to bottom."""
+        """The rows from top to bottom."""
 
     @property
     def total(self) -> Row | None:
-        """The last row, set apart."""
+        """The last row, below a rule."""
 
     @property
     def notes(self) -> Sequence[str]:
-        """Sentences below."""
+        """Sentences below the table."""
 
     @property
     def plot(self) -> Plot | Chart | None:
-        """The picture above the rows."""
+        """The plot above the rows."""

@@ -1,6 +1,6 @@
-"""How one value is written: numbers with units, shapes, bars, and names that can't do harm.
+"""Formats of single values: numbers with units, shapes, bars, and escaped names.
 
-A model's names are untrusted input, so every text passes through `escape` before a person or a page sees it.
+A model's names are untrusted input, so every text passes through `escape` before it is shown.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _scaled(value: float, units: Sequence[str]) -> str:
 
 
 def percent(share: float) -> str:
-    """A fraction as a percentage; what is there but rounds to nothing still shows.
+    """A fraction as a percentage; a small one above 0 doesn't round to 0.
 
     >>> percent(0.1234), percent(0.00001), percent(0.0)
     ('12.3 %', '<0.1 %', '0.0 %')
@@ -68,7 +68,7 @@ def percent(share: float) -> str:
 
 
 def number(value: float) -> str:
-    """A plain number in three significant digits.
+    """A number with three significant digits.
 
     >>> number(1.23456e-6), number(0.5), number(float("nan"))
     ('1.23e-06', '0.5', 'nan')
@@ -88,7 +88,7 @@ def shape(value: Sequence[Any]) -> str:
 
 
 def bar(share: float, width: int, *, plain: bool = False) -> str:
-    """A bar of at most `width` characters for a fraction of one; `plain` keeps to ASCII.
+    """A bar of at most `width` characters for a fraction from 0 to 1. plain: ASCII only.
 
     >>> bar(0.5, 4), bar(0.3, 4), bar(1, 4, plain=True)
     ('██', '█▎', '####')
@@ -101,22 +101,22 @@ def bar(share: float, width: int, *, plain: bool = False) -> str:
 
 
 def spark(shares: Sequence[float], *, plain: bool = False) -> str:
-    """Fractions of one as a line of small columns, or of digits from 0 to 9.
+    """Fractions from 0 to 1 as a sparkline. plain: digits from 0 to 9.
 
     >>> spark([1, 0.5, 0.1, 0]), spark([1, 0.5, 0.1, 0], plain=True)
     ('█▅▂▁', '9410')
     """
-    signs = "0123456789" if plain else SPARK_CHARACTERS
-    return "".join(signs[round(min(max(share, 0.0), 1.0) * (len(signs) - 1))] for share in shares)
+    levels = "0123456789" if plain else SPARK_CHARACTERS
+    return "".join(levels[round(min(max(share, 0.0), 1.0) * (len(levels) - 1))] for share in shares)
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Whether the value is a real number; a truth value or a formula is not."""
+    """Whether the value is a real number; a bool or a formula is not."""
     return type(value) in (int, float) or (isinstance(value, Real) and not isinstance(value, bool))
 
 
 def show(value: object, kind: Kind) -> str:
-    """A cell as a person reads it. None is empty; a symbolic size or formula passes through as text."""
+    """A value as text for people. None is empty; a symbolic size or formula is shown as it is."""
     if value is None:
         return ""
     if kind == "shape" and isinstance(value, (list, tuple)):
@@ -146,7 +146,7 @@ def plain(value: object) -> object:
         return value
     if is_number(value):
         return _plain_number(value)
-    # A numpy array or truth value turns itself into plain values.
+    # A numpy array or bool converts itself to plain values.
     return plain(value.tolist()) if hasattr(value, "tolist") else str(value)
 
 

@@ -1,4 +1,4 @@
-"""One self-contained HTML page of tables: no script, nothing loaded from elsewhere, light and dark."""
+"""One self-contained HTML page of tables: no scripts, no external files, light and dark."""
 
 from __future__ import annotations
 

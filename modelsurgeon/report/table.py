@@ -1,4 +1,4 @@
-"""A table as plain data that can show itself: in a terminal, as JSON, CSV, Markdown or HTML."""
+"""A table as plain data that renders itself: for terminals, as JSON, CSV, Markdown or HTML."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from modelsurgeon.report.line_chart import Chart
 
 
-# A spreadsheet runs a cell that begins so; a layer's name must not become a formula.
+# A spreadsheet evaluates a cell that starts with one of these; a layer's name must not become a formula.
 FORMULA_STARTS = ("=", "+", "-", "@")
 MARKDOWN_SPECIAL = re.compile(r"[\\`*{}\[\]<>|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-NAME_BREAKS = re.compile(r"[./_]\b")  # where a page may break a long name
+NAME_BREAKS = re.compile(r"[./_]\b")  # places where a page may break a long name
 BACKQUOTED, NON_SPACE = re.compile(r"`([^`]+)`"), re.compile(r"\S+")
 NO_WRAP = r"<span>\g<0></span>"
-LONG_NAME = 36
+LONG_NAME = 36  # characters, above which a page may break a name
 MARKDOWN_WIDTH = 100
 
 
@@ -35,7 +35,7 @@ MARKDOWN_WIDTH = 100
 class Table:
     """Rows of values under named columns, with an optional line of totals and notes below.
 
-    plot: a picture above the rows, where there are people to see it: in pages and, of a `Plot`, on terminals.
+    plot: drawn above the rows: in pages and, for a `Plot`, in text for people too.
     """
 
     title: str
@@ -46,19 +46,19 @@ class Table:
     plot: Plot | Chart | None = None
 
     def __rich__(self) -> RenderableType:
-        """What rich prints: a layout for the width of the console."""
+        """A layout for the width of the console, for rich."""
         from modelsurgeon.report.text_layout import Screen
 
         return Screen(table=self)
 
     def text(self, width: int = 100) -> str:
-        """Plain text of at most `width` columns; names give way before numbers do."""
+        """Plain text of at most `width` columns; names are shortened, numbers are not."""
         from modelsurgeon.report.text_layout import text
 
         return text(self, width)
 
     def as_dict(self) -> dict[str, Any]:
-        """Title, rows and totals by key, and notes, as JSON holds them."""
+        """The JSON of the table: title, rows and totals by key, and notes."""
         return {
             "title": self.title,
             "rows": [self._values(row) for row in self.rows],
@@ -67,12 +67,12 @@ class Table:
         }
 
     def json(self) -> str:
-        """`as_dict` as JSON in ASCII: names keep their exact value and do no harm."""
+        """`as_dict` as JSON in ASCII, which escapes all special characters of names."""
         return json.dumps(self.as_dict(), indent=2)
 
     def csv(self) -> str:
-        """Header and rows with full numbers; no totals and notes, so that a column can be summed."""
-        columns = self._distinct()
+        """Header and rows with full numbers; without totals and notes, so that a column can be summed."""
+        columns = self._distinct_columns()
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow([column.key for column in columns])
@@ -80,7 +80,7 @@ class Table:
         return out.getvalue()
 
     def markdown(self) -> str:
-        """A GitHub-flavoured Markdown table under its title."""
+        """A GitHub-flavored Markdown table under its title."""
         lines = [
             _markdown_line([_markdown_escape(column.title) for column in self.columns]),
             _markdown_line([":---" if column.left else "---:" for column in self.columns]),
@@ -89,13 +89,13 @@ class Table:
         if self.total is not None:
             lines.append(_markdown_line([_markdown_total(self.total, column) for column in self.columns]))
         parts = [f"### {_markdown_escape(self.title)}"] if self.title else []
-        if self.plot is not None and (picture := self.plot.text(MARKDOWN_WIDTH)):
-            parts.append("\n".join(["```text", *picture, "```"]))
+        if self.plot is not None and (drawing := self.plot.text(MARKDOWN_WIDTH)):
+            parts.append("\n".join(["```text", *drawing, "```"]))
         parts += ["\n".join(lines), *(_markdown_escape(note) for note in self.notes)]
         return "\n\n".join(parts) + "\n"
 
     def html(self) -> str:
-        """A `<table>` with its caption and notes; a page and its style are made by `report.html_page`."""
+        """A `<table>` with its caption and notes; `report.html.html_page` makes the page and its style."""
         head = "".join(
             f'<th scope="col"{_align(column)}>{_html(column.title)}</th>' for column in self.columns
         )
@@ -113,8 +113,8 @@ class Table:
             f"<tbody>\n{body}\n</tbody>\n{foot}</table></div>{notes}\n"
         )
 
-    def _distinct(self) -> list[Column]:
-        """The columns with a key of their own: a bar repeats the values of the numbers beside it."""
+    def _distinct_columns(self) -> list[Column]:
+        """The columns with distinct keys: a bar repeats the values of the column next to it."""
         return list({column.key: column for column in reversed(self.columns)}.values())[::-1]
 
     def _values(self, row: Row) -> dict[str, Any]:
@@ -122,7 +122,7 @@ class Table:
 
 
 def _csv_cell(value: object, column: Column) -> object:
-    """The plain value; text is escaped and disarmed."""
+    """The plain value; text is escaped, and quoted where it would be a formula."""
     if isinstance(value, (list, tuple)):
         value = formatting.shape(value)
     if not isinstance(value, str):
@@ -182,5 +182,5 @@ def _html_cell(row: Row, column: Column) -> str:
 
 
 def _html_code(text: str) -> str:
-    """Commands in backquotes as code, broken at spaces alone: not in `--only`."""
+    """Commands in backquotes as code, which breaks at spaces only, not inside `--only`."""
     return BACKQUOTED.sub(lambda found: f"<code>{NON_SPACE.sub(NO_WRAP, found[1])}</code>", text)

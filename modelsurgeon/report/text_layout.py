@@ -1,4 +1,4 @@
-"""How a table fits a width: names are shortened in the middle, columns are left out, numbers never cut."""
+"""Layout of a table in a given width: names are shortened, columns are dropped, numbers are never cut."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ NAME_KINDS, BAR_KINDS = ("text", "prose"), ("bar",)
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnSpan:
-    """A column with its width (at first the one that shows everything) and the least it can live with.
+    """A column with its width (at first that of its longest cell) and its least possible width.
 
-    texts: its cells as people read them, that of the total last. head: how much of a shortened text is its
-    beginning.
+    texts: its cells as text, that of the total last. head: number of leading characters that a shortened
+    text keeps.
     """
 
     column: Column
@@ -42,7 +42,7 @@ class ColumnSpan:
 
     @property
     def comfortable(self) -> int:
-        """The width at which a name can still be read without guessing."""
+        """The width at which names are still readable."""
         return (
             max(self.least, min(self.width, COMFORTABLE_NAME))
             if self.column.kind in NAME_KINDS
@@ -52,7 +52,7 @@ class ColumnSpan:
 
 @dataclass(frozen=True, kw_only=True)
 class Screen:
-    """A table on a console: laid out when the width is known."""
+    """A table for a rich console, laid out when the width is known."""
 
     table: Tabular
 
@@ -66,7 +66,7 @@ class Screen:
 
 
 def stacked(tables: Sequence[Tabular]) -> Group:
-    """Tables one below the other, with a line between."""
+    """Tables one below the other, with an empty line between."""
     from rich.console import Group
 
     parts = [part for table in tables for part in ("", Screen(table=table))]
@@ -82,31 +82,31 @@ def text(table: Tabular, width: int) -> str:
 def lines(table: Tabular, width: int, *, ascii_only: bool = False) -> list[StyledLine]:
     """Title, header, rows, totals and notes, one styled line each."""
     spans = fit(table, width)
-    long = min(width, _total(span.width for span in spans))
+    long = min(width, _total_width(span.width for span in spans))
     rule = [(("-" if ascii_only else "─") * long, "dim")]
     head = _join([(_align(escape(span.column.title), span), "bold") for span in spans])
     out: list[StyledLine] = [[(escape(table.title), "bold")]] if table.title else []
-    if table.plot is not None and (picture := table.plot.text(width, plain=ascii_only)):
-        out += [[(line, "cyan")] for line in [*picture, ""]]
+    if table.plot is not None and (drawing := table.plot.text(width, plain=ascii_only)):
+        out += [[(line, "cyan")] for line in [*drawing, ""]]
     if table.rows or table.total is not None or not table.notes:
         out += [head, rule]
-    for place, row in enumerate(table.rows):
-        out += _row(row, spans, place, ascii_only)
+    for index, row in enumerate(table.rows):
+        out += _row(row, spans, index, ascii_only)
     if table.total is not None:
         out += [rule, *_row(table.total, spans, -1, ascii_only, total=True)]
-    for note in [*table.notes, *_left_out(table, spans)]:
+    for note in [*table.notes, *_dropped_columns_note(table, spans)]:
         out += [[(part, "dim")] for part in wrapped(escape(note), width)]
     return out
 
 
 def fit(table: Tabular, width: int) -> list[ColumnSpan]:
-    """The columns that are shown at this width, each with the width that it gets."""
+    """The columns that fit this width, each with its final width."""
     spans = [_span(table, column) for column in table.columns if _is_used(table, column)]
-    while _total(span.comfortable for span in spans) > width:
+    while _total_width(span.comfortable for span in spans) > width:
         if not (wide := [span for span in spans if span.column.wide]):
             break
         spans.remove(wide[-1])
-    while _total(span.least for span in spans) > width and len(spans) > 1:
+    while _total_width(span.least for span in spans) > width and len(spans) > 1:
         bars = [span for span in spans if span.column.kind == "bar"]
         spans.remove((bars or spans)[-1])
     return [replace(span, head=head(span.texts, span.width)) for span in _shrink(spans, width)]
@@ -121,40 +121,40 @@ def _span(table: Tabular, column: Column) -> ColumnSpan:
     if column.kind == "bar":
         width, least = max(title, BAR_WIDTH), max(title, SHORTEST_BAR)
         return ColumnSpan(column=column, texts=texts, width=width, least=least)
-    natural = _widest(texts, title)
+    natural = _max_width(texts, title)
     if column.kind in NAME_KINDS:
         least = max(title, SHORTEST_NAME)
     else:
-        pairs = zip(_lines(table), texts, strict=True)
-        numbers = (text for row, text in pairs if _is_plain(row.get(column.key)))
-        least = _widest(numbers, max(title, SHORTEST_FORMULA))
+        pairs = zip(_all_rows(table), texts, strict=True)
+        numbers = (text for row, text in pairs if _is_numeric(row.get(column.key)))
+        least = _max_width(numbers, max(title, SHORTEST_FORMULA))
     return ColumnSpan(column=column, texts=texts, width=natural, least=min(natural, least))
 
 
-def _is_plain(value: object) -> bool:
-    """Whether this is a number, or a shape of nothing else: what must never be cut."""
+def _is_numeric(value: object) -> bool:
+    """Whether this is a number or a shape of numbers, which must never be cut."""
     return is_number(value) or (isinstance(value, (list, tuple)) and all(map(is_number, value)))
 
 
-def _lines(table: Tabular) -> list[Row]:
+def _all_rows(table: Tabular) -> list[Row]:
     return [*table.rows, *([table.total] if table.total else [])]
 
 
 def _texts(table: Tabular, column: Column) -> list[str]:
-    return ["  " * column.depth(row) + column.text(row) for row in _lines(table)]
+    return ["  " * column.depth(row) + column.text(row) for row in _all_rows(table)]
 
 
-def _widest(texts: Iterable[str], at_least: int) -> int:
+def _max_width(texts: Iterable[str], at_least: int) -> int:
     return max([at_least, *map(cell_len, set(texts))])
 
 
-def _total(widths: Iterable[int]) -> int:
+def _total_width(widths: Iterable[int]) -> int:
     sizes = list(widths)
     return sum(sizes) + len(COLUMN_GAP) * (len(sizes) - 1)
 
 
 def _shrink(spans: Sequence[ColumnSpan], width: int) -> list[ColumnSpan]:
-    """Names give way as long as they can be read, then bars, then names again, and formulas last."""
+    """Shrink names while they are readable, then bars, then names further, and formulas last."""
     widths = [min(span.width, max(span.least, width)) for span in spans]
     names = [span.column.kind in NAME_KINDS for span in spans]
     bars = [span.column.kind in BAR_KINDS for span in spans]
@@ -165,30 +165,30 @@ def _shrink(spans: Sequence[ColumnSpan], width: int) -> list[ColumnSpan]:
         [span.least for span in spans],
     ]
     for floor in floors:
-        while _total(widths) > width and (giving := [i for i, w in enumerate(widths) if w > floor[i]]):
-            widths[max(giving, key=widths.__getitem__)] -= 1
+        while _total_width(widths) > width and (wider := [i for i, w in enumerate(widths) if w > floor[i]]):
+            widths[max(wider, key=widths.__getitem__)] -= 1
     return [replace(span, width=width) for span, width in zip(spans, widths, strict=True)]
 
 
 def _row(
-    row: Row, spans: Sequence[ColumnSpan], place: int, ascii_only: bool, *, total: bool = False
+    row: Row, spans: Sequence[ColumnSpan], index: int, ascii_only: bool, *, total: bool = False
 ) -> list[StyledLine]:
-    """A row takes one line, or as many as its longest prose does."""
-    wrapped = [_cell(row, span, place, ascii_only, total) for span in spans]
+    """The lines of a row: one, or as many as its longest wrapped cell."""
+    wrapped = [_cell(row, span, index, ascii_only, total) for span in spans]
     return [
         _join([(_align(part, span), _style(span, total)) for part, span in zip(parts, spans, strict=True)])
         for parts in zip_longest(*wrapped, fillvalue="")
     ]
 
 
-def _cell(row: Row, span: ColumnSpan, place: int, ascii_only: bool, total: bool) -> list[str]:
+def _cell(row: Row, span: ColumnSpan, index: int, ascii_only: bool, total: bool) -> list[str]:
     value = row.get(span.column.key)
     if span.column.kind == "bar" and is_number(value):
-        # A total's bar would always be full; the share beside it says so already.
+        # A total's bar would always be full.
         return [""] if total else [bar(float(value), span.width, plain=ascii_only)]
     if span.column.kind == "spark" and isinstance(value, (list, tuple)):
         return [spark(value, plain=ascii_only)]
-    shown = span.texts[place]
+    shown = span.texts[index]
     if span.column.kind == "prose":
         return wrapped(shown, span.width) or [""]
     return [shorten(shown, span.width, span.head)]
@@ -218,7 +218,7 @@ def wrapped(text: str, width: int) -> list[str]:
 
 
 def shorten(name: str, width: int, head: int) -> str:
-    """The name with a part left out after `head` characters where it is wider than `width`.
+    """The name, with the part after `head` characters replaced by an ellipsis where it is wider than `width`.
 
     >>> shorten("backbone.stage3.block7.conv2", 15, 7)
     'backbon…7.conv2'
@@ -230,7 +230,7 @@ def shorten(name: str, width: int, head: int) -> str:
 
 
 def head(names: Sequence[str], width: int) -> int:
-    """How much of the beginning to keep so that as many as can be still differ; about half, if it is all one.
+    """The number of leading characters to keep so that most shortened names differ; about half on a tie.
 
     >>> head(["encoder.block.0.conv", "encoder.block.1.conv"], 8)
     1
@@ -244,11 +244,11 @@ def head(names: Sequence[str], width: int) -> int:
     return max(range(width), key=differ)
 
 
-def _left_out(table: Tabular, spans: Sequence[ColumnSpan]) -> list[str]:
+def _dropped_columns_note(table: Tabular, spans: Sequence[ColumnSpan]) -> list[str]:
     shown = [span.column for span in spans]
-    gone = [
+    dropped = [
         column.title
         for column in table.columns
         if column not in shown and column.kind != "bar" and _is_used(table, column)
     ]
-    return [f"not shown at this width: {', '.join(gone)}"] if gone else []
+    return [f"not shown at this width: {', '.join(dropped)}"] if dropped else []

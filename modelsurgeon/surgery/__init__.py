@@ -1,1 +1,1 @@
-"""Sites, plans and edits: what stands in a model, what to put there, and what became of it."""
+"""Sites, plans and edits: where layers can be replaced, by what, and what was done to each."""

@@ -1,8 +1,9 @@
-"""Plans carried out: the chain of every step put at its site, and an edit for each."""
+"""Carry out a plan: replace the layer at every site that it names, and return an edit for each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from modelsurgeon.errors import BadPlan, UnsupportedLayer
 from modelsurgeon.factorize import METHODS, compose, relative_error
@@ -12,56 +13,75 @@ from modelsurgeon.surgery.plan import Plan, PlanStep
 from modelsurgeon.surgery.site import Call, Site
 
 
+class Replacement(NamedTuple):
+    """A chain for a layer. output_error: relative error of its outputs on validation samples, if measured."""
+
+    chain: Sequence[Layer]
+    output_error: float | None = None
+
+
+Factorization = Callable[[Site, PlanStep], Replacement]
+
+
 def macs(chain: Sequence[Layer], calls: Sequence[Call]) -> int:
     """MACs of a chain over all its calls."""
     return sum(chain_macs(chain, size, positions) for size, positions in calls)
 
 
 def computed_part(method: str, chain: Sequence[Layer]) -> Sequence[Layer]:
-    """The part of a method's chain that is computed: a selection of channels costs nothing."""
+    """The part of a method's chain that is computed: selecting channels costs nothing."""
     return chain if METHODS[method].alone else chain[1:]
 
 
-def factorize_step(site: Site, step: PlanStep) -> list[Layer]:
-    """The factors of the layer's weight alone."""
-    return METHODS[step.method](site.layer, step.rank)
+def factorize_weight(site: Site, step: PlanStep) -> Replacement:
+    """The chain that a step makes of the layer's weight alone. Raises UnsupportedLayer."""
+    return Replacement(METHODS[step.method](site.layer, step.rank))
 
 
-def apply(
-    plan: Plan, sites: Sequence[Site], chain: Callable[[Site, PlanStep], list[Layer]] = factorize_step
+def apply_plan(
+    plan: Plan, sites: Sequence[Site], factorize: Factorization = factorize_weight
 ) -> list[FactorizationEdit]:
-    """Do what the plan says at every site it names; one edit a step, in the order of the sites.
+    """Replace the layer at every site that the plan names; one edit per step, in the order of the sites.
 
-    A plan is an order: a step is carried out even where its chain costs more than the layer, and its edit
-    shows both costs. chain: what a step puts at a site. Raises BadPlan for a layer that no site has.
+    A step is carried out even where its chain costs more than the layer; its edit shows both costs.
+    factorize: the chain of a step. Raises BadPlan for a layer that no site has.
     """
     known = {site.name: site for site in sites}
-    if odd := [name for name in plan if name not in known]:
+    if missing := [name for name in plan if name not in known]:
         raise BadPlan(
-            f"layer {odd[0]!r} can't be replaced in this model: it has no such layer, or it is skipped"
+            f"layer {missing[0]!r} can't be replaced in this model: it has no such layer, or it is skipped"
         )
-    return [_replace(site, plan[site.name], chain) for site in sites if site.name in plan]
+    return [apply_step(site, plan[site.name], factorize) for site in sites if site.name in plan]
 
 
-def _replace(site: Site, step: PlanStep, chain: Callable[[Site, PlanStep], list[Layer]]) -> FactorizationEdit:
+def apply_step(site: Site, step: PlanStep, factorize: Factorization) -> FactorizationEdit:
+    """Replace the layer at one site; the edit, or why the layer is skipped where factorizing raises it."""
     layer = site.layer
     try:
-        links = chain(site, step)
+        chain, output_error = factorize(site, step)
     except UnsupportedLayer as error:
         return FactorizationEdit(layer=site.name, method=step.method, rank=step.rank, skipped=str(error))
-    install(site, step, links)
-    return edit_for(site, layer, step, links, relative_error(layer, links))
+    install(site, step, chain)
+    return edit_for(site, layer, step, chain, relative_error(layer, chain), output_error)
 
 
 def install(site: Site, step: PlanStep, chain: Sequence[Layer]) -> None:
-    """Put a chain in place. A selection of channels is no layer: those left out get weights of zero."""
+    """Put a chain in the place of the site's layer.
+
+    A selection of channels becomes one layer whose weights for the channels left out are zero.
+    """
     site.replace(chain if METHODS[step.method].alone else [compose(chain)])
 
 
 def edit_for(
-    site: Site, layer: Layer, step: PlanStep, chain: Sequence[Layer], error: float
+    site: Site,
+    layer: Layer,
+    step: PlanStep,
+    chain: Sequence[Layer],
+    error: float,
+    output_error: float | None = None,
 ) -> FactorizationEdit:
-    """The edit that puts `chain` in the place of `layer`; error: of the weight, relative."""
+    """The edit for `chain` in the place of `layer`. error: relative error of the weight (Frobenius)."""
     return FactorizationEdit(
         layer=site.name,
         method=step.method,
@@ -71,4 +91,5 @@ def edit_for(
         params_before=layer.params + site.extra_params,
         params_after=chain_params(computed_part(step.method, chain)),
         error=error,
+        output_error=output_error,
     )

@@ -1,4 +1,4 @@
-"""What a surgery verb did to each layer, and how a person is told."""
+"""Edits: what a surgery verb did to each layer or why it skipped it, as plain data and as tables."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Edit:
-    """What became of one layer, as `info` names it. skipped: the reason why it was left alone.
+    """Edit of one layer by a surgery verb, or the reason why the layer was skipped.
 
-    action: one or two words, such as "fold". details: what else there is to tell, by JSON key.
+    layer: its name, as `info` prints it. action: one or two words, such as "fold". skipped: the reason why
+    the layer was left as it is, or None. details: other facts, by JSON key.
     """
 
     layer: str
@@ -36,11 +37,13 @@ class Edit:
 
 @dataclass(frozen=True, kw_only=True)
 class FactorizationEdit:
-    """What became of one layer. `skipped` is the reason why it was left alone.
+    """Edit of one layer by compression: method, rank, costs and errors; or the reason why it was skipped.
 
-    milliseconds: measured on one thread, None where they weren't. error: of the weight. own_error: of the
-    layer's outputs as calibration foretells it, if it alone were cut. output_error: of the layer's outputs in
-    the cut net, on samples that nothing was fitted to: all that was lost up to here. All relative.
+    skipped: the reason why the layer was left as it is, or None. rank: a number, or a pair [outputs, inputs].
+    macs, params: of the layer and of the chain in its place. milliseconds: the same, measured on one thread;
+    None where they weren't. error: of the weight. own_error: of the layer's outputs as predicted from
+    calibration, if it alone were cut. output_error: of the layer's outputs in the cut model on validation
+    samples, with all errors of the layers before it. Errors are relative (Frobenius).
     """
 
     layer: str
@@ -64,19 +67,19 @@ class FactorizationEdit:
 
 
 class SkippedEdit(Protocol):
-    """An edit that tells why a layer was left alone."""
+    """An edit with the reason why a layer was skipped."""
 
     @property
     def layer(self) -> str:
-        """Its name."""
+        """The layer's name."""
 
     @property
     def skipped(self) -> str | None:
-        """The reason."""
+        """The reason, or None."""
 
 
 def exclusion_reason(layer: str, only: Sequence[str], skip: Sequence[str]) -> str | None:
-    """The reason why the user wants this layer left alone, or None. only, skip: globs on names."""
+    """The reason why the user excludes this layer, or None. only, skip: globs on layer names."""
     if only and not any(fnmatchcase(layer, glob) for glob in only):
         return "not among those asked for (--only)"
     if any(fnmatchcase(layer, glob) for glob in skip):
@@ -92,15 +95,15 @@ def check_globs(names: Collection[str], globs: Iterable[str]) -> None:
 
 
 def tables(edits: Sequence[Edit], notes: Sequence[str] = ()) -> list[Table]:
-    """What was done, a row per layer; and what was left alone, a row per reason."""
+    """A table of the edits, a row per layer, and one of the skipped layers, a row per reason."""
     done = [edit for edit in edits if edit.skipped is None]
-    kept = [edit for edit in edits if edit.skipped is not None]
-    found = [_edits_table(done, notes)] if done or notes or not kept else []
-    return found + ([skipped_table(kept)] if kept else [])
+    skipped = [edit for edit in edits if edit.skipped is not None]
+    found = [_edits_table(done, notes)] if done or notes or not skipped else []
+    return found + ([skipped_table(skipped)] if skipped else [])
 
 
 def skipped_table(edits: Sequence[SkippedEdit]) -> Table:
-    """One row a reason, so that a hundred small layers don't bury what was done."""
+    """A table of skipped layers, one row per reason, so that many small layers don't fill the report."""
     layers: dict[str, list[str]] = defaultdict(list)
     for edit in edits:
         layers[str(edit.skipped)].append(edit.layer)
@@ -109,7 +112,7 @@ def skipped_table(edits: Sequence[SkippedEdit]) -> Table:
         Column(key="reason", title="left alone because", kind="prose"),
         Column(key="such", title="such as"),
     ]
-    rows = [{"count": len(n), "reason": why, "such": n[0]} for why, n in layers.items()]
+    rows = [{"count": len(names), "reason": why, "such": names[0]} for why, names in layers.items()]
     return Table(title="Layers left alone", columns=columns, rows=rows)
 
 
@@ -119,12 +122,13 @@ def _edits_table(edits: Sequence[Edit], notes: Sequence[str]) -> Table:
     columns = [
         Column(key="layer", title="layer"),
         Column(key="action", title="action"),
-        *(Column(key=key, title=key.replace("_", " "), kind=_kind(rows, key)) for key in keys),
+        *(Column(key=key, title=key.replace("_", " "), kind=_column_kind(rows, key)) for key in keys),
     ]
     return Table(title="Edits", columns=columns, rows=rows, notes=notes or ([] if rows else ["none"]))
 
 
-def _kind(rows: Sequence[Mapping[str, Any]], key: str) -> Kind:
+def _column_kind(rows: Sequence[Mapping[str, Any]], key: str) -> Kind:
+    """The kind of a column, from the types of its values."""
     values = [row[key] for row in rows if row.get(key) is not None]
     if not all(is_number(value) for value in values):
         return "shape" if all(isinstance(value, list | tuple) for value in values) else "text"

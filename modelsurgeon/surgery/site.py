@@ -1,4 +1,4 @@
-"""The loop of every edit, once: what stands at a site, and what a plan puts in its place."""
+"""The port of a framework: protocols of a model whose layers can be replaced, and of its sites."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from modelsurgeon.data import Batches
 from modelsurgeon.layers import Array, Layer
 from modelsurgeon.surgery.edits import FactorizationEdit
 
+# One use of a layer: spatial input size, and number of positions it is applied at besides.
 Call = tuple[tuple[int, ...], int]
+# From inputs to outputs, each by name.
 Run = Callable[[Mapping[str, Any]], Mapping[str, Any]]
-# A layer, chains that could take its place, and its calls, to milliseconds of the layer and of each chain,
-# measured on one thread; None where they can't be run.
+# From a layer, chains that could replace it, and its calls, to milliseconds of the layer and of each chain,
+# in this order, measured on one thread; None where they can't be run.
 LayerTiming = Callable[[Layer, Sequence[Sequence[Layer]], Sequence[Call]], list[float] | None]
 
 
 class InputPair(NamedTuple):
-    """What a layer was fed in the model as it was, and is fed now: `(n, channels, *space)`.
+    """Inputs `(n, channels, *space)` of a layer for one feed, in the original model and in the current one.
 
-    residual: where the layer's outputs go into a sum and nowhere else, what is added to them there, as it was
-    and as it is now: `(n, out, *space)`. None elsewhere, and where that is made after the layer.
+    residual: what is added to the layer's outputs, in the original model and in the current one, each
+    `(n, out, *space)`, where these outputs are used by that addition alone. None elsewhere, and where what is
+    added is computed after the layer.
     """
 
     original: Array
@@ -34,7 +37,10 @@ InputPairs = Callable[[], Iterator[InputPair]]
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelProducers:
-    """What makes a layer's input channels, for nobody else. macs, params: of all that makes one channel."""
+    """The layers that produce a layer's input channels, and for no other layer.
+
+    layers: their names. macs, params: what one channel costs in all of them together.
+    """
 
     layers: Sequence[str]
     macs: float
@@ -42,7 +48,7 @@ class ChannelProducers:
 
 
 class Site(Protocol):
-    """The whole port of a framework: a place where a linear layer stands."""
+    """A place in a model where a linear layer is and can be replaced."""
 
     @property
     def name(self) -> str:
@@ -50,38 +56,38 @@ class Site(Protocol):
 
     @property
     def layer(self) -> Layer:
-        """The layer as it stands there now; its weight is read when asked for."""
+        """The layer that is there now; its weight is read at this call."""
 
     @property
     def extra_params(self) -> int:
-        """Params that go with the layer besides its own: `layer` stands for something more than itself."""
+        """Params besides those of `layer` that replacing it saves, such as those of an absorbed norm."""
 
     @property
     def calls(self) -> Sequence[Call]:
-        """Every use of the layer: its spatial input size, and the positions it is applied at besides.
+        """Every use of the layer: its spatial input size, and the number of positions it is applied at.
 
-        Positions are the batch size, or the leading axes of a fully connected layer. What the model leaves
-        open is at its stated default.
+        Positions are the batch size, or the product of the leading axes of a fully connected layer. Sizes
+        that the model leaves open have their stated default.
         """
 
     @property
     def producers(self) -> ChannelProducers | None:
-        """What could be narrower if this layer took fewer channels; None where that isn't possible."""
+        """The layers that lose channels if this layer takes fewer; None where that isn't possible."""
 
     @property
     def members(self) -> Sequence[str]:
-        """The layers, by name, that stand here side by side as one; empty where there is one alone."""
+        """Names of the layers with shared input that form this site; empty where it is a single layer."""
 
     def replace(self, chain: Sequence[Layer]) -> None:
-        """Put the layers of `chain`, in order, where the one layer stood."""
+        """Replace the layer by the layers of `chain`, in order."""
 
 
-One = TypeVar("One", bound=Site)
-Several = TypeVar("Several", bound=Site)
+SingleSite = TypeVar("SingleSite", bound=Site)
+SharedSite = TypeVar("SharedSite", bound=Site)
 
 
 class EditableModel(Protocol):
-    """A model on the table: the sites in it, and what it takes to see whether it survived."""
+    """An opened model: the sites in it, and what measures, runs and times it."""
 
     @property
     def names(self) -> Sequence[str]:
@@ -89,54 +95,57 @@ class EditableModel(Protocol):
 
     @property
     def sites(self) -> Sequence[Site]:
-        """Where a chain can take a layer's place."""
+        """The single layers that can be replaced, in the order of the model."""
 
     @property
     def shared_input_sites(self) -> Sequence[Site]:
-        """Layers that are fed the same, taken as one: a chain in its place shares all but the last factor."""
+        """Layers with shared input, taken as one: their chains share all but the last factor."""
 
     @property
     def skipped(self) -> Sequence[FactorizationEdit]:
-        """The layers that can't be replaced, and why."""
+        """An edit with the reason for each layer that can't be replaced."""
 
     @property
     def notes(self) -> Sequence[str]:
-        """What was assumed, in words for the report."""
+        """Sentences for the report on what was assumed, such as sizes."""
 
     def fresh_copy(self) -> EditableModel:
-        """The model as it was before any edit, on a table of its own."""
+        """A copy of the model as it was before any edit; edits of one don't change the other."""
 
     def reset(self) -> None:
-        """Put every layer back that stood here at first."""
+        """Undo every edit: put back all layers that were replaced."""
 
     def remove_channels(self, names: Sequence[str]) -> list[FactorizationEdit]:
-        """Drop the channels that the named layers take with weights of zero alone; an edit for each maker."""
+        """Remove the input channels of the named layers whose weights are all zero; an edit per producer."""
 
     def total(self, resource: Literal["macs", "params"]) -> int:
-        """What the whole model costs as it stands; raises UnknownShape where a size is needed."""
+        """MACs or params of the model with its edits. Raises UnknownShape where a size is needed."""
 
     def totals(self) -> dict[str, Any] | None:
-        """All totals as the model stands; None where its sizes aren't known."""
+        """All totals of the model with its edits, by name; None where its sizes aren't known."""
 
     def batches(self, seed: int) -> Batches | None:
         """The caller's samples, or seeded noise where there are none; None where no size is known."""
 
     def runner(self, *, reference: bool = False) -> Run:
-        """A function from inputs to outputs; `reference`: under another legal execution, or the same."""
+        """A function that runs the model, from inputs to outputs.
+
+        reference: under another legal execution where the framework has one, such as without optimizations.
+        """
 
     def layer_inputs(self, names: Sequence[str], feeds: Batches) -> Iterator[tuple[str, Array]]:
-        """What the named sites are fed, one after another and feed by feed: `(n, channels, *space)`."""
+        """Inputs `(n, channels, *space)` of the named sites, as (site name, array), feed by feed."""
 
     def paired_inputs(self, names: Sequence[str], feeds: Batches) -> Iterator[tuple[Site, InputPairs]]:
-        """The named sites in the order in which they run, each with what it was fed and what it is fed now.
+        """The named sites in the order in which they run, each with its inputs before and after the edits.
 
-        The pairs are of the model as it was and as it stands, over all feeds; they may be gone through more
-        than once, until the next site is asked for. What stands beside is told by graphs alone. A site may
-        be replaced in between, and later pairs show that. A site that is applied more than once has none.
+        The pairs are of the original model and of the current one, over all feeds. They can be iterated
+        repeatedly until the next site is requested. A site may be replaced in between; later pairs include
+        that. A site that is applied more than once has no pairs. Only graphs give residuals.
         """
 
     def layer_timer(self) -> LayerTiming | None:
-        """What times single layers; None where that isn't offered."""
+        """A function that times single layers; None where the framework has none."""
 
     def latency(
         self,
@@ -145,23 +154,29 @@ class EditableModel(Protocol):
         *,
         repeats: int = 50,
     ) -> dict[str, Any] | None:
-        """This model and another side by side on one thread; None where that isn't offered."""
+        """Latency of this model and of another on one thread, run in turn; None where that isn't offered.
+
+        `before` and `after` hold milliseconds, `speedup`, `p10` and `p90` ratios before / after. repeats:
+        timed runs of each model.
+        """
 
     def finish(self) -> Any:  # noqa: ANN401 - an ir.Model or an nn.Module
-        """The model itself, nothing dead left in it."""
+        """The edited model: an ir.Model without unused nodes and weights, or the caller's own nn.Module."""
 
 
-def in_model_order(sites: Sequence[One], unions: Sequence[Several]) -> list[One | Several]:
-    """Sites in the order of the model, each union before the first of its parts."""
-    first = {union.members[0]: union for union in unions}
-    return [each for site in sites for each in (first.get(site.name), site) if each is not None]
+def in_model_order(
+    sites: Sequence[SingleSite], shared: Sequence[SharedSite]
+) -> list[SingleSite | SharedSite]:
+    """Sites in the order of the model, each shared-input site before the first of its members."""
+    first = {site.members[0]: site for site in shared}
+    return [found for site in sites for found in (first.get(site.name), site) if found is not None]
 
 
 def all_sites(model: EditableModel) -> list[Site]:
-    """All that a plan may name."""
+    """All sites that a plan may name, in the order of the model."""
     return in_model_order(model.sites, model.shared_input_sites)
 
 
 def find_site(model: EditableModel, name: str) -> Site:
-    """The site or union of that name."""
+    """The site of that name, single or with shared input."""
     return next(site for site in all_sites(model) if site.name == name)

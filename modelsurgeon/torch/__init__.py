@@ -1,1 +1,1 @@
-"""The one door to torch."""
+"""PyTorch modules: layers, sites, export, state dicts; the only package that runs torch."""

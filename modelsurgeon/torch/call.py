@@ -1,4 +1,4 @@
-"""Calling a module on an example without leaving a trace in it."""
+"""Call a module on an example in eval mode, and restore its state afterwards."""
 
 from __future__ import annotations
 
@@ -22,56 +22,58 @@ Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def bind(module: nn.Module, example: Example) -> Call:
-    """Positional and named arguments with which `example` calls `module`.
+    """Positional and keyword arguments with which to call `module` on `example`.
 
     example: one tensor or array; several, in the order of forward's parameters; or a mapping from their
     names. Arrays become tensors on the module's device, and floating arrays take the dtype of its weights.
     Raises BadData where the names or the number don't fit.
     """
-    place = next((p for p in module.parameters() if p.is_floating_point()), None)
-    arguments = _named(example)
+    like = next((p for p in module.parameters() if p.is_floating_point()), None)
+    arguments = _by_name(example)
     args = () if arguments is not None else tuple(example if isinstance(example, Sequence) else [example])
     signature = inspect.signature(module.forward)
     try:
         bound = signature.bind(*args, **(arguments or {}))
     except TypeError as error:
-        takes = ", ".join(signature.parameters) or "nothing"
-        raise BadData(f"the example doesn't fit {type(module).__name__}: {error}; it takes {takes}") from None
-    named = {key: _tensor(value, place) for key, value in bound.kwargs.items()}
-    return tuple(_tensor(value, place) for value in bound.args), named
+        accepted = ", ".join(signature.parameters) or "nothing"
+        raise BadData(
+            f"the example doesn't fit {type(module).__name__}: {error}; it takes {accepted}"
+        ) from None
+    named = {key: _tensor(value, like) for key, value in bound.kwargs.items()}
+    return tuple(_tensor(value, like) for value in bound.args), named
 
 
-def _named(example: Example) -> dict[str, Any] | None:
+def _by_name(example: Example) -> dict[str, Any] | None:
     return dict(example) if isinstance(example, Mapping) else None
 
 
-def _tensor(value: object, place: torch.Tensor | None) -> object:
-    """An array as a tensor beside the parameter `place`; anything else as it is."""
+def _tensor(value: object, like: torch.Tensor | None) -> object:
+    """An array as a tensor like the parameter `like`: device, and dtype for floats; others unchanged."""
     if isinstance(value, np.generic | np.ndarray):
         value = torch.tensor(value)
-        if place is not None and value.is_floating_point():
-            value = value.to(place.dtype)
-    return value.to(place.device) if isinstance(value, torch.Tensor) and place is not None else value
+        if like is not None and value.is_floating_point():
+            value = value.to(like.dtype)
+    return value.to(like.device) if isinstance(value, torch.Tensor) and like is not None else value
 
 
 def noise(module: nn.Module, shapes: Mapping[str, Sequence[int]], *, seed: int = 0) -> dict[str, Array]:
-    """An example to run or export with: seeded normal float32 arrays, named as forward's parameters.
+    """Make an example to run or export with: seeded normal float32 arrays, named as forward's parameters.
 
     shapes: input name -> sizes. Raises BadData for a name that forward doesn't take.
     """
-    draw = np.random.default_rng(seed)
-    takes = inspect.signature(module.forward).parameters
+    rng = np.random.default_rng(seed)
+    accepted = inspect.signature(module.forward).parameters
     for name in shapes:
-        if name not in takes:
-            raise BadData(f"{type(module).__name__} has no input {name!r}; it takes {', '.join(takes)}")
-    return {name: draw.standard_normal(tuple(shape), dtype=np.float32) for name, shape in shapes.items()}
+        if name not in accepted:
+            raise BadData(f"{type(module).__name__} has no input {name!r}; it takes {', '.join(accepted)}")
+    return {name: rng.standard_normal(tuple(shape), dtype=np.float32) for name, shape in shapes.items()}
 
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """In here `module` is in eval mode and makes no gradients; afterwards it is as it was.
+    """Context in which `module` is in eval mode and no gradients are recorded.
 
-    Restored are the training flag of each part, the buffers, and torch's random state.
+    Afterwards the training flag of each submodule, the buffers and torch's random state are restored.
     """
     flags = {part: part.training for part in module.modules()}
     buffers = [(buffer, buffer.clone()) for buffer in module.buffers() if not buffer.is_meta]
@@ -93,7 +95,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def forward(module: nn.Module, call: Call) -> object:
-    """What `module` returns for `call` in eval mode, without a trace left in it; BadData where it fails."""
+    """Call `module` in eval mode and return its outputs; its state is restored. BadData where it fails."""
     args, kwargs = call
     with evaluating(module):
         try:
@@ -103,9 +105,9 @@ def forward(module: nn.Module, call: Call) -> object:
 
 
 def named_outputs(outputs: object) -> dict[str, Any]:
-    """The leaves of what a forward returns, by name: its keys where it is a mapping, else `output_0`, ...
+    """The leaves of a forward's result by name: its keys where it is a mapping, else `output_0`, ...
 
-    A single result is called `output`; None is left out.
+    A single result is named `output`; None is left out.
     """
     found = dict(_leaves(outputs, ""))
     if len(found) == 1 and not isinstance(outputs, Mapping):
@@ -118,7 +120,7 @@ def _leaves(value: object, path: str) -> Iterator[tuple[str, Any]]:
         for key, part in value.items():
             yield from _leaves(part, f"{path}.{key}" if path else str(key))
     elif isinstance(value, list | tuple):
-        for place, part in enumerate(value):
-            yield from _leaves(part, f"{path}.{place}" if path else f"output_{place}")
+        for index, part in enumerate(value):
+            yield from _leaves(part, f"{path}.{index}" if path else f"output_{index}")
     elif value is not None:
         yield path or "output", value

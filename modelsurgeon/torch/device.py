@@ -1,4 +1,4 @@
-"""Large matrices on a GPU: torch's spelling of the few things that our linear algebra asks of a backend."""
+"""A linear algebra backend that factorizes large matrices with torch, on a GPU for example."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from modelsurgeon import linalg
 from modelsurgeon.errors import Unavailable
 from modelsurgeon.layers import Array
 
-MIN_DEVICE_ENTRIES = 2**20  # entries below which sending a matrix takes longer than working on it here
+MIN_DEVICE_ENTRIES = 2**20  # entries below which moving a matrix takes longer than factorizing it in numpy
 
 
 class TorchBackend:
-    """A `linalg.Backend` on a torch device. least: entries below which numpy goes on."""
+    """A `linalg.Backend` on a torch device. least: entries of a matrix below which numpy is used."""
 
     def __init__(self, device: str, least: int = MIN_DEVICE_ENTRIES) -> None:
-        """device: as torch names it."""
+        """Use the device that torch names `device`, such as "cuda" or "cuda:1"."""
         self.device = torch.device(device)
         self.least = least
 
@@ -30,7 +30,7 @@ class TorchBackend:
         return torch.tensor(array, device=self.device)
 
     def take(self, array: Tensor) -> Array:
-        """An array of the device as a numpy array."""
+        """A tensor of the device as a numpy array."""
         return np.asarray(array.cpu().numpy())
 
     def double(self, array: Tensor) -> Tensor:
@@ -38,12 +38,15 @@ class TorchBackend:
         return array.double()
 
     def orthonormal(self, columns: Tensor) -> Tensor:
-        """Q of a Householder QR."""
+        """Q of the Householder QR of `columns`: an orthonormal basis."""
         basis: Tensor = torch.linalg.qr(columns)[0]
         return basis
 
     def top(self, symmetric: Tensor, rank: int) -> tuple[Array, Tensor]:
-        """The last columns of a whole eigen-decomposition: torch has no partial one."""
+        """The `rank` largest eigenvalues, largest first, and their eigenvectors as columns.
+
+        torch has no partial eigendecomposition: all are computed.
+        """
         values, vectors = torch.linalg.eigh(symmetric)
         return self.take(values.flip(0)[:rank]), vectors.flip(1)[:, :rank]
 
@@ -54,22 +57,25 @@ class TorchBackend:
 
 @contextmanager
 def on(device: str) -> Iterator[None]:
-    """Large matrices are factorized on `device` while this lasts, in whole float32 products, not TF32."""
-    backend = TorchBackend(_working(device))
+    """Context in which large matrices are factorized on `device`, with float32 products instead of TF32.
+
+    Raises Unavailable where torch can't compute on the device.
+    """
+    backend = TorchBackend(_checked_device(device))
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
-        with linalg.on(backend):
+        with linalg.use_backend(backend):
             yield
     finally:
         torch.set_float32_matmul_precision(precision)
 
 
-def _working(device: str) -> str:
-    """The device, if a matrix can be multiplied there."""
+def _checked_device(device: str) -> str:
+    """Return the device if torch multiplies matrices on it; raises Unavailable where it doesn't."""
     try:
-        here: Any = torch.ones((2, 2), device=device)
-        if float((here @ here).sum()) == 8:
+        ones: Any = torch.ones((2, 2), device=device)
+        if float((ones @ ones).sum()) == 8:
             return device
         reason = "it multiplies wrongly"
     except (RuntimeError, AssertionError) as error:

@@ -1,4 +1,4 @@
-"""A module from `package.module:factory`, and its weights from a file."""
+"""Make a module from `package.module:factory`, and load its weights from a file."""
 
 from __future__ import annotations
 
@@ -13,22 +13,21 @@ import torch
 from torch import nn
 
 from modelsurgeon.errors import BadModel
-from modelsurgeon.plugins import imported, in_one_line
+from modelsurgeon.files import PT2_SUFFIX
+from modelsurgeon.plugins import import_user_module, in_one_line
 from modelsurgeon.torch.state_dict import load_weights
-
-PT2_SUFFIX = ".pt2"
 
 
 def load_module(source: str, weights: str | Path | None = None, *, trust: bool = False) -> nn.Module:
-    """The module that `package.module:factory` makes, in eval mode, with weights from a file if given.
+    """Make the module of `package.module:factory`, in eval mode, with weights from a file if given.
 
     The package is imported, from the current folder too as with `python -m`, and the factory is called
-    without arguments: this runs the user's code. It may be a class too, or an nn.Module itself.
-    weights: see `weights.load_weights`; a file of weights is read as data.
+    without arguments: this runs the user's code. It may also be a class, or an nn.Module itself.
+    weights: see `state_dict.load_weights`; a file of weights is read as data.
     trust: also load a .pt2 file, which can run code of whoever made it; without it, that is refused.
-    Raises BadModel, in one line, for whatever goes wrong on the way.
+    Raises BadModel, with a message of one line, for any error on the way.
     """
-    module = _exported(Path(source), trust) if source.endswith(PT2_SUFFIX) else _made(source)
+    module = _load_exported(Path(source), trust) if source.endswith(PT2_SUFFIX) else _from_factory(source)
     if weights is not None:
         load_weights(module, weights)
     for part in module.modules():  # not module.eval(): an exported program refuses that
@@ -36,7 +35,7 @@ def load_module(source: str, weights: str | Path | None = None, *, trust: bool =
     return module
 
 
-def _exported(path: Path, trust: bool) -> nn.Module:
+def _load_exported(path: Path, trust: bool) -> nn.Module:
     if not trust:
         raise BadModel(
             f"{path}: loading a {PT2_SUFFIX} file can run code of whoever made it: allow it with --trust"
@@ -49,25 +48,25 @@ def _exported(path: Path, trust: bool) -> nn.Module:
         raise BadModel(f"{path} is no sound {PT2_SUFFIX} file: {in_one_line(error)}") from error
 
 
-def _made(source: str) -> nn.Module:
+def _from_factory(source: str) -> nn.Module:
     package, _, name = source.partition(":")
     if not package or not name:
         raise BadModel(f"{source!r} is no PyTorch source: write package.module:factory")
-    factory = _found(imported(package), name)
-    module = factory if isinstance(factory, nn.Module) else _called(factory, source)
+    factory = _attribute(import_user_module(package), name)
+    module = factory if isinstance(factory, nn.Module) else _call_factory(factory, source)
     if not isinstance(module, nn.Module):
         raise BadModel(f"{source} returns {type(module).__name__}: an nn.Module is needed")
     return module
 
 
-def _found(package: ModuleType, name: str) -> object:
+def _attribute(package: ModuleType, name: str) -> object:
     try:
         return attrgetter(name)(package)
     except AttributeError:
         raise BadModel(f"{package.__name__} has no {name!r}: name a function that makes the module") from None
 
 
-def _called(factory: object, source: str) -> object:
+def _call_factory(factory: object, source: str) -> object:
     if not callable(factory):
         raise BadModel(f"{source} is {type(factory).__name__}: a function that makes the module is needed")
     make: Callable[[], object] = factory
@@ -75,8 +74,8 @@ def _called(factory: object, source: str) -> object:
         with redirect_stdout(sys.stderr):
             return make()
     except (Exception, SystemExit) as error:
-        raise BadModel(f"{source} fails when called without arguments: {_in_one_line(error)}") from error
+        raise BadModel(f"{source} fails when called without arguments: {_error_line(error)}") from error
 
 
-def _in_one_line(error: BaseException) -> str:
+def _error_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {in_one_line(error)}"

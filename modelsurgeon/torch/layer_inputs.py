@@ -1,4 +1,4 @@
-"""What layers inside a module are fed, in one module and in two side by side."""
+"""Inputs of the layers inside a module, of one module or of an original and its edited copy."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from modelsurgeon.torch.call import bind, forward
 
 
 class _LayerReached(BaseException):
-    """The layer that was asked for has its input. No Exception: a forward may catch those."""
+    """Ends a forward pass when the layer has its input; no Exception, as a forward may catch those."""
 
 
-def observed(module: nn.Module, parts: Mapping[str, nn.Module], feed: Feed) -> list[tuple[str, Array]]:
-    """What each call of the parts is fed, in the order of the calls, as `rows`."""
-    seen: list[tuple[str, Array]] = []
+def recorded_inputs(module: nn.Module, parts: Mapping[str, nn.Module], feed: Feed) -> list[tuple[str, Array]]:
+    """Inputs of all calls of the parts, in the order of the calls, as (name, `rows`)."""
+    recorded: list[tuple[str, Array]] = []
     with ExitStack() as stack:
         for name, part in parts.items():
 
-            def note(part: nn.Module, args: tuple[Any, ...], name: str = name) -> None:
-                seen.append((name, rows(part, args[0])))
+            def record(part: nn.Module, args: tuple[Any, ...], name: str = name) -> None:
+                recorded.append((name, rows(part, args[0])))
 
-            stack.callback(part.register_forward_pre_hook(note).remove)
+            stack.callback(part.register_forward_pre_hook(record).remove)
         forward(module, bind(module, feed))
-    return seen
+    return recorded
 
 
-def entered(module: nn.Module, part: nn.Module, feed: Feed) -> Array:
-    """What the part is fed at its first call; nothing behind it is run."""
+def first_input(module: nn.Module, part: nn.Module, feed: Feed) -> Array:
+    """Input of the part at its first call, as `rows`; the forward pass ends there."""
     found: list[Array] = []
 
-    def note(part: nn.Module, args: tuple[Any, ...]) -> None:
+    def record(part: nn.Module, args: tuple[Any, ...]) -> None:
         found.append(rows(part, args[0]))
         raise _LayerReached
 
-    handle = part.register_forward_pre_hook(note)
+    handle = part.register_forward_pre_hook(record)
     try:
         forward(module, bind(module, feed))
     except _LayerReached:
@@ -52,16 +52,16 @@ def entered(module: nn.Module, part: nn.Module, feed: Feed) -> Array:
     return found[0]
 
 
-def pairs(
+def input_pairs(
     original: tuple[nn.Module, nn.Module], changed: tuple[nn.Module, nn.Module], feeds: Iterable[Feed]
 ) -> Iterator[InputPair]:
-    """Over all feeds, what a part is fed in the original and in the changed module; each a (whole, part)."""
-    return (InputPair(entered(*original, feed), entered(*changed, feed)) for feed in feeds)
+    """Inputs of a part in the original and the changed module, over all feeds; each is a (module, part)."""
+    return (InputPair(first_input(*original, feed), first_input(*changed, feed)) for feed in feeds)
 
 
-def order(module: nn.Module, parts: Mapping[str, nn.Module], feed: Feed) -> list[str]:
-    """The names of the parts in the order of their calls: one that is called twice stands there twice."""
-    return [name for name, _ in observed(module, parts, feed)]
+def call_order(module: nn.Module, parts: Mapping[str, nn.Module], feed: Feed) -> list[str]:
+    """Names of the parts in the order of their calls; a part that is called twice is listed twice."""
+    return [name for name, _ in recorded_inputs(module, parts, feed)]
 
 
 def rows(part: nn.Module, x: torch.Tensor) -> Array:

@@ -1,4 +1,4 @@
-"""A torch module under surgery: edited in place, compared with a copy of what it was."""
+"""A torch module that is edited in place, and compared with a copy of the original."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from modelsurgeon import data as samples
 from modelsurgeon.data import Batches, Input
+from modelsurgeon.data.samples import NOISE_SAMPLES
 from modelsurgeon.errors import BadData, BadModel, UnknownShape
 from modelsurgeon.layers import Array
 from modelsurgeon.plugins import in_one_line
@@ -28,15 +29,13 @@ from modelsurgeon.torch.call import bind, evaluating, forward, named_outputs, no
 from modelsurgeon.torch.layers import LAYER_TYPES, RECURRENT_TYPES
 from modelsurgeon.torch.sites import TorchSite, sites
 
-NOISE_SAMPLES = 8
-
 
 class TorchModel:
-    """See `surgery.Patient`.
+    """A `surgery.site.EditableModel` of torch.
 
-    data: samples, as for `compress`; the first shows the sizes. shapes: of forward's parameters, where there
-    is no data. With neither, sizes are taken at stated defaults and nothing is compared. batch: samples a
-    feed, where they come as one array.
+    data: samples, as for `compress`; the first one fixes the sizes. shapes: of forward's parameters, where
+    there is no data. With neither, sizes are assumed at stated defaults and nothing is compared. batch:
+    samples per feed, where they come as one array.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class TorchModel:
         self._shapes = shapes
         self._batch = batch
         self._example = (
-            _first(self._data) if self._data is not None else noise(module, shapes) if shapes else None
+            _first_feed(self._data) if self._data is not None else noise(module, shapes) if shapes else None
         )
         self.sites, self.skipped = sites(module, example=self._example)
         self.names = [
@@ -64,45 +63,45 @@ class TorchModel:
         ]
 
     def fresh_copy(self) -> TorchModel:
-        """The module as it was, on a table of its own."""
+        """A second `TorchModel` on a copy of the original module."""
         return TorchModel(_copied(self._original), data=self._data, shapes=self._shapes, batch=self._batch)
 
     def reset(self) -> None:
-        """Put the modules back that were found: they are whole."""
+        """Undo all edits: register the original modules again."""
         for site in self.sites:
             for parent, child in site.owners:
                 parent.register_module(child, site.module)
 
     @property
     def shared_input_sites(self) -> list[TorchSite]:
-        """None: modules keep factors of their own."""
+        """Empty: layers of a module don't share factors."""
         return []
 
     def remove_channels(self, names: Sequence[str]) -> list[FactorizationEdit]:
-        """Nothing: modules don't tell who feeds whom."""
+        """Do nothing: a module doesn't show which layers' outputs another layer reads."""
         del names
         return []
 
     @property
     def notes(self) -> list[str]:
-        """Sizes that were assumed."""
+        """Notes for the report: sizes that were assumed."""
         if self._example is not None:
             return []
         return ["MACs are of maps of 224 x 224 (128 in 1-D and 3-D): pass data or shapes for the real ones"]
 
     def total(self, resource: str) -> int:
-        """MACs or params of the whole module."""
+        """MACs or params of the module; resource: "macs" or "params". UnknownShape for MACs without sizes."""
         if resource == "params":
             return _params(self._module)
         if self._example is None:
             raise UnknownShape("a budget in MACs needs the sizes of the inputs: pass data or shapes")
-        return _macs(self._module, self._example)
+        return _counted_macs(self._module, self._example)
 
     def totals(self) -> dict[str, Any]:
-        """MACs, params and their bytes, the running statistics apart; without an example, no MACs."""
+        """MACs, params, their bytes, and how many are running statistics; without an example, no MACs."""
         weights = list(_weights(self._module))
         size = sum(value.numel() * value.element_size() for value in weights)
-        stats = sum(value.numel() for value in _statistics(self._module))
+        stats = sum(value.numel() for value in _running_statistics(self._module))
         macs = {} if self._example is None else {"macs": self.total("macs")}
         return {**macs, "params": self.total("params"), "param_bytes": size, "bn_stats": stats}
 
@@ -115,7 +114,7 @@ class TorchModel:
         return None
 
     def runner(self, *, reference: bool = False) -> Run:
-        """The module in eval mode; `reference`: on one thread, without oneDNN."""
+        """A function that runs the module in eval mode; `reference`: on one thread, without oneDNN."""
 
         def run(feed: Mapping[str, Any]) -> dict[str, Array]:
             with _other_execution() if reference else nullcontext():
@@ -125,34 +124,34 @@ class TorchModel:
         return run
 
     def layer_inputs(self, names: Sequence[str], feeds: Batches) -> Iterator[tuple[str, Array]]:
-        """The inputs of the named modules, from one forward for each feed."""
+        """Inputs of the named sites, as (site name, array), from one forward pass for each feed."""
         parts = {site.name: site.module for site in self.sites if site.name in names}
         for feed in feeds:
-            yield from layer_inputs.observed(self._module, parts, feed)
+            yield from layer_inputs.recorded_inputs(self._module, parts, feed)
 
     def paired_inputs(self, names: Sequence[str], feeds: Batches) -> Iterator[tuple[TorchSite, InputPairs]]:
-        """Every site's inputs from forwards of their own, which end where the site is reached."""
+        """Named sites with their inputs in both modules, from forward passes that end at the site."""
         chosen = {site.name: site for site in self.sites if site.name in names}
         parts = {name: site.module for name, site in chosen.items()}
-        calls = layer_inputs.order(self._module, parts, next(iter(feeds)))
+        calls = layer_inputs.call_order(self._module, parts, next(iter(feeds)))
         for name in dict.fromkeys(calls):
             ours = self._original, self._original.get_submodule(name)
             theirs = self._module, parts[name]
             once = feeds if calls.count(name) == 1 else ()
-            yield chosen[name], partial(layer_inputs.pairs, ours, theirs, once)
+            yield chosen[name], partial(layer_inputs.input_pairs, ours, theirs, once)
 
     def layer_timer(self) -> None:
-        """Not offered: time the export, which is what gets deployed."""
+        """None: single layers are timed on the export, which is what gets deployed."""
 
     def latency(self, other: Any, data: Batches, *, repeats: int = 50) -> None:  # noqa: ANN401 - as the port
-        """Not offered either."""
+        """None: latency is measured on the export."""
 
     def finish(self) -> nn.Module:
         """The caller's own module."""
         return self._module
 
     def _inputs(self) -> list[Input]:
-        """As the example shows them, the number of samples open."""
+        """Inputs as in the example, the number of samples left open."""
         return [
             Input(name=name, dtype=np.asarray(v).dtype, shape=(None, *np.shape(v)[1:]))
             for name, v in (self._example or {}).items()
@@ -161,10 +160,10 @@ class TorchModel:
 
 @contextmanager
 def _other_execution() -> Iterator[None]:
-    """Another legal execution: one thread, without oneDNN."""
+    """Context with another valid execution of the same module: one thread, without oneDNN."""
     threads = torch.get_num_threads()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the switch sets what this machine may lack, and says so
+        warnings.simplefilter("ignore")  # the switch warns about settings that this machine may lack
         with torch.backends.mkldnn.flags(enabled=False):
             torch.set_num_threads(1)
             try:
@@ -182,7 +181,7 @@ def _copied(module: nn.Module) -> nn.Module:
 
 
 def _as_feeds(data: Any, module: nn.Module) -> Any:  # noqa: ANN401
-    """Data that can be gone through twice: Batches, feeds, or arrays by the names of forward's parameters."""
+    """Data that can be read twice: Batches, feeds, or arrays by the names of forward's parameters."""
     if data is None or isinstance(data, Batches):
         return data
     if isinstance(data, str | Path):
@@ -210,7 +209,7 @@ def _numpy(value: Any) -> Array:  # noqa: ANN401
     return array
 
 
-def _first(data: Any) -> dict[str, Array]:  # noqa: ANN401
+def _first_feed(data: Any) -> dict[str, Array]:  # noqa: ANN401
     """The first feed; of arrays, the first sample."""
     if isinstance(data, Mapping):
         return {name: array[:1] for name, array in data.items()}
@@ -225,21 +224,21 @@ def _params(module: nn.Module) -> int:
 
 
 def _weights(module: nn.Module) -> Iterator[torch.Tensor]:
-    """What counts as params, as `info` counts them: running statistics too, and no scalars."""
+    """Tensors that count as params, as in `info`: parameters and running statistics, without scalars."""
     yield from (value for value in module.parameters() if value.ndim)
-    yield from _statistics(module)
+    yield from _running_statistics(module)
 
 
-def _statistics(module: nn.Module) -> Iterator[torch.Tensor]:
+def _running_statistics(module: nn.Module) -> Iterator[torch.Tensor]:
     for name, value in module.named_buffers():
         if name.rpartition(".")[2] in ("running_mean", "running_var"):
             yield value
 
 
-def _macs(module: nn.Module, example: Mapping[str, Array]) -> int:
-    """On the meta device nothing is computed, and fused attention and recurrent layers are counted, too."""
-    ghost = _copied(module).to("meta")
-    args, kwargs = bind(ghost, dict(example))
-    with evaluating(ghost), FlopCounterMode(display=False) as counter:
-        ghost(*args, **kwargs)
+def _counted_macs(module: nn.Module, example: Mapping[str, Array]) -> int:
+    """MACs of one forward pass, half of the FLOPs that torch counts on the meta device, without computing."""
+    meta_copy = _copied(module).to("meta")
+    args, kwargs = bind(meta_copy, dict(example))
+    with evaluating(meta_copy), FlopCounterMode(display=False) as counter:
+        meta_copy(*args, **kwargs)
     return int(counter.get_total_flops()) // 2

@@ -1,7 +1,7 @@
-"""Where the layers of a torch module stand, and how a chain takes a layer's place.
+"""The linear layers of a torch module as sites, and their replacement by chains.
 
 A module that is registered under several names is one layer: it is named by the first of them, and replaced
-under all. What can't be replaced without changing the model is left alone, with the reason in an edit.
+under all. A layer that can't be replaced without changing the model is skipped, with the reason in an edit.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from modelsurgeon.layers import Layer
 from modelsurgeon.surgery.edits import FactorizationEdit
 from modelsurgeon.surgery.site import Call
 from modelsurgeon.torch.call import Example
-from modelsurgeon.torch.layers import LAYER_TYPES, RECURRENT_TYPES, layer_of, module_of, why_not
+from modelsurgeon.torch.layers import LAYER_TYPES, RECURRENT_TYPES, layer_of, module_of, unsupported_reason
 from modelsurgeon.torch.usage import watch_usage
 
-PROBE_SIZES = ((), (128,), (224, 224), (128, 128, 128))  # by kernel axes, where no example tells
+PROBE_SIZES = ((), (128,), (224, 224), (128, 128, 128))  # by number of kernel axes, without an example
 KIND_NAMES = frozenset(kind.__name__ for kind in LAYER_TYPES)
-# Their own forwards hand the weights of the modules inside them to one fused function.
+# Their own forwards pass the weights of the modules inside them to one fused function.
 OWNERS_READING_WEIGHTS = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TorchSite:
-    """A place where a torch module computes a linear layer.
+    """A `surgery.site.Site` of torch: a module that computes a linear layer.
 
-    module: the module that was found; it stays whole when something else takes its place.
-    owners: every parent that holds it, and the name there. calls: as in `surgery.Site`.
+    module: the original module; it doesn't change when a chain replaces it.
+    owners: every parent that holds it, and the name there. calls: as in `surgery.site.Site`.
     """
 
     name: str
@@ -40,32 +40,32 @@ class TorchSite:
 
     @property
     def layer(self) -> Layer:
-        """The layer that was found; its arrays are copied from the module."""
+        """The layer of the original module; its arrays are copies."""
         return layer_of(self.module)
 
     @property
     def extra_params(self) -> int:
-        """It stands for itself alone."""
+        """0: the site is the module alone."""
         return 0
 
     @property
     def producers(self) -> None:
-        """What feeds a module isn't told by the module: none."""
+        """None: a module doesn't show which layers make its input."""
         return
 
     @property
     def members(self) -> Sequence[str]:
-        """It is one layer."""
+        """Empty: the site is one layer."""
         return ()
 
     def replace(self, chain: Sequence[Layer]) -> None:
-        """Put new modules where the old one stood: an nn.Sequential, or for a chain of one just that one.
+        """Replace the module by an nn.Sequential of the chain's modules; a chain of one is that module.
 
-        They are trainable, and take over dtype, device, `requires_grad` and the training flag. An optimizer
-        that holds the old parameters has to be made anew.
+        They are trainable, and copy dtype, device, `requires_grad` and the training flag. An optimizer that
+        holds the old parameters has to be created anew.
         """
-        links = [module_of(layer, self.module) for layer in chain]
-        new = links[0] if len(links) == 1 else nn.Sequential(*links).train(self.module.training)
+        modules = [module_of(layer, self.module) for layer in chain]
+        new = modules[0] if len(modules) == 1 else nn.Sequential(*modules).train(self.module.training)
         for parent, child in self.owners:
             parent.register_module(child, new)
 
@@ -79,19 +79,19 @@ class _LayerPlace:
 def sites(
     module: nn.Module, *, example: Example | None = None
 ) -> tuple[list[TorchSite], list[FactorizationEdit]]:
-    """The layers of `module` that can be replaced, and those that are left alone with the reason.
+    """Sites of the layers that can be replaced, and skipped edits, with the reason, of the others.
 
-    example: what forward takes, see `call.bind`. It is run once, in eval mode without gradients, to see how
-    often and at which sizes each layer is used; weights, buffers and modes stay as they are. Without it
-    every layer is taken to be called once, at `PROBE_SIZES`. Raises BadData where the example doesn't fit.
+    example: arguments of forward, see `call.bind`. It is run once, in eval mode without gradients, to record
+    how often and at which sizes each layer is used; weights, buffers and modes don't change. Without it
+    every layer is assumed to be called once, at `PROBE_SIZES`. Raises BadData where the example doesn't fit.
     """
     places = _places(module)
-    reasons = _reasons(module, places)
+    reasons = _skip_reasons(module, places)
     parts = [part for part in places if part not in reasons]
     calls: Mapping[nn.Module, Sequence[Call]] = {part: [_default_call(part)] for part in parts}
     if example is not None:
-        seen = watch_usage(module, example, parts)
-        calls, reasons = seen.calls, reasons | seen.reasons
+        usage = watch_usage(module, example, parts)
+        calls, reasons = usage.calls, reasons | usage.reasons
     found = [
         TorchSite(name=place.paths[0], module=part, owners=place.owners, calls=calls[part])
         for part, place in places.items()
@@ -104,7 +104,7 @@ def sites(
 
 
 def _places(root: nn.Module) -> dict[nn.Module, _LayerPlace]:
-    """Every module that is a layer by its class, or was made from one."""
+    """Paths and parents of every module that is a layer by its class, or was converted from one."""
     modules = dict(root.named_modules(remove_duplicate=False))
     places: dict[nn.Module, _LayerPlace] = {}
     for path, part in modules.items():
@@ -118,19 +118,19 @@ def _places(root: nn.Module) -> dict[nn.Module, _LayerPlace]:
 
 
 def _made_from_layer(part: nn.Module) -> bool:
-    """Scripted, quantized or quantization-aware: no Linear or Conv of torch.nn any more, but called so."""
+    """Whether a module was scripted or quantized from a layer: another class, but of the same name."""
     scripted = part.original_name if isinstance(part, torch.jit.ScriptModule) else None
     quantized = "quantized" in type(part).__module__ and type(part).__name__ in KIND_NAMES
     return quantized or scripted in KIND_NAMES
 
 
-def _reasons(root: nn.Module, places: Mapping[nn.Module, _LayerPlace]) -> dict[nn.Module, str]:
+def _skip_reasons(root: nn.Module, places: Mapping[nn.Module, _LayerPlace]) -> dict[nn.Module, str]:
     holders = _holders(root)
     checks: Sequence[Callable[[nn.Module], str | None]] = (
         lambda part: None if places[part].owners else "it is the whole model: put it into an nn.Sequential",
-        why_not,
-        lambda part: _tied(part, holders),
-        lambda part: _read_by_owner(places[part]),
+        unsupported_reason,
+        lambda part: _tied_reason(part, holders),
+        lambda part: _owner_reason(places[part]),
     )
     found = {part: next(filter(None, (check(part) for check in checks)), None) for part in places}
     return {part: reason for part, reason in found.items() if reason is not None}
@@ -145,14 +145,14 @@ def _holders(root: nn.Module) -> dict[int, list[str]]:
     return holders
 
 
-def _tied(part: nn.Module, holders: Mapping[int, Sequence[str]]) -> str | None:
+def _tied_reason(part: nn.Module, holders: Mapping[int, Sequence[str]]) -> str | None:
     for value in part.parameters(recurse=False):
         if len(paths := holders[id(value)]) > 1:
             return f"its weight or bias belongs to several modules: {', '.join(paths)}"
     return None
 
 
-def _read_by_owner(place: _LayerPlace) -> str | None:
+def _owner_reason(place: _LayerPlace) -> str | None:
     reader = next((parent for parent, _ in place.owners if isinstance(parent, OWNERS_READING_WEIGHTS)), None)
     return None if reader is None else f"{type(reader).__name__} reads its weight by itself"
 

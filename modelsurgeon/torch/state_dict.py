@@ -1,4 +1,4 @@
-"""Weights from a file into a module: read as data, never as code."""
+"""Load weights from a file into a module, read as data, never as code; save a state dict."""
 
 from __future__ import annotations
 
@@ -24,54 +24,57 @@ WRAPPER_KEYS = (
     "model",
     "ema",
 )  # keys of training checkpoints, tried in order
-COUNTER_NAMES = ("n_averaged",)  # an averaged model counts its updates: nothing to load
+COUNTER_NAMES = ("n_averaged",)  # the number of updates of an averaged model: no weight to load
 MAX_NAMES_SHOWN = 3
 
 
 def load_weights(module: nn.Module, path: str | Path) -> None:
-    """Load a .safetensors, .pth, .pt or .bin file into `module`, every tensor of both accounted for.
+    """Load a .safetensors, .pth, .pt, .bin or .ckpt file into `module`, whose tensors must match one to one.
 
-    A state dict inside a checkpoint is found under `WRAPPER_KEYS`, and what data parallelism (`module.`) and
-    torch.compile (`_orig_mod.`) add to its names is dropped. A weight that is tied to one in the file may be
-    missing. Raises BadModel with what doesn't fit, and where the file is broken or holds more than data.
+    A state dict inside a checkpoint is found under `WRAPPER_KEYS`, and the prefixes of data parallelism
+    (`module.`) and torch.compile (`_orig_mod.`) are dropped from its names. A weight that is tied to one in
+    the file may be missing. Raises BadModel for names and shapes that don't fit, and for a file that is
+    broken or holds more than data; Unavailable without safetensors.
     """
     path = Path(path)
-    state = _fitted(state_of(path), module.state_dict(keep_vars=True))
+    state = _with_expected_names(state_of(path), module.state_dict(keep_vars=True))
     _check_shapes(state, module, path)
     try:
         missing, unexpected = module.load_state_dict(state, strict=False)
     except Exception as error:
         raise BadModel(f"{path} doesn't fit {type(module).__name__}: {in_one_line(error)}") from error
-    missing = _untied(missing, state, module)
-    for word, names in (("misses", missing), ("has unexpected", unexpected)):
+    missing = _not_loaded_elsewhere(missing, state, module)
+    for verb, names in (("misses", missing), ("has unexpected", unexpected)):
         if names:
             raise BadModel(
-                f"{path} {word} {_some(names)}: weights of exactly {type(module).__name__} are needed"
+                f"{path} {verb} {_first_names(names)}: weights of exactly {type(module).__name__} are needed"
             )
 
 
 def state_of(path: Path) -> State:
-    """The state dict in a file, unwrapped. Raises BadModel, Unavailable."""
+    """Read the state dict in a file, also from inside a checkpoint. Raises BadModel, Unavailable."""
     if not path.is_file():
         raise BadModel(f"{path}: no such file of weights")
-    read = READERS.get(path.suffix)
+    read = STATE_READERS.get(path.suffix)
     if read is None:
-        raise BadModel(f"{path} is none of {', '.join(READERS)}: save module.state_dict() as one of them")
+        raise BadModel(
+            f"{path} is none of {', '.join(STATE_READERS)}: save module.state_dict() as one of them"
+        )
     state: Any = read(path)
-    while (inner := _wrapped(state)) is not None:
+    while (inner := _inner_state(state)) is not None:
         state = inner
     if not isinstance(state, Mapping) or not any(isinstance(value, torch.Tensor) for value in state.values()):
         raise BadModel(f"{path} holds no state dict: save module.state_dict()")
     return state
 
 
-def _wrapped(state: object) -> State | None:
+def _inner_state(state: object) -> State | None:
     if not isinstance(state, Mapping):
         return None
     return next((state[key] for key in WRAPPER_KEYS if isinstance(state.get(key), Mapping)), None)
 
 
-def _safetensors(path: Path) -> State:
+def _read_safetensors(path: Path) -> State:
     try:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -84,7 +87,7 @@ def _safetensors(path: Path) -> State:
     return state
 
 
-def _pickled(path: Path) -> State:
+def _read_pickled(path: Path) -> State:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -98,17 +101,17 @@ def _pickled(path: Path) -> State:
     return state
 
 
-READERS: Mapping[str, Callable[[Path], State]] = {
-    ".safetensors": _safetensors,
-    ".pth": _pickled,
-    ".pt": _pickled,
-    ".bin": _pickled,
-    ".ckpt": _pickled,
+STATE_READERS: Mapping[str, Callable[[Path], State]] = {
+    ".safetensors": _read_safetensors,
+    ".pth": _read_pickled,
+    ".pt": _read_pickled,
+    ".bin": _read_pickled,
+    ".ckpt": _read_pickled,
 }
 
 
 def save_state(state: State, path: str | Path) -> None:
-    """Write a state dict as .safetensors, or as torch.save does, whole or not at all."""
+    """Write a state dict as .safetensors, or with torch.save; a failed write leaves no partial file."""
     with replacing(path) as part:
         if Path(path).suffix != ".safetensors":
             torch.save(dict(state), part)
@@ -121,13 +124,13 @@ def save_state(state: State, path: str | Path) -> None:
         part.write_bytes(save(plain, metadata={"format": "pt"}))
 
 
-def _fitted(state: State, expected: State) -> dict[str, Any]:
-    """The state under the names that the module expects, as far as wrappers alone have changed them."""
-    renamed = {_unwrapped(name, expected): value for name, value in state.items()}
+def _with_expected_names(state: State, expected: State) -> dict[str, Any]:
+    """The state under the names that the module expects: prefixes of wrappers and update counters dropped."""
+    renamed = {_without_prefixes(name, expected): value for name, value in state.items()}
     return {name: value for name, value in renamed.items() if name in expected or name not in COUNTER_NAMES}
 
 
-def _unwrapped(name: str, expected: State) -> str:
+def _without_prefixes(name: str, expected: State) -> str:
     plain = name.replace("_orig_mod.", "")
     while plain not in expected and plain.startswith("module."):
         plain = plain.removeprefix("module.")
@@ -144,14 +147,14 @@ def _check_shapes(state: State, module: nn.Module, path: Path) -> None:
             )
 
 
-def _untied(missing: Iterable[str], state: State, module: nn.Module) -> list[str]:
-    """The missing names without those whose tensor was loaded under another name."""
+def _not_loaded_elsewhere(missing: Iterable[str], state: State, module: nn.Module) -> list[str]:
+    """Missing names, without those whose tensor was loaded under another name."""
     tensors = module.state_dict(keep_vars=True)
     loaded = {id(tensors[name]) for name in state if name in tensors}
     return [name for name in missing if id(tensors.get(name)) not in loaded]
 
 
-def _some(names: Iterable[str]) -> str:
+def _first_names(names: Iterable[str]) -> str:
     """The first few names, and how many more."""
     names = sorted(names)
     more = f" and {len(names) - MAX_NAMES_SHOWN} more" if len(names) > MAX_NAMES_SHOWN else ""

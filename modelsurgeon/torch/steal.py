@@ -1,4 +1,4 @@
-"""Weights from one state dict into another; layers are the names up to the last dot."""
+"""Copy weights from one state dict into another; a layer is the part of a name before the last dot."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ def steal(
     partial: bool = False,
     growth: Growth | None = None,
 ) -> tuple[dict[str, Any], list[Edit], list[str]]:
-    """The recipient's state with what matches from the donor, an edit per layer, and the tensors taken whole.
+    """The recipient's state with weights of the donor, an edit per layer, and the tensors copied whole.
 
-    given: recipient's layer -> donor's layer, such as "layer1.0.conv1". Raises BadPlan as for graphs.
+    given: recipient's layer -> donor's layer, such as "layer1.0.conv1". Raises BadPlan for a name that the
+    models don't have, and for a layer that can't grow to the size asked for.
     """
     growth = growth or Growth()
     ours, theirs = state_parts(recipient), state_parts(donor)
-    if odd := [name for name in growth.sizes if name not in {part.name for part in ours}]:
-        raise BadPlan(f"there is no layer {odd[0]!r} to grow in the recipient")
+    if unknown := [name for name in growth.sizes if name not in {part.name for part in ours}]:
+        raise BadPlan(f"there is no layer {unknown[0]!r} to grow in the recipient")
     pairing = pair(theirs, ours, given)
     state, edits, frozen = dict(recipient), [], []
     for part in ours:
@@ -40,13 +41,13 @@ def steal(
         details: dict[str, Any] = {"donor": source, "by": pairing.how.get(part.name)}
         try:
             if part.name in growth.sizes:
-                new = _grown(donor, recipient, part, source, growth)
+                new = _grown_weights(donor, recipient, part, source, growth)
                 action, details = (
                     "grow",
                     {"donor": source, "classes": growth.sizes[part.name], "new_rows": growth.init},
                 )
             else:
-                new, whole = _taken(donor, recipient, part, source, partial)
+                new, whole = _copied_weights(donor, recipient, part, source, partial)
                 action = "steal" if whole else "steal the overlap"
                 frozen += list(new) if whole else []
             state |= new
@@ -57,7 +58,7 @@ def steal(
 
 
 def state_parts(state: State) -> list[WeightedPart]:
-    """The layers of a state dict in its order; by their numbers where a file has sorted its names as text."""
+    """Layers of a state dict in its order; names that are sorted as text are sorted by their numbers."""
     groups: dict[str, dict[str, tuple[int, ...]]] = {}
     for name, value in state.items():
         if isinstance(value, torch.Tensor):
@@ -65,12 +66,12 @@ def state_parts(state: State) -> list[WeightedPart]:
             groups.setdefault(owner, {})[slot] = tuple(value.shape)
     names = list(groups)
     if list(state) == sorted(state):
-        names.sort(key=_by_numbers)
+        names.sort(key=_numeric_key)
     return [WeightedPart(name=name, kind=_kind(groups[name]), shapes=groups[name]) for name in names]
 
 
-def _by_numbers(name: str) -> list[tuple[bool, int, str]]:
-    """layer2 before layer10."""
+def _numeric_key(name: str) -> list[tuple[bool, int, str]]:
+    """Sort key with which layer2 comes before layer10."""
     pieces = re.split(r"(\d+)", name)
     return [(piece.isdigit(), int(piece) if piece.isdigit() else 0, piece) for piece in pieces]
 
@@ -79,7 +80,7 @@ def _kind(shapes: Mapping[str, tuple[int, ...]]) -> str:
     return ", ".join(f"{slot} of {len(shape)} axes" for slot, shape in sorted(shapes.items()))
 
 
-def _taken(
+def _copied_weights(
     donor: State, recipient: State, part: WeightedPart, source: str | None, partial: bool
 ) -> tuple[State, bool]:
     if source is None:
@@ -102,7 +103,9 @@ def _taken(
     return new, whole
 
 
-def _grown(donor: State, recipient: State, part: WeightedPart, source: str | None, growth: Growth) -> State:
+def _grown_weights(
+    donor: State, recipient: State, part: WeightedPart, source: str | None, growth: Growth
+) -> State:
     if source is None:
         raise BadPlan(f"no layer of the donor belongs to {part.name!r}: name one in a map (--map)")
     if growth.init == "fit":
@@ -112,13 +115,13 @@ def _grown(donor: State, recipient: State, part: WeightedPart, source: str | Non
     old = donor[_join(source, "weight")]
     rows = class_origins(growth.sizes[part.name], len(old), growth.labels, growth.init)
     new = {}
-    for place, slot in enumerate(part.shapes):
+    for index, slot in enumerate(part.shapes):
         name = _join(part.name, slot)
         theirs = donor.get(_join(source, slot))
         if theirs is None or theirs.shape[1:] != recipient[name].shape[1:]:
             raise BadPlan(f"{name!r} and the donor's differ in more than classes: only equal inputs grow")
-        made = grow_rows(_array(theirs), rows, growth.init, growth.seed + place)
-        new[name] = torch.from_numpy(np.ascontiguousarray(made)).to(recipient[name].dtype)
+        grown = grow_rows(_array(theirs), rows, growth.init, growth.seed + index)
+        new[name] = torch.from_numpy(np.ascontiguousarray(grown)).to(recipient[name].dtype)
     return new
 
 

@@ -1,4 +1,4 @@
-"""How a module uses the layers inside it, seen in one run."""
+"""Record in one run how a module uses its layers: their calls, and other readers of their weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from modelsurgeon.torch.call import Example, bind, forward
 
 
 class FunctionReader(TorchFunctionMode):
-    """While it is entered, `read` is told what every function of torch is given."""
+    """Context in which `read` gets the tensor arguments of every torch function that is called."""
 
     def __torch_function__(
         self,
@@ -25,23 +25,23 @@ class FunctionReader(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> object:
-        """Called by torch in place of each of its functions, and of each attribute of a tensor."""
-        self.read(flat([*args, *(kwargs or {}).values()]))
+        """Pass the arguments to `read`, then call the function; torch calls this for attributes as well."""
+        self.read(tensors_in([*args, *(kwargs or {}).values()]))
         return func(*args, **(kwargs or {}))
 
     def read(self, values: Iterable[object]) -> None:
-        """See the values that one function is given."""
+        """Record the tensors that one function reads."""
         raise NotImplementedError
 
 
 class UsageWatch(FunctionReader):
-    """Notes every call of `parts`, and every use of their weights by anything else.
+    """Records every call of `parts`, and every use of their weights by anything else.
 
     calls: part -> its calls, in order. reasons: part -> why no other module can take its place.
     """
 
     def __init__(self, parts: Sequence[nn.Module]) -> None:
-        """Nothing is seen yet."""
+        """Start without records."""
         super().__init__()
         self.calls: dict[nn.Module, list[Call]] = {part: [] for part in parts}
         self.reasons: dict[nn.Module, str] = {}
@@ -49,14 +49,14 @@ class UsageWatch(FunctionReader):
         self._running: nn.Module | None = None
 
     def read(self, values: Iterable[object]) -> None:
-        """Note whose weights are among these values, if they aren't read by their owner."""
+        """Record the parts whose weights are among these values, read by something else than the part."""
         for value in values:
             part = self._owners.get(id(value))
             if part is not None and part is not self._running:
                 self.reasons[part] = "its weight is read outside of its own forward, too"
 
     def enter(self, part: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """A forward pre-hook of each part."""
+        """Record a call of a part: its forward pre-hook."""
         self._running = part
         first, *more = (*args, *kwargs.values())
         if more:
@@ -64,27 +64,27 @@ class UsageWatch(FunctionReader):
         self.calls[part].append(_call(part, tuple(first.shape)))
 
     def leave(self, _part: nn.Module, _args: tuple[Any, ...], _output: object) -> None:
-        """A forward hook of each part."""
+        """Record that a part has returned: its forward hook."""
         self._running = None
 
 
 def watch_usage(module: nn.Module, example: Example, parts: Sequence[nn.Module]) -> UsageWatch:
-    """Run `module` on `example` once, in eval mode without gradients, and tell how it used `parts`.
+    """Run `module` on `example` once, in eval mode without gradients, and record how it uses `parts`.
 
     Raises BadData where the example doesn't fit or forward fails on it.
     """
     call = bind(module, example)
-    seen = UsageWatch(parts)
+    usage = UsageWatch(parts)
     with ExitStack() as stack:
         for part in parts:
-            stack.callback(part.register_forward_pre_hook(seen.enter, with_kwargs=True).remove)
-            stack.callback(part.register_forward_hook(seen.leave).remove)
-        stack.enter_context(seen)
+            stack.callback(part.register_forward_pre_hook(usage.enter, with_kwargs=True).remove)
+            stack.callback(part.register_forward_hook(usage.leave).remove)
+        stack.enter_context(usage)
         forward(module, call)
-    for part, calls in seen.calls.items():
+    for part, calls in usage.calls.items():
         if not calls:
-            seen.reasons[part] = "the model never calls it on the example"
-    return seen
+            usage.reasons[part] = "the model never calls it on the example"
+    return usage
 
 
 def _call(part: nn.Module, shape: tuple[int, ...]) -> Call:
@@ -93,10 +93,10 @@ def _call(part: nn.Module, shape: tuple[int, ...]) -> Call:
     return shape[channels + 1 :], prod(shape[:channels])
 
 
-def flat(values: Iterable[Any]) -> Iterator[Any]:
-    """All tensors among the values, lists and tuples opened."""
+def tensors_in(values: Iterable[Any]) -> Iterator[Any]:
+    """All tensors among the values, also those inside lists and tuples."""
     for value in values:
         if isinstance(value, list | tuple):
-            yield from flat(value)
+            yield from tensors_in(value)
         elif isinstance(value, torch.Tensor):
             yield value

@@ -9,17 +9,9 @@ import pytest
 import modelsurgeon as ms
 from modelsurgeon.errors import BadPlan, ToleranceExceeded, Unreachable
 from modelsurgeon.factorize import METHODS
-from tests.onnx.layers.test_sites import model
+from tests.zoo import lowish, model
 
 RNG = np.random.default_rng(3)
-
-
-def lowish(out: int, into: int, *kernel: int) -> np.ndarray:
-    """A weight whose energy lies in few directions, as that of trained layers."""
-    left = RNG.normal(size=(out, into)) * 0.7 ** np.arange(into)
-    return (left @ RNG.normal(size=(into, into * int(np.prod(kernel))))).reshape(out, into, *kernel).astype(
-        "f4"
-    ) / into
 
 
 @pytest.fixture(scope="module")

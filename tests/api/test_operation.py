@@ -7,7 +7,8 @@ import onnx_ir as ir
 import pytest
 
 import modelsurgeon as ms
-from modelsurgeon.api.operation import How, operate
+from modelsurgeon.api.operation import operate
+from modelsurgeon.api.options import SurgeryOptions
 from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.surgery.edits import Edit, tables
 from tests import zoo
@@ -24,14 +25,14 @@ def scaled(factor: float) -> ir.Model:
 def halved(subject: PassContext) -> list[Edit]:
     """A pass that changes the answers: what follows the product goes."""
     node = next(node for node in subject.graph if node.op_type == "Mul")
-    if reason := subject.left_out(subject.names[node]):
+    if reason := subject.skip_reason(subject.names[node]):
         return [Edit(layer=subject.names[node], action="drop", skipped=reason)]
     subject.replace(node, [ir.node("Identity", [node.inputs[0]])])
     return [Edit(layer=subject.names[node], action="drop", details={"factor": 0.5})]
 
 
 def run(factor: float, *, exact: bool, **how: object) -> ms.Operation:
-    return operate(scaled(factor), "halve", halved, How(**how), exact=exact)  # type: ignore[typeddict-item]
+    return operate(scaled(factor), "halve", halved, SurgeryOptions(**how), exact=exact)  # type: ignore[typeddict-item]
 
 
 def test_an_exact_verb_is_held_to_its_word() -> None:
@@ -101,9 +102,9 @@ def test_half_precision_is_held_to_its_own_rounding(factor: float, holds: bool) 
         k=np.float16(factor),
     )
     if holds:
-        done = operate(model, "halve", halved, How(), exact=True)
+        done = operate(model, "halve", halved, SurgeryOptions(), exact=True)
         assert done.comparison is not None
         assert done.comparison.tolerance == 1e-2
     else:
         with pytest.raises(ms.ToleranceExceeded, match=r"at most 0\.01 was allowed"):
-            operate(model, "halve", halved, How(), exact=True)
+            operate(model, "halve", halved, SurgeryOptions(), exact=True)

@@ -12,7 +12,7 @@ import pytest
 import modelsurgeon as ms
 from modelsurgeon.api.pipeline import VERBS, read
 from modelsurgeon_cli.reference import contexts
-from tests.onnx.passes.batchnorm.test_fold import CONV, NORM, net
+from tests.onnx.passes.batchnorm.nets import CONV, NORM, net
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "pipeline.toml"
 NO_SURGERY = {"bn inspect", "check", "compare", "diff", "history", "info", "pipeline", "profile"}

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from modelsurgeon.api.preparation import AUTO, open_model, prepare
+from modelsurgeon.api.options import CompressionOptions
+from modelsurgeon.api.preparation import open_model, prepare
 from modelsurgeon.compression.planner import budgets
 from modelsurgeon.compression.rollback import carry_out_with_rollback
 from modelsurgeon.errors import Unreachable
 from modelsurgeon.factorize import METHODS, suited
-from modelsurgeon.onnx.model import OnnxModel
-from modelsurgeon.surgery.apply import apply, macs
+from modelsurgeon.surgery.apply import apply_plan, macs
 from modelsurgeon.surgery.plan import Plan, PlanStep
-from modelsurgeon.surgery.site import Site
+from modelsurgeon.surgery.site import EditableModel, Site
 from tests.benchmarks.subjects import Subject
 
 PEER = ("spatial-svd", "svd")  # k x 1 then 1 x k where there is a kernel, else two smaller matrices
@@ -26,7 +26,7 @@ STEPS = 20  # of a bisection
 class Cut:
     """A net that was cut, and the relative L2 that was foretold, if it was. methods: how often each."""
 
-    editable: OnnxModel
+    editable: EditableModel
     plan: Plan
     predicted: float | None = None
 
@@ -53,7 +53,7 @@ def plain(subject: Subject, *, timed: bool = True) -> Arm:  # noqa: ARG001 - the
             share = (low + high) / 2
             low, high = (share, high) if left(uniform(sites, share)) <= fraction else (low, share)
         fresh, plan = editable.fresh_copy(), uniform(sites, low)
-        apply(plan, [site for site in fresh.sites if site.name in plan])
+        apply_plan(plan, [site for site in fresh.sites if site.name in plan])
         fresh.finish()
         return Cut(editable=fresh, plan=plan)
 
@@ -78,41 +78,32 @@ def _cost(site: Site, rank: int) -> int:
 
 
 def data_free(subject: Subject, *, timed: bool) -> Arm:
-    """What `compress` does without samples: a choice for the whole net, by the weights."""
-    return _chosen(_opened(subject, runs=timed), timed=timed)
+    """`compress` without samples: a choice for the whole net, by the weights."""
+    return _chosen(subject, {"shapes": subject.shapes, "compare": timed}, timed=timed)
 
 
 def calibrated(subject: Subject, *, timed: bool) -> Arm:
-    """What `compress` does with samples: watched, weighed, chosen, refitted."""
-    editable = open_model(
-        subject.model, data=dict(subject.calibration), shapes=None, batch=subject.batch, dims=None,
-        provider="cpu", runs=True,
-    )  # fmt: skip
-    return _chosen(editable, timed=timed, runs=True)
+    """`compress` with samples: calibrated, chosen by sensitivity, refitted."""
+    return _chosen(subject, {"data": dict(subject.calibration), "batch": subject.batch}, timed=timed)
 
 
-def _chosen(editable: OnnxModel, *, timed: bool, runs: bool = False) -> Arm:
+def _chosen(subject: Subject, options: CompressionOptions, *, timed: bool) -> Arm:
     """timed: what is slower than its layer is no candidate, and what comes out slower is put back."""
-    study = prepare(
-        editable, method=AUTO, only=(), skip=(), refit=True, seed=0, runs=runs or timed, watch=None
-    )
+    editable, study = prepare("compress", subject.model, options)
     study = study if timed else replace(study, held_out=None)
     decided, _ = budgets(study, "macs")
 
     def at(fraction: float) -> Cut:
         fresh = editable.fresh_copy()
         done = carry_out_with_rollback(decided(fraction).plan, study, fresh, firm=False)
-        return Cut(editable=fresh, plan=done.plan, predicted=study.predicted(fresh))
+        return Cut(editable=fresh, plan=done.plan, predicted=study.predict_error(fresh))
 
     return at
 
 
-def _opened(subject: Subject, *, runs: bool = False) -> OnnxModel:
-    """The model on the table without samples, at the sizes of its feeds."""
-    editable: OnnxModel = open_model(
-        subject.model, data=None, shapes=subject.shapes, batch=None, dims=None, provider="cpu", runs=runs
-    )
-    return editable
+def _opened(subject: Subject) -> EditableModel:
+    """The model without samples, at the sizes of its feeds."""
+    return open_model(subject.model, {"shapes": subject.shapes}, runs=False)
 
 
 class Start(Protocol):

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from modelsurgeon.factorize import METHODS, suited
-from modelsurgeon.factorize.rank import ladder
+from modelsurgeon.factorize.rank import candidate_ranks
 from modelsurgeon.layers import Layer
 from modelsurgeon.onnx.run.layer_latency import LayerTimer
 from modelsurgeon.report.columns import Column, Row
@@ -50,7 +50,7 @@ CASES = {
 def share(layer: Layer, call: Call, method: str, clock: LayerTimer) -> float | None:
     """The share of MACs at which the chain takes the time of the layer; at most 1."""
     whole = macs([layer], [call])
-    ranks = ladder(METHODS[method], layer, lambda chain: macs(chain, [call]))
+    ranks = candidate_ranks(METHODS[method], layer, lambda chain: macs(chain, [call]))
     ranks = [ranks[round(i)] for i in np.linspace(0, len(ranks) - 1, min(RANKS, len(ranks)))] if ranks else []
     chains = [METHODS[method].sketch(layer, rank) for rank in ranks]
     times = clock(layer, chains, [call])

@@ -21,7 +21,6 @@ from modelsurgeon.compression.speedup import TIME_MARGIN, BudgetPoint, secant_se
 from modelsurgeon.compression.study import Study
 from modelsurgeon.data import batches
 from modelsurgeon.onnx import run
-from modelsurgeon.onnx.model import OnnxModel
 from modelsurgeon.report.columns import Column, Row
 from modelsurgeon.report.table import Table
 from tests.benchmarks.classics import images, resnet50, vgg16
@@ -53,7 +52,7 @@ def by_macs(study: Study, speedup: float) -> Decision:
         return plan_by_budget(options, budget, total, "macs")
 
     def taken(decision: Decision) -> float:
-        timed = study.latency(study.hollow(decision.plan), repeats=10)
+        timed = study.latency(study.timing_model(decision.plan), repeats=10)
         assert timed is not None
         return 1 / float(timed["speedup"])
 
@@ -66,13 +65,12 @@ def by_macs(study: Study, speedup: float) -> Decision:
 def rows(name: str, net: ir.Model, speedup: float, size: int = 224) -> Iterator[Row]:
     """What each choice delivers."""
     data = batches({"x": images(SAMPLES, size)}, run.inputs(net))
-    editable = OnnxModel(net, data=data)
-    study = prepare(editable, method="auto", only=(), skip=(), refit=True, seed=0, runs=True, watch=None)
+    editable, study = prepare("compress", net, {"data": data})
     errors = {}
     for by in ("milliseconds", "MACs"):
         decision = decide(Goal(speedup=speedup), study) if by == "milliseconds" else by_macs(study, speedup)
         trial = study.trial(decision.plan)
-        comparison = study.compared(trial)
+        comparison = study.compare(trial)
         assert comparison is not None
         errors[by] = comparison.worst
         feed = next(iter(data))

@@ -11,7 +11,7 @@ from modelsurgeon.calibration.activation_aware import CalibratedLayer, shrinkage
 from modelsurgeon.calibration.moments import MomentCollector
 from modelsurgeon.factorize import METHODS, compose, relative_error
 from modelsurgeon.layers import Layer, chain_params
-from modelsurgeon.layers.patches import output_places, patches_at
+from modelsurgeon.layers.patches import output_positions, patches_at
 from tests import conv
 from tests.strategies import layers
 
@@ -21,12 +21,12 @@ RNG = np.random.default_rng(7)
 def viewed(layer: Layer, x: np.ndarray) -> CalibratedLayer:
     watch = MomentCollector(layer, len(x))
     watch.add(x)
-    return CalibratedLayer(layer=layer, inputs=watch.done())
+    return CalibratedLayer(layer=layer, inputs=watch.moments())
 
 
 def lost(layer: Layer, chain: list[Layer], x: np.ndarray) -> float:
     """Relative error of the outputs, on every patch; about the mean, which is the bias's part."""
-    rows = patches_at(layer, x, np.arange(output_places(layer, x)))
+    rows = patches_at(layer, x, np.arange(output_positions(layer, x)))
     parts = zip(
         np.split(rows, layer.groups, axis=1),
         np.split(layer.weight, layer.groups),

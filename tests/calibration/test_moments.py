@@ -33,7 +33,7 @@ def test_all_positions_seen_give_the_exact_moments(layer: Layer) -> None:
     watch = MomentCollector(layer, 3)
     for sample in x:
         watch.add(sample[None])
-    seen = watch.done()
+    seen = watch.moments()
     rows = np.moveaxis(x, 1, -1).reshape(-1, layer.in_channels).astype(np.float64)
     if seen.response:
         parts = zip(np.split(rows, layer.groups, axis=1), np.split(layer.weight, layer.groups), strict=True)
@@ -54,6 +54,6 @@ def test_taps_tell_how_alike_neighbours_are() -> None:
     layer = Layer(weight=np.ones((2, 1, 3)))
     watch = MomentCollector(layer, 1)
     watch.add(np.repeat(RNG.normal(size=(1, 1, 500)), 2, axis=2).astype(np.float32))  # every number twice
-    [taps] = watch.done().taps
+    [taps] = watch.moments().taps
     alike = taps / taps[0, 0]
     assert 0.4 < alike[0, 1] < 0.6 and abs(alike[0, 2]) < 0.1

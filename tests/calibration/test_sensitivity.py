@@ -12,53 +12,14 @@ import pytest
 import modelsurgeon as ms
 from modelsurgeon.calibration.activation_aware import CalibratedLayer
 from modelsurgeon.calibration.sensitivity import collect_moments, sensitivity, softmax_scores, squared_error
-from modelsurgeon.compression.result import disagreement
+from modelsurgeon.compression.result import disagreement_notes
 from modelsurgeon.errors import BadData
 from modelsurgeon.onnx.model import OnnxModel
 from modelsurgeon.surgery.plan import PlanStep
+from tests.calibration.nets import ending, pictures
 from tests.zoo import model
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
-
-
-def pictures(count: int, seed: int) -> np.ndarray:
-    """Smooth maps of few causes, as pictures are."""
-    rng = np.random.default_rng(seed)
-    causes = np.random.default_rng(0).normal(size=(6, 8, 3, 3))
-    coarse = np.einsum("nc,cihw->nihw", rng.normal(size=(count, 6)), causes)
-    return np.kron(coarse, np.ones((4, 4))).astype(np.float32) + 0.1 * rng.normal(
-        size=(count, 8, 12, 12)
-    ).astype(np.float32)
-
-
-def ending(end: str) -> ir.Model:
-    """A net of four layers; end: makes y of the z that the last gives."""
-    rng = np.random.default_rng(1)
-
-    def weight(*shape: int) -> np.ndarray:
-        return (rng.normal(size=shape) * (2 / np.prod(shape[1:])) ** 0.5).astype(np.float32)
-
-    return model(
-        f"""g (float[N, 8, 12, 12] x) => (float[N, 10] y) {{
-            a = Conv <pads = [1, 1, 1, 1]> (x, w1, b1)
-            p = Relu (a)
-            b = Conv <pads = [1, 1, 1, 1], strides = [2, 2]> (p, w2, b2)
-            q = Relu (b)
-            c = Conv <pads = [1, 1, 1, 1]> (q, w3, b3)
-            r = Relu (c)
-            f = Flatten (r)
-            z = Gemm <transB = 1> (f, w4, b4)
-            {end}
-        }}""",
-        w1=weight(32, 8, 3, 3),
-        w2=weight(48, 32, 3, 3),
-        w3=weight(48, 48, 3, 3),
-        w4=weight(10, 48 * 36),
-        b1=0.1 * weight(32, 1)[:, 0],
-        b2=0.1 * weight(48, 1)[:, 0],
-        b3=0.1 * weight(48, 1)[:, 0],
-        b4=0.1 * weight(10, 1)[:, 0],
-    )
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +75,7 @@ def test_the_tables_hold_prediction_and_measurement_side_by_side(net: ir.Model) 
     ("ratio", "told"), [(1.4, ""), (0.7, ""), (2.0, "2 times what was"), (0.25, "4 times less")]
 )
 def test_a_prediction_that_was_wrong_is_said_to_be(ratio: float, told: str) -> None:
-    notes = disagreement(ratio)
+    notes = disagreement_notes(ratio)
     assert bool(notes) == bool(told)
     assert all(told in note for note in notes)
 
@@ -189,7 +150,9 @@ def test_samples_that_no_moment_can_hold_are_refused(net: ir.Model, bad: float, 
     """One of the samples that are watched, and one that only checks the fit."""
     data = pictures(8, 1)
     data[where, 2, :, :] = bad
-    with pytest.raises(BadData, match=r"layer 'a' is fed NaN, Inf or values beyond 1e\+15 on samples that"):
+    with pytest.raises(
+        BadData, match=r"layer 'a' is fed NaN, Inf or values beyond 1e\+15 on calibration samples"
+    ):
         ms.compress(net, macs=0.5, data=data)
     others = ms.compress(net, macs=0.5, data=np.delete(data, where, axis=0))
     assert others.predicted is not None and worst(others) < 1
@@ -204,7 +167,7 @@ def test_constant_and_dead_channels_are_survived(net: ir.Model) -> None:
 
 def test_one_batch_says_that_it_judges_itself(net: ir.Model) -> None:
     notes = ms.compress(net, macs=0.6, data=pictures(8, 1), batch=8).notes
-    assert "one batch only: calibrated and judged on the same samples" in notes
+    assert "one batch only: calibration and validation use the same samples" in notes
     assert "calibrated and refitted on 8 samples, compared on the same" in notes
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import modelsurgeon as ms
 from tests.cli.conftest import Command
-from tests.onnx.passes.batchnorm.test_fold import CONV, NORM, net
+from tests.onnx.passes.batchnorm.nets import CONV, NORM, net
 
 WRITING = ("fold", "freeze", "sanitize", "recalibrate")
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from modelsurgeon_cli.flag_or_file import WEIGHT_SUFFIXES, tied
+from modelsurgeon_cli.flag_or_file import WEIGHT_SUFFIXES, join_option_and_file
 from tests.cli.conftest import Command
 
 
@@ -50,7 +50,7 @@ def test_two_files_are_one_too_many(run: Command) -> None:
 
 @pytest.mark.parametrize("suffix", WEIGHT_SUFFIXES)
 def test_files_of_weights_are_tied_to_it(suffix: str) -> None:
-    assert tied(["a:b", "--weights", f"net{suffix}", "--weights"]) == [
+    assert join_option_and_file(["a:b", "--weights", f"net{suffix}", "--weights"]) == [
         "a:b",
         f"--weights=net{suffix}",
         "--weights=",
@@ -59,12 +59,12 @@ def test_files_of_weights_are_tied_to_it(suffix: str) -> None:
 
 @pytest.mark.parametrize("word", ["net.onnx", "pkg.mod:make", "net.pt2", "--top", "folder"])
 def test_any_other_word_stays_what_it_was(word: str) -> None:
-    assert tied(["--weights", word]) == ["--weights=", word]
+    assert join_option_and_file(["--weights", word]) == ["--weights=", word]
 
 
 def test_behind_two_dashes_nothing_is_an_option() -> None:
-    assert tied(["--", "--weights", "net.pth"]) == ["--", "--weights", "net.pth"]
-    assert tied(["--weights=net.npz"]) == ["--weights=net.npz"]
+    assert join_option_and_file(["--", "--weights", "net.pth"]) == ["--", "--weights", "net.pth"]
+    assert join_option_and_file(["--weights=net.npz"]) == ["--weights=net.npz"]
 
 
 def test_data_show_activations(run: Command) -> None:

@@ -301,7 +301,7 @@ def test_outputs_are_paired_by_name_and_then_by_place() -> None:
     assert pair_outputs(["y", "z"], ["w", "y"]) == [("y", "y"), ("z", "w")]
     assert pair_outputs(["y"], ["z"]) == [("y", "z")]
     result = compare(giving(1.0, name="y"), giving(1.0, name="z"), feeds())
-    assert (result.verdict, result.notes) == ("identical", ("output z of B is held against y of A",))
+    assert (result.verdict, result.notes) == ("identical", ("output z of B is compared with y of A",))
 
 
 @pytest.mark.parametrize(("a", "b"), [(["y"], ["y", "z"]), ([], [])])

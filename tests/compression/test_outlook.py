@@ -10,7 +10,8 @@ import onnx_ir as ir
 import pytest
 
 import modelsurgeon as ms
-from modelsurgeon.compression.outlook import BLOCKS, KERNELS, MATRICES, REST, Outlook, block_layers
+from modelsurgeon.compression.compressibility import BLOCKS, KERNELS, MATRICES, REST, block_layers
+from modelsurgeon.compression.outlook import Outlook
 from modelsurgeon.layers import Layer
 from tests.zoo import model
 
@@ -68,7 +69,7 @@ def kernels(make: Make) -> ir.Model:
     )
 
 
-def told(net: ir.Model, **how: Any) -> Outlook:  # noqa: ANN401 - as for `compress`
+def outlook_of(net: ir.Model, **how: Any) -> Outlook:  # noqa: ANN401 - as for `compress`
     outlook = ms.compress(net, **{"macs": 0.7, **how}, dry_run=True).outlook
     assert outlook is not None
     return outlook
@@ -76,42 +77,46 @@ def told(net: ir.Model, **how: Any) -> Outlook:  # noqa: ANN401 - as for `compre
 
 @pytest.mark.parametrize("excited", [False, True])
 def test_a_net_that_is_factorized_already_is_told_from_its_weights(excited: bool) -> None:
-    found = told(separable(noise, excited=excited))
-    assert found.kinds[0].kind == BLOCKS and found.kinds[0].share > 0.9
+    found = outlook_of(separable(noise, excited=excited))
+    assert found.compressibility.kinds[0].kind == BLOCKS and found.compressibility.kinds[0].share > 0.9
     assert found.net.startswith("this net is factorized already: 9")
     assert "(noise would lose 40 %): low rank can't pay here; with --data hidden channels" in found.net
     assert "as it is, the answers will hardly hold; give --data" in found.cost
 
 
 def test_blocks_of_low_rank_still_pay() -> None:
-    assert "low rank still pays" in told(separable(falling)).net
+    assert "low rank still pays" in outlook_of(separable(falling)).net
 
 
 @pytest.mark.parametrize(
-    ("make", "words"), [(noise, "only samples tell: give --data"), (falling, "low rank pays here")]
+    ("make", "words"), [(noise, "only samples show it: give --data"), (falling, "low rank pays here")]
 )
 def test_other_nets_are_judged_by_their_curves(make: Make, words: str) -> None:
-    found = told(kernels(make))
-    assert {kind.kind for kind in found.kinds} == {KERNELS, MATRICES}
+    found = outlook_of(kernels(make))
+    assert {kind.kind for kind in found.compressibility.kinds} == {KERNELS, MATRICES}
     assert found.net.endswith(words)
-    assert sum(kind.share for kind in found.kinds) == pytest.approx(1)
+    assert sum(kind.share for kind in found.compressibility.kinds) == pytest.approx(1)
 
 
 def test_with_samples_it_is_the_outputs_that_speak() -> None:
     """Flat weights, but inputs of few causes."""
     causes = np.random.default_rng(1).normal(size=(3, 16, 1, 1))
     data = np.einsum("nchw,cidj->nihw", np.random.default_rng(2).normal(size=(24, 3, 12, 12)), causes)
-    found = told(kernels(noise), data=data.astype(np.float32), only=["a"], macs=0.97)
-    assert found.seen and found.net.endswith("low rank pays here") and "energy of their outputs" in found.net
+    found = outlook_of(kernels(noise), data=data.astype(np.float32), only=["a"], macs=0.97)
+    assert (
+        found.compressibility.predicted is not None
+        and found.net.endswith("low rank pays here")
+        and "energy of their outputs" in found.net
+    )
     assert (
         found.cost.startswith("this cut: a relative L2 of ") and "is predicted at the outputs" in found.cost
     )
-    assert found.kinds[-1].kind == REST and found.kinds[-1].lost is None
+    assert found.compressibility.kinds[-1].kind == REST and found.compressibility.kinds[-1].lost is None
 
 
 def test_with_samples_a_factorized_net_says_what_is_done_instead() -> None:
     data = np.random.default_rng(3).normal(size=(12, 3, 16, 16)).astype(np.float32)
-    found = told(separable(noise), data=data, macs=0.9)
+    found = outlook_of(separable(noise), data=data, macs=0.9)
     assert found.net.startswith("this net is factorized already") and "energy of their outputs" in found.net
     assert "low rank can't pay here; hidden channels are left out instead" in found.net
 

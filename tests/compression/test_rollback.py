@@ -12,11 +12,10 @@ from modelsurgeon.compression.planner import without_slower_chains
 from modelsurgeon.compression.rollback import carry_out_with_rollback
 from modelsurgeon.compression.study import Study
 from modelsurgeon.onnx.model import OnnxModel
-from modelsurgeon.surgery.plan import FULL, Plan, PlanStep
-from tests.api.test_compress import lowish
-from tests.onnx.layers.test_sites import model
+from modelsurgeon.surgery.plan import FULL_RANK, Plan, PlanStep
+from tests.zoo import lowish, model
 
-SLOW = PlanStep(method="cp", rank=FULL)  # far more work than the layer
+SLOW = PlanStep(method="cp", rank=FULL_RANK)  # far more work than the layer
 QUICK = PlanStep(method="svd", rank=8)
 
 

@@ -59,7 +59,7 @@ def test_the_least_damage_goes_first() -> None:
 
 
 def test_a_layer_that_becomes_narrower_with_another_stays_as_it_is_otherwise() -> None:
-    thin = Candidate(method="channels", rank=1, macs=-40, params=0, damage=0.3, whole=("a",))
+    thin = Candidate(method="channels", rank=1, macs=-40, params=0, damage=0.3, also_changes=("a",))
     net = {"a": [dense(100), cut(60, 0.2)], "b": [dense(50), cut(40, 0.2), thin]}
     cost = {budget: select(net, budget, lambda c: c.macs) for budget in (150, 105, 60)}
     assert [c.method for c in cost[150].values()] == [None, None]
@@ -71,8 +71,8 @@ def test_a_layer_that_becomes_narrower_with_another_stays_as_it_is_otherwise() -
 
 def test_no_layer_is_changed_by_two_candidates() -> None:
     """Two layers are cut as one, so a third must not narrow one of them with what is left of the budget."""
-    joint = Candidate(method="svd", rank=1, macs=-150, params=0, damage=0.01, whole=("a", "b"))
-    thin = Candidate(method="channels", rank=1, macs=40, params=0, damage=0.1, whole=("b",))
+    joint = Candidate(method="svd", rank=1, macs=-150, params=0, damage=0.01, also_changes=("a", "b"))
+    thin = Candidate(method="channels", rank=1, macs=40, params=0, damage=0.1, also_changes=("b",))
     net = {
         "a": [dense(100)],
         "b": [dense(100)],

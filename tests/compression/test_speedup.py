@@ -7,10 +7,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import modelsurgeon as ms
-from modelsurgeon.compression.speedup import CLOSE_ENOUGH, MAX_SEARCH_STEPS, BudgetPoint, secant_search
+from modelsurgeon.compression.speedup import CLOSE_TIME_SHARE, MAX_SEARCH_STEPS, BudgetPoint, secant_search
 from modelsurgeon.errors import Unreachable
-from tests.api.test_compress import lowish
-from tests.onnx.layers.test_sites import model
+from tests.zoo import lowish, model
 
 
 @given(
@@ -25,7 +24,7 @@ def test_the_budget_is_found_in_a_few_steps(least: float, curve: float, rest: fl
     def taken(budget: float) -> float:
         return rest + (1 - rest) * budget**curve
 
-    assume(taken(least) < CLOSE_ENOUGH * allowed)
+    assume(taken(least) < CLOSE_TIME_SHARE * allowed)
     seen: list[float] = []
 
     def measured(budget: float) -> float:

@@ -394,12 +394,12 @@ def test_one_feed_is_both_sides_and_says_so() -> None:
     whole = batches(images(1, 3), [OPEN])
     calibration, held_out = split(whole)
     assert len(calibration) == len(held_out) == 1
-    assert held_out.note == "one batch only: calibrated and judged on the same samples"
+    assert held_out.note == "one batch only: calibration and validation use the same samples"
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -1.0])
 def test_a_share_that_is_none_is_told(share: float) -> None:
-    with pytest.raises(BadData, match=r"it must lie between 0 and 1"):
+    with pytest.raises(BadData, match=r"it must be between 0 and 1"):
         split(batches(images(2, 3), [OPEN]), share)
 
 

@@ -10,7 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelsurgeon.factorize import METHODS
-from modelsurgeon.factorize.channel_selection import MAX_SWAP_ROUNDS, best_weights, eliminate, selection
+from modelsurgeon.factorize.channel_selection import (
+    MAX_ELIMINATION_ROUNDS,
+    best_weights,
+    eliminate,
+    selection,
+)
 from modelsurgeon.layers import Layer
 
 
@@ -55,7 +60,7 @@ def test_the_error_falls_with_every_channel_and_ends_at_all_and_nothing() -> Non
 
 
 def test_many_channels_go_several_at_a_time_and_stay_foretold_from_above() -> None:
-    n = 3 * MAX_SWAP_ROUNDS
+    n = 3 * MAX_ELIMINATION_ROUNDS
     x, weight, gram = problem(n, 2)
     found = eliminate(weight, gram)
     for rank in (n - 3, n - 4, n // 2, 5):

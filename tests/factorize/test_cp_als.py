@@ -31,9 +31,9 @@ def off(tensor: np.ndarray, modes: cp_tensor.Modes) -> float:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_factors_have_the_shape_of_their_modes_and_are_balanced(shape: tuple[int, ...]) -> None:
     modes = cp_als.decompose(decaying(*shape), 2)
-    rank = min(2, cp_tensor.enough(shape))
+    rank = min(2, cp_tensor.exact_rank(shape))
     assert [mode.shape for mode in modes] == [(n, rank) for n in shape]
-    if rank < cp_tensor.enough(shape):
+    if rank < cp_tensor.exact_rank(shape):
         norms = [np.linalg.norm(mode, axis=0) for mode in modes]
         np.testing.assert_allclose(norms, np.broadcast_to(norms[0], (len(shape), rank)), rtol=1e-6)
 
@@ -41,13 +41,13 @@ def test_factors_have_the_shape_of_their_modes_and_are_balanced(shape: tuple[int
 @pytest.mark.parametrize("shape", SHAPES)
 def test_enough_is_exact(shape: tuple[int, ...]) -> None:
     tensor = decaying(*shape)
-    assert off(tensor, cp_als.decompose(tensor, cp_tensor.enough(shape))) < 1e-12
+    assert off(tensor, cp_als.decompose(tensor, cp_tensor.exact_rank(shape))) < 1e-12
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_tail_is_the_error_of_the_start_and_the_sweeps_better_it(shape: tuple[int, ...]) -> None:
     tensor = decaying(*shape)
-    ranks = [r for r in (1, 3, 6, 12) if r < cp_tensor.enough(shape)]
+    ranks = [r for r in (1, 3, 6, 12) if r < cp_tensor.exact_rank(shape)]
     for rank, promised in zip(ranks, cp_tensor.orthogonal_terms(tensor, 1).errors(ranks), strict=True):
         assert off(tensor, cp_als.decompose(tensor, rank, sweeps=0, restarts=0)) == pytest.approx(promised)
         # The ridge pays a hundredth of the terms' norms at most.

@@ -13,11 +13,11 @@ from modelsurgeon.factorize.rank import (
     Towards,
     aligned,
     break_even,
+    candidate_ranks,
     for_energy,
     for_share,
     for_spectrum,
     frontier,
-    ladder,
 )
 from modelsurgeon.layers import Layer, chain_macs, chain_params
 from tests.strategies import layers
@@ -40,7 +40,7 @@ def test_break_even_is_the_last_rank_that_costs_less(method: Method, layer: Laye
 @every_method
 def test_the_ladder_is_of_blocks_and_pays(method: Method) -> None:
     layer = Layer(weight=np.random.default_rng(0).normal(size=(128, 96, 3, 3)))
-    ranks = ladder(method, layer, chain_params)
+    ranks = candidate_ranks(method, layer, chain_params)
     assert ranks and all(r % RANK_BLOCK == 0 for r in ranks)
     assert all(chain_params(method.sketch(layer, r)) < layer.params for r in ranks)
     assert chain_params(method.sketch(layer, ranks[-1] + RANK_BLOCK)) >= layer.params
@@ -111,7 +111,7 @@ def test_no_pair_of_ranks_betters_one_of_the_frontier(out: int, into: int, seed:
     errors = [error for _, error in found]
     assert costs == sorted(costs) and all(cost < price([layer]) for cost in costs)
     assert errors == sorted(set(errors), reverse=True) == method.error(layer, [rank for rank, _ in found])
-    for rank in ladder(method, layer, price):
+    for rank in candidate_ranks(method, layer, price):
         cost, [error] = price(method.sketch(layer, rank)), method.error(layer, [rank])
         assert any(c <= cost and e <= error for c, e in zip(costs, errors, strict=True))
 

@@ -12,11 +12,11 @@ from modelsurgeon.inspection.views import (
     GROUPS,
     SORT_KEYS,
     SUMMED_KEYS,
+    describe_share,
     grouped,
     in_order,
     matching,
     nested,
-    share,
 )
 
 PARTS = st.lists(st.sampled_from(["a", "b", "c"]), max_size=4)
@@ -139,6 +139,6 @@ def test_a_glob_that_fits_nothing_is_refused() -> None:
 
 def test_the_share_counts_nothing_twice() -> None:
     totals = Totals(macs=100, params=4)
-    assert share(NAMED[:1], totals) == "30.0 % of the MACs, 25.0 % of the params"
-    assert share(nested(NAMED, 3), totals) == "100.0 % of the MACs, 100.0 % of the params"
-    assert share([], Totals()) == "0.0 % of the MACs, 0.0 % of the params"
+    assert describe_share(NAMED[:1], totals) == "30.0 % of the MACs, 25.0 % of the params"
+    assert describe_share(nested(NAMED, 3), totals) == "100.0 % of the MACs, 100.0 % of the params"
+    assert describe_share([], Totals()) == "0.0 % of the MACs, 0.0 % of the params"

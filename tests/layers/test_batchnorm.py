@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 
 import modelsurgeon as ms
 from modelsurgeon.layers import Array, Layer
-from modelsurgeon.layers.batchnorm import Affine, BatchNorm, behind, in_front
+from modelsurgeon.layers.batchnorm import Affine, BatchNorm, fold_input_affine, fold_output_affine
 from tests.conv import run, sizes
 from tests.strategies import layers
 
@@ -43,7 +43,7 @@ def relative(a: Array, b: Array) -> float:
 @given(layers(), SEEDS)
 def test_the_norm_behind_a_layer(layer: Layer, seed: int) -> None:
     after, x = norm(layer.out_channels, seed), maps(layer, seed)
-    folded = behind(layer, after.affine)
+    folded = fold_output_affine(layer, after.affine)
     assert relative(run([folded], x), normalised(run([layer], x), after)) < 1e-12
     assert folded.weight.dtype == layer.weight.dtype
 
@@ -52,7 +52,7 @@ def test_the_norm_behind_a_layer(layer: Layer, seed: int) -> None:
 def test_the_norm_in_front_of_a_layer(layer: Layer, seed: int) -> None:
     before, x = norm(layer.in_channels, seed), maps(layer, seed)
     try:
-        folded = in_front(layer, before.affine)
+        folded = fold_input_affine(layer, before.affine)
     except ms.UnsupportedLayer:
         assert layer.transposed or any(map(any, layer.padding))
         return
@@ -65,7 +65,7 @@ def test_without_an_offset_no_padding_is_in_the_way(layer: Layer, seed: int) -> 
     gain = Affine(gain=draw.normal(size=layer.in_channels), offset=np.zeros(layer.in_channels))
     x = maps(layer, seed)
     axes = (slice(None), *(None,) * (x.ndim - 1))
-    assert relative(run([in_front(layer, gain)], x), run([layer], x * gain.gain[axes])) < 1e-11
+    assert relative(run([fold_input_affine(layer, gain)], x), run([layer], x * gain.gain[axes])) < 1e-11
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
@@ -75,7 +75,7 @@ def test_a_grouped_transposed_layer_in_float32(groups: int) -> None:
     weight = draw.normal(size=(8, 8 // groups, 3, 3)).astype(np.float32)
     layer = Layer(weight=weight, groups=groups, transposed=True, stride=(2, 2), padding=((1, 1), (0, 1)))
     after, x = norm(8, groups, np.float32), maps(layer, 1)
-    folded = behind(layer, after.affine)
+    folded = fold_output_affine(layer, after.affine)
     assert folded.weight.dtype == np.float32
     assert relative(run([folded], x), normalised(run([layer], x), after)) < 5e-7
 
@@ -102,7 +102,7 @@ def test_broken_statistics_are_no_affine(part: str, value: float) -> None:
 def test_what_does_not_fit_is_told(layer: Layer, channels: int, told: str) -> None:
     large = Affine(gain=np.full(channels, 1e6), offset=np.zeros(channels))
     with pytest.raises(ms.UnsupportedLayer, match=told):
-        behind(layer, large)
+        fold_output_affine(layer, large)
 
 
 @pytest.mark.parametrize(("gain", "offset"), [((2, 2), (1, 1)), ((2, 3), (0, 0))])
@@ -120,4 +120,4 @@ def test_a_constant_that_becomes_many() -> None:
 
 
 def test_no_bias_is_made_where_none_is_needed() -> None:
-    assert behind(dense(), Affine(gain=np.ones(3), offset=np.zeros(3))).bias is None
+    assert fold_output_affine(dense(), Affine(gain=np.ones(3), offset=np.zeros(3))).bias is None

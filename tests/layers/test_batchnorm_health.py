@@ -72,10 +72,10 @@ def test_one_value_is_no_truth() -> None:
     [
         ({"scale": [1, np.nan, 1]}, "scale set to 1 in 1 of 3", None),
         ({"mean": [np.inf, np.nan, 1]}, "mean set to 0 in 2 of 3", None),
-        ({"mean": [np.inf, np.nan, 1]}, "statistics set to what data shows in 2 of 3", TRUTH),
+        ({"mean": [np.inf, np.nan, 1]}, "statistics set to those of the data in 2 of 3", TRUTH),
         ({"var": [1, np.nan, 1]}, "var set to 1 in 1 of 3", None),
         ({"var": [1, -0.1, 1]}, "variance clamped to 0 in 1 of 3", None),
-        ({"var": [1, -0.1, 1]}, "statistics set to what data shows in 1 of 3", TRUTH),
+        ({"var": [1, -0.1, 1]}, "statistics set to those of the data in 1 of 3", TRUTH),
         ({"var": [1, 1e-12, 1]}, "1 of 3 channels never varied: made constant", None),
         ({"epsilon": float("nan")}, "epsilon set to 1e-05", None),
     ],

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelsurgeon.layers import Layer
-from modelsurgeon.layers.patches import channels_at, draw_positions, output_places, patches_at
+from modelsurgeon.layers.patches import channels_at, draw_positions, output_positions, patches_at
 from tests import conv
 from tests.strategies import layers
 
@@ -19,7 +19,7 @@ from tests.strategies import layers
 def test_patches_times_weights_are_outputs(layer: Layer, seed: int) -> None:
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(2, layer.in_channels, *conv.sizes(layer)))
-    at = draw_positions(output_places(layer, x), 6, 2, rng)
+    at = draw_positions(output_positions(layer, x), 6, 2, rng)
     rows = patches_at(layer, x, at)
     parts = zip(np.split(rows, layer.groups, axis=1), np.split(layer.weight, layer.groups), strict=True)
     ours = np.concatenate([part @ w.reshape(len(w), -1).T for part, w in parts], axis=1)
@@ -30,7 +30,7 @@ def test_patches_times_weights_are_outputs(layer: Layer, seed: int) -> None:
 
 def test_rows_of_a_matrix_are_its_inputs() -> None:
     layer, x = Layer(weight=np.ones((3, 4))), np.arange(8.0).reshape(2, 4)
-    assert output_places(layer, x) == 1
+    assert output_positions(layer, x) == 1
     assert patches_at(layer, x, np.array([0])) is x
 
 

@@ -63,7 +63,7 @@ def least(matrix: Array, rank: int) -> float:
 def test_no_matrix_of_that_rank_is_nearer(matrix: Array, rank: int) -> None:
     part = svd(matrix, rank)
     off = norm(rebuilt(part) - matrix) / norm(matrix)
-    assert off <= (1 + linalg.ACCURACY) * least(matrix, rank) + 1e-13
+    assert off <= (1 + linalg.DEFAULT_ACCURACY) * least(matrix, rank) + 1e-13
     assert abs(part.error - off) <= 1e-6 * off + 1e-13
 
 
@@ -200,7 +200,7 @@ def test_a_large_matrix_is_cut_in_little_memory(rank: int) -> None:
 def test_no_root_of_odd_numbers_is_looked_for(odd: float) -> None:
     covariance = np.eye(3)
     covariance[0, 0] = odd
-    with pytest.raises(UnsupportedLayer, match="on the data holds NaN or Inf"):
+    with pytest.raises(UnsupportedLayer, match="on the data hold NaN or Inf"):
         cholesky(covariance, 1e-4)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,32 +9,18 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
-from google.protobuf.message import DecodeError
-from onnx import numpy_helper
 
 import modelsurgeon as ms
 from modelsurgeon.errors import SurgeryError
 from modelsurgeon.onnx.info import analyze
 from modelsurgeon.onnx.shapes import bound, data_inputs, sizes
 from tests import macs
-
-MODELS = os.environ.get("MODELSURGEON_MODELS")
-CASES = sorted(Path(MODELS).rglob("backend/test/data/**/*.onnx")) if MODELS else []
+from tests.onnx.backend_models import CASES, array
 
 pytestmark = [
     pytest.mark.models,
     pytest.mark.skipif(not CASES, reason="MODELSURGEON_MODELS names no folder with onnx's test models"),
 ]
-
-
-def array(path: Path) -> np.ndarray | None:
-    """The tensor in a file; None if there is none, or a sequence."""
-    proto = onnx.TensorProto()
-    try:
-        proto.ParseFromString(path.read_bytes())
-        return numpy_helper.to_array(proto)
-    except (OSError, DecodeError, TypeError, ValueError):
-        return None
 
 
 def runs(path: Path) -> bool:

@@ -83,9 +83,11 @@ def test_a_residual_stream_holds_the_nearest_layers() -> None:
     depth = 3 * MAX_PREDECESSORS
     adds = " ".join(f"c{i} = MatMul (x{i}, w) x{i + 1} = Add (x{i}, c{i})" for i in range(depth))
     built = zoo.model(f"g (float[2, 4] x0) => (float x{depth}) {{ {adds} }}", w=zoo.ones(4, 4))
-    places = _net(MeasuredModel.of(built, None, None)).places
-    assert [place.row.name for place in places[-1].before] == [f"c{i}" for i in range(depth - 9, depth - 1)]
-    assert max(len(place.before) for place in places) == MAX_PREDECESSORS
+    layers = _net(MeasuredModel.of(built, None, None)).layers
+    assert [layer.row.name for layer in layers[-1].predecessors] == [
+        f"c{i}" for i in range(depth - 9, depth - 1)
+    ]
+    assert max(len(layer.predecessors) for layer in layers) == MAX_PREDECESSORS
 
 
 def test_a_model_without_layers_has_none() -> None:

@@ -17,8 +17,8 @@ from onnx.reference import ReferenceEvaluator
 import modelsurgeon as ms
 from modelsurgeon.inspection.cost import Cost
 from modelsurgeon.layers import Layer
+from modelsurgeon.layers.onnx_names import MICROSOFT_DOMAIN
 from modelsurgeon.onnx.costs import ShapedNode, Uncounted, cost_of, counts, is_free, moves
-from modelsurgeon.onnx.costs.registry import MICROSOFT
 from modelsurgeon.onnx.info import analyze
 from modelsurgeon.onnx.shapes import bound, sizes
 from tests import conv, zoo
@@ -41,7 +41,7 @@ def operation(
     for place, value in enumerate(node.outputs):
         value.name = f"y{place}"
     given = [value for value in values if value is not None]
-    graph = ir.Graph(given, node.outputs, nodes=[node], opset_imports={"": 21, MICROSOFT: 1})
+    graph = ir.Graph(given, node.outputs, nodes=[node], opset_imports={"": 21, MICROSOFT_DOMAIN: 1})
     [known] = bound(ir.Model(graph, ir_version=10)).graph
     return ShapedNode(node=known, shape_of=sizes)
 
@@ -188,7 +188,7 @@ def test_attention_meets_every_key(past: int, heads_first: bool) -> None:
 
 
 def test_contrib_attention_projects_first() -> None:
-    how = {"domain": MICROSOFT, "num_heads": 2}
+    how = {"domain": MICROSOFT_DOMAIN, "num_heads": 2}
     found = cost("Attention", (3, 5, 8), (8, 24), (24,), **how)
     assert found.macs == 3 * 5 * 8 * 24 + 2 * (3 * 2 * 5 * 5 * 4)
     assert found.bias_adds == 3 * 5 * 24
@@ -207,11 +207,11 @@ CONTRIB: dict[str, tuple[str, Mapping[str, object]]] = {
 def test_contrib_forms_have_the_macs_of_the_standard_one(op: str) -> None:
     standard, attributes = CONTRIB[op]
     shapes = ((2, 3, 8, 8), (4, 3, 3, 3)) if standard == "Conv" else ((5, 4), (4, 3))
-    assert cost(op, *shapes, domain=MICROSOFT, **attributes).macs == cost(standard, *shapes).macs
+    assert cost(op, *shapes, domain=MICROSOFT_DOMAIN, **attributes).macs == cost(standard, *shapes).macs
 
 
 def test_a_transposed_operand_of_a_fused_product() -> None:
-    assert cost("FusedMatMul", (4, 5), (4, 3), domain=MICROSOFT, transA=1).macs == 5 * 4 * 3
+    assert cost("FusedMatMul", (4, 5), (4, 3), domain=MICROSOFT_DOMAIN, transA=1).macs == 5 * 4 * 3
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,15 @@ def test_quantised_forms(op: str, shapes: tuple[Size, ...], macs: int) -> None:
 
 def test_packed_weights_have_their_true_sizes() -> None:
     op = operation(
-        "MatMulNBits", (2, 5, 64), (10, 2, 16), (20,), domain=MICROSOFT, K=64, N=10, bits=4, block_size=32
+        "MatMulNBits",
+        (2, 5, 64),
+        (10, 2, 16),
+        (20,),
+        domain=MICROSOFT_DOMAIN,
+        K=64,
+        N=10,
+        bits=4,
+        block_size=32,
     )
     op.node.outputs[0].shape = ir.Shape((2, 5, 10))
     assert getattr(cost_of(op), "macs", None) == 2 * 5 * 64 * 10
@@ -298,7 +306,7 @@ def test_inputs_that_do_not_fit_are_told_by_their_shapes() -> None:
 def test_an_operator_that_nobody_knows_is_uncounted() -> None:
     odd = operation("Magic", (2, 3), domain="somewhere")
     assert cost_of(odd) == Uncounted(
-        reason="no cost is defined for this operator: tell it with modelsurgeon.counts"
+        reason="no cost is defined for this operator: define one with modelsurgeon.counts"
     )
     assert not is_free(odd.node)
 

@@ -163,7 +163,7 @@ def test_what_is_unknown_is_named_and_no_zero() -> None:
     )
     found = analyze(built)
     assert [(entry.op, entry.count, entry.reason) for entry in found.uncounted] == [
-        ("somewhere::Magic", 1, "no cost is defined for this operator: tell it with modelsurgeon.counts"),
+        ("somewhere::Magic", 1, "no cost is defined for this operator: define one with modelsurgeon.counts"),
         ("Relu", 1, "the shape of output 0 is unknown"),
         ("Add", 1, "the shape of output 0 is unknown"),
     ]

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from modelsurgeon.errors import BadPlan
-from modelsurgeon.surgery.plan import FULL, Plan, PlanStep
+from modelsurgeon.surgery.plan import FULL_RANK, Plan, PlanStep
 
 PLAN = Plan(
     {
         "conv1": PlanStep(method="spatial-svd", rank=32),
         "fc": PlanStep(method="tucker2", rank=(64, 16)),
-        "last": PlanStep(method="cp", rank=FULL),
+        "last": PlanStep(method="cp", rank=FULL_RANK),
     }
 )
 

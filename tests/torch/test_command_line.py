@@ -60,7 +60,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     sys.modules.pop("typed_case", None)
 
 
-def told(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
+def stdout_of(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
     """What the command prints to stdout, if it succeeds."""
     capfd.readouterr()
     code = main(list(arguments))
@@ -72,7 +72,7 @@ def told(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
 @pytest.mark.usefixtures("here")
 def test_info(capfd: pytest.CaptureFixture[str]) -> None:
     found = json.loads(
-        told(capfd, "info", "typed_case:Net", "--weights", "weights.pth", *SHAPE, "--format", "json")
+        stdout_of(capfd, "info", "typed_case:Net", "--weights", "weights.pth", *SHAPE, "--format", "json")
     )
     assert [row["name"] for row in found["layers"] if row["macs"]] == ["stem", "body", "head"]
     assert found["totals"]["macs"] == 2 * (16 * 16 * 16 * 27 + 8 * 8 * 32 * 144 + 320)
@@ -83,9 +83,11 @@ def test_info(capfd: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.usefixtures("here")
 def test_info_takes_weights_from_a_file_and_shows_them(capfd: pytest.CaptureFixture[str]) -> None:
     files = ("--weights", "weights.safetensors")
-    plain = json.loads(told(capfd, "info", "typed_case:Net", *files, *SHAPE, "--format", "json"))
+    plain = json.loads(stdout_of(capfd, "info", "typed_case:Net", *files, *SHAPE, "--format", "json"))
     assert "weights" not in plain
-    found = json.loads(told(capfd, "info", "--weights", "typed_case:Net", *files, *SHAPE, "--format", "json"))
+    found = json.loads(
+        stdout_of(capfd, "info", "--weights", "typed_case:Net", *files, *SHAPE, "--format", "json")
+    )
     stem = next(entry for entry in found["weights"] if entry["layer"] == "stem")
     weight = torch.load("weights.pth")["state_dict"]["stem.weight"].numpy()
     assert stem["abs_max"] == pytest.approx(float(np.abs(weight).max()), rel=1e-6)
@@ -95,7 +97,7 @@ def test_info_takes_weights_from_a_file_and_shows_them(capfd: pytest.CaptureFixt
 def test_compress(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source = ("typed_case:Net", "--weights", "weights.safetensors", *SHAPE)
     budget = ("--params", "0.7", "--method", "svd", "--save-plan", "plan.json")
-    out = told(
+    out = stdout_of(
         capfd, "compress", *source, "-o", "small.onnx", *budget, "--data", "data.npz", "--format", "json"
     )
     found = json.loads(out)
@@ -103,7 +105,7 @@ def test_compress(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert found["comparison"]["inputs"] == "data"
 
     net = load_module("typed_case:Net", "weights.pth")
-    told(capfd, "compress", *source, "-o", "again.onnx", "--plan", "plan.json", "--quiet")
+    stdout_of(capfd, "compress", *source, "-o", "again.onnx", "--plan", "plan.json", "--quiet")
     ms.compress(net, plan="plan.json")
     image = np.load("data.npz")["image"][:2]
     got = run.runner(ms.load(here / "again.onnx"))({"image": image})["output"]

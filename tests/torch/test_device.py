@@ -47,7 +47,7 @@ def test_torch_and_numpy_cut_alike(shape: tuple[int, int], dtype: str) -> None:
     scale = 0.98 ** np.arange(k)
     matrix = ((rng.normal(size=(shape[0], k)) * scale) @ rng.normal(size=(k, shape[1]))).astype(dtype)
     here = approximation(matrix, 16)
-    with linalg.on(EVERYTHING):
+    with linalg.use_backend(EVERYTHING):
         assert norm(approximation(matrix, 16) - here) <= 1e-4 * norm(here)
         values = linalg.singular_values(matrix)
     assert norm(values - linalg.singular_values(matrix)) <= 1e-6 * values[0]
@@ -57,7 +57,7 @@ def test_torch_and_numpy_cut_alike(shape: tuple[int, int], dtype: str) -> None:
 @given(layer=layers(), rank=st.integers(1, 4))
 def test_every_method_errs_alike_on_both(name: str, layer: ms.Layer, rank: int) -> None:
     here = relative_error(layer, METHODS[name](layer, rank))
-    with linalg.on(EVERYTHING):
+    with linalg.use_backend(EVERYTHING):
         there = relative_error(layer, METHODS[name](layer, rank))
     assert abs(here - there) <= 1e-5
 

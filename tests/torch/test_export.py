@@ -281,7 +281,7 @@ def test_shapes_are_inferred_all_through(graph: ir.Model) -> None:
     assert all(value.shape is not None for node in model.graph for value in node.outputs)
 
 
-def test_train_mode_is_told_and_restored(capfd: pytest.CaptureFixture[str]) -> None:
+def test_train_mode_is_warned_of_and_restored(capfd: pytest.CaptureFixture[str]) -> None:
     module = Net().train()
     module.norm.eval()
     before = {name: value.clone() for name, value in module.state_dict().items()}
@@ -304,9 +304,9 @@ def test_nothing_is_printed_even_where_the_export_fails(capfd: pytest.CaptureFix
         warnings.simplefilter("error")
         with pytest.raises(
             BadModel, match=r"torch can't export Branch: Could not guard on data-dependent"
-        ) as told:
+        ) as raised:
             export(Branch().eval(), torch.ones(2))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
     assert capfd.readouterr() == ("", "")
 
 

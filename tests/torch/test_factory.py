@@ -95,9 +95,9 @@ def test_weights_are_loaded(tmp_path: Path) -> None:
     ],
 )
 def test_one_line_for_what_goes_wrong(source: str, message: str) -> None:
-    with pytest.raises(BadModel, match=message) as told:
+    with pytest.raises(BadModel, match=message) as raised:
         load_module(source)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_an_exported_program_is_code(tmp_path: Path) -> None:

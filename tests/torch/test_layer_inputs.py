@@ -1,4 +1,4 @@
-"""What modules are fed, seen by hooks, against the tensors that a forward of our own hands around."""
+"""Inputs of modules, recorded by hooks, against the tensors of a forward that keeps them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def data() -> np.ndarray:
 
 def test_layers_are_observed_in_the_order_of_their_calls(data: np.ndarray) -> None:
     net = Net()
-    seen = layer_inputs.observed(net, {"last": net.last, "first": net.first}, {"x": data})
+    seen = layer_inputs.recorded_inputs(net, {"last": net.last, "first": net.first}, {"x": data})
     assert [name for name, _ in seen] == ["first", "last"]
     np.testing.assert_array_equal(seen[0][1], data)
     with torch.no_grad():
@@ -40,7 +40,7 @@ def test_layers_are_observed_in_the_order_of_their_calls(data: np.ndarray) -> No
     np.testing.assert_allclose(seen[1][1], between, atol=1e-6)
 
 
-def test_what_was_replaced_shows_behind_it(data: np.ndarray) -> None:
+def test_replaced_layers_change_the_inputs_of_later_ones(data: np.ndarray) -> None:
     net = Net()
     before = deepcopy(net)
     editable = TorchModel(net, data=data)
@@ -65,7 +65,7 @@ def test_nothing_behind_the_layer_is_run(data: np.ndarray) -> None:
             raise AssertionError("it went on")
 
     net = Breaks()
-    np.testing.assert_array_equal(layer_inputs.entered(net, net.first, {"x": data}), data)
+    np.testing.assert_array_equal(layer_inputs.first_input(net, net.first, {"x": data}), data)
     assert not net.first._forward_pre_hooks
 
 

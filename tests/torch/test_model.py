@@ -159,7 +159,7 @@ def test_data_that_is_none(net: Net, data: object, message: str) -> None:
         ms.compress(net, rank=4, data=data)
 
 
-def test_a_twin_is_the_module_as_it_was(net: Net) -> None:
+def test_a_fresh_copy_is_the_module_as_it_was(net: Net) -> None:
     editable = TorchModel(net, data=DATA)
     before = editable.runner()(DATA)["output"]
     editable.sites[0].replace([replace(editable.sites[0].layer, bias=None)])

@@ -19,8 +19,8 @@ from torch.nn.utils import parametrizations
 from modelsurgeon.errors import BadData
 from modelsurgeon.factorize import METHODS
 from modelsurgeon.layers import Layer
-from modelsurgeon.surgery.apply import apply
-from modelsurgeon.surgery.plan import FULL, Plan, PlanStep
+from modelsurgeon.surgery.apply import apply_plan
+from modelsurgeon.surgery.plan import FULL_RANK, Plan, PlanStep
 from modelsurgeon.torch.layers import module_of
 from modelsurgeon.torch.sites import PROBE_SIZES, TorchSite, sites
 from tests import conv
@@ -95,7 +95,7 @@ def test_a_full_rank_plan_keeps_the_outputs(method: str) -> None:
     net = Net().double().eval()
     want = net(X.double())
     found, _ = sites(net, example=X.double())
-    edits = apply(Plan({site.name: PlanStep(method=method, rank=FULL) for site in found}), found)
+    edits = apply_plan(Plan({site.name: PlanStep(method=method, rank=FULL_RANK) for site in found}), found)
     assert any(edit.skipped is None for edit in edits)
     torch.testing.assert_close(net(X.double()), want, rtol=0, atol=1e-8)
 
@@ -119,7 +119,7 @@ def test_all_factors_train(method: str) -> None:
     torch.manual_seed(0)
     net = Net()
     found, _ = sites(net, example=X)
-    apply(Plan({site.name: PlanStep(method=method, rank=2) for site in found}), found)
+    apply_plan(Plan({site.name: PlanStep(method=method, rank=2) for site in found}), found)
     before = state(net)
     optimizer = torch.optim.SGD(net.parameters(), lr=1.0)
     net(torch.randn(4, 3, 12, 20)).square().sum().backward()
@@ -286,7 +286,7 @@ def scripted() -> nn.Module:
         (lambda: OwnConvolution(2, 2, 1), "OwnConvolution is a subclass of Conv1d with a forward of its own"),
         (lambda: nn.LSTM(2, 2), "multiplied inside torch's own loop: export the model"),
         (lambda: nn.GRUCell(2, 2), "multiplied inside torch's own loop: export the model"),
-        (patched, "its forward was replaced on this very module"),
+        (patched, "its forward was replaced on this module"),
         (lambda: nn.Linear(2, 2, dtype=torch.complex64), "weight is complex64"),
         (lambda: nn.Linear(2, 2, device="meta"), "weight is on the meta device"),
     ],

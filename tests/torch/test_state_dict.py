@@ -167,9 +167,9 @@ def test_a_file_that_is_no_weights(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write(path := tmp_path / "weights.pth")
-    with pytest.raises(BadModel, match=message) as told:
+    with pytest.raises(BadModel, match=message) as raised:
         load_weights(net(), path)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
     assert not Path("pwned").exists()
 
 

@@ -18,9 +18,9 @@ from modelsurgeon.factorize import METHODS
 from modelsurgeon.onnx import run
 from modelsurgeon.onnx.layers.sites import editable_copy
 from modelsurgeon.onnx.layers.sites import sites as graph_sites
-from modelsurgeon.surgery.apply import apply
+from modelsurgeon.surgery.apply import apply_plan
 from modelsurgeon.surgery.edits import FactorizationEdit
-from modelsurgeon.surgery.plan import FULL, Plan, PlanStep
+from modelsurgeon.surgery.plan import FULL_RANK, Plan, PlanStep
 from modelsurgeon.torch.export import export
 from modelsurgeon.torch.sites import sites as module_sites
 
@@ -79,11 +79,11 @@ class Case:
 
     def in_place(self, plan: Plan) -> tuple[list[FactorizationEdit], nn.Module]:
         net = deepcopy(self.net)
-        return apply(plan, module_sites(net, example=self.x)[0]), net
+        return apply_plan(plan, module_sites(net, example=self.x)[0]), net
 
     def as_graph(self, plan: Plan) -> tuple[list[FactorizationEdit], ir.Model]:
         model = editable_copy(self.graph)
-        edits = apply(plan, graph_sites(model)[0])
+        edits = apply_plan(plan, graph_sites(model)[0])
         ir.passes.common.RemoveUnusedNodesPass()(model)
         return edits, model
 
@@ -114,24 +114,26 @@ def params(model: nn.Module | ir.Model) -> int:
     return sum(int(np.prod(t.shape)) for t in floats if t is not None and t.dtype.is_floating_point())
 
 
-def told(edit: FactorizationEdit) -> tuple[object, ...]:
-    """What both doors say of a layer. The bias of a Linear on three axes is no part of a graph's MatMul."""
+def numbers_of(edit: FactorizationEdit) -> tuple[object, ...]:
+    """Numbers of an edit that module and graph share: params saved, as a graph's MatMul has no bias."""
     saved = None if edit.params_before is None else edit.params_before - (edit.params_after or 0)
     error = pytest.approx(edit.error, abs=1e-6)
     return edit.method, edit.rank, edit.macs_before, edit.macs_after, saved, error, edit.skipped
 
 
-@pytest.mark.parametrize("rank", [2, FULL])
+@pytest.mark.parametrize("rank", [2, FULL_RANK])
 @pytest.mark.parametrize("method", METHODS)
 def test_one_plan_gives_one_model(case: Case, method: str, rank: int) -> None:
     plan = case.plan(method, rank)
     edits, net = case.in_place(plan)
     others, graph = case.as_graph(plan)
-    assert {edit.layer: told(edit) for edit in edits} == {edit.layer: told(edit) for edit in others}
+    assert {edit.layer: numbers_of(edit) for edit in edits} == {
+        edit.layer: numbers_of(edit) for edit in others
+    }
     assert sum(edit.skipped is None for edit in edits) >= len(plan) // 2
     assert params(net) == params(graph)
     assert distance(case.outputs(graph), case.outputs(net)) <= 1e-5
-    if rank == FULL:
+    if rank == FULL_RANK:
         assert distance(case.outputs(net), case.want) <= 1e-5
     else:
         assert distance(case.outputs(net), case.want) > 1e-3  # it was surgery, not a copy

@@ -1,1 +1,1 @@
-"""One module a verb; its `command` is what `modelsurgeon VERB` runs."""
+"""One module per verb; its `command` is what `modelsurgeon VERB` runs."""

@@ -1,4 +1,4 @@
-"""`modelsurgeon bn`: batch norm under surgery."""
+"""`modelsurgeon bn`: inspect and edit batch norm."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from modelsurgeon_cli.show import check_outputs, check_weights, progress
 
 @click.group()
 def command() -> None:
-    """Inspect, fold, freeze, mend or recalibrate batch norm."""
+    """Inspect, fold, freeze, repair or recalibrate batch norm."""
 
 
 @command.command(epilog="Example: modelsurgeon bn inspect model.onnx --data calibration.npz")
@@ -30,31 +30,31 @@ def inspect(
     format: str,
     output: str | None,
     quiet: bool,
-    **asked: Any,  # noqa: ANN401 - named and meant as those of ms.bn.inspect
+    **arguments: Any,  # noqa: ANN401 - the arguments of ms.bn.inspect
 ) -> None:
-    """Tell what is wrong or odd about every batch norm of MODEL.
+    """Report what is wrong or unusual in every batch norm of MODEL.
 
-    With --data also how far its statistics are from what the samples show.
+    With --data, also report how far its statistics are from those of the samples.
     """
     outputs = {"--output": output}
-    check_outputs(outputs, {"MODEL": model, "--data": asked["data"]})
+    check_outputs(outputs, {"MODEL": model, "--data": arguments["data"]})
     with progress(f"inspecting {model}", quiet=quiet):
-        graph = ms.load(model, shapes=asked["shapes"])
+        graph = ms.load(model, shapes=arguments["shapes"])
         check_weights(outputs, weight_files(graph))
-        found = ms.bn.inspect(graph, **asked)
+        found = ms.bn.inspect(graph, **arguments)
     show_result(found, "bn inspect", model, format=format, output=output)
 
 
 @command.command(epilog="Example: modelsurgeon bn fold model.onnx -o folded.onnx")
 @click.argument("model")
 @operation_options
-def fold(model: str, **asked: Any) -> None:  # noqa: ANN401 - named and meant as those of ms.bn.fold
-    """Absorb batch norm into the layer before it, or else into the one behind it.
+def fold(model: str, **arguments: Any) -> None:  # noqa: ANN401 - the arguments of ms.bn.fold
+    """Absorb batch norm into the layer before it, or else into the one after it.
 
-    The answers hold to rounding.
-    What stands between the two, or why one can't be folded, is told for every batch norm.
+    The outputs stay the same up to rounding.
+    A batch norm that can't be folded is listed with the reason.
     """
-    perform(ms.bn.fold, model, name="bn fold", **asked)
+    perform(ms.bn.fold, model, name="bn fold", **arguments)
 
 
 @command.command(epilog="Example: modelsurgeon bn freeze model.onnx -o frozen.onnx")
@@ -66,22 +66,22 @@ def fold(model: str, **asked: Any) -> None:  # noqa: ANN401 - named and meant as
     show_default=True,
     help="A multiplication and an addition, or the operator with mean 0 and variance 1.",
 )
-@click.option("--training", is_flag=True, help="Freeze those in training mode, too: changes the answers.")
+@click.option("--training", is_flag=True, help="Freeze those in training mode too; this changes the outputs.")
 @operation_options
-def freeze(model: str, **asked: Any) -> None:  # noqa: ANN401 - named and meant as those of ms.bn.freeze
-    """Turn batch norm into one gain and one offset per channel, which no training moves any more."""
-    perform(ms.bn.freeze, model, name="bn freeze", **asked)
+def freeze(model: str, **arguments: Any) -> None:  # noqa: ANN401 - the arguments of ms.bn.freeze
+    """Turn batch norm into one gain and one offset per channel, which training can't change."""
+    perform(ms.bn.freeze, model, name="bn freeze", **arguments)
 
 
 @command.command(epilog="Example: modelsurgeon bn sanitize model.onnx -o sound.onnx")
 @click.argument("model")
 @operation_options
-def sanitize(model: str, **asked: Any) -> None:  # noqa: ANN401 - named and meant as those of ms.bn.sanitize
+def sanitize(model: str, **arguments: Any) -> None:  # noqa: ANN401 - the arguments of ms.bn.sanitize
     """Repair broken batch norm: NaN, negative variance, channels that never varied, training mode.
 
-    With --data, broken statistics become those that the samples show; otherwise neutral ones.
+    With --data, broken statistics are replaced by those of the samples; otherwise by neutral ones.
     """
-    perform(ms.bn.sanitize, model, name="bn sanitize", **asked)
+    perform(ms.bn.sanitize, model, name="bn sanitize", **arguments)
 
 
 @command.command(
@@ -89,9 +89,10 @@ def sanitize(model: str, **asked: Any) -> None:  # noqa: ANN401 - named and mean
 )
 @click.argument("model")
 @operation_options
-def recalibrate(model: str, **asked: Any) -> None:  # noqa: ANN401 - named and meant as ms.bn.recalibrate's
-    """Recompute the mean and variance of every batch norm over the samples --data.
+def recalibrate(model: str, **arguments: Any) -> None:  # noqa: ANN401 - the arguments of ms.bn.recalibrate
+    """Recompute the mean and variance of every batch norm on the samples of --data.
 
-    Layer by layer, as later ones depend on earlier ones. A quarter of the samples is held out to compare on.
+    Goes layer by layer, as later ones depend on earlier ones. A quarter of the samples is held out for the
+    comparison.
     """
-    perform(ms.bn.recalibrate, model, name="bn recalibrate", **asked)
+    perform(ms.bn.recalibrate, model, name="bn recalibrate", **arguments)

@@ -15,43 +15,43 @@ from modelsurgeon.api.models import weight_files
 from modelsurgeon.errors import SurgeryError
 from modelsurgeon.inspection.findings import SEVERITIES, Report, Severity
 from modelsurgeon.report.formatting import plain
-from modelsurgeon_cli.options import Real, result_options_in, shape_options, source_options, together
+from modelsurgeon_cli.options import Real, combined, result_options_in, shape_options, source_options
 from modelsurgeon_cli.rules import rule_table
 from modelsurgeon_cli.show import FORMATS, check_outputs, check_weights, progress, show
 
 if TYPE_CHECKING:
     from modelsurgeon.report.table import Table
 
-MAX_FINDINGS_PER_RULE = 3  # findings of one rule that a page for people shows; --all shows the rest
-FOR_PEOPLE = ("table", "markdown", "html")
+MAX_FINDINGS_PER_RULE = 3  # in formats for people; --all shows the rest
+HUMAN_FORMATS = ("table", "markdown", "html")
 NEVER_FAIL = "never"
 
 
 class FoundProblems(SurgeryError):
-    """The rules found what the gate doesn't let pass."""
+    """A finding reached the severity of `--fail-on`."""
 
 
 class RuleList:
-    """The rules as a result that can be shown."""
+    """The list of rules as a result that can be shown."""
 
     def as_dict(self) -> list[dict[str, Any]]:
         """The rows of the table."""
         return list(self.tables()[0].as_dict()["rows"])
 
     def tables(self) -> Sequence[Table]:
-        """One table."""
+        """One table with a row per rule."""
         return [rule_table()]
 
 
-def list_rules(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
-    """Print the rules and end."""
-    if asked:
+def list_rules(ctx: click.Context, _: click.Parameter, given: bool) -> None:
+    """Print the rules and exit."""
+    if given:
         show(RuleList(), "rules", format="table", output=None)
         ctx.exit()
 
 
-def known(_: click.Context, param: click.Parameter, given: Sequence[str]) -> Sequence[str]:
-    """Ids of rules, each with a glob of layers behind a colon or without."""
+def known_rules(_: click.Context, param: click.Parameter, given: Sequence[str]) -> Sequence[str]:
+    """The given rule ids, each with or without `:GLOB`; raises BadParameter for an unknown one."""
     from modelsurgeon.onnx.lint import unknown_rule
 
     for name in given:
@@ -61,32 +61,36 @@ def known(_: click.Context, param: click.Parameter, given: Sequence[str]) -> Seq
 
 
 def as_sarif(report: Report, _title: str) -> str:
-    """SARIF 2.1.0."""
+    """The report as SARIF 2.1.0."""
     return json.dumps(plain(report.sarif()), indent=2) + "\n"
 
 
 def as_junit(report: Report, _title: str, fail_on: Severity | None) -> str:
-    """JUnit XML, in which what reaches the gate fails."""
+    """The report as JUnit XML; findings of at least `fail_on` are failures."""
     return report.junit(fail_on)
 
 
-rule_options = together(
+rule_options = combined(
     click.option(
-        "--select", multiple=True, callback=known, metavar="RULE", help="Only these rules. Repeatable."
+        "--select",
+        multiple=True,
+        callback=known_rules,
+        metavar="RULE",
+        help="Check only these rules. Repeatable.",
     ),
     click.option(
         "--ignore",
         multiple=True,
-        callback=known,
+        callback=known_rules,
         metavar="RULE[:GLOB]",
-        help="Not these rules, or not at layers of these names. Repeatable.",
+        help="Skip these rules, or skip them for layers whose name matches. Repeatable.",
     ),
-    click.option("--read-weights", is_flag=True, help="Ask the rules that read weights, too."),
+    click.option("--read-weights", is_flag=True, help="Check also the rules that read weights."),
     click.option(
         "--balance",
         type=Real(min=0, min_open=True),
         metavar="FLOPS_PER_BYTE",
-        help="FLOPs that the machine does while it moves a byte; 10 where it isn't told.",
+        help="FLOPs that the machine can do per byte of memory traffic; 10 if not given.",
     ),
     click.option(
         "--rules",
@@ -94,29 +98,29 @@ rule_options = together(
         is_eager=True,
         expose_value=False,
         callback=list_rules,
-        help="Say what is looked for, and exit.",
+        help="List the rules and exit.",
     ),
 )
-view_options = together(
+view_options = combined(
     click.option(
         "--severity",
         type=click.Choice(SEVERITIES),
         default="note",
         show_default=True,
-        help="The mildest finding that is shown.",
+        help="Least severity of the findings shown.",
     ),
     click.option(
         "--fail-on",
         type=click.Choice([*SEVERITIES, NEVER_FAIL]),
         default="error",
         show_default=True,
-        help="Exit 1 if a finding is at least this grave.",
+        help="Exit 1 if a finding has at least this severity.",
     ),
     click.option(
         "--all",
         "everything",
         is_flag=True,
-        help=f"Every finding, not the worst {MAX_FINDINGS_PER_RULE} of a rule.",
+        help=f"Show every finding, not only the worst {MAX_FINDINGS_PER_RULE} per rule.",
     ),
 )
 
@@ -141,22 +145,22 @@ def command(
     format: str,
     output: str | None,
     quiet: bool,
-    **asked: Any,  # noqa: ANN401 - named and meant as those of ms.check
+    **arguments: Any,  # noqa: ANN401 - the arguments of ms.check
 ) -> None:
-    """Say what is wrong with MODEL, or stands out in it.
+    """Report what is wrong or unusual in MODEL.
 
-    Rules look at its structure: each finding has a severity, its evidence in numbers, and what to do about
-    it. Nothing is run. docs/rules.md tells every rule.
+    Rules check its structure: each finding has a severity, evidence in numbers, and advice. The model is
+    not run. docs/rules.md describes every rule.
     """
     outputs = {"--output": output}
     check_outputs(outputs, {"MODEL": model, "--weights": weights, "--example": example})
     with progress(f"checking {model}", quiet=quiet):
         graph = ms.load(model, weights=weights, shapes=shapes, example=example, trust=trust)
         check_weights(outputs, weight_files(graph))
-        report = ms.check(graph, shapes=shapes, weights=read_weights, spend=True, **asked)
+        report = ms.check(graph, shapes=shapes, weights=read_weights, spend=True, **arguments)
     gate: Severity | None = None if fail_on == NEVER_FAIL else SEVERITIES[SEVERITIES.index(fail_on)]
     shown = report.at_least(severity)
-    if format in FOR_PEOPLE and not everything:
+    if format in HUMAN_FORMATS and not everything:
         shown = shown.brief(MAX_FINDINGS_PER_RULE)
     formats: Mapping[str, Callable[[Report, str], str]] = {
         **FORMATS,
@@ -169,10 +173,10 @@ def command(
 
 
 def gate_message(found: Sequence[Any], gate: Severity) -> str:
-    """What reached the gate, in words."""
+    """A sentence with the first finding that failed the gate, and the number of others."""
     first = found[0]
     others = f", and {len(found) - 1} more" if len(found) > 1 else ""
     return (
         f"{first.rule} at {first.layer!r}{others}: "
-        f"--fail-on {gate} lets none pass; mend them, or --ignore what is meant"
+        f"--fail-on {gate} allows none; fix them, or --ignore those that are intended"
     )

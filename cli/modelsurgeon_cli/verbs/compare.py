@@ -1,4 +1,4 @@
-"""`modelsurgeon compare`: whether two models give the same answers."""
+"""`modelsurgeon compare`: whether two models give the same outputs."""
 
 from __future__ import annotations
 
@@ -26,13 +26,17 @@ from modelsurgeon_cli.show import check_outputs, check_weights, progress, show
 @click.argument("a")
 @click.argument("b")
 @data_option
-@click.option("--samples", type=click.IntRange(min=1), help="At most so many samples; of noise, how many.")
+@click.option(
+    "--samples",
+    type=click.IntRange(min=1),
+    help="Largest number of samples; without --data, the number of noise samples.",
+)
 @batch_option
 @seed_option
 @click.option(
     "--tolerance",
     type=Real(min=0),
-    help="Relative L2 error up to which an output counts as the same.",
+    help="Largest relative L2 error of an output that counts as the same.",
 )
 @click.option("--per-layer", is_flag=True, help="Compare the outputs of the layers too.")
 @shape_options
@@ -44,20 +48,20 @@ def command(
     format: str,
     output: str | None,
     quiet: bool,
-    **asked: Any,  # noqa: ANN401 - named and meant as the arguments of ms.compare
+    **arguments: Any,  # noqa: ANN401 - the arguments of ms.compare
 ) -> None:
-    """Compare the answers of models A and B.
+    """Compare the outputs of models A and B.
 
-    Both run on the same samples. Exits with 1 where they differ by more than the noise of A itself,
+    Both run on the same samples. Exits with 1 if they differ by more than the numerical noise of A,
     or than --tolerance.
-    Without --data the samples are seeded noise, which says less than data does.
+    Without --data the samples are seeded noise, a weaker test than real data.
     """
     outputs = {"--output": output}
-    check_outputs(outputs, {"A": a, "B": b, "--data": asked["data"]})
+    check_outputs(outputs, {"A": a, "B": b, "--data": arguments["data"]})
     with progress(f"comparing {a} and {b}", quiet=quiet):
-        models = [ms.load(path, shapes=asked["shapes"]) for path in (a, b)]
+        models = [ms.load(path, shapes=arguments["shapes"]) for path in (a, b)]
         check_weights(outputs, (file for model in models for file in weight_files(model)))
-        comparison = ms.compare(*models, **asked)
+        comparison = ms.compare(*models, **arguments)
     show(comparison, f"compare {Path(a).name} {Path(b).name}", format=format, output=output)
     if comparison.verdict == "different":
         raise ToleranceExceeded(

@@ -1,4 +1,4 @@
-"""`modelsurgeon diff`: what differs between two models, layer by layer."""
+"""`modelsurgeon diff`: differences between two models, layer by layer."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from modelsurgeon_cli.show import check_outputs, check_weights, progress, show
 @click.command(epilog="Example: modelsurgeon diff model.onnx small.onnx --no-weights")
 @click.argument("a")
 @click.argument("b")
-@click.option("--all/--only-changes", "everything", default=False, help="Show layers that are the same, too.")
+@click.option("--all/--only-changes", "everything", default=False, help="Show unchanged layers too.")
 @click.option(
     "--no-weights",
     "weights",
     is_flag=True,
     callback=inverted,
-    help="Read no weights: compare their types and shapes alone.",
+    help="Don't read weights; compare only their types and shapes.",
 )
 @click.option("--exit-code", is_flag=True, help="Exit 1 if the models differ, 0 if they don't.")
 @shape_options
@@ -40,10 +40,10 @@ def command(
     output: str | None,
     quiet: bool,
 ) -> None:
-    """Show what differs between models A and B, layer by layer.
+    """Show the differences between models A and B, layer by layer.
 
-    Layers are matched by name, then by what they are and where they stand; a chain of factors is shown as
-    one change of the layer that it stands in for. Nothing is run.
+    Layers are matched by name, then by kind and position; a chain of factors is shown as one change of the
+    layer that it replaces. The models are not run.
     """
     outputs = {"--output": output}
     check_outputs(outputs, {"A": a, "B": b})

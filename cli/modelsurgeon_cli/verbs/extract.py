@@ -1,4 +1,4 @@
-"""`modelsurgeon extract`: keep the outputs that are asked for."""
+"""`modelsurgeon extract`: keep the part of a model that leads to given tensors."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ from modelsurgeon_cli.options import names
 @click.command(epilog="Example: modelsurgeon extract model.onnx -o trunk.onnx --outputs r2")
 @click.argument("model")
 @click.option(
-    "--outputs", required=True, callback=names, metavar="A,B", help="Tensors that the new model gives."
+    "--outputs",
+    required=True,
+    callback=names,
+    metavar="A,B",
+    help="Outputs of the new model, by tensor name.",
 )
 @click.option(
-    "--inputs", callback=names, metavar="A,B", help="Tensors that it takes; as before where none are named."
+    "--inputs", callback=names, metavar="A,B", help="Inputs of the new model; those of MODEL if not given."
 )
 @operation_options
-def command(model: str, **asked: Any) -> None:  # noqa: ANN401 - named and meant as those of ms.extract
-    """Cut out of MODEL what leads to the tensors --outputs.
+def command(model: str, **arguments: Any) -> None:  # noqa: ANN401 - the arguments of ms.extract
+    """Extract the part of MODEL that computes the tensors of --outputs.
 
-    Branches that end elsewhere go, such as auxiliary classifiers and losses, and so does dropout.
+    Other branches, such as auxiliary classifiers and losses, are removed, and so is dropout.
     """
-    perform(ms.extract, model, name="extract", **asked)
+    perform(ms.extract, model, name="extract", **arguments)

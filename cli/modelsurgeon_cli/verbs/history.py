@@ -1,4 +1,4 @@
-"""`modelsurgeon history`: what was done to a model."""
+"""`modelsurgeon history`: the verbs that were applied to a model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from modelsurgeon_cli.show import check_outputs, progress
 @click.argument("model")
 @result_options
 def command(model: str, format: str, output: str | None, quiet: bool) -> None:
-    """Show the line that every verb left in MODEL, oldest first."""
+    """Show the verbs that were applied to MODEL, oldest first."""
     check_outputs({"--output": output}, {"MODEL": model})
     with progress(f"reading {model}", quiet=quiet):
         found = ms.history(model)

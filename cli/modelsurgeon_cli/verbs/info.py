@@ -1,4 +1,4 @@
-"""`modelsurgeon info`: what a model is made of and what it costs."""
+"""`modelsurgeon info`: layers of a model and their cost."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from modelsurgeon.inspection.views import GROUPS, SORT_KEYS
 from modelsurgeon_cli import flag_or_file
 from modelsurgeon_cli.definitions import DEFINITIONS
 from modelsurgeon_cli.flag_or_file import WeightsRequest
-from modelsurgeon_cli.gates import gate_options, hold
+from modelsurgeon_cli.gates import check_gates, gate_options
 from modelsurgeon_cli.options import (
     batch_option,
+    combined,
     data_option,
     export_options,
     plugin_option,
     provider_option,
     result_options,
     shape_options,
-    together,
 )
 from modelsurgeon_cli.show import check_outputs, check_weights, emit, progress, show
 
@@ -31,44 +31,50 @@ if TYPE_CHECKING:
     from modelsurgeon.inspection.analysis import Analysis
 
 
-def define(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
-    """Print the definitions and end."""
-    if asked:
+def print_definitions(ctx: click.Context, _: click.Parameter, given: bool) -> None:
+    """Print the definitions and exit."""
+    if given:
         emit(DEFINITIONS)
         ctx.exit()
 
 
-view_options = together(
-    click.option("--by", type=click.Choice(["node", *GROUPS]), default="node", help="What a row is."),
-    click.option("--sort", type=click.Choice(SORT_KEYS), help="Sort the rows by this number or name."),
+view_options = combined(
+    click.option("--by", type=click.Choice(["node", *GROUPS]), default="node", help="Unit of a row."),
+    click.option("--sort", type=click.Choice(SORT_KEYS), help="Sort the rows by this column."),
     click.option(
         "--top",
         type=click.IntRange(min=1),
-        help="Only so many rows, those with the most MACs unless --sort says otherwise.",
+        help="Show only so many rows: those with the most MACs, or the first by --sort.",
     ),
-    click.option("--depth", type=click.IntRange(min=1), help="With --by module: a tree of so many levels."),
+    click.option(
+        "--depth", type=click.IntRange(min=1), help="With --by module: show a tree of so many levels."
+    ),
     *(
-        click.option(f"--{name}", metavar=word, multiple=True, help=told)
-        for name, word, told in (
+        click.option(f"--{name}", metavar=metavar, multiple=True, help=text)
+        for name, metavar, text in (
             ("only", "GLOB", "Only layers and modules whose name matches. Repeatable."),
-            ("skip", "GLOB", "No layers and modules whose name matches. Repeatable."),
+            ("skip", "GLOB", "Skip layers and modules whose name matches. Repeatable."),
             ("op", "OP", "Only nodes of this operator. Repeatable."),
         )
     ),
-    click.option("--memory", is_flag=True, help="Show which activations live when, and those of the peak."),
-    click.option("--training", is_flag=True, help="Show what it takes to train, also with recomputation."),
+    click.option(
+        "--memory",
+        is_flag=True,
+        help="Show live bytes of activations over time, and the tensors of the peak.",
+    ),
+    click.option("--training", is_flag=True, help="Show the memory of training, also with recomputation."),
     click.option(
         "--definitions",
         is_flag=True,
         is_eager=True,
         expose_value=False,
-        callback=define,
-        help="Say what each number means, and exit.",
+        callback=print_definitions,
+        help="Print the definition of each number and exit.",
     ),
 )
-run_options = together(
+run_options = combined(
     data_option,
-    click.option("--samples", type=click.IntRange(min=1), help="With --data: at most so many samples."),
+    click.option("--samples", type=click.IntRange(min=1), help="With --data: largest number of samples."),
     batch_option,
     provider_option,
 )
@@ -112,19 +118,19 @@ def command(
     quiet: bool,
     **limits: float | None,
 ) -> None:
-    """Show what MODEL is made of and what it costs.
+    """Show the layers of MODEL and their cost.
 
-    Every layer with its MACs, params, bytes and shapes. With --data the model is run, and the ranges of its
-    activations are shown; otherwise nothing is.
-    MODEL is an .onnx file, or a PyTorch source package.module:factory, which is imported and called:
-    that runs its code. Several models are shown side by side, by their totals.
+    Lists every layer with its MACs, params, bytes and shapes. With --data the model is run, and the ranges of
+    its activations are shown; otherwise it is not run.
+    MODEL is an .onnx file, or a PyTorch source package.module:factory, which is imported and called;
+    this runs its code. For several models, their totals are shown side by side.
     """
     if depth is not None and by != "module":
-        raise click.UsageError("--depth is of a tree of modules: add --by module.")
+        raise click.UsageError("--depth needs a tree of modules: add --by module.")
     if data is None and (samples or batch):
-        raise click.UsageError("--samples and --batch say how --data is run: give it, or leave them out.")
+        raise click.UsageError("--samples and --batch need --data: give it, or leave them out.")
     if len(models) > 1 and (weights.file or example):
-        raise click.UsageError("--weights FILE and --example are of one model: name one.")
+        raise click.UsageError("--weights FILE and --example work for one model only: name one.")
     outputs = {"--output": output}
     inputs = {"MODEL" if len(models) == 1 else f"MODEL {path}": path for path in models}
     check_outputs(outputs, {**inputs, "--weights": weights.file, "--data": data, "--example": example})
@@ -153,11 +159,11 @@ def command(
     title = " ".join(["info", *(Path(model).name for model in found)])
     result = shown[0] if len(models) == 1 else SideBySide(analyses=shown)
     show(result, title, format=format, output=output)
-    hold(found, limits, strict=strict)
+    check_gates(found, limits, strict=strict)
 
 
 def arranged(analysis: Analysis, by: str, depth: int | None, sort: str | None, top: int | None) -> Analysis:
-    """The rows that were asked for, in the order that was asked for."""
+    """The analysis with the requested grouping, order and number of rows."""
     if depth is not None:
         analysis = analysis.nested(depth)
     elif by != "node":

@@ -1,4 +1,4 @@
-"""`modelsurgeon pipeline`: several verbs in order, with gates between them."""
+"""`modelsurgeon pipeline`: several verbs in order, with gates."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ from modelsurgeon_cli.show import check_outputs, check_weights, progress
 
 @click.command(epilog="Example: modelsurgeon pipeline steps.toml -o small.onnx")
 @click.argument("file", metavar="FILE.toml")
-@click.option("--model", metavar="MODEL", help="The model to start from, in place of the file's own.")
-@click.option("-o", "out", type=click.Path(), metavar="OUT", help="The model to write, in place of its own.")
+@click.option("--model", metavar="MODEL", help="The model to start from, instead of that in the file.")
+@click.option(
+    "-o", "out", type=click.Path(), metavar="OUT", help="The model to write, instead of that in the file."
+)
 @result_options
 def command(
     file: str, model: str | None, out: str | None, format: str, output: str | None, quiet: bool
 ) -> None:
-    """Run the verbs that FILE.toml lists, each on what the one before it gave.
+    """Run the verbs listed in FILE.toml, each on the result of the one before it.
 
-    The file names a model, an out, and a [[step]] with a verb and its arguments for every operation.
-    A step may have a tolerance and gates such as max_macs; nothing is written unless all of them hold.
+    The file has a model, an out, and for every operation a [[step]] with a verb and its arguments.
+    A step may have a tolerance and gates such as max_macs; nothing is written unless all of them pass.
     """
     recipe = read(file)
     recipe = replace(recipe, model=Path(model) if model else recipe.model)

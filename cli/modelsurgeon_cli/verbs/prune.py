@@ -1,4 +1,4 @@
-"""`modelsurgeon prune`: channels that change no answer are removed."""
+"""`modelsurgeon prune`: remove channels that don't affect the outputs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from modelsurgeon_cli.operation import operation_options, perform
 @click.command(epilog="Example: modelsurgeon prune model.onnx -o pruned.onnx")
 @click.argument("model")
 @operation_options
-def command(model: str, **asked: Any) -> None:  # noqa: ANN401 - named and meant as those of ms.prune
-    """Remove the channels of MODEL that no answer depends on.
+def command(model: str, **arguments: Any) -> None:  # noqa: ANN401 - the arguments of ms.prune
+    """Remove the channels of MODEL that don't affect its outputs.
 
-    Dead ones, which are one number whatever the model is fed; double ones, made in the same way as others;
-    and those that nothing takes. Their weights and biases go to what is left, so the answers stay the same up
-    to rounding. Told for every layer: its channels and inputs before and after, and why the channels went.
+    These are dead channels, constant for any input; duplicates, computed like another channel; and unused
+    ones. The other weights and biases absorb them, so the outputs stay the same up to rounding. Shows for
+    every layer its channels and inputs before and after, and why channels were removed.
     """
-    perform(ms.prune, model, name="prune", **asked)
+    perform(ms.prune, model, name="prune", **arguments)

@@ -1,4 +1,4 @@
-"""`modelsurgeon steal`: layers from one net for another."""
+"""`modelsurgeon steal`: copy weights of layers from one model to another."""
 
 from __future__ import annotations
 
@@ -29,31 +29,33 @@ INITS = ("zero", "mean", "random", "map", "fit")
 @click.argument("donor")
 @click.argument("recipient")
 @click.option("-o", "out", type=click.Path(), metavar="OUT", required=True, help="The model to write.")
-@click.option("--map", "given", type=click.Path(), metavar="FILE", help="JSON: recipient's layer -> donor's.")
-@click.option("--partial", is_flag=True, help="Where sizes differ, take the block that both have.")
+@click.option(
+    "--map", "given", type=click.Path(), metavar="FILE", help="JSON: recipient's layer -> donor's layer."
+)
+@click.option("--partial", is_flag=True, help="Where sizes differ, copy the block that both have.")
 @click.option(
     "--grow",
     multiple=True,
     metavar="NAME=CLASSES",
     callback=size_by_symbol,
-    help="Give the recipient's layer NAME so many outputs, the donor's first. Repeatable.",
+    help="Grow the recipient's layer NAME to so many outputs; the donor's come first. Repeatable.",
 )
 @click.option(
     "--grow-init",
     type=click.Choice(INITS),
     default="zero",
     show_default=True,
-    help="New rows: zeros, the mean of the old, random with their mean and deviation, as --labels say, or "
-    "fitted to the classes of --data (an .npz with an array label).",
+    help="New rows: zeros, the mean of the old rows, random with their mean and deviation, mapped by "
+    "--labels, or fitted to the classes of --data (an .npz with an array label).",
 )
 @click.option(
     "--labels",
     type=click.Path(),
     metavar="FILE",
-    help='JSON: {"donor": [names], "recipient": [names]}, or new class -> old class, or several.',
+    help='JSON: {"donor": [names], "recipient": [names]}, or new class -> old class or list of them.',
 )
 @click.option(
-    "--freeze-list", type=click.Path(), metavar="FILE", help="Write the names of the stolen tensors as JSON."
+    "--freeze-list", type=click.Path(), metavar="FILE", help="Write the names of the copied tensors as JSON."
 )
 @name_options
 @data_option
@@ -72,22 +74,22 @@ def command(
     format: str,
     output: str | None,
     quiet: bool,
-    **asked: Any,  # noqa: ANN401 - named and meant as those of ms.steal
+    **arguments: Any,  # noqa: ANN401 - the arguments of ms.steal
 ) -> None:
-    """Give RECIPIENT the weights of every layer of DONOR that matches.
+    """Copy the weights of every matching layer of DONOR to RECIPIENT.
 
-    Layers match by name, else by their kind and shapes in order, or by --map. Both are .onnx files, or both
-    state dicts (.safetensors, .pth). A head with more classes than the donor's keeps the old classes' rows,
-    so their answers stay what they were.
+    Layers match by name, else by kind and shapes in order, or by --map. Both are .onnx files, or both are
+    state dicts (.safetensors, .pth). A head with more classes than the donor's keeps the rows of the old
+    classes, so their outputs stay the same.
     """
-    inputs = {"DONOR": donor, "--map": given, "--labels": labels, "--data": asked["data"]}
+    inputs = {"DONOR": donor, "--map": given, "--labels": labels, "--data": arguments["data"]}
     check_outputs({"-o": out, "--output": output, "--freeze-list": freeze_list}, inputs)
     check_outputs({"-o": out}, {"RECIPIENT": recipient})
     with progress(f"steal {donor}", quiet=quiet):
         for path in (donor, recipient):
             if path.endswith(".onnx"):
                 check_weights({"-o": out, "the data of -o": f"{out}.data"}, weight_files(ms.load(path)))
-        done = ms.steal(donor, recipient, given=_json(given), labels=_json(labels), **asked)
+        done = ms.steal(donor, recipient, given=_json(given), labels=_json(labels), **arguments)
         ms.save(done.model, out)
         if freeze_list is not None:
             write(freeze_list, json.dumps({"frozen": list(done.frozen)}, indent=2) + "\n")
@@ -95,13 +97,13 @@ def command(
 
 
 def _json(path: str | None) -> Mapping[str, Any] | None:
-    """A JSON object in a file."""
+    """The JSON object in a file; None without a path. Raises BadPlan for anything else."""
     if path is None:
         return None
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ms.BadPlan(f"{path} is no JSON: {error}") from error
+        raise ms.BadPlan(f"{path} is not JSON: {error}") from error
     if not isinstance(found, dict):
-        raise ms.BadPlan(f"{path} holds no JSON object: names -> values are needed")
+        raise ms.BadPlan(f"{path} doesn't hold a JSON object: one of names -> values is needed")
     return found

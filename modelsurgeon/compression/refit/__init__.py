@@ -1,1 +1,1 @@
-"""The factors of a plan fitted by least squares to what the layers gave before."""
+"""Refit: factors of a plan fitted by least squares to the outputs of the original layers."""

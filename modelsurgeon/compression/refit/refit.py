@@ -1,14 +1,15 @@
-"""Every chain of a plan fitted to what the cut net feeds it: what its layer gave before comes out again.
+"""Chains of a plan fitted by least squares: from inputs in the cut model to outputs of the original layers.
 
-Layers are fitted in the order in which they run, so each repairs what those before it broke (Zhang et al.,
-2015, arXiv:1505.06798, without the term for the non-linearity); where its outputs go into a sum, also what
-the other side of that has lost. What fits are worth is known before a plan is made, see `refit_gains`.
+Layers are fitted in the order in which they run, so each corrects errors of those before it (Zhang et al.,
+2015, arXiv:1505.06798, without the term for the non-linearity). Where a layer's outputs are added to a
+residual, its chain corrects the error of that as well. `refit_gains` estimates what fits gain before a plan
+is made.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from functools import partial
 
 from modelsurgeon.calibration.activation_aware import CalibratedLayer
 from modelsurgeon.calibration.moments import check_finite
@@ -17,22 +18,20 @@ from modelsurgeon.compression.refit.rows import normal_equations
 from modelsurgeon.compression.refit.solvers import FitRows, FittedChain, fit_all, fit_last
 from modelsurgeon.data import Batches
 from modelsurgeon.data.samples import evenly_spaced
-from modelsurgeon.errors import UnsupportedLayer
-from modelsurgeon.factorize import METHODS, compose, relative_error
+from modelsurgeon.factorize import METHODS, compose
 from modelsurgeon.layers import Layer
 from modelsurgeon.layers.patches import patch_mixers
-from modelsurgeon.progress import Progress, counted
-from modelsurgeon.surgery.apply import edit_for, install
+from modelsurgeon.progress import Progress, with_progress
+from modelsurgeon.surgery.apply import Replacement, apply_step
 from modelsurgeon.surgery.edits import FactorizationEdit
 from modelsurgeon.surgery.plan import Plan, PlanStep
-from modelsurgeon.surgery.site import EditableModel, InputPair
+from modelsurgeon.surgery.site import EditableModel, InputPair, InputPairs, Site
 
-MAX_POINTWISE_COLUMNS = (
-    4096  # of a patch: with more, the moments of all would take too much, and z alone is looked at
-)
-MAX_KERNEL_COLUMNS = 2304  # where there are taps besides channels: 256 channels under 3 x 3 of them
-TRIAL_FIT_MACS = 5e11  # MACs of a whole net: as many feeds show what fits are worth as they are enough for
-TRIAL_FIT_EFFORT = 0.2  # of the steps of a fit
+# Most columns of a patch with which the moments of whole patches are kept and all factors are fitted:
+MAX_POINTWISE_COLUMNS = 4096
+MAX_KERNEL_COLUMNS = 2304  # 256 channels under a 3 x 3 kernel
+TRIAL_FIT_MACS = 5e11  # MACs of the whole model, over all feeds that trial fits use
+TRIAL_FIT_EFFORT = 0.2  # share of the iterations of a full fit
 
 
 def install_fitted(
@@ -44,45 +43,47 @@ def install_fitted(
     seed: int = 0,
     watch: Progress | None = None,
 ) -> list[FactorizationEdit]:
-    """Do what the plan says, every chain fitted to what the layers before it hand on; one edit a step.
+    """Carry out a plan, every chain fitted to its inputs in the cut model; one edit per step.
 
-    A chain that can't be fitted, of a transposed convolution or of a layer that is applied more than once, is
-    put in as calibration alone has it.
+    The chain of a transposed convolution, or of a layer that is applied more than once, is not fitted, but
+    installed as factorized with calibration. Raises BadData for inputs that are NaN, infinite or too large.
     """
-    edits = []
     stages = model.paired_inputs(list(plan), feeds)
-    for site, pairs in counted(stages, "fitting", len(plan), watch):
-        step = plan[site.name]
-        view = calibration.view(site)
-        try:
-            chain = view.chain(step.method, step.rank)
-        except UnsupportedLayer as error:
-            edits.append(
-                FactorizationEdit(layer=site.name, method=step.method, rank=step.rank, skipped=str(error))
-            )
-            continue
-        fit = None
-        if not view.layer.transposed and any(True for _ in pairs()):
-            fit = refit(
-                view.layer,
-                chain,
-                _checked_pairs(site.name, pairs()),
-                feeds.samples,
-                inner=METHODS[step.method].alone,  # what chooses channels stays as it is
-                centred=view.centred,
-                seed=seed,
-            )
-            chain = list(fit.chain)
-        install(site, step, chain)
-        edit = edit_for(site, view.layer, step, chain, relative_error(view.layer, chain))
-        edits.append(edit if fit is None else replace(edit, output_error=fit.error))
-    return edits
+    return [
+        apply_step(
+            site,
+            plan[site.name],
+            partial(_fit_step, calibration=calibration, pairs=pairs, samples=feeds.samples, seed=seed),
+        )
+        for site, pairs in with_progress(stages, "fitting", len(plan), watch)
+    ]
+
+
+def _fit_step(
+    site: Site, step: PlanStep, *, calibration: Calibration, pairs: InputPairs, samples: int, seed: int
+) -> Replacement:
+    """The chain of a step, fitted where there are input pairs, with its error on validation rows."""
+    calibrated = calibration.layer(site)
+    chain = calibrated.chain(step.method, step.rank)
+    if calibrated.layer.transposed or not any(True for _ in pairs()):
+        return Replacement(chain)
+    fit = refit(
+        calibrated.layer,
+        chain,
+        _checked_pairs(site.name, pairs()),
+        samples,
+        inner=METHODS[step.method].alone,  # a selection of channels stays as it is
+        centred=calibrated.centred,
+        seed=seed,
+    )
+    return Replacement(fit.chain, fit.error)
 
 
 def _checked_pairs(layer: str, pairs: Iterable[InputPair]) -> Iterator[InputPair]:
-    for fed in pairs:
-        check_finite(layer, fed.original)
-        yield fed
+    """The pairs; raises BadData where the original inputs are NaN, infinite or too large."""
+    for pair in pairs:
+        check_finite(layer, pair.original)
+        yield pair
 
 
 def refit(
@@ -97,15 +98,16 @@ def refit(
 ) -> FittedChain:
     """The chain with its factors and, where `centred`, its bias fitted.
 
-    fed: what the layer was fed, and the chain is. samples: how many those are in all. inner: the factors
-    before the last are fitted, too.
+    fed: inputs of the layer in the original model and of the chain in the cut one, feed by feed. samples:
+    their number in all. inner: also fit the factors before the last, where the layer's patches are small
+    enough.
     """
     if inner and _fits_in_memory(layer):
         return fit_all(
             layer, chain, FitRows.of(*normal_equations(layer, fed, samples, seed=seed), centred=centred)
         )
-    front = patch_mixers(layer, compose(chain[:-1]), chain[-1])
-    rows = FitRows.of(*normal_equations(layer, fed, samples, mixers=front, seed=seed), centred=centred)
+    mixers = patch_mixers(layer, compose(chain[:-1]), chain[-1])
+    rows = FitRows.of(*normal_equations(layer, fed, samples, mixers=mixers, seed=seed), centred=centred)
     return fit_last(layer, chain, rows)
 
 
@@ -122,27 +124,30 @@ def refit_gains(
     seed: int = 0,
     watch: Progress | None = None,
 ) -> dict[str, dict[str, float]]:
-    """For each layer and method, what a fit leaves of the error that is foretold without one.
+    """For each layer and method, the ratio of the error after a fit to the error predicted without one.
 
-    A layer of each kind is fitted alone, at the rank of its trial, to what a whole net feeds it, and speaks
-    for all of its size and stride. Layers are left out that look at one place: what is foretold for those is
-    the best there is. So are those of which only the last factor is fitted.
+    trials: for each layer, the steps to try. One layer of each kind is fitted alone, at the ranks of its
+    trial, to its inputs in the original model, and represents all of the same size and stride. Pointwise
+    layers are left out, as their chains are optimal without a fit. So are layers too large for a fit of all
+    factors.
     """
     few = evenly_spaced(feeds, feeds_within(model, TRIAL_FIT_MACS))
-    alike = _representatives({name: view.layer for name, (view, _) in trials.items()})
+    alike = _representatives({name: calibrated.layer for name, (calibrated, _) in trials.items()})
     stages = model.fresh_copy().paired_inputs(list(alike), few)
     found: dict[str, dict[str, float]] = {}
-    for site, pairs in counted(stages, "trial fits", len(alike), watch):
-        view, steps = trials[site.name]
+    for site, pairs in with_progress(stages, "trial fits", len(alike), watch):
+        calibrated, steps = trials[site.name]
         fed = _checked_pairs(site.name, pairs())
-        rows = FitRows.of(*normal_equations(view.layer, fed, few.samples, seed=seed), centred=view.centred)
-        if rows.learnt:
-            found |= dict.fromkeys(alike[site.name], _method_gains(view, steps, rows))
+        rows = FitRows.of(
+            *normal_equations(calibrated.layer, fed, few.samples, seed=seed), centred=calibrated.centred
+        )
+        if rows.training:
+            found |= dict.fromkeys(alike[site.name], _method_gains(calibrated, steps, rows))
     return found
 
 
 def _representatives(layers: Mapping[str, Layer]) -> dict[str, list[str]]:
-    """One layer of each kind that may gain, from the middle of the net, and all that are alike."""
+    """All layers of each kind that may gain from a fit, by the name of the middle one of them."""
     kinds: dict[object, list[str]] = {}
     for name, layer in layers.items():
         if not layer.transposed and not layer.is_pointwise and _fits_in_memory(layer):
@@ -150,10 +155,13 @@ def _representatives(layers: Mapping[str, Layer]) -> dict[str, list[str]]:
     return {alike[len(alike) // 2]: alike for alike in kinds.values()}
 
 
-def _method_gains(view: CalibratedLayer, steps: Sequence[PlanStep], rows: FitRows) -> dict[str, float]:
+def _method_gains(calibrated: CalibratedLayer, steps: Sequence[PlanStep], rows: FitRows) -> dict[str, float]:
+    """For each step's method, the error after a fit / the error predicted without one."""
     found = {}
     for step in steps:
-        foretold = view.error(step.method, [step.rank])[0]
-        fit = fit_all(view.layer, view.chain(step.method, step.rank), rows, effort=TRIAL_FIT_EFFORT)
-        found[step.method] = fit.error / foretold if foretold else 1.0
+        predicted = calibrated.error(step.method, [step.rank])[0]
+        fit = fit_all(
+            calibrated.layer, calibrated.chain(step.method, step.rank), rows, effort=TRIAL_FIT_EFFORT
+        )
+        found[step.method] = fit.error / predicted if predicted else 1.0
     return found

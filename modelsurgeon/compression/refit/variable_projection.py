@@ -1,14 +1,14 @@
-"""All factors of a chain fitted together: least squares in which the last is always the best for the others.
+"""All factors of a chain fitted together by variable projection: the last is always optimal for the others.
 
 On rows with moments C = E[x x^T] and D = E[y x^T] the error of the weight W that the factors multiply to is
 
     tr(W C W^T) - 2 tr(W D^T) + E[y^T y].
 
-Given the others, the last factor is the solution of a linear problem. Put in, it leaves a function of the
-others, whose gradient is that of the error at the solution: variable projection (Golub and Pereyra, 1973).
-L-BFGS goes down it. W is linear in every factor, so the gradient of one is that of W times the others.
+Given the others, the last factor is the solution of a linear problem. Substituted, it leaves a function of
+the others, whose gradient is that of the error at the solution: variable projection (Golub and Pereyra,
+1973). L-BFGS minimizes it. W is linear in every factor, so the gradient of one is that of W times the others.
 
-All is done in coordinates in which the channels are white: in others every step would look to the large ones.
+The channels are whitened first: else channels of large variance would dominate every step.
 """
 
 from __future__ import annotations
@@ -24,65 +24,70 @@ from scipy import linalg, optimize
 from modelsurgeon.factorize import compose
 from modelsurgeon.layers import Array, Layer
 from modelsurgeon.layers.patches import patch_mixers
-from modelsurgeon.linalg import cholesky, solve_factor, times_factor
+from modelsurgeon.linalg import VARIANCE_FLOOR, cholesky, solve_factor, times_factor
 from modelsurgeon.linalg.least_squares import LeastSquares
 
 MAX_ITERATIONS = 100
-MAX_OPERATIONS = 2e11  # multiplications: as many steps as they are enough for
-CHECK_EVERY = 10  # steps from one look at the rows that judge to the next
-MAX_INTERMEDIATE_SIZE = 2**40  # numbers: whatever lies between two products, which are slow without
-VARIANCE_FLOOR = 1e-4  # of the mean variance, under that of every channel
-AXIS_LETTERS, RANK_LETTERS = (
-    "uvwxyz",
-    "abcdefgh",
-)  # subscripts of the kernel, and of the channels between two factors
+MAX_OPERATIONS = 2e11  # multiplications of all iterations, which limit their number
+STEPS_PER_CHECK = 10  # steps from one evaluation on the validation rows to the next
+MAX_INTERMEDIATE_SIZE = 2**40  # numbers in an einsum's intermediates: no limit in practice
+AXIS_LETTERS, RANK_LETTERS = "uvwxyz", "abcdefgh"  # einsum subscripts of kernel axes, and of inner channels
 
 
 def fit_by_variable_projection(
-    chain: Sequence[Layer], problem: LeastSquares, checks: LeastSquares, ridge: float, *, effort: float = 1.0
+    chain: Sequence[Layer],
+    problem: LeastSquares,
+    validation: LeastSquares,
+    ridge: float,
+    *,
+    effort: float = 1.0,
 ) -> list[Layer]:
     """A chain without groups or bias, fitted to a problem on the patches of its layer.
 
-    ridge: of the last factor, toward what it is; a share of the mean variance of what that is fed. checks:
-    the same on other rows: the outcome is where the search does best on those. effort: a share of the steps.
+    validation: the same problem on other rows; the result is the chain with the least loss on it. ridge: on
+    the change of the last factor, as a share of the mean variance of that factor's inputs. effort: share of
+    the steps to take.
     """
-    root = cholesky(_channels(problem.zz, chain[0].in_channels), VARIANCE_FLOOR)
+    root = cholesky(_channel_covariance(problem.zz, chain[0].in_channels), VARIANCE_FLOOR)
     white = [replace(chain[0], weight=times_factor(chain[0].weight.astype(np.float64), root, 1)), *chain[1:]]
-    search = _Search(white, _whitened(problem.steadied(), root), ridge)
+    search = _Search(white, _whiten_channels(problem.with_variance_floor(), root), ridge)
 
-    def seen(x: Array) -> tuple[float, list[Layer]]:
+    def validated(x: Array) -> tuple[float, list[Layer]]:
         first, *others = search.chain(x)
-        made = [replace(first, weight=solve_factor(first.weight, root, 1)), *others]
-        weight = compose(made).weight
+        fitted = [replace(first, weight=solve_factor(first.weight, root, 1)), *others]
+        weight = compose(fitted).weight
         factor = weight.reshape(len(weight), -1)
-        return checks.loss(factor, problem.bias(factor)), made
+        return validation.loss(factor, problem.bias(factor)), fitted
 
-    return _best_on_validation(search, seen, max(1, round(effort * search.steps)))
+    return _best_on_validation(search, validated, max(1, round(effort * search.steps)))
 
 
 def _best_on_validation(
-    search: _Search, seen: Callable[[Array], tuple[float, list[Layer]]], most: int
+    search: _Search, validated: Callable[[Array], tuple[float, list[Layer]]], max_steps: int
 ) -> list[Layer]:
-    """What does best on the rows that judge, of what the search comes by; it ends where that grows again."""
-    best = seen(search.start)
+    """The chain of least validation loss among those of the search, which stops where that loss grows.
+
+    validated: from the search's variables to the validation loss and the chain.
+    """
+    best = validated(search.start)
     steps = count(1)
 
-    def look(x: Array) -> None:
+    def check(x: Array) -> None:
         nonlocal best
-        if next(steps) % CHECK_EVERY == 0:
-            now = seen(x)
-            if now[0] >= best[0]:
+        if next(steps) % STEPS_PER_CHECK == 0:
+            current = validated(x)
+            if current[0] >= best[0]:
                 raise StopIteration
-            best = now
+            best = current
 
     with suppress(linalg.LinAlgError):
-        end, *_ = optimize.fmin_l_bfgs_b(search, search.start, callback=look, maxiter=most)
-        best = min(best, seen(end), key=lambda each: each[0])
+        end, *_ = optimize.fmin_l_bfgs_b(search, search.start, callback=check, maxiter=max_steps)
+        best = min(best, validated(end), key=lambda result: result[0])
     return best[1]
 
 
 class _Search:
-    """The error as a function of all factors but the last, their entries one after another."""
+    """The training error as a function of all factors but the last, whose entries form one vector."""
 
     def __init__(self, chain: Sequence[Layer], problem: LeastSquares, ridge: float) -> None:
         *front, last = (replace(link, weight=link.weight.astype(np.float64)) for link in chain)
@@ -99,36 +104,38 @@ class _Search:
         self.steps = int(np.clip(MAX_OPERATIONS / (len(problem.zz) * mixer.size), 1, MAX_ITERATIONS))
 
     def __call__(self, x: Array) -> tuple[float, Array]:
-        """Error and gradient, both as shares of the variance of y."""
+        """Error and gradient at the vector of entries, both divided by the variance of y."""
         front = self._fronts(x)
         mixer = self._mixer(front)
-        seen = self._problem.zz @ mixer
-        inner, cross = mixer.T @ seen, self._problem.yz @ mixer
+        mixed = self._problem.zz @ mixer
+        inner, cross = mixer.T @ mixed, self._problem.yz @ mixer
         last = self._solved(inner, cross)
         off = last - self._pull
         error = self._problem.yy - 2 * np.sum(last * cross) + np.sum((last @ inner) * last)
-        slope = 2 * (last @ seen.T - self._problem.yz)
+        slope = 2 * (last @ mixed.T - self._problem.yz)
         factors = [*(link.weight for link in front), last]
         slopes = [self._form.gradient(factors, slope, place).ravel() for place in range(len(front))]
         loss = error + self._ridge * np.sum(off * off)
         return float(loss) / self._scale, np.concatenate(slopes) / self._scale
 
     def chain(self, x: Array) -> list[Layer]:
-        """All factors, the last as it is best for the others."""
+        """All factors, the last one optimal for the others."""
         front = self._fronts(x)
         mixer = self._mixer(front)
         last = self._solved(mixer.T @ self._problem.zz @ mixer, self._problem.yz @ mixer)
         return [*front, replace(self._last, weight=last.reshape(self._last.weight.shape))]
 
     def _fronts(self, x: Array) -> list[Layer]:
+        """The factors before the last, from the vector of their entries."""
         parts = zip(self._front, np.split(x, self._ends), strict=True)
         return [replace(link, weight=part.reshape(link.weight.shape)) for link, part in parts]
 
     def _mixer(self, front: Sequence[Layer]) -> Array:
-        """What the factors make of a patch for the last one: `(columns, z)`."""
+        """The matrix `(columns, z)` that maps a patch to the inputs of the last factor."""
         return patch_mixers(self._whole, compose(front), self._last)[0]
 
     def _solved(self, inner: Array, cross: Array) -> Array:
+        """The last factor `(out, z)`, by ridge regression toward its start."""
         root = linalg.cho_factor(inner + self._ridge * np.eye(len(inner)), check_finite=False)
         right = (cross + self._ridge * self._pull).T
         return np.asarray(linalg.cho_solve(root, right, check_finite=False)).T
@@ -136,9 +143,10 @@ class _Search:
 
 @dataclass(frozen=True, kw_only=True)
 class EinsumForm:
-    """How factors multiply to a weight, as subscripts of `numpy.einsum`: of each factor, and of the weight.
+    """The product of factors to a weight, as subscripts of `numpy.einsum`.
 
-    sizes: of every subscript. Axes on which no factor has taps have none.
+    terms: of each factor. whole: of the weight. sizes: of every subscript. Axes on which no factor has taps
+    have no subscript.
     """
 
     terms: Sequence[str]
@@ -147,7 +155,7 @@ class EinsumForm:
 
     @classmethod
     def of(cls, chain: Sequence[Layer]) -> EinsumForm:
-        """Of a chain in the place of a layer without groups; a depthwise factor has one channel axis."""
+        """The form of a chain for a layer without groups; a depthwise factor has one channel axis."""
         terms: list[str] = []
         sizes = {"i": chain[0].in_channels}
         here = "i"
@@ -161,7 +169,7 @@ class EinsumForm:
         return cls(terms=terms, whole="".join(["oi", *held]), sizes=sizes)
 
     def gradient(self, factors: Sequence[Array], whole: Array, place: int) -> Array:
-        """Of one factor, from that of the weight."""
+        """The gradient of the factor at `place`, from the gradient `whole` of the weight."""
         rest = [i for i in range(len(factors)) if i != place]
         arrays = [self._shaped(whole, self.whole), *(self._shaped(factors[i], self.terms[i]) for i in rest)]
         inputs = ",".join([self.whole, *(self.terms[i] for i in rest)])
@@ -174,15 +182,15 @@ class EinsumForm:
         return array.reshape([self.sizes[name] for name in term])
 
 
-def _channels(covariance: Array, channels: int) -> Array:
-    """Covariance of the channels, over all taps, from that of patches."""
+def _channel_covariance(covariance: Array, channels: int) -> Array:
+    """Covariance `(channels, channels)` averaged over the taps, from that of patches `(columns, columns)`."""
     taps = len(covariance) // channels
     summed: Array = np.einsum("iaja->ij", covariance.reshape(channels, taps, channels, taps))
     return summed / taps
 
 
-def _whitened(problem: LeastSquares, root: Array) -> LeastSquares:
-    """The problem on patches whose channels are white."""
+def _whiten_channels(problem: LeastSquares, root: Array) -> LeastSquares:
+    """The problem on patches with whitened channels. root: Cholesky factor of the channels' covariance."""
     channels = len(root)
     shape = (channels, len(problem.zz) // channels)
     zz = problem.zz.reshape(shape + shape)

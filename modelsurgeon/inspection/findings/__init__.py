@@ -1,6 +1,6 @@
-"""What `check` finds: rules, findings and their report, as tables and for machines.
+"""Results of `check`: rules, findings and their report, as tables, SARIF and JUnit XML.
 
-Plain data; which rules there are and what they look at is told in `modelsurgeon.onnx.lint`.
+Plain data; the rules themselves are in `modelsurgeon.onnx.lint`.
 """
 
 from modelsurgeon.inspection.findings.finding import SEVERITIES, Finding, Rule, Severity, reaches

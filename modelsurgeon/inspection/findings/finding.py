@@ -1,4 +1,4 @@
-"""A rule, and what one finds: plain data."""
+"""Rules and findings as plain data."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any, Literal
 
 Severity = Literal["error", "warning", "note"]
 
-# error: the answers are wrong or random. warning: something is lost or wasted, and there is a cure.
-# note: it stands out, and may be meant.
+# error: the outputs are wrong or random. warning: something is lost or wasted, and can be fixed.
+# note: unusual, but may be intended.
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
-PLACEHOLDER = re.compile(r"\{(\w+)\}")  # in advice: what a finding fills in
+PLACEHOLDER = re.compile(r"\{(\w+)\}")  # in advice: filled in by a finding
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """What is looked for, and why.
+    """A problem that `check` looks for.
 
-    summary: what is wrong, in a few words. detail: when it is reported and why, in whole sentences. advice:
-    what to do about it. bottleneck: whether `info` shows it too. weights: whether it reads weights.
+    summary: the problem in a few words. detail: when it is reported and why, in whole sentences. advice:
+    what to do about it. bottleneck: whether `info` shows it too. weights: whether the rule reads weights.
     """
 
     id: str
@@ -33,13 +33,13 @@ class Rule:
 
     @property
     def general_advice(self) -> str:
-        """The advice for any layer: `--only LAYER` where a finding has a name."""
+        """The advice for any layer: `--only LAYER` where a finding has the layer's name."""
         return PLACEHOLDER.sub(lambda name: name[1].upper(), self.advice)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One place where a rule applies. evidence: the numbers that the message tells, by name."""
+    """One place where a rule applies. evidence: the numbers in the message, by name."""
 
     rule: str
     severity: Severity
@@ -50,5 +50,5 @@ class Finding:
 
 
 def reaches(found: Severity, threshold: Severity) -> bool:
-    """Whether a severity is at least as grave as another."""
+    """Whether a severity is at least `threshold`."""
     return SEVERITIES.index(found) <= SEVERITIES.index(threshold)

@@ -1,4 +1,4 @@
-"""Findings as JUnit XML, which build servers show as tests: one for each finding and each rule without."""
+"""Findings as JUnit XML, which build servers show as tests: one per finding, and one per rule without any."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from modelsurgeon.report import formatting
 
 
 def document(path: str, rules: Sequence[Rule], findings: Sequence[Finding], fail_on: Severity | None) -> str:
-    """One test suite for one file; what is milder than `fail_on` passes, and is told in the test's output."""
+    """One test suite for one file; findings milder than `fail_on` pass, with the message as test output."""
     failures = sum(_fails(finding, fail_on) for finding in findings)
     cases = [case for rule in rules for case in _cases(path, rule, findings, fail_on)]
     counts = f'tests="{len(cases)}" failures="{failures}" errors="0" skipped="0"'
@@ -44,5 +44,5 @@ def _fails(finding: Finding, fail_on: Severity | None) -> bool:
 
 
 def _attribute(text: str) -> str:
-    """Quoted; without characters that XML can't hold."""
+    """The text as a quoted attribute, without characters that XML can't hold."""
     return quoteattr(formatting.escape(text))

@@ -1,4 +1,4 @@
-"""The report of `check`: findings, the gravest first, that can show themselves."""
+"""The report of `check`: findings, the most severe first, as plain data that renders itself."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ ADVICE_COLUMNS = (Column(key="rule", title="Rule"), Column(key="advice", title="
 
 @dataclass(frozen=True, kw_only=True)
 class Roofline:
-    """How much of the time of all nodes goes to waiting for memory, on a machine of this balance.
+    """The share of the estimated run time in memory-bound nodes, on a machine of this balance.
 
-    A node takes as long as the slower of its FLOPs and its bytes, at `balance` FLOPs for each byte; nodes
-    are taken as they stand in the file, unfused. Source: Williams, Waterman and Patterson, 2009.
+    A node takes as long as the slower of its FLOPs and its bytes, at `balance` FLOPs per byte. Nodes count
+    as they are in the file, unfused. Source: the roofline model, Williams, Waterman and Patterson, 2009.
     """
 
     balance: float
@@ -39,10 +39,10 @@ class Roofline:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What the rules found in one model.
+    """The findings of the rules in one model.
 
-    model: the file, its inputs and outputs. rules: those that were asked. notes: what had to be assumed.
-    few: how many findings of one rule the tables show; None for all.
+    model: the file, its inputs and outputs. rules: those that were checked. notes: assumptions made.
+    few: the largest number of findings of one rule that the tables show; None for all.
     """
 
     model: Mapping[str, Any]
@@ -53,22 +53,22 @@ class Report:
     few: int | None = None
 
     def at_least(self, severity: Severity) -> Report:
-        """Without the findings that are less grave than this; a note tells how many they were."""
+        """The report without milder findings; a note says how many were dropped."""
         kept = self.reaching(severity)
         milder = len(self.findings) - len(kept)
         notes = [f"{milder} milder findings aren't shown", *self.notes] if milder else self.notes
         return replace(self, findings=kept, notes=notes)
 
     def reaching(self, severity: Severity) -> list[Finding]:
-        """The findings at least as grave as this."""
+        """The findings of at least this severity."""
         return [finding for finding in self.findings if reaches(finding.severity, severity)]
 
     def brief(self, few: int) -> Report:
-        """With tables that show the worst few findings of each rule, and tell how many more there are."""
+        """The report with at most `few` findings of each rule in its tables; notes count the others."""
         return replace(self, few=few)
 
     def counts(self) -> dict[Severity, int]:
-        """Findings of each severity."""
+        """The number of findings of each severity."""
         found = Counter(finding.severity for finding in self.findings)
         return {severity: found[severity] for severity in SEVERITIES}
 
@@ -84,19 +84,19 @@ class Report:
         }
 
     def sarif(self) -> dict[str, Any]:
-        """The findings as SARIF 2.1.0, which code hosts show beside the file."""
+        """The findings as SARIF 2.1.0, which code hosts show next to the file."""
         from modelsurgeon.inspection.findings import sarif
 
         return sarif.document(self.path, self.rules, self.findings)
 
     def junit(self, fail_on: Severity | None = "error") -> str:
-        """The rules as JUnit XML: findings at least as grave as `fail_on` are failures, None for none."""
+        """The rules as JUnit XML: findings of at least `fail_on` are failures; None: no failures."""
         from modelsurgeon.inspection.findings import junit
 
         return junit.document(self.path, self.rules, self.findings, fail_on)
 
     def tables(self) -> list[Table]:
-        """The findings, and what to do about each rule's first."""
+        """The findings, and the advice of each rule's first finding."""
         found = [self._finding_table()]
         if self.findings:
             first = {finding.rule: finding for finding in reversed(self.findings)}
@@ -105,14 +105,14 @@ class Report:
         return found
 
     def __rich__(self) -> RenderableType:
-        """What rich prints: the tables one below the other."""
+        """The tables one below the other, for rich."""
         from modelsurgeon.report.text_layout import stacked
 
         return stacked(self.tables())
 
     @property
     def path(self) -> str:
-        """The model's file; `model` where it came from none."""
+        """The model's file; `model` where it wasn't read from one."""
         return str(self.model.get("path") or "model")
 
     def _finding_table(self) -> Table:
@@ -123,24 +123,24 @@ class Report:
             title=PurePath(self.path).name,
             columns=FINDING_COLUMNS,
             rows=[vars(finding) for found in by_rule.values() for finding in found[: self.few]],
-            notes=[*self._hidden(by_rule), self._told(), self._waits(), *self.notes],
+            notes=[*self._hidden_notes(by_rule), self._counts_note(), self._roofline_note(), *self.notes],
         )
 
-    def _hidden(self, by_rule: Mapping[str, Sequence[Finding]]) -> list[str]:
-        """What the table leaves out."""
+    def _hidden_notes(self, by_rule: Mapping[str, Sequence[Finding]]) -> list[str]:
+        """Notes on the findings that the table leaves out."""
         more = {
             rule: len(found[self.few :]) if self.few is not None else 0 for rule, found in by_rule.items()
         }
         return [f"{rule}: {count} more like these" for rule, count in more.items() if count]
 
-    def _told(self) -> str:
-        counts = [_several(count, name) for name, count in self.counts().items()]
-        return f"{_several(len(self.rules), 'rule')}: {', '.join(counts)}"
+    def _counts_note(self) -> str:
+        counts = [_plural(count, name) for name, count in self.counts().items()]
+        return f"{_plural(len(self.rules), 'rule')}: {', '.join(counts)}"
 
-    def _waits(self) -> str:
+    def _roofline_note(self) -> str:
         share, balance = percent(self.roofline.memory_bound_share), f"{self.roofline.balance:g}"
-        return f"{share} of the time goes to waiting for memory, at {balance} FLOPs a byte and nothing fused"
+        return f"{share} of the time is in memory-bound nodes, at {balance} FLOPs per byte and without fusion"
 
 
-def _several(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -16,7 +16,7 @@ SARIF_SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schem
 
 
 def document(path: str, rules: Sequence[Rule], findings: Sequence[Finding]) -> dict[str, Any]:
-    """One run over one file; our severities are SARIF's levels."""
+    """A SARIF log of one run over one file; severities are SARIF levels as they are."""
     uri = artifact_uri(path)
     index = {rule.id: number for number, rule in enumerate(rules)}
     descriptors = [_rule(rule) for rule in rules]
@@ -59,7 +59,7 @@ def _result(finding: Finding, index: int, uri: str) -> dict[str, Any]:
                 "logicalLocations": [{"name": layer, "fullyQualifiedName": layer, "kind": "node"}],
             }
         ],
-        # What a code host recognises a finding by, when its numbers have changed.
+        # Lets a code host recognize a finding again when its numbers have changed.
         "partialFingerprints": {"ruleAndLayer/v1": f"{finding.rule}:{layer}"},
         "properties": {"evidence": formatting.plain(finding.evidence)},
     }

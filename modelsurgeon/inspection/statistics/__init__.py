@@ -1,1 +1,1 @@
-"""Numbers about numbers: what weights and activations look like, told from arrays alone."""
+"""Statistics of weights and activations, computed from arrays alone."""

@@ -1,4 +1,4 @@
-"""What an activation looks like over data, gathered one feed at a time in fixed memory."""
+"""Statistics of one activation over data, accumulated one batch at a time in fixed memory."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from modelsurgeon.layers import Array
 
 PERCENTILES = (0.1, 1.0, 50.0, 99.0, 99.9)
 FLOAT16_MAX = 65504.0  # the largest number in float16
-FLOAT16_MIN_NORMAL = 2.0**-14  # the smallest one in float16 that has all its digits
+FLOAT16_MIN_NORMAL = 2.0**-14  # the smallest normal number in float16: smaller ones lose digits
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """What a non-linearity can't pass; None where it can. margin: how close to it counts as being there."""
+    """Bounds of a non-linearity's output; None: unbounded. margin: distance that counts as at a bound."""
 
     low: float | None
     high: float | None
@@ -28,7 +28,7 @@ class Bounds:
 
 @dataclass(frozen=True, kw_only=True)
 class ActivationPlace:
-    """An activation and where it arises. axis: of its channels, None where it has none."""
+    """An activation and the layer that produces it. axis: of its channels; None where it has none."""
 
     layer: str
     op: str
@@ -39,12 +39,12 @@ class ActivationPlace:
 
 @dataclass(frozen=True, kw_only=True)
 class Activation:
-    """What one activation was over all feeds. shape: of the last one.
+    """Statistics of one activation over all batches. shape: of the last batch.
 
-    percentiles: by per cent, off by less than 1 % of themselves. at_low, at_high: the shares at the bounds
-    of the non-linearity; None where it has none. overflow: the share that float16 can't hold. subnormal: the
-    share of non-zero numbers for which float16 lacks digits. dead: channels that were 0 throughout.
-    constant: those that were another number throughout. seen: numbers of each channel.
+    percentiles: by per cent, each within 1 % of its exact value. at_low, at_high: shares of values at the
+    bounds of the non-linearity; None where it has none. overflow: share of values above the float16 maximum.
+    subnormal: share of non-zero values that are subnormal in float16. dead: channels that were always 0.
+    constant: channels that were always the same other number. seen: number of values of each channel.
     """
 
     place: ActivationPlace
@@ -81,7 +81,7 @@ class Activation:
 
 @dataclass(kw_only=True)
 class ActivationSums:
-    """What one activation has been so far. lows, highs: of each channel."""
+    """Running sums of one activation. over: values above the float16 maximum. lows, highs: per channel."""
 
     place: ActivationPlace
     shape: tuple[int, ...] = ()
@@ -94,7 +94,7 @@ class ActivationSums:
     highs: Array | None = None
 
     def add(self, array: Array) -> None:
-        """Take in the activation of one feed."""
+        """Add the activation of one batch."""
         self.shape = array.shape
         self.spread += spread(array)
         self.counts += histogram(array)
@@ -109,16 +109,16 @@ class ActivationSums:
         axis = self.place.axis
         if axis is None or array.ndim < 2 or not array.size:
             return
-        others = tuple(each for each in range(array.ndim) if each != axis % array.ndim)
+        others = tuple(other for other in range(array.ndim) if other != axis % array.ndim)
         lows, highs = array.min(axis=others), array.max(axis=others)
         if self.lows is not None and self.highs is not None and len(self.lows) == len(lows):
             lows, highs = np.minimum(lows, self.lows), np.maximum(highs, self.highs)
         self.lows, self.highs = lows, highs
 
     def result(self) -> Activation:
-        """All of it."""
+        """The statistics of all batches that were added."""
         lows = np.zeros(0) if self.lows is None else self.lows
-        still = lows == (lows if self.highs is None else self.highs)
+        is_constant = lows == (lows if self.highs is None else self.highs)
         count, bounds = max(1, self.spread.count), self.place.bounds or Bounds(low=None, high=None)
         return Activation(
             place=self.place,
@@ -131,11 +131,11 @@ class ActivationSums:
             subnormal=share_below(self.counts, FLOAT16_MIN_NORMAL),
             channels=len(lows),
             seen=self.spread.count // max(1, len(lows)),
-            dead=tuple(np.flatnonzero(still & (lows == 0)).tolist()),
-            constant=tuple(np.flatnonzero(still & (lows != 0)).tolist()),
+            dead=tuple(np.flatnonzero(is_constant & (lows == 0)).tolist()),
+            constant=tuple(np.flatnonzero(is_constant & (lows != 0)).tolist()),
         )
 
     def _percentile(self, percent: float) -> float | None:
-        """Never outside of what was seen, though a bin may reach beyond."""
+        """The percentile, clipped to the range that was seen: a bin may reach beyond it."""
         found = percentile(self.counts, percent)
         return None if found is None else min(max(found, self.spread.low), self.spread.high)

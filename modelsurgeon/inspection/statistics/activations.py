@@ -1,4 +1,4 @@
-"""The activations of a model over data, and what stands out among them, as JSON and as tables."""
+"""Statistics of a model's activations over data, with findings, as JSON and as tables."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from modelsurgeon.report.columns import Column
 from modelsurgeon.report.formatting import number, percent
 from modelsurgeon.report.table import Table
 
-SATURATED_SHARE = 0.5  # share of numbers at the bounds
-SUBNORMAL_SHARE = 0.5  # share of non-zero numbers below float16's smallest normal one
-MIN_CHANNEL_VALUES = 16  # numbers of a channel: of fewer, nobody can say that it never fires
+SATURATED_SHARE = 0.5  # least share of values at the bounds
+SUBNORMAL_SHARE = 0.5  # least share of non-zero values below float16's smallest normal number
+MIN_CHANNEL_VALUES = 16  # values of a channel: fewer don't show that it never fires
 
 ACTIVATION_COLUMNS = (
     Column(key="layer", title="Layer"),
@@ -37,7 +37,7 @@ ACTIVATION_COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Activations:
-    """All activations that were watched, in file order. notes: what wasn't, and what the data were."""
+    """Statistics of all observed activations, in file order. notes: on the data, and on omissions."""
 
     places: Sequence[Activation]
     samples: int
@@ -49,63 +49,61 @@ class Activations:
 
     @property
     def findings(self) -> list[Remark]:
-        """What stands out."""
-        return [remark for place in self.places for remark in _remarks(place, self.samples)]
+        """The findings in all activations."""
+        return [remark for activation in self.places for remark in _remarks(activation, self.samples)]
 
     def as_dict(self) -> list[dict[str, Any]]:
-        """One entry for each activation, with what stands out in it."""
+        """One entry for each activation, with its findings."""
         return [
             {
-                **place.as_dict(),
+                **activation.as_dict(),
                 "samples": self.samples,
                 "findings": [
                     {"rule": remark.rule, "message": remark.message}
-                    for remark in _remarks(place, self.samples)
+                    for remark in _remarks(activation, self.samples)
                 ],
             }
-            for place in self.places
+            for activation in self.places
         ]
 
     def tables(self) -> list[Table]:
-        """The activations, and what stands out."""
+        """The activations, and the findings if there are any."""
         rows = list(map(_row, self.places))
-        found = [Table(title="Activations", columns=ACTIVATION_COLUMNS, rows=rows, notes=self._told())]
+        found = [Table(title="Activations", columns=ACTIVATION_COLUMNS, rows=rows, notes=self._notes())]
         if findings := self.findings:
             listing = [asdict(remark) for remark in findings]
-            found.append(
-                Table(title="What stands out in the activations", columns=REMARK_COLUMNS, rows=listing)
-            )
+            found.append(Table(title="Findings in the activations", columns=REMARK_COLUMNS, rows=listing))
         return found
 
-    def _told(self) -> list[str]:
-        dead = "Dead: channels that were 0 in all of them; percentiles are off by less than 1 % of themselves"
+    def _notes(self) -> list[str]:
+        dead = "Dead: channels that were 0 in all of them; percentiles are within 1 % of their exact values"
         return [f"{self.samples} samples of data. {dead}", *self.notes]
 
 
-def _row(place: Activation) -> dict[str, Any]:
-    shares = [share for share in (place.at_low, place.at_high) if share is not None]
+def _row(activation: Activation) -> dict[str, Any]:
+    shares = [share for share in (activation.at_low, activation.at_high) if share is not None]
     return {
-        **place.as_dict(),
-        **{f"p{each:g}": value for each, value in place.percentiles.items()},
+        **activation.as_dict(),
+        **{f"p{level:g}": value for level, value in activation.percentiles.items()},
         "at_bounds": sum(shares) if shares else None,
-        "dead": len(place.dead) if place.channels else None,
-        "channels": place.channels or None,
+        "dead": len(activation.dead) if activation.channels else None,
+        "channels": activation.channels or None,
     }
 
 
 def _remarks(found: Activation, samples: int) -> list[Remark]:
-    said = [
-        *(("nan-or-inf", message) for message in _broken(found)),
+    messages = [
+        *(("nan-or-inf", message) for message in _nonfinite(found)),
         *(("dead-units", message) for message in _dead(found, samples)),
         *(("constant-units", message) for message in _constant(found, samples)),
         *(("saturated", message) for message in _saturated(found)),
         *(("half-overflow", message) for message in _overflow(found)),
         *(("half-subnormal", message) for message in _subnormal(found)),
     ]
-    return [Remark(layer=found.place.layer, rule=rule, message=message) for rule, message in said]
+    return [Remark(layer=found.place.layer, rule=rule, message=message) for rule, message in messages]
 
 
-def _broken(found: Activation) -> Iterator[str]:
+def _nonfinite(found: Activation) -> Iterator[str]:
     seen = found.spread
     counts = [f"{count} {name}" for name, count in (("NaN", seen.nan), ("Inf", seen.inf)) if count]
     if counts:
@@ -125,27 +123,23 @@ def _constant(found: Activation, samples: int) -> Iterator[str]:
 
 
 def _saturated(found: Activation) -> Iterator[str]:
-    """A rectifier's zeros are its work; all other bounds end what a net can say."""
+    """Values at the bounds; the zeros of a rectifier don't count, because it is meant to give them."""
     bounds = found.place.bounds
     if bounds is None:
         return
     rectifies = bounds.low == 0 and not bounds.margin
     share = (found.at_high or 0.0) + (0.0 if rectifies else found.at_low or 0.0)
     if share >= SATURATED_SHARE:
-        ends = [
-            found_end
-            for found_end in (None if rectifies else bounds.low, bounds.high)
-            if found_end is not None
-        ]
+        ends = [end for end in (None if rectifies else bounds.low, bounds.high) if end is not None]
         where = " and ".join(number(end) for end in ends)
-        yield f"{percent(share)} of the values lie at the bounds of {found.place.op} ({where})"
+        yield f"{percent(share)} of the values are at the bounds of {found.place.op} ({where})"
 
 
 def _overflow(found: Activation) -> Iterator[str]:
     if found.overflow and found.place.dtype != "float16":
         yield (
-            f"magnitudes up to {number(found.spread.peak)}: float16 ends at {FLOAT16_MAX:.0f}, "
-            f"{percent(found.overflow)} of the values lie beyond"
+            f"magnitudes up to {number(found.spread.peak)}: the largest float16 is {FLOAT16_MAX:.0f}, "
+            f"{percent(found.overflow)} of the values are larger"
         )
 
 

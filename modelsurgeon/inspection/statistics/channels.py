@@ -1,4 +1,4 @@
-"""Channels of a layer that do nothing, hold NaN or Inf, or repeat another one."""
+"""Channels of a layer that are dead, hold NaN or Inf, or duplicate another one."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import numpy as np
 from modelsurgeon.inspection.statistics.spread import ELEMENT_BLOCK
 from modelsurgeon.layers import Array, Layer
 
-DEAD_RATIO = 1e-6  # of the layer's largest magnitude: what is smaller in all its weights does nothing
-SAME_DISTANCE = 1e-6  # distance of two channels of norm 1, up to which one is the other times a factor
+DEAD_RATIO = 1e-6  # of the layer's largest weight magnitude: a channel with none above it is dead
+SAME_DISTANCE = 1e-6  # of channels scaled to norm 1: up to here they count as multiples of each other
 
 Groups = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelFindings:
-    """Of a layer's channels, by number: which are dead, broken or there twice.
+    """Dead, broken and duplicate channels of a layer, by index.
 
     dead: outputs whose weights are all 0, or all smaller than `DEAD_RATIO` of the layer's largest.
-    dead_inputs: the same of inputs. broken: outputs with a NaN or Inf among their weights. duplicates:
-    outputs with the very same weights, together. scaled: outputs that are each other times a factor,
-    together; one of every group of duplicates stands for the others. Only outputs that see the same inputs
-    are compared; biases are not.
+    dead_inputs: the same for inputs. broken: outputs with a NaN or Inf among their weights. duplicates:
+    groups of outputs with equal weights. scaled: groups of outputs that are multiples of each other; each
+    group of duplicates takes part with its first output. Only outputs with the same inputs are compared;
+    biases are ignored.
     """
 
     outputs: int
@@ -39,7 +39,7 @@ class ChannelFindings:
 
     @property
     def spare(self) -> int:
-        """Outputs that could be left out: of each group of duplicates, all but one."""
+        """The number of outputs that could be removed: all but one of each group of duplicates."""
         return sum(len(group) - 1 for group in self.duplicates)
 
     def as_dict(self) -> dict[str, Any]:
@@ -56,32 +56,32 @@ class ChannelFindings:
 
 
 def channels(layer: Layer) -> ChannelFindings:
-    """What is to be said of a layer's channels."""
+    """Dead, broken, duplicate and scaled channels of a layer's weight."""
     peaks, inputs = _peaks(layer)
     finite = np.isfinite(peaks)
-    least = DEAD_RATIO * float(peaks[finite].max(initial=0.0))
-    dead = peaks <= least
-    lively = finite & ~dead
+    threshold = DEAD_RATIO * float(peaks[finite].max(initial=0.0))
+    dead = peaks <= threshold
+    usable = finite & ~dead
     duplicates: list[tuple[int, ...]] = []
     scaled: list[tuple[int, ...]] = []
     for start, rows in _by_group(layer):
-        alive = np.flatnonzero(lively[start : start + len(rows)])
-        same = _same(rows, alive)
+        alive = np.flatnonzero(usable[start : start + len(rows)])
+        same = _equal_rows(rows, alive)
         first = np.array([group[0] for group in same], np.intp)
         duplicates += [_shifted(group, start) for group in same if len(group) > 1]
         scaled += [_shifted(group, start) for group in _proportional(rows, first)]
     return ChannelFindings(
         outputs=layer.out_channels,
         inputs=layer.in_channels,
-        dead=_numbers(dead),
-        dead_inputs=_numbers(inputs <= least),
-        broken=_numbers(~finite),
+        dead=_indices(dead),
+        dead_inputs=_indices(inputs <= threshold),
+        broken=_indices(~finite),
         duplicates=tuple(duplicates),
         scaled=tuple(scaled),
     )
 
 
-def _numbers(mask: Array) -> tuple[int, ...]:
+def _indices(mask: Array) -> tuple[int, ...]:
     return tuple(np.flatnonzero(mask).tolist())
 
 
@@ -90,7 +90,7 @@ def _shifted(group: Iterable[int], start: int) -> tuple[int, ...]:
 
 
 def _by_group(layer: Layer) -> Iterator[tuple[int, Array]]:
-    """The weights of each group as a matrix, one output a row, with the number of its first output."""
+    """The index of each group's first output, with the group's weights as a matrix of one row per output."""
     size = layer.out_channels // layer.groups
     if layer.weight.size and size > 1:
         for start in range(0, layer.out_channels, size):
@@ -104,7 +104,7 @@ def _row_blocks(rows: Array) -> Iterator[tuple[int, Array]]:
 
 
 def _peaks(layer: Layer) -> tuple[Array, Array]:
-    """Largest magnitude of each output, and of each input; NaN or Inf where one of an output's weights is."""
+    """Largest magnitude of each output and of each input; NaN or Inf where an output has such a weight."""
     size = layer.out_channels // layer.groups
     peaks = np.zeros(layer.out_channels)
     inputs = np.zeros((layer.groups, layer.weight.shape[1]))
@@ -117,8 +117,8 @@ def _peaks(layer: Layer) -> tuple[Array, Array]:
     return peaks, inputs.ravel()
 
 
-def _same(rows: Array, wanted: Array) -> list[list[int]]:
-    """The wanted rows, those with equal content together."""
+def _equal_rows(rows: Array, wanted: Array) -> list[list[int]]:
+    """The wanted rows, in groups of equal content."""
     groups: dict[bytes, list[int]] = {}
     for number in wanted.tolist():
         content = rows[number] + rows.dtype.type(0)  # -0.0 becomes 0.0
@@ -127,23 +127,23 @@ def _same(rows: Array, wanted: Array) -> list[list[int]]:
 
 
 def _proportional(rows: Array, wanted: Array) -> list[list[int]]:
-    """Those of the wanted rows that are multiples of each other, together.
+    """Groups of those wanted rows that are multiples of each other.
 
-    Rows of norm 1 that are equal up to sign have equal magnitudes when projected on anything: only those
-    that lie close to each other on two random projections are compared as a whole.
+    Rows of norm 1 that are equal up to sign have projections of equal magnitude on any direction: only those
+    that are close on two random directions are compared as a whole.
     """
     if rows.shape[1] < 2 or len(wanted) < 2:
         return []
-    views, norms = _projections(rows, wanted)
-    order = np.argsort(views[:, 0])
-    near = views[order]
+    projections, norms = _projections(rows, wanted)
+    order = np.argsort(projections[:, 0])
+    sorted_projections = projections[order]
     found: list[tuple[int, int]] = []
     for step in range(1, len(order)):
-        close = np.abs(near[step:] - near[:-step]) <= SAME_DISTANCE
+        close = np.abs(sorted_projections[step:] - sorted_projections[:-step]) <= SAME_DISTANCE
         if not close[:, 0].any():
             break
-        for place in np.flatnonzero(close.all(axis=1)).tolist():
-            found.append((int(order[place]), int(order[place + step])))
+        for index in np.flatnonzero(close.all(axis=1)).tolist():
+            found.append((int(order[index]), int(order[index + step])))
     alike = [
         pair for pair in found if _distance(rows[wanted[list(pair)]], norms[list(pair)]) <= SAME_DISTANCE
     ]
@@ -151,36 +151,36 @@ def _proportional(rows: Array, wanted: Array) -> list[list[int]]:
 
 
 def _projections(rows: Array, wanted: Array) -> tuple[Array, Array]:
-    """Magnitudes of the wanted rows, at norm 1, on two random directions, `(wanted, 2)`; and their norms."""
-    draw = np.random.default_rng(0).standard_normal((rows.shape[1], 2))
-    draw /= np.linalg.norm(draw, axis=0)
-    views, norms = np.empty((len(wanted), 2)), np.empty(len(wanted))
+    """Magnitudes of projections of the wanted rows, at norm 1, on two random directions; and their norms."""
+    directions = np.random.default_rng(0).standard_normal((rows.shape[1], 2))
+    directions /= np.linalg.norm(directions, axis=0)
+    projections, norms = np.empty((len(wanted), 2)), np.empty(len(wanted))
     step = max(1, ELEMENT_BLOCK // rows.shape[1])
     for start in range(0, len(wanted), step):
-        wide = rows[wanted[start : start + step]].astype(np.float64)
-        norms[start : start + step] = np.linalg.norm(wide, axis=1)
-        views[start : start + step] = np.abs(wide @ draw)
-    return views / norms[:, None], norms
+        block = rows[wanted[start : start + step]].astype(np.float64)
+        norms[start : start + step] = np.linalg.norm(block, axis=1)
+        projections[start : start + step] = np.abs(block @ directions)
+    return projections / norms[:, None], norms
 
 
 def _distance(pair: Array, norms: Array) -> float:
-    """Between two rows at norm 1, the sign of one turned if that brings them closer."""
+    """Distance between two rows at norm 1, up to the sign of one."""
     a, b = pair.astype(np.float64) / norms[:, None]
     return float(min(np.linalg.norm(a - b), np.linalg.norm(a + b)))
 
 
 def _connected(pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """Numbers that pairs lead to from one another, together."""
-    leader: dict[int, int] = {}
+    """Connected components of a graph with these edges, by union-find."""
+    parent: dict[int, int] = {}
 
-    def lead(number: int) -> int:
-        while leader.setdefault(number, number) != number:
-            number = leader[number]
+    def root(number: int) -> int:
+        while parent.setdefault(number, number) != number:
+            number = parent[number]
         return number
 
     for one, other in pairs:
-        leader[lead(one)] = lead(other)
+        parent[root(one)] = root(other)
     groups: dict[int, list[int]] = {}
-    for number in leader:
-        groups.setdefault(lead(number), []).append(number)
+    for number in parent:
+        groups.setdefault(root(number), []).append(number)
     return list(groups.values())

@@ -1,8 +1,8 @@
-"""Counts of numbers by magnitude, from which percentiles of any stream can be told in fixed memory.
+"""Histograms with bins of equal relative width, for percentiles of a stream in fixed memory.
 
 A bin holds the float32 numbers that agree in sign, exponent and the first 6 bits of the mantissa, so that a
-percentile is off by less than 1 % of itself, wherever it lies. Histograms add up. The idea of bins of equal
-relative width is DDSketch's (Masson, Rim and Lee, 2019, arXiv:1908.10693); here the format gives them away.
+percentile is within 1 % of its exact value. Histograms add up. Bins of equal relative width are the idea of
+DDSketch (Masson, Rim and Lee, 2019, arXiv:1908.10693); here the leading bits of the format are the bin.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ INFINITE_BIN = 255 << (KEPT_BITS - 9)  # the first bin that holds Inf or NaN
 
 
 def histogram(array: Array) -> Array:
-    """How many elements fall into each bin, `(BINS,)`; NaN and Inf have bins of their own.
+    """The number of elements in each bin, `(BIN_COUNT,)`; NaN and Inf have bins of their own.
 
     Elements are rounded to float32.
     """
@@ -29,13 +29,15 @@ def histogram(array: Array) -> Array:
 
 
 def percentile(counts: Array, percent: float) -> float | None:
-    """The number below or at which so many per cent of the finite ones lie; None where there are none."""
-    ordered = _ordered(counts)
+    """The percentile of the finite elements; None where there are none."""
+    ordered = _ordered_counts(counts)
     total = int(ordered.sum())
     if not total:
         return None
-    place = int(np.searchsorted(np.cumsum(ordered), max(1.0, percent / 100 * total)))
-    return _middle(place - INFINITE_BIN) if place >= INFINITE_BIN else -_middle(INFINITE_BIN - 1 - place)
+    index = int(np.searchsorted(np.cumsum(ordered), max(1.0, percent / 100 * total)))
+    return (
+        _bin_center(index - INFINITE_BIN) if index >= INFINITE_BIN else -_bin_center(INFINITE_BIN - 1 - index)
+    )
 
 
 def share_below(counts: Array, magnitude: float) -> float:
@@ -46,14 +48,14 @@ def share_below(counts: Array, magnitude: float) -> float:
     return int(sizes[1:bound].sum()) / whole if whole else 0.0
 
 
-def _ordered(counts: Array) -> Array:
-    """The bins of finite numbers, from the most negative up."""
+def _ordered_counts(counts: Array) -> Array:
+    """The counts of finite numbers, from the most negative up."""
     negative, positive = counts[MAGNITUDE_BINS : MAGNITUDE_BINS + INFINITE_BIN], counts[:INFINITE_BIN]
     return np.concatenate([negative[::-1], positive])
 
 
-def _middle(number: int) -> float:
-    """The number in the middle of a bin; the first one holds 0."""
+def _bin_center(number: int) -> float:
+    """The number in the middle of a bin; 0 for the first one."""
     if not number:
         return 0.0
     return float(np.uint32((number << DROPPED_BITS) | (1 << (DROPPED_BITS - 1))).view(np.float32))

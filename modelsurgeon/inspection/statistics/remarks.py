@@ -1,48 +1,48 @@
-"""What stands out in a weight tensor, in plain sentences: one function for each rule."""
+"""Findings in a weight tensor, as sentences: one function per rule."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from modelsurgeon.inspection.statistics.activation import FLOAT16_MAX
 from modelsurgeon.inspection.statistics.weight import Weight
 from modelsurgeon.report.formatting import number, percent
 
-USUAL_SCALE = (0.02, 20.0)  # times He's standard deviation: the band in which trained weights lie
-SPARSE_SHARE = 0.5  # share of exact zeros
-CLIPPED_SHARE = 0.05  # share of numbers at the bounds
-MIN_NUMBERS = 16  # numbers: of fewer, no share says anything
-FLOAT16_MAX = 65504.0  # the largest number in float16
-MAX_CHANNELS_NAMED = 8  # channels that a sentence names; JSON has all of them
+USUAL_SCALE = (0.02, 20.0)  # times He's standard deviation: the range of trained weights
+SPARSE_SHARE = 0.5  # least share of exact zeros
+CLIPPED_SHARE = 0.05  # least share of values at the bounds
+MIN_VALUES = 16  # values: of fewer, a share says nothing
+MAX_CHANNELS_NAMED = 8  # in a sentence; JSON has all of them
 
 
 @dataclass(frozen=True, kw_only=True)
 class Remark:
-    """Something that stands out, by which rule, with the evidence."""
+    """A finding in a tensor: the rule that found it, and its evidence as a sentence."""
 
     layer: str
     rule: str
     message: str
 
 
-Rule = Callable[[Weight], Iterator[str]]
-REMARK_RULES: dict[str, Rule] = {}
+RemarkRule = Callable[[Weight], Iterator[str]]
+REMARK_RULES: dict[str, RemarkRule] = {}
 
 
 def remarks(weight: Weight) -> list[Remark]:
-    """All that stands out in one tensor; its role is named where that isn't plain "weight"."""
-    what = "" if weight.role == "weight" else f"{weight.role}: "
+    """All findings in one tensor; messages name its role where that isn't "weight"."""
+    prefix = "" if weight.role == "weight" else f"{weight.role}: "
     return [
-        Remark(layer=weight.layer, rule=name, message=what + message)
+        Remark(layer=weight.layer, rule=name, message=prefix + message)
         for name, rule in REMARK_RULES.items()
         for message in rule(weight)
     ]
 
 
-def rule(name: str) -> Callable[[Rule], Rule]:
-    """Add a rule under this name."""
+def rule(name: str) -> Callable[[RemarkRule], RemarkRule]:
+    """Decorator that registers a rule under this name."""
 
-    def add(function: Rule) -> Rule:
+    def add(function: RemarkRule) -> RemarkRule:
         REMARK_RULES[name] = function
         return function
 
@@ -51,7 +51,7 @@ def rule(name: str) -> Callable[[Rule], Rule]:
 
 @rule("nan-or-inf")
 def nan_or_inf(weight: Weight) -> Iterator[str]:
-    """Numbers that are none, and the channels they stand in."""
+    """NaN and Inf, with the channels that hold them."""
     seen = weight.spread
     counts = {name: count for name, count in (("NaN", seen.nan), ("Inf", seen.inf)) if count}
     if not counts:
@@ -67,7 +67,7 @@ def nan_or_inf(weight: Weight) -> Iterator[str]:
 
 @rule("constant")
 def constant(weight: Weight) -> Iterator[str]:
-    """A matrix of one number everywhere: never trained, or never stored."""
+    """A matrix with all values equal: never trained, or never stored."""
     seen = weight.spread
     if weight.channels is not None and seen.finite == seen.count > 1 and seen.low == seen.high:
         yield f"all {seen.count} values are {number(seen.low)}"
@@ -75,84 +75,84 @@ def constant(weight: Weight) -> Iterator[str]:
 
 @rule("dead-outputs")
 def dead_outputs(weight: Weight) -> Iterator[str]:
-    """Output channels that give their bias, whatever comes in."""
-    if weight.channels is not None and weight.channels.dead and not _constant(weight):
+    """Output channels whose weights are zero: they give their bias for any input."""
+    if weight.channels is not None and weight.channels.dead and not _is_constant(weight):
         dead = weight.channels.dead
         yield f"{len(dead)} of {weight.channels.outputs} output channels are zero: {listed(dead)}"
 
 
 @rule("dead-inputs")
 def dead_inputs(weight: Weight) -> Iterator[str]:
-    """Input channels that nothing comes of: whoever computes them works for nothing."""
-    if weight.channels is not None and weight.channels.dead_inputs and not _constant(weight):
+    """Input channels whose weights are zero: computing them is wasted."""
+    if weight.channels is not None and weight.channels.dead_inputs and not _is_constant(weight):
         dead = weight.channels.dead_inputs
-        what = "rows" if weight.role == "table" else "input channels"
-        yield f"{len(dead)} of {weight.channels.inputs} {what} are zero: {listed(dead)}"
+        unit = "rows" if weight.role == "table" else "input channels"
+        yield f"{len(dead)} of {weight.channels.inputs} {unit} are zero: {listed(dead)}"
 
 
 @rule("duplicate-outputs")
 def duplicate_outputs(weight: Weight) -> Iterator[str]:
-    """Output channels with the very same weights."""
-    if weight.channels is not None and weight.channels.duplicates and not _constant(weight):
+    """Output channels with equal weights."""
+    if weight.channels is not None and weight.channels.duplicates and not _is_constant(weight):
         groups = weight.channels.duplicates
         count = sum(map(len, groups))
         yield (
             f"{count} of {weight.channels.outputs} output channels have the same weights as another, "
-            f"{weight.channels.spare} could go: {_pairs(groups)}"
+            f"{weight.channels.spare} could be removed: {_list_groups(groups)}"
         )
 
 
 @rule("scaled-outputs")
 def scaled_outputs(weight: Weight) -> Iterator[str]:
-    """Output channels that are another one times a factor."""
+    """Output channels that are multiples of another one."""
     if weight.channels is not None and weight.channels.scaled:
         groups = weight.channels.scaled
         count = sum(map(len, groups))
         yield (
-            f"{count} of {weight.channels.outputs} output channels are another one times a factor: "
-            f"{_pairs(groups)}"
+            f"{count} of {weight.channels.outputs} output channels are multiples of another one: "
+            f"{_list_groups(groups)}"
         )
 
 
 @rule("scale")
 def scale(weight: Weight) -> Iterator[str]:
-    """A standard deviation far from any that a usual initialisation or training leaves."""
+    """A standard deviation far from those of usual initializations and of trained weights."""
     low, high = USUAL_SCALE
     ratio = weight.he
-    if weight.role == "table" or ratio is None or _constant(weight) or low <= ratio <= high:
+    if weight.role == "table" or ratio is None or _is_constant(weight) or low <= ratio <= high:
         return
     yield (
-        f"std {number(weight.spread.std or 0)} is {number(ratio)} times that of He's initialisation "
+        f"std {number(weight.spread.std or 0)} is {number(ratio)} times that of He's initialization "
         f"({number(weight.xavier or 0)} times Xavier's): {low:g} to {high:g} is usual"
     )
 
 
 @rule("sparse")
 def sparse(weight: Weight) -> Iterator[str]:
-    """Most numbers are exactly zero."""
+    """At least half of the values are exactly zero."""
     seen = weight.spread
-    if weight.channels is not None and seen.sparsity >= SPARSE_SHARE and not _constant(weight):
+    if weight.channels is not None and seen.sparsity >= SPARSE_SHARE and not _is_constant(weight):
         yield f"{percent(seen.sparsity)} of the values are exactly 0"
 
 
 @rule("clipped")
 def clipped(weight: Weight) -> Iterator[str]:
-    """Many more numbers than these two are the smallest or largest: clipped weights, or few levels."""
+    """Many values equal the smallest or the largest: clipped weights, or few levels."""
     seen = weight.spread
     if (
         weight.channels is not None
-        and seen.count >= MIN_NUMBERS
+        and seen.count >= MIN_VALUES
         and weight.at_bounds - 2 / seen.count >= CLIPPED_SHARE
     ):
         ends = f"{number(seen.low)} and {number(seen.high)}"
-        yield f"{percent(weight.at_bounds)} of the values lie at the bounds {ends}"
+        yield f"{percent(weight.at_bounds)} of the values are at the bounds {ends}"
 
 
 @rule("rank-deficient")
 def rank_deficient(weight: Weight) -> Iterator[str]:
-    """Fewer independent channels than there are, more of them than are zero: the rest is rounding."""
+    """A rank below full by more than the number of zero channels: other channels depend on each other."""
     found, seen = weight.spectrum, weight.channels
-    if found is None or found.rank is None or seen is None or _constant(weight) or not found.norm:
+    if found is None or found.rank is None or seen is None or _is_constant(weight) or not found.norm:
         return
     if found.full - found.rank > len(seen.dead) + len(seen.dead_inputs):
         yield f"rank {found.rank} of {found.full}: the other singular values are below float32 rounding"
@@ -160,33 +160,33 @@ def rank_deficient(weight: Weight) -> Iterator[str]:
 
 @rule("half-overflow")
 def half_overflow(weight: Weight) -> Iterator[str]:
-    """Numbers that float16 can't hold."""
+    """Values above the float16 maximum."""
     if weight.spread.peak > FLOAT16_MAX:
-        yield f"magnitudes up to {number(weight.spread.peak)}: float16 ends at {FLOAT16_MAX:.0f}"
+        yield f"magnitudes up to {number(weight.spread.peak)}: the largest float16 is {FLOAT16_MAX:.0f}"
 
 
 @rule("negative-variance")
 def negative_variance(weight: Weight) -> Iterator[str]:
-    """No variance is negative: batch norm would give NaN."""
+    """Negative variances, for which batch norm gives NaN."""
     if weight.role == "variance" and weight.spread.finite and weight.spread.low < 0:
-        yield f"as low as {number(weight.spread.low)}, and no variance is negative"
+        yield f"as low as {number(weight.spread.low)}: a variance can't be negative"
 
 
 @rule("zero-scale")
 def zero_scale(weight: Weight) -> Iterator[str]:
-    """Channels that a normalisation switches off."""
+    """Channels that a normalization sets to a constant."""
     seen = weight.spread
     if weight.role == "scale" and seen.zeros and seen.count > 1:
         yield f"0 in {seen.zeros} of {seen.count} channels: their output is constant"
 
 
-def _constant(weight: Weight) -> bool:
-    """Whether the rule of that name has said all there is to say."""
+def _is_constant(weight: Weight) -> bool:
+    """Whether all values are equal, which the rule `constant` reports."""
     return weight.spread.low == weight.spread.high and weight.spread.count > 1
 
 
 def listed(numbers: Sequence[int]) -> str:
-    """The first few of many numbers, and how many more there are."""
+    """A list of the first few numbers, with how many more there are."""
     shown = ", ".join(map(str, numbers[:MAX_CHANNELS_NAMED]))
     return (
         f"{shown} and {len(numbers) - MAX_CHANNELS_NAMED} more"
@@ -195,7 +195,7 @@ def listed(numbers: Sequence[int]) -> str:
     )
 
 
-def _pairs(groups: Sequence[Sequence[int]]) -> str:
+def _list_groups(groups: Sequence[Sequence[int]]) -> str:
     shown = ", ".join(
         " = ".join(map(str, group[:MAX_CHANNELS_NAMED])) + " = ..." * (len(group) > MAX_CHANNELS_NAMED)
         for group in groups[:3]

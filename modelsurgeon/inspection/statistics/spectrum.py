@@ -1,4 +1,4 @@
-"""Singular values of a layer's unfolded weight, and what they say about its rank."""
+"""Singular values of a layer's unfolded weight, with the ranks that they suggest."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from modelsurgeon import linalg
 from modelsurgeon.layers import Array, Layer
 
 RANK_ENERGIES = (0.9, 0.95, 0.99)
-LARGEST_SIDE = 4096  # of the shorter side; beyond, only the largest singular value is computed
-SMALL_SIDE = 32  # up to here, many groups are quicker together than one by one
-CURVE_POINTS = 12  # of the curve that a table shows
+LARGEST_SIDE = 4096  # of a matrix's shorter side; above, only the largest singular value is computed
+SMALL_SIDE = 32  # of a matrix's shorter side; up to here, one batched SVD of all groups is faster
+CURVE_POINTS = 12  # of the curve in a table
 FLOAT32_EPSILON = 2.0**-23  # float32, in which most weights are stored
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Spectrum:
-    """Singular values of a weight `(out, in / groups * kernel)`, largest first; of all groups together.
+    """Singular values of a weight `(out, in / groups * kernel)`, largest first, of all groups together.
 
-    values: all of them, or the largest alone where more would take too long. full: how many there are.
-    energy: the sum of their squares, the squared Frobenius norm.
+    values: all of them, or only the largest where more would take too long. full: their number. energy: the
+    sum of their squares, which is the squared Frobenius norm.
     """
 
     values: Array
@@ -37,7 +37,7 @@ class Spectrum:
 
     @property
     def norm(self) -> float:
-        """The largest: the spectral norm."""
+        """The spectral norm: the largest singular value."""
         return float(self.values[0]) if len(self.values) else 0.0
 
     @property
@@ -47,14 +47,14 @@ class Spectrum:
 
     @property
     def rank(self) -> int | None:
-        """How many are larger than rounding in float32 makes of nothing; None where not all are known."""
+        """Number of singular values above float32 rounding; None where not all are known."""
         if not self.whole:
             return None
         return int(np.count_nonzero(self.values > self.full * FLOAT32_EPSILON * self.norm))
 
     @property
     def condition(self) -> float | None:
-        """The largest over the smallest; None where the weight has no full rank, or not all are known."""
+        """Condition number; None where the weight isn't of full rank, or not all values are known."""
         return self.norm / float(self.values[-1]) if self.full and self.rank == self.full else None
 
     def rank_for(self, energy: float) -> int | None:
@@ -65,11 +65,11 @@ class Spectrum:
         return int(np.searchsorted(kept, energy * kept[-1] * (1 - 1e-12)) + 1) if self.norm else 0
 
     def curve(self, points: int = CURVE_POINTS) -> list[float]:
-        """The values at so many places from the first to the last, as shares of the largest."""
+        """Singular values at evenly spaced indices, as shares of the largest."""
         if not self.whole or not self.norm:
             return []
-        places = np.linspace(0, self.full - 1, min(points, self.full)).round().astype(int)
-        return [float(value) / self.norm for value in self.values[places]]
+        indices = np.linspace(0, self.full - 1, min(points, self.full)).round().astype(int)
+        return [float(value) / self.norm for value in self.values[indices]]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -86,9 +86,9 @@ class Spectrum:
 
 
 def spectrum(layer: Layer) -> Spectrum:
-    """The spectrum of a layer's weight, unfolded to `(out, in / groups * kernel)`, one matrix a group.
+    """The spectrum of a layer's weight, unfolded to `(out, in / groups * kernel)`, one matrix per group.
 
-    Where the shorter side is longer than `LARGEST_SIDE`, the largest singular value alone. Computed on Gram
+    Only the largest singular value where the shorter side exceeds `LARGEST_SIDE`. Computed from Gram
     matrices: values below 1e-8 of the largest are noise. Raises UnsupportedLayer for NaN and Inf.
     """
     size = layer.out_channels // layer.groups
@@ -98,7 +98,7 @@ def spectrum(layer: Layer) -> Spectrum:
         found = [_largest(matrix) for matrix in matrices(layer)]
         values = np.array([max(norm for norm, _ in found)])
         return Spectrum(values=values, full=full, energy=sum(energy for _, energy in found))
-    values = np.sort(np.concatenate([each.ravel() for each in _values(layer, min(size, columns))]))[::-1]
+    values = np.sort(np.concatenate([block.ravel() for block in _values(layer, min(size, columns))]))[::-1]
     return Spectrum(values=values, full=full, energy=float(values @ values))
 
 
@@ -122,7 +122,7 @@ def _values(layer: Layer, short: int) -> Iterator[Array]:
 
 
 def _largest(matrix: Array) -> tuple[float, float]:
-    """Spectral norm, to about .1 %, and squared Frobenius norm."""
+    """Spectral norm, to about 0.1 %, and squared Frobenius norm."""
     left, right = linalg.truncated_exact(matrix, 1)
     norm = float(np.linalg.norm(left)) * float(np.linalg.norm(right))
     energy = sum(float(np.vdot(row, row)) for row in (r.astype(np.float64) for r in matrix))

@@ -1,4 +1,4 @@
-"""Range, moments and oddities of many numbers, a block at a time; two spreads add up to that of both."""
+"""Count, range, moments, zeros, NaN and Inf of an array, computed block by block; spreads add up."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 
 from modelsurgeon.layers import Array
 
-ELEMENT_BLOCK = 2**17  # elements that are held in float64 at a time: as many as stay in a cache
+ELEMENT_BLOCK = 2**17  # elements converted to float64 at a time: few enough for the cache
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """Of `count` numbers: how many are 0, NaN and Inf, and where the finite ones lie.
+    """Counts of zeros, NaN and Inf among `count` numbers, with range and moments of the finite ones.
 
     low, high, mean: of the finite numbers; `low` > `high` where there are none. squares: the sum of their
     squared distances from the mean.
@@ -33,12 +33,12 @@ class Spread:
 
     @property
     def finite(self) -> int:
-        """How many numbers are neither NaN nor Inf."""
+        """The number of finite values."""
         return self.count - self.nan - self.inf
 
     @property
     def std(self) -> float | None:
-        """Standard deviation of the finite numbers, over their count; None where there are none."""
+        """Population standard deviation of the finite numbers; None where there are none."""
         return math.sqrt(self.squares / self.finite) if self.finite else None
 
     @property
@@ -55,7 +55,7 @@ class Spread:
         """The spread of both together. Source: Chan, Golub and LeVeque, 1979, for the moments."""
         finite = self.finite + other.finite
         share = other.finite / finite if finite else 0.0
-        apart = other.mean - self.mean
+        mean_gap = other.mean - self.mean
         return Spread(
             count=self.count + other.count,
             zeros=self.zeros + other.zeros,
@@ -63,8 +63,8 @@ class Spread:
             inf=self.inf + other.inf,
             low=min(self.low, other.low),
             high=max(self.high, other.high),
-            mean=self.mean + share * apart,
-            squares=self.squares + other.squares + apart * apart * share * self.finite,
+            mean=self.mean + share * mean_gap,
+            squares=self.squares + other.squares + mean_gap * mean_gap * share * self.finite,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -85,33 +85,33 @@ class Spread:
 
 
 def spread(array: Array) -> Spread:
-    """The spread of all elements; no second copy of the array is made.
+    """The spread of all elements; the array isn't copied as a whole.
 
     >>> spread(np.array([1.0, 0.0, 2.0, np.nan])).as_dict()["mean"]
     1.0
     """
-    if array.size and not any(array.strides):  # one number, shown many times
+    if array.size and not any(array.strides):  # one number, broadcast
         return _repeated(float(array.flat[0]), array.size)
     total = Spread()
     for block in blocks(array):
-        total += _of(block)
+        total += _block_spread(block)
     return total
 
 
 def blocks(array: Array) -> Iterator[Array]:
-    """All elements in float64, a block at a time, in the order in which they lie in memory."""
+    """All elements in float64, a block at a time, in memory order."""
     flat = array.ravel(order="K")
     for start in range(0, flat.size, ELEMENT_BLOCK):
         yield flat[start : start + ELEMENT_BLOCK].astype(np.float64)
 
 
-def _of(block: Array) -> Spread:
-    sound = np.isfinite(block)
-    finite = block if sound.all() else block[sound]
+def _block_spread(block: Array) -> Spread:
+    is_finite = np.isfinite(block)
+    finite = block if is_finite.all() else block[is_finite]
     if not finite.size:
         return Spread(count=block.size, nan=_count(np.isnan(block)), inf=_count(np.isinf(block)))
     mean = float(finite.mean())
-    away = finite - mean
+    deviations = finite - mean
     return Spread(
         count=block.size,
         zeros=_count(finite == 0),
@@ -120,12 +120,12 @@ def _of(block: Array) -> Spread:
         low=float(finite.min()),
         high=float(finite.max()),
         mean=mean,
-        squares=float(np.square(away).sum()),  # a dot product would go to BLAS, whose threads spin
+        squares=float(np.square(deviations).sum()),  # a dot product would start BLAS threads, which spin
     )
 
 
 def _repeated(value: float, count: int) -> Spread:
-    one = _of(np.array([value]))
+    one = _block_spread(np.array([value]))
     return Spread(
         count=count, zeros=one.zeros * count, nan=one.nan * count, inf=one.inf * count,
         low=one.low, high=one.high, mean=one.mean,

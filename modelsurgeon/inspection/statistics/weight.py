@@ -1,4 +1,4 @@
-"""What one weight tensor looks like: its numbers, its channels, its spectrum, and how it is scaled."""
+"""Statistics of one weight tensor: values, channels, spectrum and scale."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from modelsurgeon.layers import Array, Layer
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class WeightInUse:
-    """A tensor as a layer uses it: dequantised, transposed and cast as it is on the way.
+    """A tensor as a layer uses it: dequantized, transposed and cast.
 
-    role: what it is to the layer: "weight", "bias", "scale", "variance", and so on. dtype: in which it is
-    stored. linear: the layer that it makes, None for what is no matrix. size: of the map that a convolution
-    reads, None where the model leaves it open. scaled: whether the numbers are those that are meant, not
-    whole ones whose scale is applied later.
+    role: "weight", "bias", "scale", "variance", and so on. dtype: of the stored tensor. linear: the tensor as
+    a `Layer`; None where it isn't the weight of a linear layer. size: of a convolution's input map; None
+    where the model leaves it open. scaled: whether the values are the real ones, not integers whose scale is
+    applied later.
     """
 
     layer: str
@@ -38,12 +38,11 @@ class WeightInUse:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Weight:
-    """What was measured of one tensor.
+    """Statistics of one weight tensor.
 
-    fan: inputs and outputs that one number of it connects; None where its scale isn't known.
-
-    at_bounds: the share of numbers that equal the smallest or the largest. channels: of linear layers;
-    spectrum: of those without NaN and Inf; operator: of those that are convolutions of more than one tap.
+    fan: fan in and fan out; None where its scale isn't known. at_bounds: share of values that equal the
+    smallest or the largest. channels: only for linear layers. spectrum: only without NaN and Inf. operator:
+    only for convolutions of more than one tap with a known map.
     """
 
     layer: str
@@ -60,16 +59,16 @@ class Weight:
 
     @property
     def he(self) -> float | None:
-        """Standard deviation over that of He's initialisation, sqrt(2 / fan in) (He and others, 2015)."""
-        return self._over(sqrt(2 / self.fan[0])) if self.fan else None
+        """Standard deviation over that of He's initialization, sqrt(2 / fan in) (He et al., 2015)."""
+        return self._std_over(sqrt(2 / self.fan[0])) if self.fan else None
 
     @property
     def xavier(self) -> float | None:
         """Standard deviation over sqrt(2 / (fan in + fan out)) (Glorot and Bengio, 2010)."""
-        return self._over(sqrt(2 / sum(self.fan))) if self.fan else None
+        return self._std_over(sqrt(2 / sum(self.fan))) if self.fan else None
 
-    def _over(self, usual: float) -> float | None:
-        return None if self.spread.std is None else self.spread.std / usual
+    def _std_over(self, reference: float) -> float | None:
+        return None if self.spread.std is None else self.spread.std / reference
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values; what isn't known is None."""
@@ -90,22 +89,22 @@ class Weight:
         }
 
 
-def weigh(held: WeightInUse) -> Weight:
-    """All that is measured of one tensor. Memory: a few blocks, and a Gram matrix of its shorter side."""
-    found, layer = spread(held.array), held.linear
-    sound = layer is not None and bool(found.count) and found.finite == found.count
+def measure_weight(tensor: WeightInUse) -> Weight:
+    """Statistics of one tensor. Memory: a few blocks, and a Gram matrix of its shorter side."""
+    found, layer = spread(tensor.array), tensor.linear
+    is_finite = layer is not None and bool(found.count) and found.finite == found.count
     return Weight(
-        layer=held.layer,
-        op=held.op,
-        role=held.role,
-        dtype=held.dtype,
-        shape=held.array.shape,
+        layer=tensor.layer,
+        op=tensor.op,
+        role=tensor.role,
+        dtype=tensor.dtype,
+        shape=tensor.array.shape,
         spread=found,
-        at_bounds=_at_bounds(held.array, found),
-        fan=_fan(layer) if layer is not None and layer.weight.size and held.scaled else None,
+        at_bounds=_at_bounds(tensor.array, found),
+        fan=_fan(layer) if layer is not None and layer.weight.size and tensor.scaled else None,
         channels=channels(layer) if layer is not None else None,
-        spectrum=spectrum(layer) if layer is not None and sound else None,
-        operator=_operator(layer, held.size) if layer is not None and sound else None,
+        spectrum=spectrum(layer) if layer is not None and is_finite else None,
+        operator=_operator(layer, tensor.size) if layer is not None and is_finite else None,
     )
 
 
@@ -115,14 +114,14 @@ def _fan(layer: Layer) -> tuple[int, int]:
 
 
 def _operator(layer: Layer, size: Sequence[int] | None) -> OperatorNorm | None:
-    """None for one tap: the matrix of the weight is the whole operator."""
+    """The operator norm of a convolution; None for one tap, where it is that of the weight matrix."""
     if size is None or layer.is_pointwise or not all(size):
         return None
     return operator_norm(layer, size)
 
 
 def _at_bounds(array: Array, found: Spread) -> float:
-    """Share of numbers that equal the smallest or the largest one."""
+    """Share of values that equal the smallest or the largest one."""
     if not found.finite or found.low == found.high:
         return 0.0
     hits = (np.count_nonzero((block == found.low) | (block == found.high)) for block in blocks(array))

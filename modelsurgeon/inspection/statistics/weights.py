@@ -1,4 +1,4 @@
-"""The weights of a model, and what stands out among them, as JSON and as tables."""
+"""Statistics of a model's weights, with findings, as JSON and as tables."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ REMARK_COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """All weight tensors of a model, in file order."""
+    """Statistics of all weight tensors of a model, in file order."""
 
     tensors: Sequence[Weight]
 
@@ -52,25 +52,25 @@ class Weights:
 
     @property
     def findings(self) -> list[Remark]:
-        """What stands out."""
+        """The findings in all tensors."""
         return [remark for weight in self.tensors for remark in remarks(weight)]
 
     def as_dict(self) -> list[dict[str, Any]]:
-        """One entry for each tensor, with what stands out in it."""
+        """One entry for each tensor, with its findings."""
         return [
             {**weight.as_dict(), "findings": [_remark_row(remark) for remark in remarks(weight)]}
             for weight in self.tensors
         ]
 
     def tables(self) -> list[Table]:
-        """The matrices and kernels, and what stands out in any tensor."""
+        """The weights of linear layers, and the findings in all tensors if there are any."""
         shown = [weight for weight in self.tensors if weight.channels is not None]
         listed = [
             Table(title="Weights", columns=WEIGHT_COLUMNS, rows=list(map(_row, shown)), notes=_notes(self))
         ]
         if findings := self.findings:
             rows = [asdict(remark) for remark in findings]
-            listed.append(Table(title="What stands out in the weights", columns=REMARK_COLUMNS, rows=rows))
+            listed.append(Table(title="Findings in the weights", columns=REMARK_COLUMNS, rows=rows))
         return listed
 
 
@@ -101,14 +101,14 @@ def _row(weight: Weight) -> dict[str, Any]:
 
 
 def _notes(weights: Weights) -> list[str]:
-    """What the columns mean, and what isn't shown."""
+    """Notes that explain the columns and name what isn't shown."""
     shown = [weight for weight in weights.tensors if weight.channels is not None]
     rest = len(weights.tensors) - len(shown)
     notes = [
-        "× He: standard deviation over that of He's initialisation; Norm: largest singular value of the "
-        "unfolded weight; 95 %: the rank that keeps as much of its energy",
-        *_operators(shown),
-        *_cut(shown),
+        "× He: standard deviation over that of He's initialization; Norm: largest singular value of the "
+        "unfolded weight; 95 %: the rank that keeps this share of its energy",
+        *_operator_note(shown),
+        *_incomplete(shown),
     ]
     return (
         [*notes, f"{rest} more tensors (biases, scales, statistics) aren't shown; JSON has them"]
@@ -117,20 +117,24 @@ def _notes(weights: Weights) -> list[str]:
     )
 
 
-def _operators(shown: Sequence[Weight]) -> list[str]:
+def _operator_note(shown: Sequence[Weight]) -> list[str]:
     norms = [weight.operator for weight in shown if weight.operator]
     if not norms:
         return []
     rough = [norm for norm in norms if not norm.exact]
     slack = max((norm.slack for norm in rough), default=0.0)
     short = (
-        f"; {len(rough)} of {len(norms)} by iteration, at most {percent(slack)} larger between frequencies"
+        f"; {len(rough)} of {len(norms)} by iteration, between frequencies at most {percent(slack)} larger"
         if rough
         else ""
     )
-    return [f"as conv: largest singular value of the whole operator, circular at the edges{short}"]
+    return [
+        f"as conv: largest singular value of the convolution as an operator, with circular padding{short}"
+    ]
 
 
-def _cut(shown: Sequence[Weight]) -> list[str]:
+def _incomplete(shown: Sequence[Weight]) -> list[str]:
     long = [weight for weight in shown if weight.spectrum and not weight.spectrum.whole]
-    return [f"{len(long)} matrices are too large for more than the largest singular value"] if long else []
+    return (
+        [f"{len(long)} matrices are too large: only their largest singular value is computed"] if long else []
+    )

@@ -1,1 +1,1 @@
-"""What the nodes of a bound model cost, hold and keep alive."""
+"""Cost, params, memory and statistics of the nodes of a bound model."""

@@ -1,6 +1,6 @@
-"""Costs as formulas in the dimensions that a model leaves open, and how they grow with each of them.
+"""Costs as formulas in the dimensions that a model leaves open, and their order of growth.
 
-Most layers of a net cost what another one costs, and sympy is slow: whatever is worked out is remembered.
+Most layers of a net have the same cost as another one, and sympy is slow: all formulas are cached.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from modelsurgeon.inspection.cost import Cost, Number
 from modelsurgeon.inspection.rows import Totals
 from modelsurgeon.onnx.analysis.growth import growth
 from modelsurgeon.onnx.analysis.measured import MeasuredModel
-from modelsurgeon.onnx.analysis.memory import CONTAINERS, activations
+from modelsurgeon.onnx.analysis.memory import CONTAINER_TYPES, activations
 from modelsurgeon.onnx.analysis.node_runs import NodeRun, RunCounter
 from modelsurgeon.onnx.analysis.params import nbytes
 from modelsurgeon.onnx.costs import Shape, ShapedNode, Uncounted, cost_of
@@ -35,7 +35,7 @@ ShapeOf = Callable[[ir.Value], Shape | None]
 class Formulas:
     """Formulas by key, of the totals and of each layer; those that couldn't be derived are left out.
 
-    layers: in the order of the visits. growth: of the totals, by key.
+    layers: in the order of the node runs. growth: order of growth of the totals, by key.
     """
 
     totals: Mapping[str, str] = field(default_factory=dict)
@@ -44,53 +44,64 @@ class Formulas:
 
 
 def formulas(measured: MeasuredModel, totals: Totals) -> Formulas:
-    """Formulas of `totals` and of the visits; one that doesn't give the value at the defaults is left out."""
-    opened, visits = measured.opened, measured.visits
-    fixed = measured.held.fixed if opened is measured.whole else constant_values(opened)
-    given = symbols(opened)
-    shape_of = expressions(opened, given)
+    """Formulas of `totals` and of every node; without those that don't give the value at the defaults."""
+    symbolic, node_runs = measured.symbolic, measured.node_runs
+    constants = measured.contents.constants if symbolic is measured.fully_bound else constant_values(symbolic)
+    names = symbols(symbolic)
+    shape_of = expressions(symbolic, names)
     writer = _Writer(dims=measured.defaults)
-    found = _symbolic_runs(opened, measured.whole, measured.walk, shape_of)
-    sums = {**_sums(found, visits), "activation_bytes": _activations(opened, fixed, shape_of)}
-    known = {
+    found = _symbolic_runs(symbolic, measured.fully_bound, measured.counter, shape_of)
+    sums = {**_sums(found, node_runs), "activation_bytes": _activations(symbolic, constants, shape_of)}
+    confirmed = {
         key: writer.tidy(formula)
         for key, formula in sums.items()
         if formula is not None and writer.value(formula) == getattr(totals, key)
     }
-    layers = map(writer.layer, found.visits, visits) if found.alike else ({} for _ in visits)
+    layers = map(writer.layer, found.node_runs, node_runs) if found.same_path else ({} for _ in node_runs)
     return Formulas(
-        totals={key: str(formula) for key, formula in known.items()},
+        totals={key: str(formula) for key, formula in confirmed.items()},
         layers=list(layers),
-        growth={key: growth(formula, given) for key, formula in known.items()},
+        growth={key: growth(formula, names) for key, formula in confirmed.items()},
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class _SymbolicRuns:
-    """Visits in symbols. alike: branches and loops go the same way as at the sizes of the defaults."""
+    """Node runs with symbolic costs. same_path: branches and loops are taken as at the default sizes."""
 
-    visits: list[NodeRun]
-    alike: bool
+    node_runs: list[NodeRun]
+    same_path: bool
 
 
-def _symbolic_runs(opened: ir.Model, whole: ir.Model, walk: RunCounter, shape_of: ShapeOf) -> _SymbolicRuns:
-    twins = zip(nodes(opened), nodes(whole), strict=True)
-    names = walk.names if opened is whole else {node: walk.names[twin] for node, twin in twins}
-    open_walk = replace(
-        walk, names=names, shape_of=shape_of, unknown=unknown(opened), cost_of=_remembered(), notes=[]
+def _symbolic_runs(
+    symbolic: ir.Model, fully_bound: ir.Model, counter: RunCounter, shape_of: ShapeOf
+) -> _SymbolicRuns:
+    pairs = zip(nodes(symbolic), nodes(fully_bound), strict=True)
+    names = (
+        counter.names
+        if symbolic is fully_bound
+        else {node: counter.names[bound_node] for node, bound_node in pairs}
     )
-    visits = open_walk.visits(opened.graph)
-    return _SymbolicRuns(visits=visits, alike=open_walk.notes == walk.notes)
+    symbolic_counter = replace(
+        counter,
+        names=names,
+        shape_of=shape_of,
+        unknown=unknown(symbolic),
+        cost_of=_cached_cost_of(),
+        notes=[],
+    )
+    node_runs = symbolic_counter.count(symbolic.graph)
+    return _SymbolicRuns(node_runs=node_runs, same_path=symbolic_counter.notes == counter.notes)
 
 
-def _remembered() -> Callable[[ShapedNode], Cost | Uncounted]:
-    """`cost_of` that works out each signature once."""
+def _cached_cost_of() -> Callable[[ShapedNode], Cost | Uncounted]:
+    """`cost_of` with a cache: each signature is computed once."""
     seen: dict[object, Cost | Uncounted] = {}
 
     def cost(op: ShapedNode) -> Cost | Uncounted:
         if (key := op.signature) not in seen:
             found = cost_of(op)
-            if op.peeked:  # a constant was looked at, which is no part of the signature
+            if op.peeked:  # the value of a constant was read, which is no part of the signature
                 return found
             seen[key] = found
         return seen[key]
@@ -98,30 +109,30 @@ def _remembered() -> Callable[[ShapedNode], Cost | Uncounted]:
     return cost
 
 
-def _sums(found: _SymbolicRuns, visits: Sequence[NodeRun]) -> dict[str, Number]:
-    """Sums over the nodes; nothing where a branch, a loop or a shape is only known at some sizes."""
-    pairs = zip(found.visits, visits, strict=True)
-    lost = any(isinstance(a.cost, Uncounted) and isinstance(b.cost, Cost) for a, b in pairs)
-    if lost or not found.alike:
+def _sums(found: _SymbolicRuns, node_runs: Sequence[NodeRun]) -> dict[str, Number]:
+    """Sums over the nodes; empty where a branch, a loop or a shape is known at some sizes only."""
+    pairs = zip(found.node_runs, node_runs, strict=True)
+    underivable = any(isinstance(a.cost, Uncounted) and isinstance(b.cost, Cost) for a, b in pairs)
+    if underivable or not found.same_path:
         return {}
-    costs = {id(visit.cost): visit.cost for visit in found.visits if isinstance(visit.cost, Cost)}
+    costs = {id(run.cost): run.cost for run in found.node_runs if isinstance(run.cost, Cost)}
     times: dict[int, Number] = {}
-    for (cost, runs), number in Counter((id(visit.cost), visit.runs) for visit in found.visits).items():
+    for (cost, runs), number in Counter((id(run.cost), run.times) for run in found.node_runs).items():
         times[cost] = times.get(cost, 0) + runs * number
     parts = [cost * times[key] for key, cost in costs.items()]
     return {key: _sum(getattr(part, key) for part in parts) for key in FORMULA_KEYS}
 
 
 def _sum(terms: Iterable[Number]) -> Number:
-    """One sum of many terms; sympy would sort anew after each one."""
+    """Sum of many terms at once; added one by one, sympy would sort them each time."""
     terms = list(terms)
     return sympy.Add(*terms) if any(isinstance(term, sympy.Basic) for term in terms) else sum(terms)
 
 
-def _activations(opened: ir.Model, fixed: set[ir.Value], shape_of: ShapeOf) -> Number | None:
-    """Bytes of all activations of the main graph; None where one is only known at some sizes."""
-    values = [*data_inputs(opened), *activations(opened.graph, fixed)]
-    if any(type(value.type) in CONTAINERS for value in values):
+def _activations(symbolic: ir.Model, constants: set[ir.Value], shape_of: ShapeOf) -> Number | None:
+    """Bytes of all activations of the main graph; None where one is known at some sizes only."""
+    values = [*data_inputs(symbolic), *activations(symbolic.graph, constants)]
+    if any(type(value.type) in CONTAINER_TYPES for value in values):
         return None
     kinds = Counter((shape_of(value), value.dtype) for value in values)
     sizes = [None if shape is None else nbytes(prod(shape), dtype) for shape, dtype in kinds]
@@ -131,26 +142,26 @@ def _activations(opened: ir.Model, fixed: set[ir.Value], shape_of: ShapeOf) -> N
 
 @dataclass(frozen=True, kw_only=True)
 class _Writer:
-    """Values and texts of formulas at `dims`."""
+    """Writes formulas as text, and evaluates them at `dims`; caches both."""
 
     dims: Dims
     values: dict[Number, Number] = field(default_factory=dict)
     texts: dict[Number, str] = field(default_factory=dict)
     layers: dict[object, dict[str, str]] = field(default_factory=dict)
 
-    def layer(self, visit: NodeRun, truth: NodeRun) -> dict[str, str]:
-        """Formulas of all runs of a node, where they give the true cost."""
-        key = (id(visit.cost), visit.runs, truth.cost)
+    def layer(self, run: NodeRun, at_defaults: NodeRun) -> dict[str, str]:
+        """Formulas of all runs of a node, where they give its cost at the default sizes."""
+        key = (id(run.cost), run.times, at_defaults.cost)
         if key not in self.layers:
-            self.layers[key] = self._layer(visit.total, truth.total)
+            self.layers[key] = self._layer(run.total, at_defaults.total)
         return self.layers[key]
 
-    def _layer(self, formula: Cost, truth: Cost) -> dict[str, str]:
-        pairs = ((key, getattr(formula, key), getattr(truth, key)) for key in FORMULA_KEYS)
-        return {key: self._text(one) for key, one, total in pairs if total and self.value(one) == total}
+    def _layer(self, formula: Cost, at_defaults: Cost) -> dict[str, str]:
+        pairs = ((key, getattr(formula, key), getattr(at_defaults, key)) for key in FORMULA_KEYS)
+        return {key: self._text(part) for key, part, total in pairs if total and self.value(part) == total}
 
     def value(self, formula: Number) -> Number:
-        """The formula's value; what doesn't depend on any symbol is its own value."""
+        """The formula's value at `dims`; a plain number is its own value."""
         if not isinstance(formula, sympy.Basic):
             return formula
         if formula not in self.values:
@@ -159,7 +170,7 @@ class _Writer:
         return self.values[formula]
 
     def tidy(self, formula: Number) -> Number:
-        """Fractions of sizes that cancel out, such as floor((512*n + 512) / (n + 1)), are cancelled."""
+        """The formula with common factors cancelled, as in floor((512*n + 512) / (n + 1))."""
         return formula.replace(sympy.floor, _cancelled) if isinstance(formula, sympy.Basic) else formula
 
     def _text(self, formula: Number) -> str:

@@ -1,4 +1,4 @@
-"""How a cost grows: the terms of its formula that outgrow all others when sizes become large."""
+"""Order of growth of a cost: the terms of its formula that outgrow all others for large sizes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Powers = tuple[sympy.Rational, ...]
 
 
 def growth(formula: Number, symbols: Sequence[str]) -> str:
-    """The order of growth, such as `N * T^2`; `1` for what stays as it is.
+    """The order of growth, such as `N * T^2`; `1` for a constant.
 
-    Rounding doesn't change an order, the larger of two sizes grows as both together, and a size that is
-    limited by a number is no more than that number. Terms of which none outgrows the other are added.
+    Rounding doesn't change an order, Max grows like the sum, and a Min with a number is at most that number.
+    Terms of which none outgrows the other are added.
 
     >>> import sympy
     >>> n, t = sympy.symbols("n t", positive=True, integer=True)
@@ -29,28 +29,30 @@ def growth(formula: Number, symbols: Sequence[str]) -> str:
     if not variables:
         return "1"
     leading = _leading(_order(formula), variables)
-    return " + ".join(_written(powers, variables) for powers in leading)
+    return " + ".join(_product(powers, variables) for powers in leading)
 
 
 def _order(formula: sympy.Expr) -> sympy.Expr:
-    """The formula without what doesn't change its order."""
-    free = formula
+    """The formula without floor, ceiling, Max, Mod and Min, which don't change its order."""
+    expression = formula
     for rounding in (sympy.floor, sympy.ceiling):
-        free = free.replace(rounding, lambda inner: inner)
-    free = free.replace(sympy.Max, lambda *sizes: sum(sizes))
-    free = free.replace(sympy.Mod, lambda _, limit: limit)
-    return free.replace(sympy.Min, _least)
+        expression = expression.replace(rounding, lambda inner: inner)
+    expression = expression.replace(sympy.Max, lambda *sizes: sum(sizes))
+    expression = expression.replace(sympy.Mod, lambda _, limit: limit)
+    return expression.replace(sympy.Min, _limit)
 
 
-def _least(*sizes: sympy.Expr) -> sympy.Expr:
-    """A number, if there is one among the sizes; else the first of them."""
+def _limit(*sizes: sympy.Expr) -> sympy.Expr:
+    """The first number among the arguments of Min, or their first one where none is a number."""
     return next((size for size in sizes if not size.free_symbols), sizes[0])
 
 
 def _leading(formula: sympy.Expr, variables: Sequence[sympy.Symbol]) -> list[Powers]:
     """Powers of the variables in the terms that no other term outgrows, the highest first."""
     found = {_powers(term, variables) for term in sympy.Add.make_args(sympy.expand(formula))}
-    return sorted((one for one in found if not any(_outgrows(other, one) for other in found)), reverse=True)
+    return sorted(
+        (powers for powers in found if not any(_outgrows(other, powers) for other in found)), reverse=True
+    )
 
 
 def _powers(term: sympy.Expr, variables: Sequence[sympy.Symbol]) -> Powers:
@@ -69,11 +71,11 @@ def _degree(expression: sympy.Expr, variable: sympy.Symbol) -> sympy.Rational:
     return sympy.Integer(expression == variable)
 
 
-def _outgrows(one: Powers, other: Powers) -> bool:
-    return one != other and all(a >= b for a, b in zip(one, other, strict=True))
+def _outgrows(powers: Powers, other: Powers) -> bool:
+    return powers != other and all(a >= b for a, b in zip(powers, other, strict=True))
 
 
-def _written(powers: Powers, variables: Sequence[sympy.Symbol]) -> str:
+def _product(powers: Powers, variables: Sequence[sympy.Symbol]) -> str:
     factors = [
         str(variable) if power == 1 else f"{variable}^{power}"
         for variable, power in zip(variables, powers, strict=True)

@@ -1,4 +1,4 @@
-"""Branches that data take, brought into the main graph: a runtime shows no tensor inside an If."""
+"""Inlining of the branches that data take: onnxruntime gives no access to tensors inside an If."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from modelsurgeon.data import Feed
 from modelsurgeon.errors import BadData
 from modelsurgeon.onnx import run
 from modelsurgeon.onnx.graph.constant_folding import scalar_constant
-from modelsurgeon.onnx.graph.edit import free, taken_names
-from modelsurgeon.onnx.graph.names import layer_names
+from modelsurgeon.onnx.graph.edit import taken_names
+from modelsurgeon.onnx.graph.names import free_name, layer_names
 from modelsurgeon.onnx.shapes import inlined
 
 
 @dataclass(frozen=True, kw_only=True)
 class BranchPath:
-    """The way that one feed takes through a model.
+    """The branches that one feed takes through a model.
 
-    model: a copy in which these branches are part of the main graph and functions are inlined; its nodes are
-    called as their layers. taken: by name of an If, its branch. conditions: by name of a tensor, what it was.
+    model: a copy with these branches and all functions inlined into the main graph; its nodes have the names
+    of their layers. taken: branch by name of the If. conditions: value by name of the computed condition.
     """
 
     model: ir.Model
@@ -29,73 +29,77 @@ class BranchPath:
     conditions: dict[str, bool] = field(default_factory=dict)
 
     def check(self, values: Mapping[str, object]) -> None:
-        """Raise BadData where the conditions of another feed lead elsewhere."""
-        for name, truth in self.conditions.items():
-            if bool(values[name]) is not truth:
+        """Raise BadData where another feed, with these values, takes other branches."""
+        for name, condition in self.conditions.items():
+            if bool(values[name]) is not condition:
                 raise BadData(
                     f"the samples take different branches, by {name}: give those of one kind at a time"
                 )
 
 
-def path(model: ir.Model, feed: Feed, *, provider: str = "cpu") -> BranchPath:
-    """The way that a feed takes; `model` is left as it is. Raises BadData where it can't run on the feed."""
+def branch_path(model: ir.Model, feed: Feed, *, provider: str = "cpu") -> BranchPath:
+    """The branches that a feed takes; `model` isn't changed. Raises BadData where the feed doesn't run."""
     clone = inlined(model)
     for node, name in layer_names(clone).items():
         node.name = name
     names = taken_names(clone)
     _rename_apart(clone, names)
-    found = BranchPath(model=clone)
-    while choices := [node for node in clone.graph if node.op_type == "If" and not node.domain]:
-        for node, truth in _truths(found, choices, feed, provider):
-            found.taken[str(node.name)] = "then_branch" if truth else "else_branch"
-            _inline(clone.graph, node, node.attributes.get_graph(found.taken[str(node.name)]), names)
-    return found
+    taken_path = BranchPath(model=clone)
+    while ifs := [node for node in clone.graph if node.op_type == "If" and not node.domain]:
+        for node, condition in _conditions(taken_path, ifs, feed, provider):
+            taken_path.taken[str(node.name)] = "then_branch" if condition else "else_branch"
+            _inline(clone.graph, node, node.attributes.get_graph(taken_path.taken[str(node.name)]), names)
+    return taken_path
 
 
 def _rename_apart(model: ir.Model, names: set[str]) -> None:
-    """Values of different branches may be called the same: all but the first get another name."""
+    """Give values new names where those of different branches have the same one."""
     seen: set[str] = set()
     for node in model.graph.all_nodes():
         for value in node.outputs:
             if value.name in seen:
-                value.name = free(value.name, names)
+                value.name = free_name(value.name, names)
             seen.update([value.name] if value.name else [])
 
 
-def _truths(
-    found: BranchPath, choices: list[ir.Node], feed: Feed, provider: str
+def _conditions(
+    taken_path: BranchPath, ifs: list[ir.Node], feed: Feed, provider: str
 ) -> Iterator[tuple[ir.Node, bool]]:
-    """The conditions of Ifs of the main graph: from the file, from the feed, or computed."""
-    values = [value for node in choices if (value := node.inputs[0]) is not None]
-    computed = {
+    """Conditions of Ifs of the main graph: constant, taken from the feed, or computed by a run."""
+    values = [value for node in ifs if (value := node.inputs[0]) is not None]
+    computed_names = {
         str(value.name) for value in values if value.producer() is not None and scalar_constant(value) is None
     }
-    known = run.runner(found.model, outputs=sorted(computed), provider=provider)(feed) if computed else {}
-    for node, value in zip(choices, values, strict=True):
-        name, fixed = str(value.name), scalar_constant(value)
-        truth = bool(fixed) if fixed is not None else bool(known.get(name, feed.get(name)))
-        if name in computed:
-            found.conditions[name] = truth
-        yield node, truth
+    computed = (
+        run.runner(taken_path.model, outputs=sorted(computed_names), provider=provider)(feed)
+        if computed_names
+        else {}
+    )
+    for node, value in zip(ifs, values, strict=True):
+        name, constant = str(value.name), scalar_constant(value)
+        condition = bool(constant) if constant is not None else bool(computed.get(name, feed.get(name)))
+        if name in computed_names:
+            taken_path.conditions[name] = condition
+        yield node, condition
 
 
 def _inline(graph: ir.Graph, node: ir.Node, branch: ir.Graph, names: set[str]) -> None:
-    """Put the nodes of a branch before its If, and its results in the If's place, under their old names."""
+    """Replace an If by the nodes of a branch; the outputs keep their names."""
     for name, value in list(branch.initializers.items()):
         del branch.initializers[name]
         if name in graph.initializers:
-            value.name = free(name, names)
+            value.name = free_name(name, names)
         graph.register_initializer(value)
     results = list(branch.outputs)
-    inside = list(branch)
+    moved = list(branch)
     branch.outputs.clear()
-    branch.remove(inside)
-    passing = [ir.node("Identity", [result]) for result in results]
-    graph.insert_before(node, [*inside, *passing])
-    for old, new in zip(node.outputs, passing, strict=True):
-        new.name = free(f"{old.name}.taken", names)
-        made = new.outputs[0]
-        made.shape, made.type = old.shape, old.type
-        ir.convenience.replace_all_uses_with(old, made, replace_graph_outputs=True)
-        made.name, old.name = old.name, None
+    branch.remove(moved)
+    identities = [ir.node("Identity", [result]) for result in results]
+    graph.insert_before(node, [*moved, *identities])
+    for old, new in zip(node.outputs, identities, strict=True):
+        new.name = free_name(f"{old.name}.taken", names)
+        result = new.outputs[0]
+        result.shape, result.type = old.shape, old.type
+        ir.convenience.replace_all_uses_with(old, result, replace_graph_outputs=True)
+        result.name, old.name = old.name, None
     graph.remove(node, safe=True)

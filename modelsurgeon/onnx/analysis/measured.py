@@ -1,4 +1,4 @@
-"""A bound model with what was told of its nodes: what `info` shows and `check` judges."""
+"""A bound model with the costs and rows of its nodes: the input of `info`, `check` and `diff`."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ from modelsurgeon.onnx.shapes.inference import unknown
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredModel:
-    """A model bound as far as the user did (`opened`), and all the way at stated defaults (`whole`).
+    """A model with the user's bindings (`symbolic`), and with defaults for all open sizes (`fully_bound`).
 
-    visits, rows: of every node of `whole`, in the same order. defaults: sizes of what the user left open.
+    node_runs, rows: of every node of `fully_bound`, in the same order. defaults: sizes by name of what the
+    user left open. counter: counted the node runs. contents: constants, params and activations.
     """
 
-    opened: ir.Model
-    whole: ir.Model
+    symbolic: ir.Model
+    fully_bound: ir.Model
     defaults: Mapping[str, int]
-    walk: RunCounter
-    visits: Sequence[NodeRun]
-    held: ModelContents
+    counter: RunCounter
+    node_runs: Sequence[NodeRun]
+    contents: ModelContents
     rows: Sequence[LayerRow]
 
     @classmethod
@@ -44,56 +45,58 @@ class MeasuredModel:
     ) -> MeasuredModel:
         """Bind, infer shapes and count. Raises UnknownShape for bindings that don't fit the model.
 
-        spend: nobody needs `model` as it is any more; to measure it in place saves a copy.
+        spend: `model` may be changed in place, which saves a copy.
         """
-        opened = bound(model, shapes, dims, spend=spend)
-        defaults = default_dims(opened)
-        whole = bound_to_defaults(model, opened, shapes, {**(dims or {}), **defaults}) if defaults else opened
-        walk = RunCounter(
-            names=layer_names(whole),
-            shape_of=cache(sizes),
-            unknown=unknown(whole),
-            functions=whole.functions,
+        symbolic = bound(model, shapes, dims, spend=spend)
+        defaults = default_dims(symbolic)
+        fully_bound = (
+            bound_to_defaults(model, symbolic, shapes, {**(dims or {}), **defaults}) if defaults else symbolic
         )
-        visits = walk.visits(whole.graph)
-        held = ModelContents.of(whole)
+        counter = RunCounter(
+            names=layer_names(fully_bound),
+            shape_of=cache(sizes),
+            unknown=unknown(fully_bound),
+            functions=fully_bound.functions,
+        )
+        node_runs = counter.count(fully_bound.graph)
+        contents = ModelContents.of(fully_bound)
         return cls(
-            opened=opened,
-            whole=whole,
+            symbolic=symbolic,
+            fully_bound=fully_bound,
             defaults=defaults,
-            walk=walk,
-            visits=visits,
-            held=held,
-            rows=rows(walk, visits, held),
+            counter=counter,
+            node_runs=node_runs,
+            contents=contents,
+            rows=rows(counter, node_runs, contents),
         )
 
     @property
     def notes(self) -> list[str]:
-        """What had to be assumed, and what isn't known."""
+        """Notes on assumptions and on what isn't known."""
         return [
-            *_renamed(self.opened.meta.get(RENAMED_KEY, {}), self.defaults),
-            *self.walk.notes,
-            *_unknown_memory(self.held.memory),
-            *_misfit(self.walk, self.visits, self.defaults),
+            *_renamed_symbols(self.symbolic.meta.get(RENAMED_KEY, {}), self.defaults),
+            *self.counter.notes,
+            *_unknown_sizes(self.contents.memory),
+            *_misfit_defaults(self.counter, self.node_runs, self.defaults),
         ]
 
 
-def _renamed(names: Mapping[str, str], still_open: Collection[str]) -> list[str]:
-    """Which symbols stand for names that no formula can hold."""
-    told = [f"{old} is called {new}" for old, new in names.items() if new in still_open]
-    return [f"dimensions without a usable name: {', '.join(told)}"] if told else []
+def _renamed_symbols(names: Mapping[str, str], still_open: Collection[str]) -> list[str]:
+    """A note on dimensions whose names can't be used in formulas, with their new names."""
+    renamed = [f"{old} is called {new}" for old, new in names.items() if new in still_open]
+    return [f"dimensions without a usable name: {', '.join(renamed)}"] if renamed else []
 
 
-def _unknown_memory(found: Memory) -> list[str]:
-    if not found.unknown:
+def _unknown_sizes(memory: Memory) -> list[str]:
+    if not memory.unknown:
         return []
-    first = ", ".join(found.unknown[:3])
-    return [f"activations leave out {len(found.unknown)} values of unknown size ({first})"]
+    first = ", ".join(memory.unknown[:3])
+    return [f"activations leave out {len(memory.unknown)} values of unknown size ({first})"]
 
 
-def _misfit(walk: RunCounter, visits: Sequence[NodeRun], defaults: Dims) -> list[str]:
-    """Whether a default size is one that the model can't have been made for."""
-    failed = [walk.unknown[visit.node] for visit in visits if visit.runs and visit.node in walk.unknown]
+def _misfit_defaults(counter: RunCounter, node_runs: Sequence[NodeRun], defaults: Dims) -> list[str]:
+    """A note where shape inference fails at the default sizes."""
+    failed = [counter.unknown[run.node] for run in node_runs if run.times and run.node in counter.unknown]
     if not failed or not defaults:
         return []
     return [f"the default sizes don't fit this model ({failed[0]}): bind {', '.join(defaults)}"]

@@ -1,4 +1,4 @@
-"""Bytes of activations: all of them together, and those that live at once, node after node."""
+"""Bytes of activations: in total, and alive at once, node by node."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from modelsurgeon.onnx.analysis.params import nbytes
 from modelsurgeon.onnx.shapes import data_inputs, sizes
 
 BytesOf = Callable[[ir.Value], int | None]
-CONTAINERS = (ir.SequenceType, ir.OptionalType)  # types of values that are no tensor
+CONTAINER_TYPES = (ir.SequenceType, ir.OptionalType)  # types of values that aren't tensors
 
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """total: bytes of the graph's inputs and of all that its nodes produce. peak: the most that live at once.
+    """Bytes of activations. total: of the graph's inputs and all node outputs. peak: most alive at once.
 
-    unknown: values whose size isn't known; both sums leave them out.
+    unknown: names of values of unknown size, left out of both.
     """
 
     total: Number
@@ -35,77 +35,85 @@ class Memory:
 
 def bytes_of(value: ir.Value) -> int | None:
     """Bytes of a value whose shape is bound; None where they aren't known."""
-    shape = None if type(value.type) in CONTAINERS else sizes(value)
+    shape = None if type(value.type) in CONTAINER_TYPES else sizes(value)
     return None if shape is None else nbytes(prod(shape), value.dtype)
 
 
-def activations(graph: ir.Graph, fixed: set[ir.Value]) -> list[ir.Value]:
-    """What the nodes of one graph produce at run time; constants, folded before it, are left out."""
-    return [value for node in graph for value in node.outputs if value.name and value not in fixed]
+def activations(graph: ir.Graph, constants: set[ir.Value]) -> list[ir.Value]:
+    """Outputs of one graph's nodes at run time; constants, which are folded before, are left out."""
+    return [value for node in graph for value in node.outputs if value.name and value not in constants]
 
 
-def memory(model: ir.Model, fixed: set[ir.Value], bytes_of: BytesOf) -> Memory:
-    """Bytes of the main graph's activations, run in file order, with no two values in the same place.
+def memory(model: ir.Model, constants: set[ir.Value], bytes_of: BytesOf) -> Memory:
+    """Bytes of the main graph's activations, run in file order; no two values share memory.
 
-    An input lives until its last use, an output to the end; a node's inputs and outputs live together.
+    An input lives until its last use, an output to the end; a node's inputs and outputs are alive together.
     """
     inputs = data_inputs(model)
-    values = [*inputs, *activations(model.graph, fixed)]
+    values = [*inputs, *activations(model.graph, constants)]
     known = {value: size for value in values if (size := bytes_of(value)) is not None}
-    life = Liveness(size_of=known.get)
-    kept = sum(life.size_of(value) or 0 for value in model.graph.outputs if value in inputs)
+    liveness = Liveness(size_of=known.get)
+    passed_through = sum(liveness.size_of(value) or 0 for value in model.graph.outputs if value in inputs)
     return Memory(
         total=sum(known.values()),
-        peak=max((moment.bytes for moment in life.course(model.graph, inputs)), default=kept),
+        peak=max((instant.bytes for instant in liveness.steps(model.graph, inputs)), default=passed_through),
         unknown=[str(value.name) for value in values if value not in known],
     )
 
 
 def footprint(
     model: ir.Model,
-    fixed: set[ir.Value],
+    constants: set[ir.Value],
     bytes_of: BytesOf,
     names: Mapping[ir.Node, str],
-    visits: Sequence[NodeRun],
+    node_runs: Sequence[NodeRun],
     main: int,
 ) -> Footprint:
-    """Live bytes over all nodes that run, and the tensors of the peak. main: the main graph's own peak.
+    """Live bytes at every node that runs, and the tensors alive at the peak.
 
-    Nodes that are folded before, and branches that aren't counted, are no steps.
+    Constant nodes, which are folded before, and branches that aren't counted are left out.
+    main: peak bytes of the main graph alone.
     """
-    ran = {visit.node.graph for visit in visits if visit.runs}
+    ran = {run.node.graph for run in node_runs if run.times}
 
     def size_of(value: ir.Value) -> int | None:
-        return None if value in fixed else bytes_of(value)
+        return None if value in constants else bytes_of(value)
 
-    def course() -> Iterator[tuple[Instant, Liveness]]:
-        life = Liveness(size_of=size_of, enters=lambda graph: graph in ran)
-        for moment in life.course(model.graph, data_inputs(model)):
-            if not fixed.issuperset(moment.node.outputs):
-                yield moment, life
+    def instants() -> Iterator[tuple[Instant, Liveness]]:
+        liveness = Liveness(size_of=size_of, enters=lambda graph: graph in ran)
+        for instant in liveness.steps(model.graph, data_inputs(model)):
+            if not constants.issuperset(instant.node.outputs):
+                yield instant, liveness
 
-    steps = [MemoryStep(node=names[one.node], bytes=one.bytes, depth=one.depth) for one, _ in course()]
-    found = Footprint(timeline=steps, tensors=(), main=main, notes=_unknown(visits, fixed, bytes_of))
+    steps = [
+        MemoryStep(node=names[instant.node], bytes=instant.bytes, depth=instant.depth)
+        for instant, _ in instants()
+    ]
+    found = Footprint(
+        timeline=steps, tensors=(), main=main, notes=_unknown_sizes(node_runs, constants, bytes_of)
+    )
     if found.peak is None:
         return found
-    _, life = next(islice(course(), found.peak, None))
-    tensors = [_tensor(value, size, names) for value, size in life.live.items()]
+    _, liveness = next(islice(instants(), found.peak, None))
+    tensors = [_tensor(value, size, names) for value, size in liveness.live.items()]
     return replace(found, tensors=sorted(tensors, key=lambda tensor: -tensor.bytes))
 
 
 def _tensor(value: ir.Value, size: int, names: Mapping[ir.Node, str]) -> LiveTensor:
-    maker = value.producer()
+    producer = value.producer()
     return LiveTensor(
         name=str(value.name),
-        node=None if maker is None else names[maker],
+        node=None if producer is None else names[producer],
         shape=sizes(value) or (),
         dtype=dtype_name(value),
         bytes=size,
     )
 
 
-def _unknown(visits: Sequence[NodeRun], fixed: set[ir.Value], bytes_of: BytesOf) -> list[str]:
-    """The values of unknown size that nodes make as they run, branches and bodies included."""
-    made = [value for visit in visits if visit.runs for value in visit.node.outputs if value.name]
-    lost = [str(value.name) for value in made if value not in fixed and bytes_of(value) is None]
-    return [f"{len(lost)} values of unknown size are left out ({', '.join(lost[:3])})"] if lost else []
+def _unknown_sizes(node_runs: Sequence[NodeRun], constants: set[ir.Value], bytes_of: BytesOf) -> list[str]:
+    """A note on values of unknown size, branches and loop bodies included."""
+    produced = [value for run in node_runs if run.times for value in run.node.outputs if value.name]
+    unsized = [str(value.name) for value in produced if value not in constants and bytes_of(value) is None]
+    return (
+        [f"{len(unsized)} values of unknown size are left out ({', '.join(unsized[:3])})"] if unsized else []
+    )

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from modelsurgeon.inspection.cost import Cost, Number
 from modelsurgeon.onnx.costs import Shape, ShapedNode, Uncounted, cost_of
-from modelsurgeon.onnx.graph.constant_folding import branch, scalar_constant
+from modelsurgeon.onnx.graph.constant_folding import scalar_constant, taken_branch
 from modelsurgeon.onnx.graph.dataflow import subgraphs
 
 CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
@@ -18,27 +18,27 @@ BRANCH_ATTRIBUTES = ("then_branch", "else_branch")
 
 @dataclass(frozen=True, kw_only=True)
 class NodeRun:
-    """One node, what one run of it costs, and how often it runs: 0 times in a branch that isn't counted."""
+    """A node, the cost of one run, and how often it runs: 0 times in a branch that isn't counted."""
 
     node: ir.Node
     cost: Cost | Uncounted
-    runs: Number
+    times: Number
 
     @property
     def total(self) -> Cost:
-        """What all its runs cost; nothing where that isn't known."""
+        """Cost of all runs; zero where the operator is uncounted."""
         if not isinstance(self.cost, Cost):
             return Cost()
-        return self.cost if self.runs == 1 else self.cost * self.runs
+        return self.cost if self.times == 1 else self.cost * self.times
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunCounter:
-    """Visits every node of a bound model, and notes what couldn't be told from the file alone.
+    """Counts how often every node of a bound model runs, and notes what the file alone doesn't determine.
 
-    shape_of: the shape of a value; None where it is unknown. unknown: nodes that inference could not do, with
-    the reason. functions: those that couldn't be inlined. cost_of: what an operation costs.
-    chosen: by name of an If whose condition isn't constant, the branch to count; filled with the dearer one.
+    shape_of: the shape of a value; None where it is unknown. unknown: nodes where shape inference failed,
+    with the reason. functions: those that couldn't be inlined. cost_of: the cost of an operation. chosen: by
+    name of an If whose condition isn't constant, the branch to count; filled with the more expensive one.
     """
 
     names: Mapping[ir.Node, str]
@@ -49,70 +49,72 @@ class RunCounter:
     chosen: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def visits(self, graph: ir.Graph, runs: Number = 1) -> list[NodeRun]:
-        """Every node of a graph and, after it, those of its subgraphs."""
+    def count(self, graph: ir.Graph, times: Number = 1) -> list[NodeRun]:
+        """Runs of every node of a graph, each followed by those of its subgraphs."""
         return [
-            visit
+            run
             for node in graph
-            for visit in (NodeRun(node=node, cost=self.cost(node), runs=runs), *self._inside(node, runs))
+            for run in (NodeRun(node=node, cost=self.cost(node), times=times), *self._body_runs(node, times))
         ]
 
     def cost(self, node: ir.Node) -> Cost | Uncounted:
-        """What one run of a node costs; its subgraphs aren't part of it."""
-        if (why := self.unknown.get(node)) is not None:
-            return Uncounted(reason=why)
+        """Cost of one run of a node, without its subgraphs."""
+        if (reason := self.unknown.get(node)) is not None:
+            return Uncounted(reason=reason)
         if self.functions and node.op_identifier() in self.functions:
             return Uncounted(reason="a function that imports another opset than the model")
         if not node.domain and node.op_type in CONTROL_FLOW:
             return Cost()
         return self.cost_of(ShapedNode(node=node, shape_of=self.shape_of))
 
-    def _inside(self, node: ir.Node, runs: Number) -> Iterator[NodeRun]:
+    def _body_runs(self, node: ir.Node, times: Number) -> Iterator[NodeRun]:
         graphs = list(subgraphs(node))
         if not graphs:
             return
         if node.op_type == "If" and not node.domain and len(graphs) == len(BRANCH_ATTRIBUTES):
-            yield from self._branches(node, runs)
+            yield from self._branch_runs(node, times)
             return
-        trips = self._trips(node, graphs[0])
+        trips = self._trip_count(node, graphs[0])
         if trips is None:
             self.notes.append(
                 f"{self.names[node]}: counted per iteration, as its number of runs isn't constant"
             )
         for graph in graphs:
-            yield from self.visits(graph, runs if trips is None else runs * trips)
+            yield from self.count(graph, times if trips is None else times * trips)
 
-    def _branches(self, node: ir.Node, runs: Number) -> Iterator[NodeRun]:
-        inside = {name: self.visits(node.attributes.get_graph(name), runs) for name in BRANCH_ATTRIBUTES}
-        taken = self._taken(node, inside)
+    def _branch_runs(self, node: ir.Node, times: Number) -> Iterator[NodeRun]:
+        branch_runs = {name: self.count(node.attributes.get_graph(name), times) for name in BRANCH_ATTRIBUTES}
+        counted = self._counted_branch(node, branch_runs)
         for name in BRANCH_ATTRIBUTES:
-            yield from (visit if name == taken else replace(visit, runs=0) for visit in inside[name])
+            yield from (run if name == counted else replace(run, times=0) for run in branch_runs[name])
 
-    def _taken(self, node: ir.Node, inside: Mapping[str, list[NodeRun]]) -> str:
-        name, fixed = self.names[node], branch(node)
-        if fixed is not None:
-            return next(key for key in BRANCH_ATTRIBUTES if node.attributes.get_graph(key) is fixed)
+    def _counted_branch(self, node: ir.Node, branch_runs: Mapping[str, list[NodeRun]]) -> str:
+        name, constant = self.names[node], taken_branch(node)
+        if constant is not None:
+            return next(key for key in BRANCH_ATTRIBUTES if node.attributes.get_graph(key) is constant)
         possible = [
-            key for key in BRANCH_ATTRIBUTES if not any(visit.node in self.unknown for visit in inside[key])
+            key for key in BRANCH_ATTRIBUTES if not any(run.node in self.unknown for run in branch_runs[key])
         ]
         if name not in self.chosen:
-            self.chosen[name] = max(possible or BRANCH_ATTRIBUTES, key=lambda key: _weight(inside[key]))
-        why = "can't run at these sizes" if len(possible) == 1 else "is not dearer"
+            self.chosen[name] = max(
+                possible or BRANCH_ATTRIBUTES, key=lambda key: _macs_and_flops(branch_runs[key])
+            )
+        reason = "can't run at these sizes" if len(possible) == 1 else "costs no more"
         other = next(key for key in BRANCH_ATTRIBUTES if key != self.chosen[name])
-        self.notes.append(f"{name}: {self.chosen[name]} is counted, {other} {why}")
+        self.notes.append(f"{name}: {self.chosen[name]} is counted, {other} {reason}")
         return self.chosen[name]
 
-    def _trips(self, node: ir.Node, body: ir.Graph) -> Number | None:
-        """How often a body runs; None where that isn't constant."""
+    def _trip_count(self, node: ir.Node, body: ir.Graph) -> Number | None:
+        """How often a loop body runs; None where that isn't constant."""
         if node.op_type == "Loop" and not node.domain:
-            return _loop_trips(node, body)
-        # Opset 8 has one input more, and a batch axis.
+            return _loop_trip_count(node, body)
+        # Scan of opset 8 has one more input and a batch axis.
         if node.op_type == "Scan" and not node.domain and len(node.inputs) == len(body.inputs):
-            return self._scan_trips(node)
+            return self._scan_length(node)
         return None
 
-    def _scan_trips(self, node: ir.Node) -> Number | None:
-        """Length of the scanned axis."""
+    def _scan_length(self, node: ir.Node) -> Number | None:
+        """Length of the scanned axis; None where it is unknown."""
         count = node.attributes.get_int("num_scan_inputs", 1)
         axes = node.attributes.get_ints("scan_input_axes", None) or (0,) * count
         scanned = node.inputs[-count]
@@ -120,22 +122,22 @@ class RunCounter:
         return None if shape is None else shape[axes[0]]
 
 
-def _weight(visits: list[NodeRun]) -> tuple[Number, Number]:
-    total = sum((visit.total for visit in visits), Cost())
+def _macs_and_flops(node_runs: list[NodeRun]) -> tuple[Number, Number]:
+    total = sum((run.total for run in node_runs), Cost())
     return total.macs, total.flops
 
 
-def _loop_trips(node: ir.Node, body: ir.Graph) -> int | None:
-    """The trip count of a Loop that nothing ends early."""
+def _loop_trip_count(node: ir.Node, body: ir.Graph) -> int | None:
+    """Trip count of a Loop that can't end early; None where it isn't constant."""
     limit, start = (*node.inputs, None, None)[:2]
-    begins = True if start is None else scalar_constant(start)
-    if begins is False:
+    first_condition = True if start is None else scalar_constant(start)
+    if first_condition is False:
         return 0
     trips = scalar_constant(limit)
-    if trips is None or begins is None or len(body.inputs) < 2 or not body.outputs:
+    if trips is None or first_condition is None or len(body.inputs) < 2 or not body.outputs:
         return None
-    goes_on: ir.Value | None = body.outputs[0]
-    maker = body.outputs[0].producer()
-    if maker is not None and maker.op_type == "Identity":
-        goes_on = maker.inputs[0]
-    return int(trips) if goes_on is body.inputs[1] or scalar_constant(goes_on) is True else None
+    condition: ir.Value | None = body.outputs[0]
+    producer = body.outputs[0].producer()
+    if producer is not None and producer.op_type == "Identity":
+        condition = producer.inputs[0]
+    return int(trips) if condition is body.inputs[1] or scalar_constant(condition) is True else None

@@ -1,9 +1,9 @@
-"""Which tensors are params, how large they are, and which node they belong to. No weight is read.
+"""Params of a model: their sizes and the nodes that they belong to. No weight is read.
 
-Params are the elements of floating or quantised weights wherever they sit: initializer, Constant, constant
-ConstantOfShape, subgraph or function; each tensor once, and only if a node uses it. Integers that tell a
-shape or an index are none, nor are 0-d scalars and the scales of quantised weights: a model has as many
-params quantised as it had before.
+Params are the elements of floating-point or quantized weights, wherever they are stored: initializer,
+Constant, constant ConstantOfShape, subgraph or function; each tensor once, and only if a node uses it.
+Integers for shapes or indices are no params, nor are 0-d scalars and the scales of quantized weights: a
+quantized model has as many params as the original.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ QUANTIZED_TYPES = frozenset({"INT8", "UINT8", "INT4", "UINT4", "INT2", "UINT2"})
 WEIGHT_TYPES = frozenset(
     dtype for dtype in ir.DataType if dtype.is_floating_point() or dtype.name in QUANTIZED_TYPES
 )
-# Where a 32-bit bias of a quantised operator stands.
-INTEGER_BIAS = {"DequantizeLinear": 0, "QLinearConv": 8, "QGemm": 6}
-# Inputs that are scales and zero points: they tell how numbers are stored, and are no weights.
-SCALES: dict[str, frozenset[int]] = {
-    op: frozenset(places)
-    for op, places in {
+# Quantized operators with a 32-bit integer bias, and the index of that input.
+INTEGER_BIAS_INPUTS = {"DequantizeLinear": 0, "QLinearConv": 8, "QGemm": 6}
+# Indices of inputs that are scales and zero points of quantized tensors, so no weights.
+SCALE_INPUTS: dict[str, frozenset[int]] = {
+    op: frozenset(inputs)
+    for op, inputs in {
         "ConvInteger": {2, 3},
         "DequantizeLinear": {1, 2},
         "DynamicQuantizeLSTM": {8, 9, 10, 11},
@@ -60,8 +60,8 @@ SCALES: dict[str, frozenset[int]] = {
         "QuantizeLinear": {1, 2},
     }.items()
 }
-# Weights of several numbers a byte: the attributes whose product is how many there are.
-PACKED: dict[tuple[str, int], tuple[str, ...]] = {
+# Weights with several elements a byte, by operator and input: the attributes whose product is their number.
+PACKED_WEIGHTS: dict[tuple[str, int], tuple[str, ...]] = {
     ("MatMulBnb4", 1): ("K", "N"),
     ("MatMulNBits", 1): ("K", "N"),
     ("MatMulNBitsMlp", 3): ("K", "N"),
@@ -70,15 +70,16 @@ PACKED: dict[tuple[str, int], tuple[str, ...]] = {
     ("MatMulNBitsQkv", 6): ("K", "Nkv"),
     ("MatMulNBitsQkv", 9): ("K", "Nkv"),
 }
-# Weights with an attribute for the bits of each number, by input.
-BITS = {"GatherBlockQuantized": frozenset({0}), "QMoE": frozenset({2, 5, 8})}
+# Operators with an attribute for the bits of each element, and the indices of the inputs packed that way.
+WEIGHTS_WITH_BITS = {"GatherBlockQuantized": frozenset({0}), "QMoE": frozenset({2, 5, 8})}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Param:
-    """One weight tensor. statistic: of a batch norm.
+    """One weight tensor. statistic: whether it is a running mean or variance of a batch norm.
 
-    node, index: the first node that works with it at run time, and as which of its inputs.
+    node, index: the first node that uses it at run time, and as which of its inputs. elements: number of
+    weights, packed ones unpacked. bytes: size as stored.
     """
 
     value: ir.Value
@@ -89,20 +90,20 @@ class Param:
     statistic: bool
 
 
-def params(model: ir.Model, fixed: set[ir.Value]) -> list[Param]:
-    """All params of a bound model. fixed: its constant values."""
+def params(model: ir.Model, constants: set[ir.Value]) -> list[Param]:
+    """All params of a bound model. constants: its constant values."""
     order = {node: number for number, node in enumerate(nodes(model))}
     found: dict[Hashable, Param] = {}
-    for value, key in _stored(model, fixed):
+    for value, key in _stored_values(model, constants):
         if _is_weight(value):
-            users = sorted(_users(value, fixed), key=lambda use: order[use[0]])
-            if (param := _param(value, users)) is not None:
+            uses = sorted(_runtime_uses(value, constants), key=lambda use: order[use[0]])
+            if (param := _param(value, uses)) is not None:
                 found.setdefault(key, param)
     return list(found.values())
 
 
 def nbytes(elements: Number, dtype: ir.DataType | None) -> Number | None:
-    """Bytes of a tensor, types below a byte packed; None for text and unknown types."""
+    """Bytes of a tensor, with types below 8 bits packed; None for strings and unknown types."""
     if dtype is None or dtype in (ir.DataType.STRING, ir.DataType.UNDEFINED):
         return None
     if dtype.bitwidth >= 8:
@@ -110,29 +111,29 @@ def nbytes(elements: Number, dtype: ir.DataType | None) -> Number | None:
     return -(-elements * dtype.bitwidth // 8)
 
 
-def _param(value: ir.Value, users: Sequence[Use]) -> Param | None:
-    """The value as a param; None for scalars and what has no known size."""
+def _param(value: ir.Value, uses: Sequence[Use]) -> Param | None:
+    """The value as a param; None for scalars and values of unknown size."""
     shape = sizes(value)
     if not shape or (size := nbytes(count := prod(shape), value.dtype)) is None:
         return None
     return Param(
         value=value,
-        node=users[0][0],
-        index=users[0][1],
+        node=uses[0][0],
+        index=uses[0][1],
         elements=_elements(value, count),
         bytes=_stored_bytes(value, size),
-        statistic=any(node.op_type == "BatchNormalization" and index in (3, 4) for node, index in users),
+        statistic=any(node.op_type == "BatchNormalization" and index in (3, 4) for node, index in uses),
     )
 
 
 def _stored_bytes(value: ir.Value, dense: int) -> int:
-    """Bytes in the file: of a sparse weight its values and indices."""
+    """Bytes in the file; for a sparse weight those of its values and indices."""
     meta = getattr(value.const_value, "meta", {})
     return int(meta.get(STORED_BYTES_KEY, dense))
 
 
-def _stored(model: ir.Model, fixed: set[ir.Value]) -> Iterator[tuple[ir.Value, Hashable]]:
-    """Values that hold a tensor, each with what tells whether two of them hold the same one."""
+def _stored_values(model: ir.Model, constants: set[ir.Value]) -> Iterator[tuple[ir.Value, Hashable]]:
+    """Values that hold a stored tensor, each with a key that is equal for values with the same tensor."""
     for graph in (model.graph, *bodies(model)):
         yield from ((value, id(value.const_value)) for value in graph.initializers.values())
     for node in nodes(model):
@@ -140,28 +141,28 @@ def _stored(model: ir.Model, fixed: set[ir.Value]) -> Iterator[tuple[ir.Value, H
             continue
         if node.op_type == "Constant" and node.attributes:
             yield node.outputs[0], id(next(iter(node.attributes.values())).value)
-        elif node.op_type == "ConstantOfShape" and node.outputs[0] in fixed:
+        elif node.op_type == "ConstantOfShape" and node.outputs[0] in constants:
             yield node.outputs[0], node.meta.get(ORIGIN_KEY, id(node))
 
 
 def _is_weight(value: ir.Value) -> bool:
-    """Floating and 8-bit or smaller numbers are, unless all that use them take them for scales."""
+    """Whether a value is a weight: floating-point, or of 8 bits or fewer, and not used as scales alone."""
     dtype, uses = value.dtype, value.uses()
-    if all(index in SCALES.get(node.op_type, ()) for node, index in uses):
+    if all(index in SCALE_INPUTS.get(node.op_type, ()) for node, index in uses):
         return False
     if dtype == ir.DataType.INT32:
-        return any(INTEGER_BIAS.get(node.op_type) == index for node, index in uses)
+        return any(INTEGER_BIAS_INPUTS.get(node.op_type) == index for node, index in uses)
     return dtype in WEIGHT_TYPES
 
 
-def _users(value: ir.Value, fixed: set[ir.Value]) -> list[Use]:
-    """Who works with a constant at run time, be it behind nodes that are folded before."""
+def _runtime_uses(value: ir.Value, constants: set[ir.Value]) -> list[Use]:
+    """Uses of a constant by nodes that run, directly or through nodes that are folded before."""
     found: list[Use] = []
-    seen, waiting = {value}, [value]
-    while waiting:
-        for node, index in waiting.pop().uses():
-            if fixed.issuperset(node.outputs):
-                waiting.extend(set(node.outputs) - seen)
+    seen, pending = {value}, [value]
+    while pending:
+        for node, index in pending.pop().uses():
+            if constants.issuperset(node.outputs):
+                pending.extend(set(node.outputs) - seen)
                 seen.update(node.outputs)
             else:
                 found.append((node, index))
@@ -169,11 +170,15 @@ def _users(value: ir.Value, fixed: set[ir.Value]) -> list[Use]:
 
 
 def _elements(value: ir.Value, stored: int) -> int:
-    """Elements of a weight; where several are packed into a byte, the operator tells how many."""
+    """Elements of a weight; where several are packed into a byte, as the operator's attributes define."""
     for node, index in value.uses():
-        if (names := PACKED.get((node.op_type, index))) is not None:
+        if (names := PACKED_WEIGHTS.get((node.op_type, index))) is not None:
             return prod(node.attributes.get_int(name, 0) for name in names) or stored
-        if node.op_type in BITS and index in BITS[node.op_type] and value.dtype == ir.DataType.UINT8:
+        if (
+            node.op_type in WEIGHTS_WITH_BITS
+            and index in WEIGHTS_WITH_BITS[node.op_type]
+            and value.dtype == ir.DataType.UINT8
+        ):
             bits = node.attributes.get_int("bits", node.attributes.get_int("expert_weight_bits", 4))
             return stored * (8 // bits)
     return stored

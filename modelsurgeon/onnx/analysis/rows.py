@@ -1,4 +1,4 @@
-"""Nodes as rows, their sums, and what isn't in the sums."""
+"""Nodes as table rows, their totals, and the operators that the totals leave out."""
 
 from __future__ import annotations
 
@@ -22,105 +22,110 @@ from modelsurgeon.onnx.graph.names import scope
 
 @dataclass(frozen=True, kw_only=True)
 class ModelContents:
-    """What a bound model holds: constants, params, activations.
+    """Constants, params and activation memory of a bound model.
 
-    bytes_of: of a value; None where unknown. Remembered: it holds while the model stays bound as it is.
+    bytes_of: bytes of a value, None where unknown; cached, so valid only while the model isn't changed.
     """
 
-    fixed: set[ir.Value]
+    constants: set[ir.Value]
     params: list[Param]
     memory: Memory
     bytes_of: BytesOf
 
     @classmethod
     def of(cls, model: ir.Model) -> ModelContents:
-        """Read off the structure; `model` is bound."""
-        fixed, known = constant_values(model), cache(bytes_of)
+        """Contents of a bound model; no weight is read."""
+        constants, known = constant_values(model), cache(bytes_of)
         return cls(
-            fixed=fixed, params=params(model, fixed), memory=memory(model, fixed, known), bytes_of=known
+            constants=constants,
+            params=params(model, constants),
+            memory=memory(model, constants, known),
+            bytes_of=known,
         )
 
 
-def totals(visits: Sequence[NodeRun], held: ModelContents) -> Totals:
+def totals(node_runs: Sequence[NodeRun], contents: ModelContents) -> Totals:
     """Sums over all nodes, params and activations."""
-    cost = sum((visit.total for visit in visits), Cost())
+    cost = sum((run.total for run in node_runs), Cost())
     return Totals(
         macs=cost.macs,
         flops=cost.flops,
         bias_adds=cost.bias_adds,
-        params=sum(param.elements for param in held.params),
-        param_bytes=sum(param.bytes for param in held.params),
-        bn_stats=sum(param.elements for param in held.params if param.statistic),
-        activation_bytes=held.memory.total,
-        peak_activation_bytes=held.memory.peak,
-        nodes=len(visits),
+        params=sum(param.elements for param in contents.params),
+        param_bytes=sum(param.bytes for param in contents.params),
+        bn_stats=sum(param.elements for param in contents.params if param.statistic),
+        activation_bytes=contents.memory.total,
+        peak_activation_bytes=contents.memory.peak,
+        nodes=len(node_runs),
     )
 
 
-def rows(walk: RunCounter, visits: Sequence[NodeRun], held: ModelContents) -> list[LayerRow]:
-    """One row for each visit, in the order of the visits; a param is told of the first node that uses it."""
+def rows(counter: RunCounter, node_runs: Sequence[NodeRun], contents: ModelContents) -> list[LayerRow]:
+    """One row for each node run, in the same order; a param belongs to the first node that uses it."""
     own: dict[ir.Node, list[Param]] = {}
-    for param in held.params:
+    for param in contents.params:
         own.setdefault(param.node, []).append(param)
-    macs = sum(visit.total.macs for visit in visits) or 1
-    elements = sum(param.elements for param in held.params) or 1
-    return [_row(walk, visit, own.get(visit.node, ()), held, macs, elements) for visit in visits]
+    macs = sum(run.total.macs for run in node_runs) or 1
+    elements = sum(param.elements for param in contents.params) or 1
+    return [_row(counter, run, own.get(run.node, ()), contents, macs, elements) for run in node_runs]
 
 
 def _row(
-    walk: RunCounter, visit: NodeRun, own: Sequence[Param], held: ModelContents, macs: int, elements: int
+    counter: RunCounter, run: NodeRun, own: Sequence[Param], contents: ModelContents, macs: int, elements: int
 ) -> LayerRow:
-    node, total = visit.node, visit.total
-    known = isinstance(visit.cost, Cost) or visit.runs == 0  # what doesn't run costs nothing, whatever it is
+    node, total = run.node, run.total
+    known = isinstance(run.cost, Cost) or run.times == 0  # a node that doesn't run costs nothing
     size = sum([param.elements for param in own])
     inputs, outputs = _present(node.inputs), _present(node.outputs)
     return LayerRow(
-        name=walk.names[node],
+        name=counter.names[node],
         op=node.op_type,
         domain=node.domain,
         module=scope(node),
-        input_shapes=tuple(map(walk.shape_of, inputs)),
-        output_shapes=tuple(map(walk.shape_of, outputs)),
+        input_shapes=tuple(map(counter.shape_of, inputs)),
+        output_shapes=tuple(map(counter.shape_of, outputs)),
         dtype=dtype_name(outputs[0]) if outputs else None,
         macs=total.macs if known else None,
         flops=total.flops if known else None,
         bias_adds=total.bias_adds if known else None,
         params=size,
         param_bytes=sum([param.bytes for param in own]),
-        output_bytes=sum([held.bytes_of(value) or 0 for value in outputs if value not in held.fixed]),
+        output_bytes=sum(
+            [contents.bytes_of(value) or 0 for value in outputs if value not in contents.constants]
+        ),
         mac_share=total.macs / macs if known else None,
         param_share=size / elements,
-        intensity=_intensity(visit, [held.bytes_of(value) for value in (*inputs, *outputs)]),
-        runs=visit.runs,
+        intensity=_intensity(run, [contents.bytes_of(value) for value in (*inputs, *outputs)]),
+        runs=run.times,
     )
 
 
 def _present(values: Sequence[ir.Value | None]) -> list[ir.Value]:
-    """Optional inputs and outputs that are left out have no value, or one without a name."""
+    """Inputs or outputs without the omitted optional ones, which are None or have no name."""
     return [value for value in values if value is not None and value.name]
 
 
-def _intensity(visit: NodeRun, moved: Sequence[int | None]) -> float | None:
-    """FLOPs for each byte that one run reads and writes. moved: bytes of all that is read and written."""
-    known = [size for size in moved if size is not None]
-    if not isinstance(visit.cost, Cost) or len(known) < len(moved) or not any(known):
+def _intensity(run: NodeRun, moved_bytes: Sequence[int | None]) -> float | None:
+    """FLOPs per byte of one run; None where unknown. moved_bytes: sizes of all tensors read and written."""
+    known = [size for size in moved_bytes if size is not None]
+    if not isinstance(run.cost, Cost) or len(known) < len(moved_bytes) or not any(known):
         return None
-    return float(visit.cost.flops / sum(known))
+    return float(run.cost.flops / sum(known))
 
 
 def with_formulas(rows: Sequence[LayerRow], formulas: Sequence[Mapping[str, str]]) -> Sequence[LayerRow]:
-    """The rows, each with its formulas; as they are where there are none."""
+    """The rows with their formulas added, unchanged where there are none."""
     if not formulas:
         return rows
     pairs = zip(rows, formulas, strict=True)
-    return [LayerRow(**{**vars(row), "formulas": told}) if told else row for row, told in pairs]
+    return [LayerRow(**{**vars(row), "formulas": texts}) if texts else row for row, texts in pairs]
 
 
-def uncounted(visits: Sequence[NodeRun]) -> list[UncountedOperators]:
-    """Operators that run but have no cost, each with the reason and how often it occurs."""
+def uncounted(node_runs: Sequence[NodeRun]) -> list[UncountedOperators]:
+    """Operators that run but have no known cost, each with the reason and how often it occurs."""
     found = Counter(
-        (f"{visit.node.domain}::{visit.node.op_type}".removeprefix("::"), visit.cost.reason)
-        for visit in visits
-        if isinstance(visit.cost, costs.Uncounted) and bool(visit.runs)
+        (f"{run.node.domain}::{run.node.op_type}".removeprefix("::"), run.cost.reason)
+        for run in node_runs
+        if isinstance(run.cost, costs.Uncounted) and bool(run.times)
     )
     return [UncountedOperators(op=op, count=count, reason=reason) for (op, reason), count in found.items()]

@@ -1,6 +1,6 @@
-"""What the backward pass of each operator needs of the forward pass, as torch.autograd keeps it.
+"""Tensors of the forward pass that each operator saves for backward, as torch.autograd does.
 
-| operators | kept |
+| operators | saved |
 |---|---|
 | Conv, ConvTranspose, Gemm, MatMul, Einsum, Mul | each factor whose partner has a gradient |
 | Div | the divisor; the dividend too where the divisor has a gradient |
@@ -20,9 +20,9 @@
 | Add, Sub, Neg, Concat, Pad, Resize, Cast, ReduceSum, ReduceMean, GlobalAveragePool, ... | nothing |
 | Reshape, Flatten, Squeeze, Transpose, Slice, Split, Identity, ... | nothing: they are views of their input |
 
-Weights are there anyway and don't count, nor do constants. A tensor that two operators need is kept once; a
-view keeps what it is a view of. Any other operator with a floating output keeps its floating inputs and its
-output, and is named. Source: the formulas of derivatives.yaml in PyTorch 2.
+Weights are in memory anyway and don't count, nor do constants. A tensor that two operators need is saved
+once; a view saves its base tensor. Any other operator with a floating-point output is assumed to save its
+floating-point inputs and its output, and is named in a note. Source: formulas of derivatives.yaml, PyTorch 2.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ INDEX_BYTES, MASK_BYTES, FLOAT_BYTES = 8, 1, 4
 
 @dataclass(frozen=True, kw_only=True)
 class ExtraTensor:
-    """Something that no value of the graph holds: what it is, its shape, and bytes of one element."""
+    """A saved tensor that is no value of the graph: what it is, its shape, and bytes of one element."""
 
     what: str
     shape: tuple[int, ...]
-    width: int
+    element_bytes: int
 
 
-Wish = ir.Value | ExtraTensor | None
+SavedTensor = ir.Value | ExtraTensor | None
 HasGradient = Callable[[ir.Value | None], bool]
-Rule = Callable[[ir.Node, HasGradient], Iterator[Wish]]
+Rule = Callable[[ir.Node, HasGradient], Iterator[SavedTensor]]
 
 SAVED_RULES: dict[str, Rule] = {}
 VIEW_OPERATORS = frozenset(
@@ -66,7 +66,7 @@ SAVES_NOTHING = frozenset(
 
 
 def saves(*ops: str) -> Callable[[Rule], Rule]:
-    """Register the rule of operators; a second one for the same raises ValueError."""
+    """Register the rule of some operators. Raises ValueError where one has a rule already."""
 
     def add(rule: Rule) -> Rule:
         for op in ops:
@@ -79,30 +79,30 @@ def saves(*ops: str) -> Callable[[Rule], Rule]:
 
 
 def saved_for_backward(node: ir.Node, has_gradient: HasGradient) -> list[ir.Value | ExtraTensor]:
-    """What the backward pass of a node needs; has_gradient: whether a value gets one."""
+    """Tensors that the backward pass of a node needs. has_gradient: whether a value gets a gradient."""
     if is_free(node):
         return []
-    wishes = SAVED_RULES.get(node.op_type, _everything)(node, has_gradient)
-    return [wish for wish in wishes if wish is not None]
+    candidates = SAVED_RULES.get(node.op_type, _all_floating)(node, has_gradient)
+    return [saved for saved in candidates if saved is not None]
 
 
 def is_free(node: ir.Node) -> bool:
-    """Whether nothing has to be kept for a node, or only what it is a view of."""
+    """Whether a node saves nothing of its own: it needs no tensor for backward, or its outputs are views."""
     return node.op_type in SAVES_NOTHING or node.op_type in VIEW_OPERATORS
 
 
 def is_known(node: ir.Node) -> bool:
-    """Whether a rule says what is kept."""
+    """Whether there is a rule for the node's operator."""
     return is_free(node) or node.op_type in SAVED_RULES
 
 
-def _everything(node: ir.Node, _: HasGradient) -> Iterator[Wish]:
+def _all_floating(node: ir.Node, _: HasGradient) -> Iterator[SavedTensor]:
     values = (value for value in (*node.inputs, *node.outputs) if value is not None)
     yield from (value for value in values if value.dtype is not None and value.dtype.is_floating_point())
 
 
 @saves(*("Relu", "Sigmoid", "Tanh", "Exp", "Sqrt", "Reciprocal", "Softmax", "LogSoftmax", "Selu"))
-def _output(node: ir.Node, _: HasGradient) -> Iterator[Wish]:
+def _output(node: ir.Node, _: HasGradient) -> Iterator[SavedTensor]:
     yield node.outputs[0]
 
 
@@ -134,20 +134,20 @@ def _output(node: ir.Node, _: HasGradient) -> Iterator[Wish]:
     ),
     *("Softsign", "Swish", "ThresholdedRelu"),
 )
-def _input(node: ir.Node, _: HasGradient) -> Iterator[Wish]:
+def _input(node: ir.Node, _: HasGradient) -> Iterator[SavedTensor]:
     yield node.inputs[0]
 
 
 @saves("Conv", "ConvTranspose", "Einsum", "FusedConv", "FusedMatMul", "Gemm", "MatMul", "Mul")
-def _factors(node: ir.Node, has_gradient: HasGradient) -> Iterator[Wish]:
+def _factors(node: ir.Node, has_gradient: HasGradient) -> Iterator[SavedTensor]:
     factors = list(node.inputs) if node.op_type == "Einsum" else list(node.inputs[:2])
-    for place, factor in enumerate(factors):
-        if any(has_gradient(other) for i, other in enumerate(factors) if i != place):
+    for index, factor in enumerate(factors):
+        if any(has_gradient(other) for i, other in enumerate(factors) if i != index):
             yield factor
 
 
 @saves("Div")
-def _quotient(node: ir.Node, has_gradient: HasGradient) -> Iterator[Wish]:
+def _division(node: ir.Node, has_gradient: HasGradient) -> Iterator[SavedTensor]:
     dividend, divisor = node.inputs[:2]
     yield divisor
     if has_gradient(divisor):
@@ -155,7 +155,7 @@ def _quotient(node: ir.Node, has_gradient: HasGradient) -> Iterator[Wish]:
 
 
 @saves("Pow")
-def _power(node: ir.Node, has_gradient: HasGradient) -> Iterator[Wish]:
+def _power(node: ir.Node, has_gradient: HasGradient) -> Iterator[SavedTensor]:
     base, exponent = node.inputs[:2]
     yield base
     if has_gradient(exponent):
@@ -163,38 +163,38 @@ def _power(node: ir.Node, has_gradient: HasGradient) -> Iterator[Wish]:
 
 
 @saves("Max", "Min")
-def _all_inputs(node: ir.Node, _: HasGradient) -> Iterator[Wish]:
+def _all_inputs(node: ir.Node, _: HasGradient) -> Iterator[SavedTensor]:
     if len(node.inputs) > 1:
         yield from node.inputs
 
 
 @saves("ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2")
-def _input_and_output(node: ir.Node, _: HasGradient) -> Iterator[Wish]:
+def _input_and_output(node: ir.Node, _: HasGradient) -> Iterator[SavedTensor]:
     yield from (node.inputs[0], node.outputs[0])
 
 
 @saves("MaxPool", "GlobalMaxPool")
-def _pooled(node: ir.Node, _: HasGradient) -> Iterator[Wish]:
+def _max_pooling(node: ir.Node, _: HasGradient) -> Iterator[SavedTensor]:
     yield node.inputs[0]
     yield _extra("indices", sizes(node.outputs[0]), INDEX_BYTES)
 
 
 @saves("BatchNormalization")
-def _normalised_batch(node: ir.Node, _: HasGradient) -> Iterator[Wish]:
+def _batchnorm(node: ir.Node, _: HasGradient) -> Iterator[SavedTensor]:
     yield node.inputs[0]
-    yield _extra("statistics", _prefixed(sizes(node.inputs[1])), FLOAT_BYTES)
+    yield _extra("statistics", _mean_and_deviation(sizes(node.inputs[1])), FLOAT_BYTES)
 
 
 @saves("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization")
-def _normalised_rows(node: ir.Node, _: HasGradient) -> Iterator[Wish]:
+def _layernorm(node: ir.Node, _: HasGradient) -> Iterator[SavedTensor]:
     yield node.inputs[0]
     shape = sizes(node.inputs[0])
     axis = node.attributes.get_int("axis", -1)
-    yield _extra("statistics", _prefixed(shape and (prod(shape[:axis]),)), FLOAT_BYTES)
+    yield _extra("statistics", _mean_and_deviation(shape and (prod(shape[:axis]),)), FLOAT_BYTES)
 
 
 @saves("InstanceNormalization", "GroupNormalization")
-def _normalised_groups(node: ir.Node, _: HasGradient) -> Iterator[Wish]:
+def _groupnorm(node: ir.Node, _: HasGradient) -> Iterator[SavedTensor]:
     yield node.inputs[0]
     shape = sizes(node.inputs[0])
     if shape is not None and len(shape) > 1:
@@ -203,34 +203,34 @@ def _normalised_groups(node: ir.Node, _: HasGradient) -> Iterator[Wish]:
 
 
 @saves("Dropout")
-def _masked(node: ir.Node, _: HasGradient) -> Iterator[Wish]:
+def _dropout(node: ir.Node, _: HasGradient) -> Iterator[SavedTensor]:
     yield _extra("mask", sizes(node.inputs[0]), MASK_BYTES)
 
 
 @saves("Where")
-def _condition(node: ir.Node, _: HasGradient) -> Iterator[Wish]:
+def _condition(node: ir.Node, _: HasGradient) -> Iterator[SavedTensor]:
     yield node.inputs[0]
 
 
 @saves("Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND")
-def _indices(node: ir.Node, _: HasGradient) -> Iterator[Wish]:
+def _indices(node: ir.Node, _: HasGradient) -> Iterator[SavedTensor]:
     yield node.inputs[1]
 
 
 @saves("LSTM", "GRU", "RNN")
-def _recurrent(node: ir.Node, _: HasGradient) -> Iterator[Wish]:
-    """Each step keeps its gates and states: 5 vectors for LSTM (4 gates, a cell), 4 for GRU, 1 for RNN."""
+def _recurrent(node: ir.Node, _: HasGradient) -> Iterator[SavedTensor]:
+    """Each step saves its gates and states: 5 vectors for LSTM (4 gates, a cell), 4 for GRU, 1 for RNN."""
     yield node.inputs[0]
     yield node.outputs[0]
     shape, hidden = sizes(node.inputs[0]), node.attributes.get_int("hidden_size", 0)
-    both = 2 if node.attributes.get_string("direction", "forward") == "bidirectional" else 1
+    directions = 2 if node.attributes.get_string("direction", "forward") == "bidirectional" else 1
     vectors = {"LSTM": 5, "GRU": 4, "RNN": 1}[node.op_type]
     if shape is not None:
-        yield _extra("gates and states", (*shape[:2], both, vectors * hidden), FLOAT_BYTES)
+        yield _extra("gates and states", (*shape[:2], directions, vectors * hidden), FLOAT_BYTES)
 
 
 @saves("Attention", "MultiHeadAttention", "GroupQueryAttention")
-def _attended(node: ir.Node, has_gradient: HasGradient) -> Iterator[Wish]:
+def _attention(node: ir.Node, has_gradient: HasGradient) -> Iterator[SavedTensor]:
     yield from (value for value in node.inputs[:3] if has_gradient(value))
     yield node.outputs[0]
     shape = sizes(node.outputs[0])
@@ -241,10 +241,10 @@ def _attended(node: ir.Node, has_gradient: HasGradient) -> Iterator[Wish]:
         yield _extra("row sums", rows, FLOAT_BYTES)
 
 
-def _extra(what: str, shape: tuple[int, ...] | None, width: int) -> ExtraTensor | None:
-    return None if shape is None else ExtraTensor(what=what, shape=shape, width=width)
+def _extra(what: str, shape: tuple[int, ...] | None, element_bytes: int) -> ExtraTensor | None:
+    return None if shape is None else ExtraTensor(what=what, shape=shape, element_bytes=element_bytes)
 
 
-def _prefixed(shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
-    """Two numbers, mean and inverse deviation, for each."""
+def _mean_and_deviation(shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """Shape of a mean and an inverse standard deviation for each element of `shape`."""
     return None if shape is None else (2, *shape)

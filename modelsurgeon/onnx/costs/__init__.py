@@ -1,11 +1,11 @@
-"""What a node costs. Every operator is in one of three states, and none is silently 0:
+"""Cost of a node in MACs and other operations. Every operator is in one of three states, none silently 0:
 
-counted    a function under `@counts` gives its operations from the shapes of its inputs and outputs
+counted    a function under `@counts` returns its operations from the shapes of its inputs and outputs
 free       it moves, names or re-types data: no operation
-uncounted  nobody has said what it costs, or a shape that is needed is unknown: it is reported with the reason
+uncounted  no function is registered, or a shape that is needed is unknown: it is reported with the reason
 
 One MAC is one multiply and one add of a linear or attention operator; everything else is one operation for
-each element and step. Importing this package registers all cost functions.
+each element and step of the formula. Importing this package registers all cost functions.
 """
 
 from modelsurgeon.onnx.costs import (

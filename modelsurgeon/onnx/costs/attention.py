@@ -1,19 +1,20 @@
-"""Attention: two batched products around a softmax, and in contrib forms the projections before them."""
+"""Attention: two batched matrix products around a softmax; contrib forms include projections before it."""
 
 from __future__ import annotations
 
 from math import prod
 
 from modelsurgeon.inspection.cost import Cost, Number
-from modelsurgeon.onnx.costs.registry import MICROSOFT, Shape, ShapedNode, Uncounted, counts
+from modelsurgeon.layers.onnx_names import MICROSOFT_DOMAIN
+from modelsurgeon.onnx.costs.registry import Shape, ShapedNode, Uncounted, counts
 
 SOFTMAX_STEPS = 6  # scale, maximum, difference, exponential, sum, quotient: for each pair of query and key
 
 
-def _attend(query: Number, output: Number, keys: Number, pairs: Number) -> Cost:
-    """Every element of the queries meets every key, every element of the output every value.
+def _attention_cost(query: Number, output: Number, keys: Number, pairs: Number) -> Cost:
+    """Every query element is multiplied with every key, every output element with every value.
 
-    query, output: their elements. keys: number of keys. pairs: scores, over all heads.
+    query, output: number of elements. keys: number of keys. pairs: number of scores, over all heads.
     Masked pairs count, as they are computed.
     """
     return Cost(macs=(query + output) * keys, other=SOFTMAX_STEPS * pairs)
@@ -26,130 +27,131 @@ def _length(shape: Shape) -> Number:
 
 @counts("Attention")
 def attention(op: ShapedNode) -> Cost:
-    """Q, K, V of (batch, length, heads * size) or (batch, heads, length, size), and optional past keys."""
+    """Q, K, V of (batch, length, heads * size) or (batch, heads, length, size), optional past keys."""
     query = op.shape()
     keys = _length(op.shape(1)) + (op.shape(4)[2] if op.has(4) else 0)
     heads = query[1] if len(query) == 4 else op.integer("q_num_heads")
-    return _attend(prod(query), op.elements, keys, query[0] * heads * _length(query) * keys)
+    return _attention_cost(prod(query), op.elements, keys, query[0] * heads * _length(query) * keys)
 
 
-@counts("Attention", domain=MICROSOFT)
-def projected(op: ShapedNode) -> Cost:
+@counts("Attention", domain=MICROSOFT_DOMAIN)
+def attention_with_projections(op: ShapedNode) -> Cost:
     """Input (batch, length, width), weight (width, q + k + v), past (2, batch, heads, length, size)."""
-    return _projected(op, past=4)
+    return _projected_attention(op, past=4)
 
 
-@counts("QAttention", domain=MICROSOFT)
-def quantised(op: ShapedNode) -> Cost:
+@counts("QAttention", domain=MICROSOFT_DOMAIN)
+def quantized_attention(op: ShapedNode) -> Cost:
     """As Attention, with an 8-bit input and weight."""
-    return _projected(op, past=8)
+    return _projected_attention(op, past=8)
 
 
-def _projected(op: ShapedNode, *, past: int) -> Cost:
+def _projected_attention(op: ShapedNode, *, past: int) -> Cost:
     batch, length, width = op.shape()
     columns = op.shape(1)[1]
     keys = length + (op.shape(past)[3] if op.has(past) else 0)
     query = (op.integers("qkv_hidden_sizes") or (columns // 3,))[0]
-    scores = _attend(
+    scores = _attention_cost(
         batch * length * query, op.elements, keys, batch * op.integer("num_heads") * length * keys
     )
     bias = batch * length * columns if op.has(2) else 0
     return scores + Cost(macs=batch * length * width * columns, bias_adds=bias)
 
 
-@counts("PackedAttention", domain=MICROSOFT)
-def packed(op: ShapedNode) -> Cost:
+@counts("PackedAttention", domain=MICROSOFT_DOMAIN)
+def packed_attention(op: ShapedNode) -> Cost:
     """Input (tokens, width) of sequences without padding; their lengths are the rows of input 3."""
     tokens, width = op.shape()
     columns = op.shape(1)[1]
     query = (op.integers("qkv_hidden_sizes") or (columns // 3,))[0]
-    scores = _packed(op, tokens * query)
+    scores = _packed_attention(op, tokens * query)
     return scores + Cost(macs=tokens * width * columns, bias_adds=tokens * columns if op.has(2) else 0)
 
 
-@counts("PackedMultiHeadAttention", domain=MICROSOFT)
+@counts("PackedMultiHeadAttention", domain=MICROSOFT_DOMAIN)
 def packed_multi_head(op: ShapedNode) -> Cost:
     """Query (tokens, width), or (tokens, heads, 3, size) with keys and values in it."""
     bias = op.elements + 2 * op.elements if op.has(3) else 0
-    return _packed(op, op.elements) + Cost(bias_adds=bias)
+    return _packed_attention(op, op.elements) + Cost(bias_adds=bias)
 
 
-def _packed(op: ShapedNode, query: Number) -> Cost:
-    """Every sequence at full length: that is the width of the table of token offsets."""
+def _packed_attention(op: ShapedNode, query: Number) -> Cost:
+    """Every sequence counts at full length: the width of the table of token offsets, (batch, length)."""
     batch, length = op.shape(4 - (op.node.op_type == "PackedAttention"))
     pairs = batch * op.integer("num_heads") * length * length
-    return _attend(query, op.elements, length, pairs)
+    return _attention_cost(query, op.elements, length, pairs)
 
 
-@counts("MultiHeadAttention", "DecoderMaskedMultiHeadAttention", domain=MICROSOFT)
+@counts("MultiHeadAttention", "DecoderMaskedMultiHeadAttention", domain=MICROSOFT_DOMAIN)
 def multi_head(op: ShapedNode) -> Cost:
     """Query (batch, length, width); keys and values alike, or (batch, heads, keys, size), or packed with it.
 
     Packed are query, keys and values as (batch, length, heads, 3, size), or keys and values as
     (batch, keys, heads, 2, size). Past keys are (batch, heads, past, size).
     """
-    decodes = op.node.op_type.startswith("Decoder")
-    past, bias = (5, 10) if decodes else (6, 3)
+    is_decoder = op.node.op_type.startswith("Decoder")
+    past, bias = (5, 10) if is_decoder else (6, 3)
     batch, length = op.shape()[:2]
     query = prod(op.shape()) // 3 if len(op.shape()) == 5 else prod(op.shape())
     keys = (op.shape(1)[1] if len(op.shape(1)) != 4 else op.shape(1)[2]) if op.has(1) else length
-    if op.has(past) and not (decodes and op.integer("past_present_share_buffer")):
+    if op.has(past) and not (is_decoder and op.integer("past_present_share_buffer")):
         keys += op.shape(past)[2]
     elif op.has(past):
         keys = op.shape(past)[2]
-    scores = _attend(query, op.elements, keys, batch * op.integer("num_heads") * length * keys)
-    return scores + Cost(bias_adds=_biased(op, query) if op.has(bias) else 0)
+    scores = _attention_cost(query, op.elements, keys, batch * op.integer("num_heads") * length * keys)
+    return scores + Cost(bias_adds=_biased_elements(op, query) if op.has(bias) else 0)
 
 
-def _biased(op: ShapedNode, query: Number) -> Number:
-    """Elements that a bias of (query + keys + values) is added to; keys as heads are biased before."""
+def _biased_elements(op: ShapedNode, query: Number) -> Number:
+    """Elements to which a bias of (query + keys + values) is added; keys with a head axis have it already."""
     if len(op.shape()) == 5:
         return 3 * query
-    flat = (prod(op.shape(place)) for place in (1, 2) if op.has(place) and len(op.shape(place)) != 4)
-    return query + sum(flat)
+    without_heads = (prod(op.shape(index)) for index in (1, 2) if op.has(index) and len(op.shape(index)) != 4)
+    return query + sum(without_heads)
 
 
-@counts("GroupQueryAttention", "SparseAttention", domain=MICROSOFT)
+@counts("GroupQueryAttention", "SparseAttention", domain=MICROSOFT_DOMAIN)
 def group_query(op: ShapedNode) -> Cost:
     """Query (batch, length, heads * size), packed with keys and values or not, and a cache of keys.
 
-    All keys of the present cache (output 1) meet every query, also for those that a block mask leaves out;
-    where that isn't told, the new ones and all of the past.
+    Every query is multiplied with all keys of the present cache (output 1), also with those that a block mask
+    leaves out; if that output's shape isn't known, with the new keys and all past ones.
     """
     out = op.out()
     keys = op.out(1)[2] if op.knows_out(1) else op.shape()[1] + (op.shape(3)[2] if op.has(3) else 0)
     pairs = out[0] * op.integer("num_heads") * out[1] * keys
-    return _attend(prod(out), prod(out), keys, pairs)
+    return _attention_cost(prod(out), prod(out), keys, pairs)
 
 
 @counts("FlexAttention", domain="ai.onnx.preview")
-def flex(op: ShapedNode) -> Cost:
-    """Q, K, V of (batch, heads, length, size); what a graph does to the scores is not in it."""
+def flex_attention(op: ShapedNode) -> Cost:
+    """Q, K, V of (batch, heads, length, size); graphs that modify the scores don't count."""
     query, keys = op.shape(), op.shape(1)[2]
-    return _attend(prod(query), op.elements, keys, prod(query[:3]) * keys)
+    return _attention_cost(prod(query), op.elements, keys, prod(query[:3]) * keys)
 
 
-# Products for each element of the state, for each token: update and answer; delta rules also recall.
-RECALLS = {"linear": 2, "gated": 2, "delta": 3, "gated_delta": 3}
+# Products for each element of the state and token: update and read-out; delta rules also read before the
+# update.
+PRODUCTS_PER_STATE_ELEMENT = {"linear": 2, "gated": 2, "delta": 3, "gated_delta": 3}
 
 
 @counts("LinearAttention")
-@counts("LinearAttention", domain=MICROSOFT)
+@counts("LinearAttention", domain=MICROSOFT_DOMAIN)
 def linear_attention(op: ShapedNode) -> Cost | Uncounted:
-    """Every token updates a state of (key size, value size) a head, and asks it.
+    """Every token updates a state of (key size, value size) for each head, and reads it.
 
-    Packed: query (batch, length, heads * size). The decay is one operation an element of the state.
+    Query (batch, length, heads * size). The decay is one operation for each element of the state.
     """
     rule = op.text("update_rule", "gated_delta")
-    if rule not in RECALLS:
+    if rule not in PRODUCTS_PER_STATE_ELEMENT:
         return Uncounted(reason=f"the update rule {rule!r} is not understood")
     batch, length = op.shape()[:2]
-    state = op.integer("kv_num_heads") * _size(op, 1) * _size(op, 2)
-    asked = op.integer("q_num_heads") * _size(op, 1) * _size(op, 2)
-    macs = batch * length * ((RECALLS[rule] - 1) * state + asked)
+    state = op.integer("kv_num_heads") * _head_size(op, 1) * _head_size(op, 2)
+    read = op.integer("q_num_heads") * _head_size(op, 1) * _head_size(op, 2)
+    macs = batch * length * ((PRODUCTS_PER_STATE_ELEMENT[rule] - 1) * state + read)
     return Cost(macs=macs, other=batch * length * state if rule.startswith("gated") else 0)
 
 
-def _size(op: ShapedNode, index: int) -> Number:
-    """Numbers a head of packed keys or values."""
+def _head_size(op: ShapedNode, index: int) -> Number:
+    """Size of a head in packed keys or values."""
     return op.shape(index)[-1] // op.integer("kv_num_heads")

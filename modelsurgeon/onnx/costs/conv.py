@@ -5,8 +5,9 @@ from __future__ import annotations
 from math import prod
 
 from modelsurgeon.inspection.cost import Cost
+from modelsurgeon.layers.onnx_names import MICROSOFT_DOMAIN
 from modelsurgeon.onnx.costs.matmul import dot_product_cost
-from modelsurgeon.onnx.costs.registry import MICROSOFT, ShapedNode, counts
+from modelsurgeon.onnx.costs.registry import ShapedNode, counts
 
 
 @counts("Conv")
@@ -15,13 +16,13 @@ def conv(op: ShapedNode) -> Cost:
     return dot_product_cost(op, prod(op.shape(1)[1:]), bias=2)
 
 
-@counts("NhwcConv", domain=MICROSOFT)
+@counts("NhwcConv", domain=MICROSOFT_DOMAIN)
 def nhwc_conv(op: ShapedNode) -> Cost:
     """Conv with the channels last; the weight is (out, *kernel, in / groups)."""
     return dot_product_cost(op, prod(op.shape(1)[1:]), bias=2)
 
 
-@counts("FusedConv", "NhwcFusedConv", domain=MICROSOFT)
+@counts("FusedConv", "NhwcFusedConv", domain=MICROSOFT_DOMAIN)
 def fused_conv(op: ShapedNode) -> Cost:
     """A convolution, an optional tensor that is added (input 3), and a non-linearity."""
     steps = op.has(3) + bool(op.text("activation"))
@@ -35,9 +36,9 @@ def conv_integer(op: ShapedNode) -> Cost:
 
 
 @counts("QLinearConv")
-@counts("QLinearConv", domain=MICROSOFT)
+@counts("QLinearConv", domain=MICROSOFT_DOMAIN)
 def qlinear_conv(op: ShapedNode) -> Cost:
-    """Conv of quantised tensors; each result is scaled and rounded."""
+    """Conv of quantized tensors; each result is scaled and rounded."""
     return dot_product_cost(op, prod(op.shape(3)[1:]), bias=8, other=2 * op.elements)
 
 
@@ -56,14 +57,14 @@ def conv_transpose(op: ShapedNode) -> Cost:
     return Cost(macs=op.elements_in * prod(op.shape(1)[1:]), bias_adds=bias)
 
 
-@counts("ConvTransposeWithDynamicPads", domain=MICROSOFT)
+@counts("ConvTransposeWithDynamicPads", domain=MICROSOFT_DOMAIN)
 def conv_transpose_dynamic(op: ShapedNode) -> Cost:
     """ConvTranspose whose padding is an input."""
     return Cost(macs=op.elements_in * prod(op.shape(1)[1:]), bias_adds=op.elements if op.has(3) else 0)
 
 
 @counts("CausalConvWithState")
-@counts("CausalConvWithState", domain=MICROSOFT)
+@counts("CausalConvWithState", domain=MICROSOFT_DOMAIN)
 def causal_conv(op: ShapedNode) -> Cost:
     """A convolution of each channel with the kernel (channels, 1, taps) over the past and the present."""
     return dot_product_cost(

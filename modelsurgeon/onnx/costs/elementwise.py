@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from modelsurgeon.inspection.cost import Cost
-from modelsurgeon.onnx.costs.registry import MICROSOFT, ShapedNode, counts, moves
+from modelsurgeon.layers.onnx_names import MICROSOFT_DOMAIN
+from modelsurgeon.onnx.costs.registry import ShapedNode, counts, moves
 
 
 @counts("Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Celu", "Clip", "Cos", "Cosh")
@@ -15,50 +16,54 @@ from modelsurgeon.onnx.costs.registry import MICROSOFT, ShapedNode, counts, move
 @counts("Add", "And", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Div", "Equal")
 @counts("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Mod", "Mul", "Or", "Pow", "Sub", "Where", "Xor")
 @counts("Bernoulli", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial")
-@counts("Gelu", "FastGelu", "QuickGelu", "ScaledSiLU", "BiasAdd", "Inverse", domain=MICROSOFT)
-@counts("BiasDropout", "BitmaskBiasDropout", "MulInteger", "IsAllFinite", "QOrderedGelu", domain=MICROSOFT)
-@counts("QLinearAdd", "QLinearMul", "QLinearSigmoid", "QLinearLeakyRelu", "QLinearWhere", domain=MICROSOFT)
-def each(op: ShapedNode) -> Cost:
+@counts("Gelu", "FastGelu", "QuickGelu", "ScaledSiLU", "BiasAdd", "Inverse", domain=MICROSOFT_DOMAIN)
+@counts(
+    "BiasDropout", "BitmaskBiasDropout", "MulInteger", "IsAllFinite", "QOrderedGelu", domain=MICROSOFT_DOMAIN
+)
+@counts(
+    "QLinearAdd", "QLinearMul", "QLinearSigmoid", "QLinearLeakyRelu", "QLinearWhere", domain=MICROSOFT_DOMAIN
+)
+def one_per_element(op: ShapedNode) -> Cost:
     """One operation for each output element."""
     return Cost(other=op.elements)
 
 
 @counts("QuantizeLinear", "DequantizeLinear", "SwiGLU")
-@counts("QuantizeLinear", "DequantizeLinear", "BiasGelu", "BiasSplitGelu", domain=MICROSOFT)
-def two(op: ShapedNode) -> Cost:
+@counts("QuantizeLinear", "DequantizeLinear", "BiasGelu", "BiasSplitGelu", domain=MICROSOFT_DOMAIN)
+def two_per_element(op: ShapedNode) -> Cost:
     """Two operations for each output element: a scale or bias, and one more."""
     return Cost(other=2 * op.elements)
 
 
-@counts("GatherBlockQuantized", "QuantizeWithOrder", "DequantizeWithOrder", domain=MICROSOFT)
-def scaled(op: ShapedNode) -> Cost:
+@counts("GatherBlockQuantized", "QuantizeWithOrder", "DequantizeWithOrder", domain=MICROSOFT_DOMAIN)
+def scale_and_zero_point(op: ShapedNode) -> Cost:
     """A scale and a zero point for each output element."""
     return Cost(other=2 * op.elements)
 
 
-@counts("ComplexMul", "ComplexMulConj", domain=MICROSOFT)
+@counts("ComplexMul", "ComplexMulConj", domain=MICROSOFT_DOMAIN)
 @counts("RotaryEmbedding")
-@counts("RotaryEmbedding", domain=MICROSOFT)
+@counts("RotaryEmbedding", domain=MICROSOFT_DOMAIN)
 def rotary(op: ShapedNode) -> Cost:
     """Two products and a sum for each output element."""
     return Cost(other=3 * op.elements)
 
 
 @counts("DynamicQuantizeLinear", "HannWindow", "HammingWindow", "BlackmanWindow")
-def four(op: ShapedNode) -> Cost:
-    """Minimum, maximum, scale and round; or the terms of a window."""
+def four_per_element(op: ShapedNode) -> Cost:
+    """Four operations for each output element: minimum, maximum, scale, round; or the terms of a window."""
     return Cost(other=4 * op.elements)
 
 
 @counts("Sum", "Max", "Min")
-def fold(op: ShapedNode) -> Cost:
+def one_per_operand(op: ShapedNode) -> Cost:
     """One operation for each output element and operand after the first."""
     return Cost(other=(len(op.node.inputs) - 1) * op.elements)
 
 
 @counts("Mean")
 def mean(op: ShapedNode) -> Cost:
-    """A sum, and one quotient for each output element."""
+    """A sum over the operands and a quotient, for each output element."""
     return Cost(other=len(op.node.inputs) * op.elements)
 
 
@@ -91,5 +96,5 @@ counts(
 counts(
     *("QLinearConcat", "RemovePadding", "RestorePadding", "ExpandDims", "GatherND", "Pad", "Range", "Trilu"),
     *("BitmaskDropout", "TorchEmbedding", "UnfoldTensor"),
-    domain=MICROSOFT,
+    domain=MICROSOFT_DOMAIN,
 )(moves)

@@ -1,4 +1,4 @@
-"""Fourier transforms: no MACs; an FFT of n points counts as 5 * n * log2(n) operations, the usual convention.
+"""Fourier transforms: no MACs. An FFT of n points counts as 5 * n * log2(n) operations, as is the convention.
 
 Source: M. Frigo and S. G. Johnson, "The Design and Implementation of FFTW3", Proceedings of the IEEE 93(2),
 2005. Half of that for real signals. The logarithm is rounded up to a whole number.
@@ -11,21 +11,22 @@ from math import prod
 import sympy
 
 from modelsurgeon.inspection.cost import Cost, Number
-from modelsurgeon.onnx.costs.registry import MICROSOFT, ShapedNode, Uncounted, counts
+from modelsurgeon.layers.onnx_names import MICROSOFT_DOMAIN
+from modelsurgeon.onnx.costs.registry import ShapedNode, Uncounted, counts
 
 
-def _transforms(number: Number, points: Number, *, real: bool) -> Cost:
-    """So many transforms of so many points."""
-    return Cost(other=number * _rounded(5 * points * _levels(points), 2 if real else 1))
+def _fft_cost(number: Number, points: Number, *, real: bool) -> Cost:
+    """Cost of `number` transforms of `points` points each."""
+    return Cost(other=number * _divide_rounding_up(5 * points * _log2(points), 2 if real else 1))
 
 
-def _levels(points: Number) -> Number:
-    """log2, rounded up."""
+def _log2(points: Number) -> Number:
+    """Base-2 logarithm, rounded up."""
     return (points - 1).bit_length() if isinstance(points, int) else sympy.ceiling(sympy.log(points, 2))
 
 
-def _rounded(operations: Number, by: int) -> Number:
-    return -(-operations // by)
+def _divide_rounding_up(operations: Number, divisor: int) -> Number:
+    return -(-operations // divisor)
 
 
 @counts("DFT")
@@ -41,8 +42,8 @@ def dft(op: ShapedNode) -> Cost | Uncounted:
         if length is None:
             return Uncounted(reason="the length is only known when the model runs")
         points = length[0]
-    others = prod(size for place, size in enumerate(out[:-1]) if place != axis[0] % len(out))
-    return _transforms(others, points, real=shape[-1] == 1)
+    transforms = prod(size for index, size in enumerate(out[:-1]) if index != axis[0] % len(out))
+    return _fft_cost(transforms, points, real=shape[-1] == 1)
 
 
 @counts("STFT")
@@ -53,28 +54,28 @@ def stft(op: ShapedNode) -> Cost | Uncounted:
     if frame is None:
         return Uncounted(reason="the length of a frame is only known when the model runs")
     signal = op.shape()
-    real = len(signal) < 3 or signal[-1] == 1
+    is_real = len(signal) < 3 or signal[-1] == 1
     window = Cost(other=batch * frames * frame if op.has(2) else 0)
-    return _transforms(batch * frames, frame, real=real) + window
+    return _fft_cost(batch * frames, frame, real=is_real) + window
 
 
-@counts("Rfft", domain=MICROSOFT)
+@counts("Rfft", domain=MICROSOFT_DOMAIN)
 def rfft(op: ShapedNode) -> Cost:
     """Real signals (..., *size) over the last `signal_ndim` axes."""
-    return _over_last(op.shape(), op.integer("signal_ndim", 1))
+    return _over_last_axes(op.shape(), op.integer("signal_ndim", 1))
 
 
-@counts("Irfft", domain=MICROSOFT)
+@counts("Irfft", domain=MICROSOFT_DOMAIN)
 def irfft(op: ShapedNode) -> Cost:
     """Real results (..., *size) over the last `signal_ndim` axes."""
-    return _over_last(op.out(), op.integer("signal_ndim", 1))
+    return _over_last_axes(op.out(), op.integer("signal_ndim", 1))
 
 
-def _over_last(signal: tuple[Number, ...], axes: int) -> Cost:
-    return _transforms(prod(signal[:-axes]), prod(signal[-axes:]), real=True)
+def _over_last_axes(signal: tuple[Number, ...], axes: int) -> Cost:
+    return _fft_cost(prod(signal[:-axes]), prod(signal[-axes:]), real=True)
 
 
 @counts("MelWeightMatrix")
-def mel(op: ShapedNode) -> Cost:
+def mel_weight_matrix(op: ShapedNode) -> Cost:
     """A table of triangular filters: a difference, a quotient and two comparisons for each element."""
     return Cost(other=4 * op.elements)

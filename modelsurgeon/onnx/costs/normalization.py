@@ -1,17 +1,18 @@
-"""Normalisation and the softmax family: no MACs, a fixed number of steps for each element."""
+"""Normalization and the softmax family: no MACs, a fixed number of operations for each element."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from modelsurgeon.inspection.cost import Cost
-from modelsurgeon.onnx.costs.registry import MICROSOFT, ShapedNode, counts
+from modelsurgeon.layers.onnx_names import MICROSOFT_DOMAIN
+from modelsurgeon.onnx.costs.registry import ShapedNode, counts
 
 # mean, difference, square, its mean, quotient, scale, shift
-LAYER_NORM = 7
+LAYER_NORM_STEPS = 7
 
 
-def _steps(number: int) -> Callable[[ShapedNode], Cost]:
+def _steps_per_element(number: int) -> Callable[[ShapedNode], Cost]:
     def cost(op: ShapedNode) -> Cost:
         return Cost(other=number * op.elements_in)
 
@@ -21,7 +22,7 @@ def _steps(number: int) -> Callable[[ShapedNode], Cost]:
 @counts("BatchNormalization")
 def batch_norm(op: ShapedNode) -> Cost:
     """At inference, a scale and a shift; in training mode, the statistics too."""
-    return Cost(other=(LAYER_NORM if op.integer("training_mode") else 2) * op.elements_in)
+    return Cost(other=(LAYER_NORM_STEPS if op.integer("training_mode") else 2) * op.elements_in)
 
 
 @counts("LRN")
@@ -30,32 +31,34 @@ def lrn(op: ShapedNode) -> Cost:
     return Cost(other=(op.integer("size") + 5) * op.elements_in)
 
 
-norm = _steps(LAYER_NORM)
-counts("InstanceNormalization", "LayerNormalization", "GroupNormalization")(norm)
-counts("LayerNormalization", "GroupNorm", domain=MICROSOFT)(norm)
+layer_norm = _steps_per_element(LAYER_NORM_STEPS)
+counts("InstanceNormalization", "LayerNormalization", "GroupNormalization")(layer_norm)
+counts("LayerNormalization", "GroupNorm", domain=MICROSOFT_DOMAIN)(layer_norm)
 # a residual is added first
-counts("SkipLayerNormalization", "SkipGroupNorm", domain=MICROSOFT)(_steps(LAYER_NORM + 1))
+counts("SkipLayerNormalization", "SkipGroupNorm", domain=MICROSOFT_DOMAIN)(
+    _steps_per_element(LAYER_NORM_STEPS + 1)
+)
 
 
-@counts("EmbedLayerNormalization", "QEmbedLayerNormalization", domain=MICROSOFT)
+@counts("EmbedLayerNormalization", "QEmbedLayerNormalization", domain=MICROSOFT_DOMAIN)
 def embed_norm(op: ShapedNode) -> Cost:
-    """Two or three embeddings are added and normalised; the input is indices, the output is wider."""
-    return Cost(other=(LAYER_NORM + 1 + op.has(1)) * op.elements)
+    """Two or three embeddings are added and normalized; the input is indices, the output is wider."""
+    return Cost(other=(LAYER_NORM_STEPS + 1 + op.has(1)) * op.elements)
 
 
-counts("BiasSoftmax", domain=MICROSOFT)(_steps(6))
-counts("MeanVarianceNormalization")(_steps(LAYER_NORM - 2))
+counts("BiasSoftmax", domain=MICROSOFT_DOMAIN)(_steps_per_element(6))
+counts("MeanVarianceNormalization")(_steps_per_element(LAYER_NORM_STEPS - 2))
 # square, its mean, quotient, scale
-rms_norm = _steps(4)
+rms_norm = _steps_per_element(4)
 counts("RMSNormalization", "SimplifiedLayerNormalization")(rms_norm)
-counts("SimplifiedLayerNormalization", domain=MICROSOFT)(rms_norm)
-counts("SkipSimplifiedLayerNormalization", domain=MICROSOFT)(_steps(5))
+counts("SimplifiedLayerNormalization", domain=MICROSOFT_DOMAIN)(rms_norm)
+counts("SkipSimplifiedLayerNormalization", domain=MICROSOFT_DOMAIN)(_steps_per_element(5))
 # power, sum, quotient
-counts("LpNormalization")(_steps(3))
+counts("LpNormalization")(_steps_per_element(3))
 
 # maximum, difference, exponential, sum, quotient (or difference)
-softmax = _steps(5)
+softmax = _steps_per_element(5)
 counts("Softmax", "LogSoftmax")(softmax)
-counts("QLinearSoftmax", domain=MICROSOFT)(softmax)
-counts("SoftmaxCrossEntropyLoss")(_steps(6))
-counts("NegativeLogLikelihoodLoss")(_steps(1))
+counts("QLinearSoftmax", domain=MICROSOFT_DOMAIN)(softmax)
+counts("SoftmaxCrossEntropyLoss")(_steps_per_element(6))
+counts("NegativeLogLikelihoodLoss")(_steps_per_element(1))

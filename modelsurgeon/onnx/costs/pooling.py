@@ -5,11 +5,12 @@ from __future__ import annotations
 from math import prod
 
 from modelsurgeon.inspection.cost import Cost
-from modelsurgeon.onnx.costs.registry import MICROSOFT, ShapedNode, Uncounted, counts, moves
+from modelsurgeon.layers.onnx_names import MICROSOFT_DOMAIN
+from modelsurgeon.onnx.costs.registry import ShapedNode, Uncounted, counts, moves
 
 
 @counts("MaxPool", "AveragePool")
-@counts("QLinearAveragePool", "NhwcMaxPool", domain=MICROSOFT)
+@counts("QLinearAveragePool", "NhwcMaxPool", domain=MICROSOFT_DOMAIN)
 def pool(op: ShapedNode) -> Cost:
     """One comparison or addition for each tap."""
     return Cost(other=op.elements * prod(op.integers("kernel_shape")))
@@ -22,46 +23,50 @@ def lp_pool(op: ShapedNode) -> Cost:
 
 
 @counts("GlobalMaxPool", "GlobalAveragePool")
-@counts("QLinearGlobalAveragePool", "QLinearReduceMean", domain=MICROSOFT)
+@counts("QLinearGlobalAveragePool", "QLinearReduceMean", domain=MICROSOFT_DOMAIN)
 @counts("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceLogSum")
 @counts("ArgMax", "ArgMin", "CumSum", "CumProd", "TopK", "Hardmax", "NonZero", "Col2Im")
-def once(op: ShapedNode) -> Cost:
+def one_per_input_element(op: ShapedNode) -> Cost:
     """One operation for each input element."""
     return Cost(other=op.elements_in)
 
 
 @counts("GlobalLpPool", "ReduceL1", "ReduceL2", "ReduceSumSquare")
-def twice(op: ShapedNode) -> Cost:
+def two_per_input_element(op: ShapedNode) -> Cost:
     """One power and one addition for each input element."""
     return Cost(other=2 * op.elements_in)
 
 
 @counts("ReduceLogSumExp")
-def log_sum_exp(op: ShapedNode) -> Cost:
+def reduce_log_sum_exp(op: ShapedNode) -> Cost:
     """Maximum, exponential and sum of each input element."""
     return Cost(other=3 * op.elements_in)
 
 
-TAPS = {"nearest": 0, "linear": 2, "bilinear": 2, "cubic": 4, "bicubic": 4}
+INTERPOLATION_TAPS = {"nearest": 0, "linear": 2, "bilinear": 2, "cubic": 4, "bicubic": 4}
 
 
 @counts("Resize", "Upsample")
 def resize(op: ShapedNode) -> Cost | Uncounted:
-    """A product and a sum for each tap: 2 (linear) or 4 (cubic) an axis that changes; nearest copies."""
+    """A product and a sum for each tap: 2 (linear) or 4 (cubic) per axis that changes; nearest copies."""
     axes = sum(size != new for size, new in zip(op.shape(), op.out(), strict=True))
-    return _interpolated(op, op.text("mode", "nearest"), axes)
+    return _interpolation_cost(op, op.text("mode", "nearest"), axes)
 
 
 @counts("GridSample")
 def grid_sample(op: ShapedNode) -> Cost | Uncounted:
     """A product and a sum for each tap of every spatial axis; nearest copies."""
-    return _interpolated(op, op.text("mode", "linear"), len(op.shape()) - 2)
+    return _interpolation_cost(op, op.text("mode", "linear"), len(op.shape()) - 2)
 
 
-def _interpolated(op: ShapedNode, mode: str, axes: int) -> Cost | Uncounted:
-    if mode not in TAPS:
+def _interpolation_cost(op: ShapedNode, mode: str, axes: int) -> Cost | Uncounted:
+    if mode not in INTERPOLATION_TAPS:
         return Uncounted(reason=f"interpolation {mode!r} is not understood")
-    return Cost(other=2 * TAPS[mode] ** axes * op.elements) if axes and TAPS[mode] else moves(op)
+    return (
+        Cost(other=2 * INTERPOLATION_TAPS[mode] ** axes * op.elements)
+        if axes and INTERPOLATION_TAPS[mode]
+        else moves(op)
+    )
 
 
 @counts("RoiAlign")

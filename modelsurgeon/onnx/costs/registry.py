@@ -1,4 +1,4 @@
-"""The registry of cost functions, and what such a function sees of a node."""
+"""Registry of cost functions, and the node with shapes that a cost function takes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ import onnx_ir as ir
 
 from modelsurgeon.errors import UnknownShape
 from modelsurgeon.inspection.cost import Cost, Number
-from modelsurgeon.onnx.graph.attributes import values_of
+from modelsurgeon.layers.onnx_names import STANDARD_DOMAINS
+from modelsurgeon.onnx.graph.attributes import attribute_values
 from modelsurgeon.onnx.graph.constant_folding import small_constant
 from modelsurgeon.report.formatting import shape
 
 Shape = tuple[Number, ...]
 ShapeOf = Callable[[ir.Value], Shape | None]
-
-MICROSOFT = "com.microsoft"
-STANDARD = ("", "ai.onnx")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +29,10 @@ class Uncounted:
 
 @dataclass(frozen=True, kw_only=True)
 class ShapedNode:
-    """One node with the shapes around it: all that a cost may depend on.
+    """A node with the shapes of its inputs and outputs: all that a cost may depend on.
 
     shape_of: the shape of a value, in numbers or symbolic expressions; None where it is unknown.
-    peeked: the inputs whose constant content was asked for; filled as that is done.
+    peeked: indices of the inputs whose constant content was read; `constant` adds to it.
     """
 
     node: ir.Node
@@ -43,23 +41,23 @@ class ShapedNode:
 
     @property
     def signature(self) -> Hashable:
-        """The same for two operations that cost the same, unless constants make a difference."""
+        """A key, equal for nodes of equal cost unless the content of constants makes a difference."""
         node = self.node
         values = (*node.inputs, None, *node.outputs)
         return (
             (node.domain, node.op_type, len(node.inputs)),
-            values_of(node),
+            attribute_values(node),
             tuple([None if value is None else self.shape_of(value) or value.dtype for value in values]),
         )
 
     def constant(self, index: int) -> tuple[int, ...] | None:
-        """The integers of a small constant input; None where they aren't known before the model runs."""
+        """The integers of a small constant input; None where they are only known when the model runs."""
         self.peeked.append(index)
         array = small_constant(self.node.inputs[index]) if self.has(index) else None
-        return None if array is None else tuple(int(each) for each in array.ravel())
+        return None if array is None else tuple(int(entry) for entry in array.ravel())
 
     def has(self, index: int) -> bool:
-        """Whether an optional input is given."""
+        """Whether an input is given: the optional ones may be left out."""
         return index < len(self.node.inputs) and self.node.inputs[index] is not None
 
     def shape(self, index: int = 0) -> Shape:
@@ -72,7 +70,7 @@ class ShapedNode:
         return self._known(outputs[index] if index < len(outputs) else None, f"output {index}")
 
     def knows_out(self, index: int) -> bool:
-        """Whether an output is asked for and its shape is known."""
+        """Whether an output is used and its shape is known."""
         outputs = self.node.outputs
         return (
             index < len(outputs) and bool(outputs[index].name) and self.shape_of(outputs[index]) is not None
@@ -89,7 +87,7 @@ class ShapedNode:
         return prod(self.shape())
 
     def integer(self, name: str, default: int = 0) -> int:
-        """An integer attribute."""
+        """An integer attribute; `default` where it is left out."""
         return int(self._attribute(name, ir.AttributeType.INT, default))
 
     def integers(self, name: str) -> tuple[int, ...]:
@@ -102,7 +100,7 @@ class ShapedNode:
         return 0 if attr is None or attr.is_ref() else len(attr.value)
 
     def text(self, name: str, default: str = "") -> str:
-        """A text attribute."""
+        """A text attribute; `default` where it is left out."""
         value = self._attribute(name, ir.AttributeType.STRING, default)
         return value.decode() if isinstance(value, bytes) else str(value)
 
@@ -123,11 +121,11 @@ COSTS: dict[tuple[str, str], CostFunction] = {}
 
 
 def counts(*ops: str, domain: str = "") -> Callable[[CostFunction], CostFunction]:
-    """Register what operators of a domain cost; naming one twice is an error.
+    """Register a function as the cost of operators of a domain. Raises ValueError if one already has a cost.
 
-    The function takes an Operation and gives the Cost of one run of it. It says Uncounted, or raises
-    UnknownShape by asking for a shape, where it can't tell. It depends on shapes and attributes alone; what
-    it reads of constants it reads with `Operation.constant`.
+    The function takes a ShapedNode and returns the Cost of one run of it. Where the cost isn't known, it
+    returns Uncounted, or `ShapedNode.shape` raises UnknownShape. The cost depends on shapes and attributes
+    alone; constants are read with `ShapedNode.constant`.
 
     >>> @counts("MyOp", domain="my.domain")
     ... def my_op(op):
@@ -145,29 +143,29 @@ def counts(*ops: str, domain: str = "") -> Callable[[CostFunction], CostFunction
 
 
 def moves(operation: ShapedNode) -> Cost:  # noqa: ARG001
-    """Data is moved, named or re-typed: no operation."""
+    """No cost: data is moved, named or cast."""
     return Cost()
 
 
 def is_free(node: ir.Node) -> bool:
-    """Whether a node is known to do no operation at all."""
-    return COSTS.get(_key(node)) is moves
+    """Whether a node is registered as free of operations."""
+    return COSTS.get(_operator_key(node)) is moves
 
 
 def cost_of(operation: ShapedNode) -> Cost | Uncounted:
-    """What one run of a node costs, or why that isn't known. Subgraphs are not looked into."""
+    """Cost of one run of a node, or the reason why it isn't known. Subgraphs don't count."""
     node = operation.node
-    function = COSTS.get(_key(node))
+    function = COSTS.get(_operator_key(node))
     if function is None:
-        return Uncounted(reason="no cost is defined for this operator: tell it with modelsurgeon.counts")
+        return Uncounted(reason="no cost is defined for this operator: define one with modelsurgeon.counts")
     try:
         return function(operation)
     except UnknownShape as error:
         return Uncounted(reason=str(error))
-    except (IndexError, ValueError):  # fewer axes, or other ones, than the operator has by its definition
-        given = [operation.shape_of(value) for value in node.inputs if value is not None]
-        return Uncounted(reason=f"its inputs don't fit the operator: their shapes are {shape(given)}")
+    except (IndexError, ValueError):  # axes that don't fit the operator's definition
+        input_shapes = [operation.shape_of(value) for value in node.inputs if value is not None]
+        return Uncounted(reason=f"its inputs don't fit the operator: their shapes are {shape(input_shapes)}")
 
 
-def _key(node: ir.Node) -> tuple[str, str]:
-    return ("" if node.domain in STANDARD else node.domain, node.op_type)
+def _operator_key(node: ir.Node) -> tuple[str, str]:
+    return ("" if node.domain in STANDARD_DOMAINS else node.domain, node.op_type)

@@ -1,6 +1,6 @@
-"""Classic machine learning: no MACs by definition; products are counted among the other operations.
+"""Traditional machine learning (ai.onnx.ml): no MACs; products count as other operations.
 
-And the operators whose cost isn't in their shapes: these say why, in place of a number.
+Also the operators whose cost doesn't follow from shapes: they are uncounted, with the reason.
 """
 
 from __future__ import annotations
@@ -8,21 +8,28 @@ from __future__ import annotations
 from math import prod
 
 from modelsurgeon.inspection.cost import Cost, Number
-from modelsurgeon.onnx.costs.registry import MICROSOFT, CostFunction, ShapedNode, Uncounted, counts, moves
+from modelsurgeon.layers.onnx_names import MICROSOFT_DOMAIN
+from modelsurgeon.onnx.costs.registry import (
+    CostFunction,
+    ShapedNode,
+    Uncounted,
+    counts,
+    moves,
+)
 
-LEARNING = "ai.onnx.ml"
-TRAINING = "ai.onnx.preview.training"
+ML_DOMAIN = "ai.onnx.ml"
+TRAINING_DOMAIN = "ai.onnx.preview.training"
 
 
-@counts("LinearRegressor", "LinearClassifier", domain=LEARNING)
+@counts("LinearRegressor", "LinearClassifier", domain=ML_DOMAIN)
 def linear_model(op: ShapedNode) -> Cost:
     """A product and a sum for each coefficient and sample."""
     return Cost(other=2 * _samples(op) * op.length("coefficients"))
 
 
-@counts("SVMRegressor", "SVMClassifier", domain=LEARNING)
+@counts("SVMRegressor", "SVMClassifier", domain=ML_DOMAIN)
 def support_vectors(op: ShapedNode) -> Cost:
-    """A product and a sum for each number of each support vector, and each coefficient, and sample."""
+    """A product and a sum for each sample and each number of the support vectors and coefficients."""
     numbers = op.length("support_vectors") + op.length("coefficients")
     return Cost(other=2 * _samples(op) * numbers)
 
@@ -33,20 +40,20 @@ def _samples(op: ShapedNode) -> Number:
     return prod(shape[:-1])
 
 
-@counts("Scaler", domain=LEARNING)
+@counts("Scaler", domain=ML_DOMAIN)
 def scaler(op: ShapedNode) -> Cost:
     """An offset and a scale for each element."""
     return Cost(other=2 * op.elements)
 
 
-@counts("Normalizer", domain=LEARNING)
+@counts("Normalizer", domain=ML_DOMAIN)
 def normalizer(op: ShapedNode) -> Cost:
-    """Power, sum, quotient."""
+    """Power, sum and quotient of each element."""
     return Cost(other=3 * op.elements)
 
 
-@counts("Binarizer", "Imputer", domain=LEARNING)
-def compared(op: ShapedNode) -> Cost:
+@counts("Binarizer", "Imputer", domain=ML_DOMAIN)
+def one_comparison(op: ShapedNode) -> Cost:
     """One comparison for each element."""
     return Cost(other=op.elements)
 
@@ -54,24 +61,24 @@ def compared(op: ShapedNode) -> Cost:
 OPTIMIZER_STEPS = {"Adagrad": 6, "Adam": 11, "Momentum": 5}
 
 
-@counts(*OPTIMIZER_STEPS, domain=TRAINING)
+@counts(*OPTIMIZER_STEPS, domain=TRAINING_DOMAIN)
 def optimizer(op: ShapedNode) -> Cost:
-    """A fixed number of steps for each element that is trained.
+    """A fixed number of operations for each weight that is trained.
 
-    Inputs: rate, step, then the weights, their gradients, and one state of each, or two (Adam).
+    Inputs: learning rate, step, then the weights, their gradients, and one state for each weight (Adam: two).
     """
     groups = 4 if op.node.op_type == "Adam" else 3
     trained = range(2, 2 + (len(op.node.inputs) - 2) // groups)
-    return Cost(other=OPTIMIZER_STEPS[op.node.op_type] * sum(prod(op.shape(place)) for place in trained))
+    return Cost(other=OPTIMIZER_STEPS[op.node.op_type] * sum(prod(op.shape(index)) for index in trained))
 
 
-@counts("CropAndResize", domain=MICROSOFT)
+@counts("CropAndResize", domain=MICROSOFT_DOMAIN)
 def crop_and_resize(op: ShapedNode) -> Cost:
     """A product and a sum for each of four taps."""
     return Cost(other=8 * op.elements)
 
 
-def _uncounted(reason: str) -> CostFunction:
+def _uncounted_because(reason: str) -> CostFunction:
     def cost(_: ShapedNode) -> Uncounted:
         return Uncounted(reason=reason)
 
@@ -81,24 +88,26 @@ def _uncounted(reason: str) -> CostFunction:
 counts(
     *("ArrayFeatureExtractor", "CastMap", "CategoryMapper", "DictVectorizer", "FeatureVectorizer"),
     *("LabelEncoder", "OneHotEncoder", "ZipMap"),
-    domain=LEARNING,
+    domain=ML_DOMAIN,
 )(moves)
-counts("NonMaxSuppression")(_uncounted("its cost depends on how many boxes overlap"))
-counts("MaxRoiPool")(_uncounted("its cost depends on the size of the regions"))
-counts("ImageDecoder")(_uncounted("its cost depends on the picture"))
-counts("Det")(_uncounted("its cost is that of a factorization, which is done in several ways"))
-counts("TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor", domain=LEARNING)(
-    _uncounted("its cost depends on the way that each sample takes through the trees")
+counts("NonMaxSuppression")(_uncounted_because("its cost depends on how many boxes overlap"))
+counts("MaxRoiPool")(_uncounted_because("its cost depends on the size of the regions"))
+counts("ImageDecoder")(_uncounted_because("its cost depends on the image"))
+counts("Det")(_uncounted_because("its cost depends on the factorization that the runtime uses"))
+counts("TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor", domain=ML_DOMAIN)(
+    _uncounted_because("its cost depends on the path of each sample through the trees")
 )
-counts("Gradient", domain=TRAINING)(
-    _uncounted("its cost is that of a backward pass, which the file doesn't tell")
+counts("Gradient", domain=TRAINING_DOMAIN)(
+    _uncounted_because("its cost is that of a backward pass, which isn't in the file")
 )
-counts("BeamSearch", "GreedySearch", "Sampling", "WhisperBeamSearch", domain=MICROSOFT)(
-    _uncounted("its cost depends on how many tokens are made")
+counts("BeamSearch", "GreedySearch", "Sampling", "WhisperBeamSearch", domain=MICROSOFT_DOMAIN)(
+    _uncounted_because("its cost depends on how many tokens are generated")
 )
-text = _uncounted("its cost depends on the length of texts")
-counts("RegexFullMatch", "StringConcat", "StringNormalizer", "StringSplit", "TfIdfVectorizer")(text)
-counts("Tokenizer", "MurmurHash3", domain=MICROSOFT)(text)
-sorting = _uncounted("its cost is that of sorting, which depends on the data")
-counts("Unique")(sorting)
-counts("Unique", domain=MICROSOFT)(sorting)
+depends_on_texts = _uncounted_because("its cost depends on the length of texts")
+counts("RegexFullMatch", "StringConcat", "StringNormalizer", "StringSplit", "TfIdfVectorizer")(
+    depends_on_texts
+)
+counts("Tokenizer", "MurmurHash3", domain=MICROSOFT_DOMAIN)(depends_on_texts)
+depends_on_sorting = _uncounted_because("its cost is that of sorting, which depends on the data")
+counts("Unique")(depends_on_sorting)
+counts("Unique", domain=MICROSOFT_DOMAIN)(depends_on_sorting)

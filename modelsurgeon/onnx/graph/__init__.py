@@ -1,1 +1,1 @@
-"""Steps that every reader and writer of a graph is made of."""
+"""Reading and editing ONNX graphs: traversal, names, attributes, constants, dataflow."""

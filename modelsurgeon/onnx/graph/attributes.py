@@ -1,4 +1,4 @@
-"""Attributes of a node that say something: those that aren't what they would be if they weren't there."""
+"""Attributes of a node, with and without those that only repeat the default."""
 
 from __future__ import annotations
 
@@ -9,45 +9,48 @@ from typing import Any
 import onnx_ir as ir
 from onnx import defs, helper
 
-# Defaults that schemas tell in prose: the number that every entry then is.
-ATTRIBUTE_READERS = {"dilations": 1, "strides": 1, "pads": 0}
-IMPLIED = frozenset({"kernel_shape"})  # by the weight, where there is one
-WEIGHTED = frozenset({"Conv", "ConvInteger", "ConvTranspose", "DeformConv", "QLinearConv"})
+# Defaults that schemas state only in prose: the value of every entry of the list.
+ENTRY_DEFAULTS = {"dilations": 1, "strides": 1, "pads": 0}
+IMPLIED_ATTRIBUTES = frozenset({"kernel_shape"})  # by the shape of the weight
+OPERATORS_WITH_KERNEL = frozenset({"Conv", "ConvInteger", "ConvTranspose", "DeformConv", "QLinearConv"})
 
 
-def values_of(node: ir.Node) -> Hashable:
-    """The attributes of a node: equal for nodes that have the same, tensors and graphs by identity."""
+def attribute_values(node: ir.Node) -> Hashable:
+    """Names and values of a node's attributes, to compare nodes; tensors and graphs compare by identity."""
     attributes = node.attributes.data.items()  # its own items() looks each one up again
     return tuple(
-        [(name, tuple(one.value) if type(one.value) is list else one.value) for name, one in attributes]
+        [
+            (name, tuple(attribute.value) if type(attribute.value) is list else attribute.value)
+            for name, attribute in attributes
+        ]
     )
 
 
-def stated(node: ir.Node, opsets: Mapping[str, int]) -> Iterator[ir.Attr]:
-    """The attributes of a node, by name, without defaults. opsets: versions by domain."""
-    usual = _defaults(node.op_type, opsets.get(node.domain, 1), node.domain)
+def non_default_attributes(node: ir.Node, opsets: Mapping[str, int]) -> Iterator[ir.Attr]:
+    """A node's attributes that differ from the default, sorted by name. opsets: versions by domain."""
+    defaults = _schema_defaults(node.op_type, opsets.get(node.domain, 1), node.domain)
     for name, attribute in sorted(node.attributes.items()):
-        if not _is_usual(node, name, attribute, usual):
+        if not _is_default(node, name, attribute, defaults):
             yield attribute
 
 
-def _is_usual(node: ir.Node, name: str, attribute: ir.Attr, usual: Mapping[str, Any]) -> bool:
+def _is_default(node: ir.Node, name: str, attribute: ir.Attr, defaults: Mapping[str, Any]) -> bool:
     if attribute.is_ref():
         return False
-    if name in usual:
-        return bool(attribute.value == usual[name])
-    if name in ATTRIBUTE_READERS and attribute.type == ir.AttributeType.INTS:
-        return set(attribute.value) <= {ATTRIBUTE_READERS[name]}
-    return name in IMPLIED and node.op_type in WEIGHTED
+    if name in defaults:
+        return bool(attribute.value == defaults[name])
+    if name in ENTRY_DEFAULTS and attribute.type == ir.AttributeType.INTS:
+        return set(attribute.value) <= {ENTRY_DEFAULTS[name]}
+    return name in IMPLIED_ATTRIBUTES and node.op_type in OPERATORS_WITH_KERNEL
 
 
 @cache
-def _defaults(op: str, version: int, domain: str) -> Mapping[str, Any]:
-    """Numbers and texts that a schema gives attributes which are left out."""
+def _schema_defaults(op: str, version: int, domain: str) -> Mapping[str, Any]:
+    """Defaults of an operator's attributes in its schema, by name."""
     try:
         schema = defs.get_schema(op, version, domain)
     except defs.SchemaError:
         return {}
-    known = {name: helper.get_attribute_value(one.default_value) for name, one in schema.attributes.items()
-             if one.default_value.type}  # fmt: skip
+    known = {name: helper.get_attribute_value(attr.default_value) for name, attr in schema.attributes.items()
+             if attr.default_value.type}  # fmt: skip
     return {name: value.decode() if isinstance(value, bytes) else value for name, value in known.items()}

@@ -1,6 +1,6 @@
-"""Small constants: the ones a file holds, and those that shapes and branches wait for, computed ahead.
+"""Constant folding for shape inference: small constants that shapes and branches depend on are computed.
 
-Exporters spell a padding as a chain of Reshape, Slice and Transpose over constants. Shape inference follows
+Exporters write a padding as a chain of Reshape, Slice and Transpose over constants. Shape inference follows
 integer vectors only, so such chains are computed here, node by node, with the reference implementation.
 """
 
@@ -16,9 +16,9 @@ from modelsurgeon.onnx.graph.traversal import nodes
 
 Array = NDArray[np.generic]
 
-MAX_FOLDED_ELEMENTS = 1024  # elements; what is larger is data, no shape
+MAX_FOLDED_ELEMENTS = 1024  # larger ones are data, not shapes
 
-ARITHMETIC = frozenset(
+FOLDABLE_OPERATORS = frozenset(
     (
         *("Abs", "Add", "And", "Cast", "CastLike", "Ceil", "Clip", "Concat", "Div", "Equal", "Flatten"),
         *("Floor", "Gather", "GatherElements", "GatherND", "Greater", "GreaterOrEqual", "Identity", "Less"),
@@ -27,7 +27,7 @@ ARITHMETIC = frozenset(
         *("Slice", "Split", "Sqrt", "Squeeze", "Sub", "TopK", "Transpose", "Unsqueeze", "Where", "Xor"),
     )
 )
-# These can make much out of little: only where inference has told that the result is small.
+# Their outputs may be much larger than their inputs: folded only if inference found that the output is small.
 GROWING_OPERATORS = frozenset({"ConstantOfShape", "Expand", "OneHot", "Pad", "Range", "Tile"})
 EVALUATION_ERRORS = (
     ArithmeticError,
@@ -40,8 +40,8 @@ EVALUATION_ERRORS = (
 )
 
 
-def tensor_of(value: ir.Value | None) -> ir.TensorProtocol | None:
-    """The constant tensor of an initializer, a Constant or a value that has been computed ahead."""
+def constant_tensor(value: ir.Value | None) -> ir.TensorProtocol | None:
+    """The constant tensor of an initializer, a Constant or a folded value; None if there is none."""
     if value is None:
         return None
     try:
@@ -51,8 +51,8 @@ def tensor_of(value: ir.Value | None) -> ir.TensorProtocol | None:
 
 
 def small_constant(value: ir.Value | None) -> Array | None:
-    """The content of a small constant; None if the value is none or is large. Large weights aren't read."""
-    tensor = tensor_of(value)
+    """The array of a small constant; None if the value isn't constant, or is large and so not read."""
+    tensor = constant_tensor(value)
     if tensor is None or tensor.size > MAX_FOLDED_ELEMENTS or tensor.dtype == ir.DataType.STRING:
         return None
     return np.asarray(tensor.numpy())
@@ -64,27 +64,27 @@ def scalar_constant(value: ir.Value | None) -> int | float | bool | None:
     return array.item() if array is not None and array.size == 1 else None
 
 
-def branch(node: ir.Node) -> ir.Graph | None:
-    """The branch that an If takes, where its condition is constant."""
-    taken = scalar_constant(node.inputs[0]) if node.inputs else None
-    name = "then_branch" if taken else "else_branch"
-    return None if taken is None else node.attributes.get_graph(name, None)
+def taken_branch(node: ir.Node) -> ir.Graph | None:
+    """The branch that an If takes; None where its condition isn't constant."""
+    condition = scalar_constant(node.inputs[0]) if node.inputs else None
+    name = "then_branch" if condition else "else_branch"
+    return None if condition is None else node.attributes.get_graph(name, None)
 
 
 def fold_constants(model: ir.Model, unknown: Iterable[ir.Value]) -> bool:
-    """Compute ahead what the shapes of `unknown` values, and every If and Loop, depend on.
+    """Fold constants that the shapes of `unknown` values, and every If and Loop, depend on.
 
     Results become `const_value`s and, for the outputs of an If whose branch is known, shapes.
-    Returns whether anything new came out.
+    Returns whether anything new was computed.
     """
-    found = nodes(model)
-    cone = _ancestors(_asked(found, set(unknown)))
-    todo = [node for node in found if node in cone or node.op_type == "If"]
-    return sum(_compute(node, model.opset_imports) for node in todo) > 0
+    all_nodes = nodes(model)
+    needed = _producing_nodes(_values_to_fold(all_nodes, set(unknown)))
+    todo = [node for node in all_nodes if node in needed or node.op_type == "If"]
+    return sum(_fold_node(node, model.opset_imports) for node in todo) > 0
 
 
-def _asked(found: Iterable[ir.Node], unknown: set[ir.Value]) -> Iterator[ir.Value | None]:
-    for node in found:
+def _values_to_fold(all_nodes: Iterable[ir.Node], unknown: set[ir.Value]) -> Iterator[ir.Value | None]:
+    for node in all_nodes:
         if not unknown.isdisjoint(node.outputs):
             yield from node.inputs
         if node.op_type in ("If", "Loop") and not node.domain:
@@ -93,30 +93,30 @@ def _asked(found: Iterable[ir.Node], unknown: set[ir.Value]) -> Iterator[ir.Valu
             yield from body.outputs[:1]
 
 
-def _ancestors(values: Iterable[ir.Value | None]) -> set[ir.Node]:
+def _producing_nodes(values: Iterable[ir.Value | None]) -> set[ir.Node]:
     found: set[ir.Node] = set()
-    open_values = list(values)
-    while open_values:
-        value = open_values.pop()
+    pending = list(values)
+    while pending:
+        value = pending.pop()
         node = value.producer() if value is not None else None
-        if node is None or node in found or tensor_of(value) is not None:
+        if node is None or node in found or constant_tensor(value) is not None:
             continue
         found.add(node)
-        open_values.extend(node.inputs)
-        if node.op_type == "If" and (taken := branch(node)) is not None:
-            open_values.extend(taken.outputs)
+        pending.extend(node.inputs)
+        if node.op_type == "If" and (branch := taken_branch(node)) is not None:
+            pending.extend(branch.outputs)
     return found
 
 
-def _compute(node: ir.Node, opsets: dict[str, int]) -> bool:
-    """Give the outputs of one node their constants; whether that was possible, and new."""
+def _fold_node(node: ir.Node, opsets: dict[str, int]) -> bool:
+    """Compute the outputs of one node as constants; return whether that was possible, and new."""
     if node.domain:
         return False
     if node.op_type == "If":
-        return _pass_on(node)
+        return _fold_if(node)
     if all(output.const_value is not None for output in node.outputs):
         return False
-    results = _shape_of(node) if node.op_type in ("Shape", "Size") else _run(node, opsets)
+    results = _fold_shape(node) if node.op_type in ("Shape", "Size") else _evaluate(node, opsets)
     for output, array in zip(node.outputs, results, strict=False):
         if isinstance(array, np.ndarray) and array.size <= MAX_FOLDED_ELEMENTS:
             output.const_value = tensor = ir.tensor(array, name=output.name)
@@ -124,11 +124,11 @@ def _compute(node: ir.Node, opsets: dict[str, int]) -> bool:
     return any(output.const_value is not None for output in node.outputs)
 
 
-def _pass_on(node: ir.Node) -> bool:
-    """An If whose branch is known has that branch's results."""
-    taken, new = branch(node), False
-    for output, result in zip(node.outputs, taken.outputs if taken is not None else (), strict=False):
-        tensor = tensor_of(result)
+def _fold_if(node: ir.Node) -> bool:
+    """Copy constants and shapes from the known branch of an If to its outputs; return whether any is new."""
+    branch, new = taken_branch(node), False
+    for output, result in zip(node.outputs, branch.outputs if branch is not None else (), strict=False):
+        tensor = constant_tensor(result)
         if tensor is not None and output.const_value is None:
             output.const_value, new = tensor, True
         if result.shape is not None and result.shape != output.shape:
@@ -136,7 +136,7 @@ def _pass_on(node: ir.Node) -> bool:
     return new
 
 
-def _shape_of(node: ir.Node) -> list[Array]:
+def _fold_shape(node: ir.Node) -> list[Array]:
     data = node.inputs[0] if node.inputs else None
     shape = data.shape if data is not None else None
     if shape is None or not shape.is_static():
@@ -149,11 +149,13 @@ def _shape_of(node: ir.Node) -> list[Array]:
     ]
 
 
-def _run(node: ir.Node, opsets: dict[str, int]) -> list[Array]:
-    if node.op_type not in ARITHMETIC and not (node.op_type in GROWING_OPERATORS and _result_is_small(node)):
+def _evaluate(node: ir.Node, opsets: dict[str, int]) -> list[Array]:
+    if node.op_type not in FOLDABLE_OPERATORS and not (
+        node.op_type in GROWING_OPERATORS and _result_is_small(node)
+    ):
         return []
-    given = [value for value in node.inputs if value is not None]
-    feed = {str(value.name): small_constant(value) for value in given}
+    inputs = [value for value in node.inputs if value is not None]
+    feed = {str(value.name): small_constant(value) for value in inputs}
     if any(array is None for array in feed.values()):
         return []
     from onnx.reference import ReferenceEvaluator

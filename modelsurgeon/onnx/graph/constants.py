@@ -1,7 +1,7 @@
-"""Weights wherever they sit: initializers, Constant nodes, ConstantOfShape, and simple steps behind those.
+"""Constants of a graph: initializers, Constant and ConstantOfShape nodes, and simple operators after those.
 
-Exporters put Identity, Transpose, Cast or Reshape between a weight and its layer; onnxruntime folds these
-when it loads the model, and so do we when we read it.
+Exporters put Identity, Transpose, Cast or Reshape between a weight and its layer. onnxruntime folds these
+when it loads the model; here they are folded when the weight is read.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ Step = Callable[..., Array]
 
 
 def stored_source(value: ir.Value | None) -> ir.Value | None:
-    """The stored constant that `value` is made from by simple steps alone; None where it isn't constant.
+    """The stored constant from which WEIGHT_STEPS alone make `value`; None where it isn't constant.
 
-    An initializer that is also a graph input is a default that a caller may override, so it is none. In IR
-    version 3 every initializer had to be listed as an input; `sites.editable` lifts that first.
+    An initializer that is also a graph input is a default that a caller may override, so it isn't constant.
+    In IR version 3 every initializer had to be listed as an input; `onnx.layers.sites.editable_copy` removes
+    these inputs first.
     """
     if value is None or _is_stored(value):
         return value
-    node = _step(value)
+    node = _weight_step(value)
     if node is not None and node.op_type == "ConstantOfShape":
         return value if constant_array(node.inputs[0]) is not None else None
     if node is None or any(constant_array(extra) is None for extra in node.inputs[1:] if extra is not None):
@@ -33,7 +34,7 @@ def stored_source(value: ir.Value | None) -> ir.Value | None:
 
 
 def constant_array(value: ir.Value | None) -> Array | None:
-    """The numbers of a constant, in the dtype they are used in; None where `value` isn't constant.
+    """The array of a constant, in the dtype in which it is used; None where `value` isn't constant.
 
     An initializer in external data is mapped, not read. The array is shared: never write to it.
     """
@@ -42,14 +43,17 @@ def constant_array(value: ir.Value | None) -> Array | None:
     if _is_stored(value):
         tensor = ir.convenience.get_const_tensor(value)
         return None if tensor is None else tensor.numpy()
-    node = _step(value)
+    node = _weight_step(value)
     return None if node is None else evaluate_step(node, constant_array, WEIGHT_STEPS)
 
 
 def evaluate_step(
     node: ir.Node, numbers: Callable[[ir.Value], Array | None], steps: Mapping[str, Step]
 ) -> Array | None:
-    """What a node makes of constants, by the step of its name; None where one of its inputs is none."""
+    """The output of a node computed from constant inputs; None where an input isn't constant.
+
+    numbers: the array of a constant value, or None. steps: functions that compute an operator, by its type.
+    """
     inputs = [None if value is None else numbers(value) for value in node.inputs]
     missing = any(
         array is None for array, value in zip(inputs, node.inputs, strict=True) if value is not None
@@ -66,14 +70,14 @@ def _is_stored(value: ir.Value) -> bool:
     return value.is_initializer() and not value.is_graph_input() and value.const_value is not None
 
 
-def _step(value: ir.Value) -> ir.Node | None:
+def _weight_step(value: ir.Value) -> ir.Node | None:
     node = value.producer()
     return node if node is not None and not node.domain and node.op_type in WEIGHT_STEPS else None
 
 
-def _of_shape(node: ir.Node, shape: Array) -> Array:
-    given = node.attributes.get("value")
-    fill = np.zeros((), np.float32) if given is None else given.as_tensor().numpy().reshape(())
+def _constant_of_shape(node: ir.Node, shape: Array) -> Array:
+    value = node.attributes.get("value")
+    fill = np.zeros((), np.float32) if value is None else value.as_tensor().numpy().reshape(())
     return np.broadcast_to(fill, tuple(int(n) for n in shape))
 
 
@@ -89,24 +93,24 @@ def _reshape(_: ir.Node, array: Array, shape: Array) -> Array:
     return array.reshape([array.shape[axis] if n == 0 else int(n) for axis, n in enumerate(shape)])
 
 
-def _unsqueeze(node: ir.Node, array: Array, given: Array | None = None) -> Array:
-    return np.expand_dims(array, _axes(node, given))
+def _unsqueeze(node: ir.Node, array: Array, axes: Array | None = None) -> Array:
+    return np.expand_dims(array, _axes(node, axes))
 
 
-def _squeeze(node: ir.Node, array: Array, given: Array | None = None) -> Array:
-    return np.squeeze(array, _axes(node, given) or None)
+def _squeeze(node: ir.Node, array: Array, axes: Array | None = None) -> Array:
+    return np.squeeze(array, _axes(node, axes) or None)
 
 
-def _axes(node: ir.Node, given: Array | None) -> tuple[int, ...]:
-    """Axes as an input (from opset 13 on) or as an attribute."""
-    if given is not None:
-        return tuple(int(axis) for axis in given)
+def _axes(node: ir.Node, axes: Array | None) -> tuple[int, ...]:
+    """Axes given as an input (from opset 13 on) or as an attribute."""
+    if axes is not None:
+        return tuple(int(axis) for axis in axes)
     return tuple(node.attributes["axes"].as_ints()) if "axes" in node.attributes else ()
 
 
 WEIGHT_STEPS: Mapping[str, Step] = {
     "Cast": _cast,
-    "ConstantOfShape": _of_shape,
+    "ConstantOfShape": _constant_of_shape,
     "Identity": lambda _, array: array,
     "Reshape": _reshape,
     "Squeeze": _squeeze,

@@ -1,4 +1,4 @@
-"""Small steps that every edit of a graph is made of: free names, new weights, nodes in a node's place."""
+"""Steps of a graph edit: free names, new initializers, and nodes that replace a node."""
 
 from __future__ import annotations
 
@@ -8,31 +8,21 @@ import numpy as np
 import onnx_ir as ir
 
 from modelsurgeon.layers import Array
-from modelsurgeon.onnx.graph.names import nodes_of
+from modelsurgeon.onnx.graph.names import free_name, nodes_with_functions
 from modelsurgeon.onnx.graph.traversal import graphs
 
 
 def taken_names(model: ir.Model) -> set[str]:
     """Every name of a node or value in use anywhere in the model."""
-    nodes = list(nodes_of(model))
+    nodes = list(nodes_with_functions(model))
     values = [value for node in nodes for value in node.outputs]
     values += [v for graph in graphs(model) for v in (*graph.inputs, *graph.initializers.values())]
     return {value.name for value in values if value.name} | {node.name for node in nodes if node.name}
 
 
-def free(wish: str, taken: set[str]) -> str:
-    """The name, with a number behind it where it is taken; taken from now on."""
-    name, count = wish, 1
-    while name in taken:
-        count += 1
-        name = f"{wish}_{count}"
-    taken.add(name)
-    return name
-
-
-def store(graph: ir.Graph, wish: str, array: Array, taken: set[str]) -> ir.Value:
-    """A new initializer of the graph that holds the array, under a free name."""
-    tensor = ir.tensor(np.ascontiguousarray(array), name=free(wish, taken))
+def add_initializer(graph: ir.Graph, wanted: str, array: Array, taken: set[str]) -> ir.Value:
+    """Add an initializer with the array to the graph, under a free name, and return its value."""
+    tensor = ir.tensor(np.ascontiguousarray(array), name=free_name(wanted, taken))
     value = ir.Value(
         name=tensor.name,
         shape=ir.Shape(array.shape),
@@ -43,16 +33,17 @@ def store(graph: ir.Graph, wish: str, array: Array, taken: set[str]) -> ir.Value
     return value
 
 
-def replace(graph: ir.Graph, node: ir.Node, new: Sequence[ir.Node], name: str, taken: set[str]) -> None:
-    """Put nodes, the last of which gives the node's one output, in its place.
+def replace_node(graph: ir.Graph, node: ir.Node, new: Sequence[ir.Node], name: str, taken: set[str]) -> None:
+    """Replace a node with one output by nodes, the last of which computes this output.
 
-    They are called `name` and what follows from it, and keep the node's metadata; the output keeps its name.
+    Nodes without a name get `name`, numbered where it is taken. All get the node's metadata; the output keeps
+    its name.
     """
-    for made in new:
-        made.name = free(made.name or name, taken)
-        made.metadata_props.update(node.metadata_props)
-        for value in made.outputs:
-            value.name = free(value.name or f"{name}.out", taken)
+    for new_node in new:
+        new_node.name = free_name(new_node.name or name, taken)
+        new_node.metadata_props.update(node.metadata_props)
+        for value in new_node.outputs:
+            value.name = free_name(value.name or f"{name}.out", taken)
     last = new[-1].outputs[0]
     last.shape, last.type = node.outputs[0].shape, node.outputs[0].type
     ir.convenience.replace_nodes_and_values(graph, node, [node], list(new), [node.outputs[0]], [last])

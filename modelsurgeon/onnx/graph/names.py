@@ -1,4 +1,4 @@
-"""One name for every layer: the same in reports, in plans, and on a module and its export."""
+"""Names of layers: the same in reports and plans, and for a torch module and its export."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
+from modelsurgeon.layers.onnx_names import LINEAR_OPERATORS, NAME_SCOPES_KEY
 from modelsurgeon.onnx.graph.traversal import nodes
 
-LINEAR = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-NAME_SCOPES = "pkg.torch.onnx.name_scopes"
 
-
-def nodes_of(model: ir.Model) -> Iterator[ir.Node]:
+def nodes_with_functions(model: ir.Model) -> Iterator[ir.Node]:
     """Every node of the graph, of its subgraphs and of the model's functions, in file order."""
     yield from nodes(model)
     for function in model.functions.values():
@@ -22,11 +20,11 @@ def nodes_of(model: ir.Model) -> Iterator[ir.Node]:
 
 
 def module_path(node: ir.Node) -> str | None:
-    """The torch module that a node was exported from, such as `layers.0.conv`; None if it isn't told."""
-    if (told := node.metadata_props.get(NAME_SCOPES)) is None:
+    """The torch module that a node was exported from, such as `layers.0.conv`; None if it isn't known."""
+    if (text := node.metadata_props.get(NAME_SCOPES_KEY)) is None:
         return None
     try:
-        scopes = ast.literal_eval(told)
+        scopes = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return None
     if not isinstance(scopes, list):
@@ -37,9 +35,9 @@ def module_path(node: ir.Node) -> str | None:
 
 
 def scope(node: ir.Node) -> str | None:
-    """A node's module as a dotted path: that of torch, or else what a name such as /stem/conv/Conv says."""
-    if (told := module_path(node)) is not None:
-        return told
+    """A node's module as a dotted path: that of torch, or else from a node name such as /stem/conv/Conv."""
+    if (path := module_path(node)) is not None:
+        return path
     *parts, _ = (node.name or _first_output(node) or "").split("/")
     return ".".join(filter(None, parts)) or None
 
@@ -47,23 +45,25 @@ def scope(node: ir.Node) -> str | None:
 def layer_names(model: ir.Model) -> dict[ir.Node, str]:
     """A name for every node, unique over graph, subgraphs and functions.
 
-    A linear layer is called as its torch module where that module holds no other linear layer; any node by
-    its own name where that is unique; the rest by their first output.
+    A linear layer has the name of its torch module if that module holds no other linear layer. Other nodes
+    have their own name if it is unique, or else the name of their first output.
     """
-    nodes = list(nodes_of(model))
+    nodes = list(nodes_with_functions(model))
     named = Counter(node.name for node in nodes)
     names = _module_names(nodes)
     taken = set(names.values())
     for node in nodes:
         if node not in names:
             own = node.name if node.name and named[node.name] == 1 else None
-            names[node] = _unique(own or _first_output(node) or node.op_type, taken)
+            names[node] = free_name(own or _first_output(node) or node.op_type, taken, mark="#")
     return names
 
 
 def _module_names(nodes: list[ir.Node]) -> dict[ir.Node, str]:
-    """Module paths of the linear nodes that are alone in their module: they come first in `layer_names`."""
-    paths = {node: module_path(node) for node in nodes if node.op_type in LINEAR and not node.domain}
+    """Module paths of the linear nodes that are alone in their module."""
+    paths = {
+        node: module_path(node) for node in nodes if node.op_type in LINEAR_OPERATORS and not node.domain
+    }
     shared = Counter(paths.values())
     return {node: path for node, path in paths.items() if path and shared[path] == 1}
 
@@ -72,10 +72,11 @@ def _first_output(node: ir.Node) -> str | None:
     return node.outputs[0].name if node.outputs else None
 
 
-def _unique(wish: str, taken: set[str]) -> str:
-    name, count = wish, 1
+def free_name(wanted: str, taken: set[str], *, mark: str = "_") -> str:
+    """The name, with a mark and a number appended if it is taken; it is added to `taken`."""
+    name, count = wanted, 1
     while name in taken:
         count += 1
-        name = f"{wish}#{count}"
+        name = f"{wanted}{mark}{count}"
     taken.add(name)
     return name

@@ -1,4 +1,4 @@
-"""Every graph and every tensor of a model, wherever they sit."""
+"""Traversal of a model: all its nodes, graphs and tensors, in subgraphs and functions, too."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ import onnx_ir as ir
 
 Swap = Callable[[ir.TensorProtocol], ir.TensorProtocol]
 
-TENSORS = frozenset({ir.AttributeType.TENSOR, ir.AttributeType.TENSORS})
-CACHED_NODES = (
-    "modelsurgeon.nodes"  # model.meta: all nodes of a model in which none is put or removed any more
-)
-CACHED_BODIES = "modelsurgeon.bodies"  # model.meta: all graphs inside them
+TENSOR_ATTRIBUTES = frozenset({ir.AttributeType.TENSOR, ir.AttributeType.TENSORS})
+CACHED_NODES = "modelsurgeon.nodes"  # model.meta: all nodes, once none is added or removed any more
+CACHED_BODIES = "modelsurgeon.bodies"  # model.meta: all graphs inside these nodes
 
 
 def nodes(model: ir.Model) -> Sequence[ir.Node]:
@@ -36,27 +34,27 @@ def graphs(model: ir.Model) -> Iterator[ir.Graph]:
 
 
 def replace_tensors(model: ir.Model, swap: Swap) -> None:
-    """Put `swap(tensor)` in the place of every tensor: of initializers, attributes and attribute defaults."""
+    """Replace every tensor by `swap(tensor)`: in initializers, attributes and defaults of attributes."""
     for graph in graphs(model):
         for value in graph.initializers.data.values():
             tensor = value.const_value
-            if tensor is not None and (swapped := swap(tensor)) is not tensor:
-                value.const_value = swapped
+            if tensor is not None and (new_tensor := swap(tensor)) is not tensor:
+                value.const_value = new_tensor
         for node in graph:
             if node.attributes:
-                _exchange(node.attributes, swap)
+                _replace_in_attributes(node.attributes, swap)
     for function in model.functions.values():
-        _exchange(function.attributes, swap)
+        _replace_in_attributes(function.attributes, swap)
 
 
-def _exchange(attributes: MutableMapping[str, ir.Attr], swap: Swap) -> None:
+def _replace_in_attributes(attributes: MutableMapping[str, ir.Attr], swap: Swap) -> None:
     for name, attribute in list(attributes.items()):
-        if attribute.type not in TENSORS or attribute.is_ref():
+        if attribute.type not in TENSOR_ATTRIBUTES or attribute.is_ref():
             continue
         if attribute.type == ir.AttributeType.TENSOR:
             tensor = attribute.as_tensor()
-            if (swapped := swap(tensor)) is not tensor:
-                attributes[name] = ir.AttrTensor(name, swapped, doc_string=attribute.doc_string)
+            if (new_tensor := swap(tensor)) is not tensor:
+                attributes[name] = ir.AttrTensor(name, new_tensor, doc_string=attribute.doc_string)
         else:
             tensors = [swap(tensor) for tensor in attribute.as_tensors()]
             attributes[name] = ir.AttrTensors(name, tensors, doc_string=attribute.doc_string)

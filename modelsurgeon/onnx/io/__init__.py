@@ -1,1 +1,1 @@
-"""ONNX files: validated on the way in, whole or not at all on the way out."""
+"""ONNX files: validated when they are read, written whole or not at all."""

@@ -1,4 +1,4 @@
-"""Where external data lies, and whether it may be read: regular files in the model's folder, nothing else."""
+"""External data: found and checked. Only regular files in the model's folder are read."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from modelsurgeon.onnx.io.protobuf import ASIDE_LOCATION
 
 
 class Files:
-    """The files that hold a model's weights: the model's own, and those that lie in its folder.
+    """The files that hold a model's weights: the model's own, and those in its folder.
 
     root: a folder within which links and hard links are trusted, as in a download cache.
-    used: whether any tensor lies outside of the skeleton that is parsed.
+    used: whether any tensor is stored outside of the skeleton that is parsed.
     """
 
     used = False
 
     def __init__(self, model: DataFile, *, root: Path | None = None) -> None:
-        """Remember where to look; nothing is opened."""
+        """Remember the folders; no file is opened."""
         self._folder = model.path.parent
-        self._within = [self._folder.resolve(), *([root.resolve()] if root else [])]
+        self._allowed_folders = [self._folder.resolve(), *([root.resolve()] if root else [])]
         self._trusts_links = root is not None
-        self._known = {ASIDE_LOCATION: model}
+        self._files = {ASIDE_LOCATION: model}
 
     def find(self, location: str) -> DataFile:
-        """The file of an external location. Raises BadModel where it may not be read, or isn't there."""
-        if location not in self._known:
-            self._known[location] = self._look(location)
-        return self._known[location]
+        """The file of an external location. Raises BadModel where it may not be read, or doesn't exist."""
+        if location not in self._files:
+            self._files[location] = self._find_and_check(location)
+        return self._files[location]
 
-    def _look(self, location: str) -> DataFile:
-        if not location or "\0" in location or _leads_out(location):
+    def _find_and_check(self, location: str) -> DataFile:
+        if not location or "\0" in location or _leaves_folder(location):
             raise BadModel(f"has data at {location!r}: only a path inside the model's folder is read")
         path = self._folder / location
         try:
             real = path.resolve()
             file = DataFile(real)
         except (BadModel, OSError, RuntimeError) as error:
-            raise BadModel(f"needs its data file {location!r}, which {_because(error)}") from error
-        if not any(real.is_relative_to(folder) for folder in self._within):
+            raise BadModel(f"needs its data file {location!r}, which {_describe_error(error)}") from error
+        if not any(real.is_relative_to(folder) for folder in self._allowed_folders):
             raise BadModel(f"has data at {location!r}, a link out of the model's folder: copy the file there")
         if file.links > 1 and not self._trusts_links:
             raise BadModel(
@@ -51,12 +51,12 @@ class Files:
         return file
 
 
-def place_tensor(tensor: TensorProto, needed: int, files: Files) -> None:
-    """Check that an external tensor's values lie where it says. Raises BadModel."""
+def check_external_data(tensor: TensorProto, needed: int, files: Files) -> None:
+    """Check that an external tensor's `needed` bytes are in the file that it names. Raises BadModel."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     if len(entries) < len(tensor.external_data) or not isinstance(entries.get("location"), str):
         raise BadModel("has external data without one clear location")
-    offset, length = (_number(entries, key) for key in ("offset", "length"))
+    offset, length = (_optional_integer(entries, key) for key in ("offset", "length"))
     if length is not None and length != needed:
         raise BadModel(f"has {length} bytes, {needed} are needed")
     file = files.find(entries["location"])
@@ -66,7 +66,7 @@ def place_tensor(tensor: TensorProto, needed: int, files: Files) -> None:
         )
 
 
-def _number(entries: dict[str, str], key: str) -> int | None:
+def _optional_integer(entries: dict[str, str], key: str) -> int | None:
     text = entries.get(key)
     if text is None:
         return None
@@ -75,11 +75,11 @@ def _number(entries: dict[str, str], key: str) -> int | None:
     return int(text)
 
 
-def _leads_out(location: str) -> bool:
-    """Whether a path is absolute or climbs, by the rules of any system: those of Windows hold the others'."""
+def _leaves_folder(location: str) -> bool:
+    """Whether a path is absolute or has `..`. The rules of Windows cover those of the other systems."""
     path = PureWindowsPath(location)
     return bool(path.anchor) or ".." in path.parts
 
 
-def _because(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     return str(error) if isinstance(error, BadModel) else f"can't be reached ({error})"

@@ -1,4 +1,4 @@
-"""The one way in and out for ONNX files: validated on the way in, whole or not at all on the way out."""
+"""Load and save ONNX files: validated when they are read, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from modelsurgeon.onnx.io import protobuf, sparse, validate, validate_tensors
 from modelsurgeon.onnx.io.external_data import Files
 from modelsurgeon.onnx.io.lazy_tensors import DataFile, StoredTensor
 from modelsurgeon.onnx.io.serialize import pack
-from modelsurgeon.onnx.io.validate_text import cause
+from modelsurgeon.onnx.io.validate_text import root_cause
 from modelsurgeon.report.formatting import escape
 
 PATH_KEY = "modelsurgeon.path"  # model.meta: where the model came from
-MAX_PROTOBUF_BYTES = 2**31 - 1  # bytes of one protobuf message
-# What files begin with that people take for ONNX models, and what to do about each.
-OTHER_FILES = {
+MAX_PROTOBUF_BYTES = 2**31 - 1  # of one protobuf message
+# First bytes of file types that are mistaken for ONNX models, and what to do about each.
+OTHER_FILE_TYPES = {
     b"version https://git-lfs": "is a Git LFS pointer: fetch the model itself with `git lfs pull`",
     b"PK\x03\x04": "is a zip archive, such as .pt or .npz: export the model to ONNX",
     b"\x80": "is a Python pickle, such as .pth: export the model to ONNX",
@@ -35,7 +35,7 @@ OTHER_FILES = {
 
 
 def load(path: str | Path, *, root: Path | None = None) -> ir.Model:
-    """A validated model; its weights stay on disk until they are touched, wherever they lie.
+    """A validated model from a file; weights, external data included, stay on disk until they are read.
 
     root: a folder within which links and hard links to external data are trusted, as in a download cache; if
     None, that is the model's own folder, and hard links are refused. Raises BadModel.
@@ -43,7 +43,7 @@ def load(path: str | Path, *, root: Path | None = None) -> ir.Model:
     path = Path(path)
     try:
         file = DataFile(path)
-        model = _parsed(file, Files(file, root=root))
+        model = _parse_file(file, Files(file, root=root))
     except BadModel as error:
         raise BadModel(f"{escape(str(path))} {error}") from error
     model.meta[PATH_KEY] = path
@@ -51,71 +51,77 @@ def load(path: str | Path, *, root: Path | None = None) -> ir.Model:
 
 
 def from_proto(proto: ModelProto) -> ir.Model:
-    """A validated model from a message in memory, whose weights it shares. Raises BadModel.
+    """A validated model from a ModelProto in memory, whose weights it shares. Raises BadModel.
 
-    External data is refused: a message doesn't know the folder that it came from.
+    External data is refused: a ModelProto doesn't know the folder that it came from.
     """
     try:
-        return _built(proto, None)
+        return _model_from_proto(proto, None)
     except (BadModel, UnicodeDecodeError, ir.serde.SerdeError) as error:
-        raise BadModel(f"the ModelProto {_found(error)}") from error
+        raise BadModel(f"the ModelProto {_describe_error(error)}") from error
 
 
-def _parsed(file: DataFile, files: Files) -> ir.Model:
+def _parse_file(file: DataFile, files: Files) -> ir.Model:
     _check_size(file.size)
-    with file.opened() as opened, _failing_as_bad_model(opened):
-        model = _built(ModelProto.FromString(protobuf.split_large_tensors(opened, file.size)), files)
+    with file.opened() as opened, _raising_bad_model(opened):
+        model = _model_from_proto(
+            ModelProto.FromString(protobuf.split_large_tensors(opened, file.size)), files
+        )
     if files.used:
-        replace_tensors(model, lambda tensor: _stored(tensor, files))
+        replace_tensors(model, lambda tensor: _as_stored_tensor(tensor, files))
     return model
 
 
-def _built(proto: ModelProto, files: Files | None) -> ir.Model:
+def _model_from_proto(proto: ModelProto, files: Files | None) -> ir.Model:
     def check(tensor: TensorProto) -> None:
         validate_tensors.check(tensor, files)
 
-    taken: dict[str, int] = {}
-    if sparse.within(proto):
-        proto, taken = sparse.densify(proto, check)
+    stored_bytes: dict[str, int] = {}
+    if sparse.has_sparse(proto):
+        proto, stored_bytes = sparse.densify(proto, check)
     ordered = validate.check(proto, check)
     model = ir.serde.deserialize_model(proto)
-    if taken:
-        replace_tensors(model, lambda tensor: _noted(tensor, taken))
+    if stored_bytes:
+        replace_tensors(model, lambda tensor: _with_stored_bytes(tensor, stored_bytes))
     if not ordered:
-        _sort(model)
+        _sort_nodes(model)
     return model
 
 
-def _noted(tensor: ir.TensorProtocol, taken: Mapping[str, int]) -> ir.TensorProtocol:
-    """The tensor, with the bytes that it took as a sparse one."""
-    if (size := taken.get(str(tensor.name))) is not None:
+def _with_stored_bytes(tensor: ir.TensorProtocol, stored_bytes: Mapping[str, int]) -> ir.TensorProtocol:
+    """The tensor; its meta has the bytes that it took in the file as a sparse tensor, if it was one."""
+    if (size := stored_bytes.get(str(tensor.name))) is not None:
         tensor.meta[sparse.STORED_BYTES_KEY] = size
     return tensor
 
 
 @contextmanager
-def _failing_as_bad_model(file: BinaryIO) -> Iterator[None]:
-    """Say what a file is that can't be read: by its beginning where that tells, else by the cause."""
+def _raising_bad_model(file: BinaryIO) -> Iterator[None]:
+    """Turn errors of reading into BadModel, with the file type that the first bytes show, or the cause."""
     try:
         yield
     except (BadModel, DecodeError, UnicodeDecodeError, ir.serde.SerdeError) as error:
         file.seek(0)
-        raise BadModel(_describe_file(file.read(512)) or _found(error)) from error
+        raise BadModel(_describe_file(file.read(512)) or _describe_error(error)) from error
 
 
-def _found(error: Exception) -> str:
-    return str(error) if isinstance(error, BadModel) else f"can't be read as an ONNX model: {cause(error)}"
+def _describe_error(error: Exception) -> str:
+    return (
+        str(error) if isinstance(error, BadModel) else f"can't be read as an ONNX model: {root_cause(error)}"
+    )
 
 
 def _check_size(size: int) -> None:
     if not size:
         raise BadModel("is empty: an ONNX model is needed")
     if size > MAX_PROTOBUF_BYTES:
-        raise BadModel(f"has {size} bytes: an ONNX file has 2 GB at most, larger weights lie beside it")
+        raise BadModel(
+            f"has {size} bytes: an ONNX file has 2 GB at most, save larger weights as external data"
+        )
 
 
-def _stored(tensor: ir.TensorProtocol, files: Files) -> ir.TensorProtocol:
-    """A tensor that is read from where it was checked, not from where its name may lead later."""
+def _as_stored_tensor(tensor: ir.TensorProtocol, files: Files) -> ir.TensorProtocol:
+    """The tensor, read from the file that was checked, even if another file gets its name later."""
     if not isinstance(tensor, ir.ExternalTensor):
         return tensor
     return StoredTensor(
@@ -129,52 +135,52 @@ def _stored(tensor: ir.TensorProtocol, files: Files) -> ir.TensorProtocol:
     )
 
 
-def _sort(model: ir.Model) -> None:
+def _sort_nodes(model: ir.Model) -> None:
     model.graph.sort()
     for function in model.functions.values():
         function.sort()
 
 
 def save(model: ir.Model, path: str | Path) -> None:
-    """Write the model whole or not at all: one file, or two where it would pass 2 GB, `NAME.data` beside it.
+    """Write the model whole or not at all: one file; above 2 GB, large weights go to `NAME.data` next to it.
 
-    The model is left as it is, and can still be read when `path` is where its weights come from.
+    The model isn't changed, and can still be read when `path` is the file that its weights come from.
     Equal models give equal bytes. Stack traces of the exporter, which name its folders, are left out.
-    Raises Unwritable, and BadModel where the graph isn't sound.
+    Raises Unwritable, and BadModel where the graph isn't valid.
     """
     path = Path(path)
-    beside = path.with_name(f"{path.name}.data")
-    whole = pack(model)
-    if whole.size <= MAX_PROTOBUF_BYTES:
+    data_path = path.with_name(f"{path.name}.data")
+    serialized = pack(model)
+    if serialized.size <= MAX_PROTOBUF_BYTES:
         with replacing(path) as temporary:
             _keep_readable(model, path)
             with temporary.open("wb") as file:
-                whole.write(file)
+                serialized.write(file)
         return
-    # The data takes its place first: a model is never seen before its weights.
-    with replacing(path) as temporary, replacing(beside) as temporary_data:
-        _keep_readable(model, path, beside)
-        temporary.write_bytes(whole.skeleton_beside(beside.name))
+    # The data file is moved into place first: the model file never exists without its weights.
+    with replacing(path) as temporary, replacing(data_path) as temporary_data:
+        _keep_readable(model, path, data_path)
+        temporary.write_bytes(serialized.skeleton_with_data_in(data_path.name))
         with temporary_data.open("wb") as file:
-            whole.write_weights(file)
+            serialized.write_weights(file)
 
 
 def _keep_readable(model: ir.Model, *paths: Path) -> None:
-    """Hold the files that are about to be replaced and that the model still reads from."""
+    """Keep the files open that are about to be replaced and that the model still reads from."""
 
-    def hold(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+    def keep_open(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
         if isinstance(tensor, StoredTensor) and any(same_file(tensor.file.path, path) for path in paths):
-            tensor.file.hold()
+            tensor.file.keep_open()
         return tensor
 
-    replace_tensors(model, hold)
+    replace_tensors(model, keep_open)
 
 
 def _describe_file(head: bytes) -> str | None:
-    """What begins with these bytes and what to do about it; None where they don't tell."""
-    for start, what in OTHER_FILES.items():
+    """The file type that begins with these bytes, and what to do about it; None where it isn't known."""
+    for start, description in OTHER_FILE_TYPES.items():
         if head.startswith(start):
-            return what
+            return description
     try:
         text, _ = utf_8_decode(head, "strict", False)  # the last character may be cut
     except UnicodeDecodeError:

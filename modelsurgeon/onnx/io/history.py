@@ -1,6 +1,6 @@
-"""What was done to a model, written in its own metadata: a line per operation, oldest first.
+"""History of a model in its own metadata: a record per operation, oldest first.
 
-A line holds no time and no path, so that equal inputs give equal bytes.
+A record has no time and no path, so that equal inputs give equal bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NOT_COMPARED = "not compared"
 class HistoryRecord:
     """One operation. arguments: those that differ from the defaults. verdict: of its comparison.
 
-    input_sha256: of the file that went in, or of what `save` would write where that was a graph in memory.
+    input_sha256: of the input file; for a graph in memory, of the file that `save` would write.
     """
 
     verb: str
@@ -36,7 +36,7 @@ class HistoryRecord:
 
 
 def records(model: ir.Model) -> list[HistoryRecord]:
-    """The lines that the model carries; what isn't ours in their place is left out."""
+    """The records in a model's metadata; an empty list where the entry can't be read as records."""
     try:
         lines = json.loads(model.metadata_props.get(HISTORY_KEY, "[]"))
         return [HistoryRecord(**line) for line in lines]
@@ -45,34 +45,34 @@ def records(model: ir.Model) -> list[HistoryRecord]:
 
 
 def add(model: ir.Model, record: HistoryRecord) -> None:
-    """Write one more line, in place."""
-    lines = [asdict(each) for each in (*records(model), record)]
+    """Append a record to the model's metadata, in place."""
+    lines = [asdict(entry) for entry in (*records(model), record)]
     model.metadata_props[HISTORY_KEY] = json.dumps(lines, sort_keys=True, separators=(",", ":"))
 
 
 def digest(model: ir.Model | str | Path) -> str:
-    """SHA-256 in hex: of a file as it stands, or of the one file that `save` would make of a graph."""
-    found = sha256()
+    """SHA-256 in hex: of a file's bytes, or of the single file that `save` would write for a graph."""
+    sha256_hash = sha256()
     if isinstance(model, str | Path):
         with Path(model).open("rb") as file:
             while chunk := file.read(1 << 20):
-                found.update(chunk)
+                sha256_hash.update(chunk)
     else:
-        pack(model).write(_HashWriter(found))  # type: ignore[arg-type]
-    return found.hexdigest()
+        pack(model).write(_HashWriter(sha256_hash))  # type: ignore[arg-type]
+    return sha256_hash.hexdigest()
 
 
 class _HashWriter:
-    """A file that only feeds a hash."""
+    """A writable file that passes all bytes to a hash."""
 
-    def __init__(self, found: Any) -> None:  # noqa: ANN401 - hashlib names no type of its own
-        self._found = found
-        self._at = 0
+    def __init__(self, sha256_hash: Any) -> None:  # noqa: ANN401 - hashlib names no type of its own
+        self._hash = sha256_hash
+        self._position = 0
 
-    def write(self, piece: bytes) -> int:
-        self._found.update(piece)
-        self._at += len(piece)
-        return len(piece)
+    def write(self, chunk: bytes) -> int:
+        self._hash.update(chunk)
+        self._position += len(chunk)
+        return len(chunk)
 
     def tell(self) -> int:
-        return self._at
+        return self._position

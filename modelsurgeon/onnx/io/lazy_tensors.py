@@ -1,4 +1,4 @@
-"""Tensors that stay on disk: read when they are touched, from the very file that was validated."""
+"""Tensors that stay on disk: read when they are used, from the very file that was validated."""
 
 from __future__ import annotations
 
@@ -21,87 +21,87 @@ CHUNK_BYTES = 16 * 1024**2
 
 
 class DataFile:
-    """A regular file, remembered as it was when it was looked at.
+    """A regular file, with its identity, size and time of change when it was opened first.
 
-    A read that finds another file there, or this one changed, raises BadModel: no weight comes from bytes
-    that weren't checked. `hold` keeps the file readable when another takes its place.
+    A read that finds another file at the path, or a changed one, raises BadModel: no weight comes from bytes
+    that weren't checked. `keep_open` keeps the file readable when another replaces it.
     """
 
     def __init__(self, path: Path) -> None:
-        """Look at the file. Raises BadModel where there is none, or something that isn't a regular file."""
+        """Read the file's status. Raises BadModel where there is no file, or not a regular one."""
         self.path = path.absolute()
-        self._held: BinaryIO | None = None
+        self._open_file: BinaryIO | None = None
         self._lock = Lock()
         try:
-            found = path.stat()
+            status = path.stat()
         except (OSError, ValueError) as error:
             raise BadModel(
                 f"can't be opened ({getattr(error, 'strerror', error)}): check the path"
             ) from error
-        if stat.S_ISDIR(found.st_mode):
+        if stat.S_ISDIR(status.st_mode):
             raise BadModel("is a folder: name the .onnx file in it")
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(status.st_mode):
             raise BadModel("is a device or a pipe: only a regular file is read")
-        self.size = found.st_size
-        self.links = found.st_nlink
-        self._stamp = _stamp(found)
+        self.size = status.st_size
+        self.links = status.st_nlink
+        self._fingerprint = _fingerprint(status)
 
     @property
-    def in_place(self) -> bool:
-        """Whether the path still leads to this very file, so that others may read it by its name."""
+    def is_current(self) -> bool:
+        """Whether the path still leads to this very file, so that others may read it by its path."""
         try:
-            return _stamp(self.path.stat()) == self._stamp
+            return _fingerprint(self.path.stat()) == self._fingerprint
         except OSError:
             return False
 
-    def hold(self) -> None:
-        """Keep the file open from now on, whatever becomes of its name."""
-        if self._held is None:
-            self._held = self._checked()
-            finalize(self, self._held.close)
+    def keep_open(self) -> None:
+        """Keep the file open from now on, even if its path is removed or replaced."""
+        if self._open_file is None:
+            self._open_file = self._open_unchanged()
+            finalize(self, self._open_file.close)
 
     def read(self, offset: int, length: int) -> NDArray[np.uint8]:
-        """Bytes of the file, read-only. Raises BadModel where the file isn't what it was."""
+        """`length` bytes from `offset`, read-only. Raises BadModel where the file has changed."""
         bytes_read = np.empty(length, np.uint8)
         with self.opened() as file:
             file.seek(offset)
-            at = 0
-            while at < length:
-                count = file.readinto(bytes_read.data[at:])  # type: ignore[attr-defined]
+            position = 0
+            while position < length:
+                count = file.readinto(bytes_read.data[position:])  # type: ignore[attr-defined]
                 if not count:
-                    raise self._changed()
-                at += count
+                    raise self._changed_error()
+                position += count
         bytes_read.flags.writeable = False
         return bytes_read
 
     @contextmanager
     def opened(self) -> Iterator[BinaryIO]:
-        """The file, to be read. Raises BadModel where it isn't what it was."""
-        if self._held is None:
-            with self._checked() as file:
+        """The file, open for reading. Raises BadModel where it has changed."""
+        if self._open_file is None:
+            with self._open_unchanged() as file:
                 yield file
         else:
             with self._lock:  # one position in the file for all threads
-                yield self._held
+                yield self._open_file
 
-    def _checked(self) -> BinaryIO:
+    def _open_unchanged(self) -> BinaryIO:
         try:
             file = self.path.open("rb")
         except FileNotFoundError as error:
-            raise self._changed() from error
+            raise self._changed_error() from error
         except OSError as error:
             raise BadModel(f"can't be opened ({error.strerror}): check its permissions") from error
-        if _stamp(os.fstat(file.fileno())) != self._stamp:
+        if _fingerprint(os.fstat(file.fileno())) != self._fingerprint:
             file.close()
-            raise self._changed()
+            raise self._changed_error()
         return file
 
-    def _changed(self) -> BadModel:
+    def _changed_error(self) -> BadModel:
         return BadModel(f"{self.path} has changed since the model was loaded: load it again")
 
 
 class StoredTensor(ir.LazyTensor):
-    """A tensor whose bytes lie in a file, laid out as ONNX raw data. Every touch reads it anew."""
+    """A tensor whose bytes are in a file, laid out as ONNX raw data. They are read at every use."""
 
     __slots__ = ("file", "length", "offset")
 
@@ -116,7 +116,7 @@ class StoredTensor(ir.LazyTensor):
         doc_string: str | None = None,
         metadata_props: dict[str, str] | None = None,
     ) -> None:
-        """Remember the place; nothing is read."""
+        """Remember file and offset; nothing is read."""
         super().__init__(
             self._read, dtype, shape, name=name, doc_string=doc_string, metadata_props=metadata_props
         )
@@ -128,7 +128,7 @@ class StoredTensor(ir.LazyTensor):
         return self.file.read(self.offset, self.nbytes).tobytes()
 
     def tofile(self, file: BinaryIO) -> None:
-        """Copy the bytes, a piece at a time."""
+        """Copy the bytes, a chunk at a time."""
         end = self.offset + self.nbytes
         for start in range(self.offset, end, CHUNK_BYTES):
             file.write(self.file.read(start, min(CHUNK_BYTES, end - start)).data)
@@ -141,5 +141,5 @@ class StoredTensor(ir.LazyTensor):
         return ir.Tensor(content.view(layout).reshape(self.shape.numpy()), self.dtype)
 
 
-def _stamp(found: os.stat_result) -> tuple[int, int, int, int]:
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+def _fingerprint(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

@@ -1,4 +1,4 @@
-"""Sparse weights as dense ones: what a runtime makes of them when it loads a model."""
+"""Sparse weights as dense ones, as a runtime loads them."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from onnx import (
 from modelsurgeon.errors import BadModel
 from modelsurgeon.onnx.io.validate_text import quoted
 
-STORED_BYTES_KEY = "modelsurgeon.stored"  # tensor.meta: bytes that the sparse tensor took in the file
-MAX_SPARSE_ELEMENTS = 2**28  # elements: a small file must not ask for all memory
+STORED_BYTES_KEY = "modelsurgeon.stored"  # tensor.meta: bytes of the sparse tensor in the file
+MAX_SPARSE_ELEMENTS = 2**28  # a small file must not ask for all memory
 Check = Callable[[TensorProto], None]
 
 
-def within(model: ModelProto) -> bool:
+def has_sparse(model: ModelProto) -> bool:
     """Whether a weight or a Constant of the model is sparse."""
-    return _within_graph(model.graph) or any(map(_within_node, _nodes_of_functions(model)))
+    return _graph_has_sparse(model.graph) or any(map(_node_has_sparse, _nodes_of_functions(model)))
 
 
 def densify(model: ModelProto, check: Check) -> tuple[ModelProto, dict[str, int]]:
-    """A copy with dense tensors in the place of all sparse ones; the bytes that these took, by name.
+    """A copy with all sparse tensors made dense, and the bytes of the sparse ones by name.
 
     check: raises BadModel for a tensor whose shape, type and data don't agree. Raises BadModel for indices
     that don't fit.
@@ -49,22 +49,22 @@ def _nodes_of_functions(model: ModelProto) -> Iterator[NodeProto]:
     return (node for function in model.functions for node in function.node)
 
 
-def _within_graph(graph: GraphProto) -> bool:
-    return bool(graph.sparse_initializer) or any(map(_within_node, graph.node))
+def _graph_has_sparse(graph: GraphProto) -> bool:
+    return bool(graph.sparse_initializer) or any(map(_node_has_sparse, graph.node))
 
 
-def _within_node(node: NodeProto) -> bool:
+def _node_has_sparse(node: NodeProto) -> bool:
     return any(
         attribute.type == AttributeProto.SPARSE_TENSOR
-        or (attribute.type == AttributeProto.GRAPH and _within_graph(attribute.g))
-        or any(map(_within_graph, attribute.graphs))
+        or (attribute.type == AttributeProto.GRAPH and _graph_has_sparse(attribute.g))
+        or any(map(_graph_has_sparse, attribute.graphs))
         for attribute in node.attribute
     )
 
 
 def _densify_graph(graph: GraphProto, check: Check, stored: dict[str, int]) -> None:
     for sparse in graph.sparse_initializer:
-        graph.initializer.append(_dense(sparse, sparse.values.name, check, stored))
+        graph.initializer.append(_to_dense(sparse, sparse.values.name, check, stored))
     del graph.sparse_initializer[:]
     for node in graph.node:
         _densify_node(node, check, stored)
@@ -73,7 +73,7 @@ def _densify_graph(graph: GraphProto, check: Check, stored: dict[str, int]) -> N
 def _densify_node(node: NodeProto, check: Check, stored: dict[str, int]) -> None:
     for attribute in node.attribute:
         if attribute.type == AttributeProto.SPARSE_TENSOR and node.op_type == "Constant" and node.output:
-            dense = _dense(attribute.sparse_tensor, node.output[0], check, stored)
+            dense = _to_dense(attribute.sparse_tensor, node.output[0], check, stored)
             attribute.CopyFrom(AttributeProto(name="value", type=AttributeProto.TENSOR, t=dense))
         elif attribute.type == AttributeProto.GRAPH:
             _densify_graph(attribute.g, check, stored)
@@ -81,7 +81,7 @@ def _densify_node(node: NodeProto, check: Check, stored: dict[str, int]) -> None
             _densify_graph(graph, check, stored)
 
 
-def _dense(sparse: SparseTensorProto, name: str, check: Check, stored: dict[str, int]) -> TensorProto:
+def _to_dense(sparse: SparseTensorProto, name: str, check: Check, stored: dict[str, int]) -> TensorProto:
     where = f"holds the sparse tensor {quoted(name)}, which"
     dims = list(sparse.dims)
     try:
@@ -90,24 +90,24 @@ def _dense(sparse: SparseTensorProto, name: str, check: Check, stored: dict[str,
     except BadModel as error:
         raise BadModel(f"{where} {error}") from error
     if TensorProto.EXTERNAL in (sparse.values.data_location, sparse.indices.data_location):
-        raise BadModel(f"{where} lies in another file: save the model with it inside")
+        raise BadModel(f"{where} is in another file: save the model with it inside")
     if any(dim < 0 for dim in dims) or prod(dims) > MAX_SPARSE_ELEMENTS:
         raise BadModel(f"{where} has the shape {dims}: at most {MAX_SPARSE_ELEMENTS} elements are made dense")
     if sparse.values.data_type == TensorProto.STRING:
-        raise BadModel(f"{where} is of text: make it dense")
+        raise BadModel(f"{where} holds strings: make it dense")
     values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
     dense = np.zeros(prod(dims), values.dtype)
-    dense[_places(indices, dims, len(values), where)] = values
+    dense[_flat_indices(indices, dims, len(values), where)] = values
     stored[name] = values.nbytes + indices.nbytes
     return numpy_helper.from_array(dense.reshape(dims), name)
 
 
-def _places(indices: NDArray[Any], dims: list[int], count: int, where: str) -> NDArray[Any]:
-    """Indices (count,) into the flat tensor, or (count, axes), as flat ones."""
-    linear = indices.ndim == 1
-    if indices.dtype != np.int64 or indices.shape != ((count,) if linear else (count, len(dims))):
+def _flat_indices(indices: NDArray[Any], dims: list[int], count: int, where: str) -> NDArray[Any]:
+    """Indices (count,) into the flat tensor, from indices of that form or of the form (count, axes)."""
+    is_flat = indices.ndim == 1
+    if indices.dtype != np.int64 or indices.shape != ((count,) if is_flat else (count, len(dims))):
         raise BadModel(f"{where} has indices of shape {indices.shape} for {count} values: one each is needed")
-    limits = prod(dims) if linear else np.asarray(dims)
+    limits = prod(dims) if is_flat else np.asarray(dims)
     if np.any(indices < 0) or np.any(indices >= limits):
         raise BadModel(f"{where} has an index outside of its shape {dims}")
-    return indices if linear else np.ravel_multi_index(tuple(indices.T), dims)
+    return indices if is_flat else np.ravel_multi_index(tuple(indices.T), dims)

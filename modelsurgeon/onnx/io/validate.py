@@ -1,7 +1,7 @@
-"""Whether a file holds a sound model, told before anything is run. Linear in the size of the graph.
+"""Validation of a model before anything is run. Linear in the size of the graph.
 
-onnx.checker is no validator: it accepts short data, negative sizes and unknown element types, and reads every
-weight. This looks at names, order, nesting, calls of functions and the bounds of data, and reads no weight.
+onnx.checker isn't enough: it accepts short data, negative sizes and unknown element types, and reads every
+weight. This checks names, order, nesting, calls of functions and the bounds of data, and reads no weight.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from graphlib import CycleError, TopologicalSorter
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 from modelsurgeon.errors import BadModel
+from modelsurgeon.layers.onnx_names import STANDARD_DOMAINS
 from modelsurgeon.onnx.io.protobuf import MAX_GRAPH_DEPTH
 from modelsurgeon.onnx.io.validate_calls import Op, Ops, check_calls
 from modelsurgeon.onnx.io.validate_text import (
@@ -28,18 +29,17 @@ from modelsurgeon.onnx.io.validate_text import (
 MAX_NODES = 1_000_000
 
 Check = Callable[[TensorProto], None]
-# What a graph defines: name -> place of the node that makes it, or -1 for what is given.
+# Names that a graph defines -> index of the node that makes the value, or -1 for inputs and weights.
 Names = Mapping[str, int]
 A = AttributeProto
-STANDARD = ("", "ai.onnx")
-MAX_BODIES = {"If": ("then_branch", "else_branch"), "Loop": ("body",), "Scan": ("body",)}
+REQUIRED_BODIES = {"If": ("then_branch", "else_branch"), "Loop": ("body",), "Scan": ("body",)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationRules:
-    """What holds for all that a graph or function contains.
+    """How tensors and attributes of a graph or function are checked.
 
-    check_tensor: raises BadModel where a tensor doesn't hold what it says.
+    check_tensor: raises BadModel where shape, type and data of a tensor don't agree.
     parameters: names of attributes that a function takes; outside of functions there are none.
     """
 
@@ -49,10 +49,10 @@ class ValidationRules:
 
 @dataclass(frozen=True, kw_only=True)
 class Body:
-    """What the nodes of a graph or function come to, the graphs inside it included.
+    """Summary of the nodes of a graph or function, the graphs inside it included.
 
-    ops: how often each operator is used. captured: names from graphs around it.
-    ordered: whether every node stands after all that it needs.
+    ops: how often each operator is used. captured: names used from graphs around it.
+    ordered: whether every node comes after the nodes that it needs.
     """
 
     ops: Ops = field(default_factory=Counter)
@@ -61,14 +61,14 @@ class Body:
 
 
 def check(model: ModelProto, check_tensor: Check) -> bool:
-    """Raise BadModel where the model isn't sound; else tell whether its nodes stand in an order to run in.
+    """Raise BadModel where the model isn't valid; else return whether its nodes are in topological order.
 
-    check_tensor raises BadModel where a tensor doesn't hold what it says.
+    check_tensor: raises BadModel where shape, type and data of a tensor don't agree.
     """
-    _check_frame(model)
-    functions = {_op(function): function for function in model.functions}
-    if doubled := first_duplicate(_op(function) for function in model.functions):
-        raise BadModel(f"defines the function {quoted(doubled[1])} twice")
+    _check_header(model)
+    functions = {_operator(function): function for function in model.functions}
+    if duplicate := first_duplicate(_operator(function) for function in model.functions):
+        raise BadModel(f"defines the function {quoted(duplicate[1])} twice")
     main = _check_graph(model.graph, (), ValidationRules(check_tensor=check_tensor))
     bodies = {op: _check_function(function, check_tensor) for op, function in functions.items()}
     if (nodes := sum(body.ops.total() for body in (main, *bodies.values()))) > MAX_NODES:
@@ -77,7 +77,7 @@ def check(model: ModelProto, check_tensor: Check) -> bool:
     return main.ordered and all(body.ordered for body in bodies.values())
 
 
-def _check_frame(model: ModelProto) -> None:
+def _check_header(model: ModelProto) -> None:
     if not model.HasField("graph"):
         raise BadModel("holds no graph: an ONNX model is needed")
     if model.ir_version < 1:
@@ -97,8 +97,8 @@ def _check_opsets(owner: ModelProto | FunctionProto) -> None:
     for domain, version in versions:
         if version < 1:
             raise BadModel(f"imports version {version} of the operator set {quoted(domain)}: 1 is the first")
-    if (doubled := first_duplicate(domain for domain, _ in versions)) is not None:
-        raise BadModel(f"imports two versions of the operator set {quoted(doubled)}")
+    if (duplicate := first_duplicate(domain for domain, _ in versions)) is not None:
+        raise BadModel(f"imports two versions of the operator set {quoted(duplicate)}")
 
 
 def _check_graph(graph: GraphProto, outer: tuple[Names, ...], rules: ValidationRules) -> Body:
@@ -111,22 +111,22 @@ def _check_graph(graph: GraphProto, outer: tuple[Names, ...], rules: ValidationR
     check_values((*graph.input, *graph.output, *graph.value_info))
     for tensor in graph.initializer:
         _check_weight(tensor, rules)
-    inputs = _unique([value.name for value in graph.input], "input")
-    weights = _unique([tensor.name for tensor in graph.initializer], "weight")
-    names = _defined((*inputs, *weights), graph.node, outer)
+    inputs = _unique_names([value.name for value in graph.input], "input")
+    weights = _unique_names([tensor.name for tensor in graph.initializer], "weight")
+    names = _defined_names((*inputs, *weights), graph.node, outer)
     body = _check_nodes(graph.node, (*outer, names), rules)
     _check_outputs((value.name for value in graph.output), names)
     return body
 
 
 def _check_function(function: FunctionProto, check_tensor: Check) -> Body:
-    check_texts(*_op(function), function.doc_string, *function.attribute)
+    check_texts(*_operator(function), function.doc_string, *function.attribute)
     check_entries(function.metadata_props)
     check_values(function.value_info)
     _check_opsets(function)
     parameters = (*function.attribute, *(attribute.name for attribute in function.attribute_proto))
     rules = ValidationRules(check_tensor=check_tensor, parameters=frozenset(parameters))
-    names = _defined(_unique(list(function.input), "function input"), function.node, ())
+    names = _defined_names(_unique_names(list(function.input), "function input"), function.node, ())
     for attribute in function.attribute_proto:
         _check_attribute(attribute, rules)
     body = _check_nodes(function.node, (names,), rules)
@@ -134,75 +134,77 @@ def _check_function(function: FunctionProto, check_tensor: Check) -> Body:
     return body
 
 
-def _unique(names: list[str], what: str) -> list[str]:
+def _unique_names(names: list[str], what: str) -> list[str]:
     check_texts(*names)
     if "" in names:
         raise BadModel(f"has no name for {what} {names.index('')}: every one needs its own")
-    if doubled := first_duplicate(names):
-        raise BadModel(f"has two of the name {quoted(doubled)} ({what}): every one needs its own")
+    if duplicate := first_duplicate(names):
+        raise BadModel(f"has two of the name {quoted(duplicate)} ({what}): every one needs its own")
     return names
 
 
-def _defined(given: Iterable[str], nodes: Sequence[NodeProto], outer: tuple[Names, ...]) -> Names:
-    """All names of a graph; each is made once, and none hides one of a graph around it."""
-    names = dict.fromkeys(given, -1)
-    for place, node in enumerate(nodes):
+def _defined_names(
+    inputs_and_weights: Iterable[str], nodes: Sequence[NodeProto], outer: tuple[Names, ...]
+) -> Names:
+    """All names of a graph. Each is defined once, and none hides a name of a graph around it."""
+    names = dict.fromkeys(inputs_and_weights, -1)
+    for index, node in enumerate(nodes):
         for name in filter(None, node.output):
             if name in names:
-                raise BadModel(f"makes {quoted(name)} twice, again in {_shown(node, place)}")
-            names[name] = place
-    for around in outer:
-        if hidden := names.keys() & around.keys():
+                raise BadModel(f"makes {quoted(name)} twice, again in {_describe_node(node, index)}")
+            names[name] = index
+    for outer_names in outer:
+        if hidden := names.keys() & outer_names.keys():
             raise BadModel(f"has a graph in which {quoted(min(hidden))} hides the same name outside")
     return names
 
 
 def _check_nodes(nodes: Sequence[NodeProto], scope: tuple[Names, ...], rules: ValidationRules) -> Body:
-    """scope: the names of the graph of these nodes, last, behind those of the graphs around it."""
+    """Check nodes and summarize them. scope: names of the graphs around them, then of their own graph."""
     body = Body()
-    own = scope[-1]
-    needs: list[set[str]] = []
+    own_names = scope[-1]
+    needed: list[set[str]] = []
     ordered = True
-    for place, node in enumerate(nodes):
-        op = _op(node)
-        _check_texts_of(node, op, place)
-        inside = list(_inside(node, scope, rules))
-        used = {*filter(None, node.input)}.union(*(each.captured for each in inside))
-        outside = used.difference(own)
+    for index, node in enumerate(nodes):
+        op = _operator(node)
+        _check_node_texts(node, op, index)
+        bodies = list(_checked_bodies(node, scope, rules))
+        used = {*filter(None, node.input)}.union(*(body_inside.captured for body_inside in bodies))
+        outside = used.difference(own_names)
         if unknown := [name for name in outside if not any(name in names for names in scope)]:
             raise BadModel(
-                f"has {_shown(node, place)}, which needs {quoted(min(unknown))}: nothing makes that"
+                f"has {_describe_node(node, index)}, which needs {quoted(min(unknown))}: nothing makes that"
             )
         body.captured.update(outside)
         body.ops[op] += 1
-        for each in inside:
-            body.ops.update(each.ops)
-        needs.append(used)
-        ordered = ordered and all(own.get(name, -1) < place for name in used)
+        for body_inside in bodies:
+            body.ops.update(body_inside.ops)
+        needed.append(used)
+        ordered = ordered and all(own_names.get(name, -1) < index for name in used)
     if not ordered:
-        _check_cycles(needs, own, nodes)
+        _check_cycles(needed, own_names, nodes)
     return Body(ops=body.ops, captured=body.captured, ordered=ordered)
 
 
-def _check_cycles(needs: Sequence[set[str]], own: Names, nodes: Sequence[NodeProto]) -> None:
-    befores = ({own[name] for name in names if own.get(name, -1) >= 0} for names in needs)
+def _check_cycles(needed: Sequence[set[str]], own_names: Names, nodes: Sequence[NodeProto]) -> None:
+    predecessors = ({own_names[name] for name in names if own_names.get(name, -1) >= 0} for names in needed)
     try:
-        TopologicalSorter(dict(enumerate(befores))).prepare()
+        TopologicalSorter(dict(enumerate(predecessors))).prepare()
     except CycleError as error:
-        place = error.args[1][0]
-        raise BadModel(f"has a cycle through {_shown(nodes[place], place)}") from error
+        index = error.args[1][0]
+        raise BadModel(f"has a cycle through {_describe_node(nodes[index], index)}") from error
 
 
-def _inside(node: NodeProto, scope: tuple[Names, ...], rules: ValidationRules) -> Iterator[Body]:
-    """The graphs in a node's attributes, checked, and its other attributes, too."""
-    if not node.attribute and node.op_type not in MAX_BODIES:
+def _checked_bodies(node: NodeProto, scope: tuple[Names, ...], rules: ValidationRules) -> Iterator[Body]:
+    """Check a node's attributes; summaries of the graphs in them."""
+    if not node.attribute and node.op_type not in REQUIRED_BODIES:
         return
-    if doubled := first_duplicate(attribute.name for attribute in node.attribute):
+    if duplicate := first_duplicate(attribute.name for attribute in node.attribute):
         raise BadModel(
-            f"has a node {quoted(node.name)} ({node.op_type}) with two attributes {quoted(doubled)}"
+            f"has a node {quoted(node.name)} ({node.op_type}) with two attributes {quoted(duplicate)}"
         )
     graphs = {attribute.name for attribute in node.attribute if attribute.type == A.GRAPH}
-    needed = () if node.domain not in STANDARD else MAX_BODIES.get(node.op_type, ())
+    needed = () if node.domain not in STANDARD_DOMAINS else REQUIRED_BODIES.get(node.op_type, ())
     if missing := [name for name in needed if name not in graphs]:
         raise BadModel(f"has a node {quoted(node.name)} ({node.op_type}) without its {missing[0]}")
     for attribute in node.attribute:
@@ -247,17 +249,17 @@ def _check_outputs(outputs: Iterable[str], names: Names) -> None:
             raise BadModel(f"has the output {quoted(name)}, which nothing in its graph makes")
 
 
-def _check_texts_of(node: NodeProto, op: Op, place: int) -> None:
+def _check_node_texts(node: NodeProto, op: Op, index: int) -> None:
     check_texts(*op, node.name, node.doc_string, *node.input, *node.output)
     check_entries(node.metadata_props)
     if not op[1]:
-        raise BadModel(f"has no operator in node {place}")
+        raise BadModel(f"has no operator in node {index}")
 
 
-def _op(owner: NodeProto | FunctionProto) -> Op:
+def _operator(owner: NodeProto | FunctionProto) -> Op:
     name = owner.op_type if isinstance(owner, NodeProto) else owner.name
     return owner.domain, name, owner.overload
 
 
-def _shown(node: NodeProto, place: int) -> str:
-    return f"node {place} ({quoted(node.op_type)} {quoted(node.name)})"
+def _describe_node(node: NodeProto, index: int) -> str:
+    return f"node {index} ({quoted(node.op_type)} {quoted(node.name)})"

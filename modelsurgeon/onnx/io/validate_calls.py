@@ -1,4 +1,4 @@
-"""What the functions of a model add up to: no calls in circles, none too deep, none that explode."""
+"""Checks of the functions of a model: no recursion, bounded depth of calls and number of nodes."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ MAX_CALLED_NODES = 10_000_000
 
 
 def check_calls(main: Ops, functions: Mapping[Op, Ops]) -> None:
-    """Raise BadModel for calls in a circle, nested deeper than DEPTH, or of more than NODES nodes in the end.
+    """Raise BadModel for recursion, calls nested too deep, or too many nodes once functions are expanded.
 
-    main: how often the graph uses each operator; functions: the same for each function's body.
+    The limits are MAX_CALL_DEPTH and MAX_CALLED_NODES. main: how often the graph uses each operator;
+    functions: the same for each function's body.
     """
     depth: dict[Op, int] = {}
     nodes: dict[Op, int] = {}
     for op in _callees_first(functions):
         body = functions[op]
         depth[op] = 1 + max((depth.get(called, 0) for called in body), default=0)
-        nodes[op] = _nodes(body, nodes)
+        nodes[op] = _expanded_nodes(body, nodes)
         if depth[op] > MAX_CALL_DEPTH:
             raise BadModel(
                 f"has functions that call each other {depth[op]} deep: {MAX_CALL_DEPTH} at most are read"
             )
-    if (total := _nodes(main, nodes)) > MAX_CALLED_NODES:
+    if (total := _expanded_nodes(main, nodes)) > MAX_CALLED_NODES:
         raise BadModel(
             f"has {total:.3g} nodes once its functions are expanded: {MAX_CALLED_NODES} at most are read"
         )
@@ -41,12 +42,12 @@ def _callees_first(functions: Mapping[Op, Ops]) -> list[Op]:
     try:
         return list(TopologicalSorter(graph).static_order())
     except CycleError as error:
-        raise BadModel(f"has functions that call themselves: {_shown(error.args[1][0])}") from error
+        raise BadModel(f"has functions that call themselves: {_dotted_name(error.args[1][0])}") from error
 
 
-def _nodes(body: Ops, nodes: Mapping[Op, int]) -> int:
+def _expanded_nodes(body: Ops, nodes: Mapping[Op, int]) -> int:
     return sum(count * nodes.get(op, 1) for op, count in body.items())
 
 
-def _shown(op: Op) -> str:
+def _dotted_name(op: Op) -> str:
     return repr(".".join(filter(None, op)))

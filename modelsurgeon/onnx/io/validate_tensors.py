@@ -1,4 +1,4 @@
-"""Whether a tensor in a file holds what it says: shape, element type, and exactly its bytes."""
+"""Checks of the tensors in a file: shape and element type are valid, and the data has exactly their size."""
 
 from __future__ import annotations
 
@@ -8,28 +8,29 @@ import onnx_ir as ir
 from onnx import TensorProto
 
 from modelsurgeon.errors import BadModel
-from modelsurgeon.onnx.io.external_data import Files, place_tensor
+from modelsurgeon.onnx.io.external_data import Files, check_external_data
 
 MAX_AXES = 64  # numpy's limit
-MAX_ELEMENTS = 2**48  # elements; beyond lies no machine
-# The typed field of a TensorProto -> the element types it may hold. int32_data holds int32 and all narrower.
-FIELDS = {
+MAX_ELEMENTS = 2**48  # more than any machine holds
+# Typed field of a TensorProto -> element types that it may hold. int32_data holds int32 and all narrower
+# ones.
+FIELD_TYPES = {
     "float_data": {ir.DataType.FLOAT, ir.DataType.COMPLEX64},
     "double_data": {ir.DataType.DOUBLE, ir.DataType.COMPLEX128},
     "int64_data": {ir.DataType.INT64},
     "uint64_data": {ir.DataType.UINT64, ir.DataType.UINT32},
     "string_data": {ir.DataType.STRING},
 }
-COMPLEX = {ir.DataType.COMPLEX64, ir.DataType.COMPLEX128}
+COMPLEX_TYPES = {ir.DataType.COMPLEX64, ir.DataType.COMPLEX128}
 
 
 def check(tensor: TensorProto, files: Files | None) -> None:
-    """Raise BadModel where shape, element type and data don't agree. files: None where there are none."""
+    """Raise BadModel where shape, element type and data don't agree. files: None refuses external data."""
     dtype = _dtype(tensor)
-    count = _elements(tensor)
+    count = _element_count(tensor)
     if tensor.HasField("segment"):
-        raise BadModel("comes in segments, which nothing reads: save the model again")
-    typed = [field for field in (*FIELDS, "int32_data") if len(getattr(tensor, field))]
+        raise BadModel("comes in segments, which isn't supported: save the model again")
+    typed = [field for field in (*FIELD_TYPES, "int32_data") if len(getattr(tensor, field))]
     external = tensor.data_location == TensorProto.EXTERNAL
     if external and files is not None:
         files.used = True
@@ -39,12 +40,12 @@ def check(tensor: TensorProto, files: Files | None) -> None:
         _check_count(len(tensor.string_data), count, "strings")
     elif external:
         if files is None:
-            raise BadModel("lies in another file: load the model by its path")
-        place_tensor(tensor, _bytes(dtype, count), files)
+            raise BadModel("is in another file: load the model by its path")
+        check_external_data(tensor, _raw_bytes(dtype, count), files)
     elif typed:
         _check_typed(tensor, typed[0], dtype, count)
     else:
-        _check_count(len(tensor.raw_data), _bytes(dtype, count), "bytes")
+        _check_count(len(tensor.raw_data), _raw_bytes(dtype, count), "bytes")
 
 
 def _dtype(tensor: TensorProto) -> ir.DataType:
@@ -57,7 +58,7 @@ def _dtype(tensor: TensorProto) -> ir.DataType:
     return dtype
 
 
-def _elements(tensor: TensorProto) -> int:
+def _element_count(tensor: TensorProto) -> int:
     dims = list(tensor.dims)
     if len(dims) > MAX_AXES:
         raise BadModel(f"has {len(dims)} axes: {MAX_AXES} at most are read")
@@ -69,16 +70,16 @@ def _elements(tensor: TensorProto) -> int:
     return count
 
 
-def _bytes(dtype: ir.DataType, count: int) -> int:
+def _raw_bytes(dtype: ir.DataType, count: int) -> int:
     return (count * int(dtype.bitwidth) + 7) // 8
 
 
 def _check_typed(tensor: TensorProto, field: str, dtype: ir.DataType, count: int) -> None:
-    if dtype not in FIELDS.get(field, ()) and not (field == "int32_data" and _fits_int32(dtype)):
+    if dtype not in FIELD_TYPES.get(field, ()) and not (field == "int32_data" and _fits_int32(dtype)):
         raise BadModel(f"of type {dtype.name} has its values in {field}")
     if dtype.bitwidth in (2, 4):
-        count = _bytes(dtype, count)  # as many as fill a byte share one number
-    _check_count(len(getattr(tensor, field)), count * 2 if dtype in COMPLEX else count, "values")
+        count = _raw_bytes(dtype, count)  # elements that fill one byte are stored as one number
+    _check_count(len(getattr(tensor, field)), count * 2 if dtype in COMPLEX_TYPES else count, "values")
 
 
 def _fits_int32(dtype: ir.DataType) -> bool:

@@ -1,4 +1,4 @@
-"""The texts and types in a file: names are text, types exist, and neither can upset a terminal."""
+"""Checks of the texts and types in a file: names are UTF-8, types exist; names are escaped for messages."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ ELEMENT_TYPES = {kind.value for kind in ir.DataType}
 
 
 def quoted(name: str) -> str:
-    """A name from a file, for messages: in quotes, control characters escaped, cut where it is endless."""
+    """A name from a file, for messages: in quotes, control characters escaped, long names shortened."""
     return repr(name if len(name) <= 80 else f"{name[:40]}...{name[-37:]}")
 
 
-def cause(error: BaseException) -> str:
-    """What was raised first, in one line."""
+def root_cause(error: BaseException) -> str:
+    """The message of the error that was raised first, in one quoted line."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = str(error).splitlines() or [type(error).__name__]
@@ -29,7 +29,7 @@ def cause(error: BaseException) -> str:
 
 
 def check_texts(*texts: str) -> None:
-    """Raise BadModel for bytes that aren't UTF-8; protobuf hands these out as they are."""
+    """Raise BadModel for texts that aren't UTF-8; protobuf returns these as bytes."""
     if TEXT_TYPES.issuperset(map(type, texts)):
         return
     for text in texts:
@@ -38,13 +38,13 @@ def check_texts(*texts: str) -> None:
 
 
 def check_entries(entries: Iterable[StringStringEntryProto]) -> None:
-    """The same for metadata."""
+    """Raise BadModel for keys or values of metadata that aren't UTF-8."""
     for entry in entries:
         check_texts(entry.key, entry.value)
 
 
 def check_values(values: Iterable[ValueInfoProto]) -> None:
-    """The same for inputs, outputs and what lies between; their types are ones that exist, too."""
+    """Raise BadModel for inputs, outputs or other values with texts that aren't UTF-8 or unknown types."""
     for value in values:
         check_texts(value.name, value.doc_string)
         check_entries(value.metadata_props)
@@ -52,7 +52,7 @@ def check_values(values: Iterable[ValueInfoProto]) -> None:
 
 
 def check_type(kind: TypeProto, name: str) -> None:
-    """Raise BadModel for a type that doesn't exist, or that nothing here handles."""
+    """Raise BadModel for a type of a value that doesn't exist or isn't supported."""
     check_texts(kind.denotation)
     which = kind.WhichOneof("value")
     if which in ("sequence_type", "optional_type"):
@@ -72,7 +72,7 @@ def check_type(kind: TypeProto, name: str) -> None:
 
 
 def first_duplicate(names: Iterable[T]) -> T | None:
-    """The first name that was there before, or None."""
+    """The first name that occurs a second time, or None."""
     seen: set[T] = set()
     for name in names:
         if name in seen:

@@ -1,1 +1,1 @@
-"""Nodes as layers, and layers as nodes: the port of ONNX."""
+"""Reading layers from ONNX nodes and writing chains in their place."""

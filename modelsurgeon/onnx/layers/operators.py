@@ -1,4 +1,4 @@
-"""Every operator that holds a layer: read as one, written from one.
+"""Read the layer of a Conv, ConvTranspose, Gemm, MatMul or recurrent node, and write a layer as such nodes.
 
 | operator | weight in the file | bias |
 |---|---|---|
@@ -21,26 +21,26 @@ import onnx_ir as ir
 
 from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.layers import Array, Layer, Padding
+from modelsurgeon.layers.onnx_names import LINEAR_OPERATORS, MICROSOFT_DOMAIN
 from modelsurgeon.onnx.graph.constants import constant_array
 from modelsurgeon.onnx.layers import recurrent
 from modelsurgeon.onnx.layers.recurrent import RECURRENT
 from modelsurgeon.surgery.site import Call
 
 Size = tuple[int, ...]
-ASSUMED_POSITIONS = 64  # of each spatial axis where not even the symbols of a map's size are known
+ASSUMED_POSITIONS = 64  # size of each spatial axis of a map whose shape isn't known at all
 
-LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-QUANTIZED_LSTM = ("com.microsoft", "DynamicQuantizeLSTM")
+QUANTIZED_LSTM = (MICROSOFT_DOMAIN, "DynamicQuantizeLSTM")
 
 
 def holds_layer(node: ir.Node) -> bool:
-    """Whether the operator is one of those whose layers are edited, or left alone with a reason."""
-    plain = not node.domain and node.op_type in (*LINEAR, *RECURRENT)
+    """Whether the node's operator is one whose layer is edited, or skipped with a reason."""
+    plain = not node.domain and node.op_type in (*LINEAR_OPERATORS, *RECURRENT)
     return plain or (node.domain, node.op_type) == QUANTIZED_LSTM
 
 
 def weight_place(node: ir.Node) -> int:
-    """Which input holds the weight; the other of the first two is the data."""
+    """Index of the input that holds the weight, 0 or 1; the other one of the two is the data."""
     left = (
         node.op_type == "MatMul"
         and constant_array(node.inputs[1]) is None
@@ -50,10 +50,10 @@ def weight_place(node: ir.Node) -> int:
 
 
 def read(node: ir.Node, size: Size | None) -> Layer:
-    """The layer that a node applies.
+    """Read the layer that a node applies.
 
-    size: shape of the data input where the model fixes it; only automatic padding asks for it.
-    Raises UnsupportedLayer: its message is the reason to leave the node alone.
+    size: shape of the data input where the model fixes it; only automatic padding needs it.
+    Raises UnsupportedLayer: its message is the reason to skip the node.
     """
     weight = constant_array(node.inputs[weight_place(node)])
     if weight is None:
@@ -65,12 +65,15 @@ def read(node: ir.Node, size: Size | None) -> Layer:
     if node.op_type in RECURRENT:
         return recurrent.read(node, weight)
     if node.op_type == QUANTIZED_LSTM[1]:
-        raise UnsupportedLayer(f"its weight is quantised: {weight.dtype}")
+        raise UnsupportedLayer(f"its weight is quantized: {weight.dtype}")
     return _read_conv(node, weight, size)
 
 
 def call(node: ir.Node, layer: Layer, shape: Size | None) -> Call:
-    """Spatial input size and positions of one use; shape: of the data input, at stated defaults."""
+    """Spatial input size of one use of a layer, and the number of its other positions (batch, tokens).
+
+    shape: of the data input, its open sizes at their stated defaults; None where it isn't known.
+    """
     n = len(layer.kernel)
     if shape is None:
         return (ASSUMED_POSITIONS,) * n, 1
@@ -80,7 +83,10 @@ def call(node: ir.Node, layer: Layer, shape: Size | None) -> Call:
 
 
 def weight_as_stored(node: ir.Node, layer: Layer, *, last: bool = True) -> Array:
-    """The weight of a chain's layer, the `last` or another, as its operator in place of `node` keeps it."""
+    """Weight of a layer of a chain, in the layout of the operator that is written in place of `node`.
+
+    last: whether the layer is the last one of its chain.
+    """
     if node.op_type in RECURRENT and last:
         return recurrent.weight_as_stored(node, layer)
     if layer.transposed:
@@ -89,7 +95,7 @@ def weight_as_stored(node: ir.Node, layer: Layer, *, last: bool = True) -> Array
 
 
 def bias_as_stored(node: ir.Node, layer: Layer, *, last: bool = True) -> Array | None:
-    """The bias of a chain's layer as its operator keeps it; None where there is none to add."""
+    """Bias of a layer of a chain, in the layout of its operator; None where it has none."""
     if layer.bias is not None and node.op_type in RECURRENT and last:
         return recurrent.bias_as_stored(node, layer.bias)
     return layer.bias
@@ -98,7 +104,7 @@ def bias_as_stored(node: ir.Node, layer: Layer, *, last: bool = True) -> Array |
 def write(
     node: ir.Node, layer: Layer, x: ir.Value, weight: ir.Value, bias: ir.Value | None, *, last: bool = True
 ) -> list[ir.Node]:
-    """Nodes that apply a chain's layer to `x` in place of `node`; the last one's outputs are theirs."""
+    """Nodes that apply a layer of a chain to `x` in place of `node`; the last node makes the result."""
     if node.op_type in RECURRENT and last:
         return [recurrent.write(node, x, weight, bias)]
     inputs = [x, weight] if bias is None else [x, weight, bias]
@@ -115,35 +121,34 @@ def _read_conv(node: ir.Node, weight: Array, size: Size | None) -> Layer:
     kernel = weight.shape[2:]
     stride = _ints(node, "strides") or (1,) * len(kernel)
     dilation = _ints(node, "dilations") or (1,) * len(kernel)
-    grown = _ints(node, "output_padding") or (0,) * len(kernel)
+    output_padding = _ints(node, "output_padding") or (0,) * len(kernel)
     if transposed and "output_shape" in node.attributes:
         raise UnsupportedLayer("its padding follows from output_shape and the input's size")
     return Layer(
         weight=swap_transposed_layout(weight, groups) if transposed else weight,
         bias=_constant_bias(node),
         stride=stride,
-        padding=padding_of(node, kernel, stride, dilation, grown, size),
+        padding=padding_of(node, kernel, stride, dilation, output_padding, size),
         dilation=dilation,
         groups=groups,
         transposed=transposed,
-        output_padding=grown if transposed else (),
+        output_padding=output_padding if transposed else (),
     )
 
 
 def swap_transposed_layout(weight: Array, groups: int) -> Array:
-    """(a, b / groups, *kernel) to (b, a / groups, *kernel): the two layouts of a transposed convolution."""
+    """Swap a transposed convolution's two layouts: (a, b / groups, *kernel) to (b, a / groups, *kernel)."""
     a, b, *kernel = weight.shape
     blocks = weight.reshape(groups, a // groups, b, *kernel)
     return np.swapaxes(blocks, 1, 2).reshape(groups * b, a // groups, *kernel)
 
 
 def padding_of(
-    node: ir.Node, kernel: Size, stride: Size, dilation: Size, grown: Size, size: Size | None
+    node: ir.Node, kernel: Size, stride: Size, dilation: Size, output_padding: Size, size: Size | None
 ) -> Padding:
-    """Padding of a convolution or pooling as numbers, be it given by `pads` or by `auto_pad`.
+    """Padding (begin, end) of each spatial axis of a convolution or pooling, from `pads` or `auto_pad`.
 
-    grown: output padding. size: shape of the data where it is fixed. Raises UnsupportedLayer where it is
-    needed and isn't.
+    size: shape of the data where it is fixed. Raises UnsupportedLayer where it is needed and isn't fixed.
     """
     mode = node.attributes["auto_pad"].as_string() if "auto_pad" in node.attributes else "NOTSET"
     n = len(kernel)
@@ -153,17 +158,20 @@ def padding_of(
     if mode == "VALID":
         return ((0, 0),) * n
     if node.op_type == "ConvTranspose":
-        taken = [d * (k - 1) + 1 + g - s for k, s, d, g in zip(kernel, stride, dilation, grown, strict=True)]
-        if min(taken) < 0:
+        totals = [
+            d * (k - 1) + 1 + g - s
+            for k, s, d, g in zip(kernel, stride, dilation, output_padding, strict=True)
+        ]
+        if min(totals) < 0:
             raise UnsupportedLayer(f"automatic padding {mode} would have to add to the output")
     else:
-        taken = _same(kernel, stride, dilation, size)
-    halves = [(t // 2, t - t // 2) for t in taken]
+        totals = _same_padding(kernel, stride, dilation, size)
+    halves = [(t // 2, t - t // 2) for t in totals]
     return tuple(h if mode == "SAME_UPPER" else h[::-1] for h in halves)
 
 
-def _same(kernel: Size, stride: Size, dilation: Size, size: Size | None) -> list[int]:
-    """Padding in all, per axis, that makes the output ceil(input / stride)."""
+def _same_padding(kernel: Size, stride: Size, dilation: Size, size: Size | None) -> list[int]:
+    """Sum of both paddings per spatial axis with which the output is ceil(input / stride) long."""
     spans = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
     if max(stride) == 1:
         return [span - 1 for span in spans]
@@ -179,7 +187,7 @@ def _read_gemm(node: ir.Node, weight: Array) -> Layer:
     if _int(node, "transA", 0):
         raise UnsupportedLayer("its data is transposed (transA)")
     weight = weight if _int(node, "transB", 0) else weight.T
-    return Layer(weight=_scaled(node, "alpha", weight), bias=_gemm_bias(node, len(weight)))
+    return Layer(weight=_times_attribute(node, "alpha", weight), bias=_gemm_bias(node, len(weight)))
 
 
 def _gemm_bias(node: ir.Node, out: int) -> Array | None:
@@ -188,10 +196,10 @@ def _gemm_bias(node: ir.Node, out: int) -> Array | None:
         return None
     if bias.size not in (1, out) or bias.shape[-1:] not in ((), (1,), (out,)):
         raise UnsupportedLayer(f"its bias of shape {bias.shape} differs from row to row")
-    return _scaled(node, "beta", np.broadcast_to(bias.reshape(-1), (out,)))
+    return _times_attribute(node, "beta", np.broadcast_to(bias.reshape(-1), (out,)))
 
 
-def _scaled(node: ir.Node, attribute: str, array: Array) -> Array:
+def _times_attribute(node: ir.Node, attribute: str, array: Array) -> Array:
     factor = node.attributes[attribute].as_float() if attribute in node.attributes else 1.0
     scaled: Array = array if factor == 1.0 else (array * factor).astype(array.dtype)
     return scaled
@@ -210,7 +218,7 @@ def _write_matmul(node: ir.Node, x: ir.Value, weight: ir.Value, bias: ir.Value |
 
 
 def attributes(layer: Layer) -> dict[str, Any]:
-    """Attributes of the Conv or ConvTranspose that applies the layer."""
+    """Attributes of the Conv or ConvTranspose node that applies the layer."""
     begins, ends = zip(*layer.padding, strict=True)
     geometry: dict[str, Any] = {
         "kernel_shape": layer.kernel,

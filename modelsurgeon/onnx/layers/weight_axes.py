@@ -1,9 +1,9 @@
-"""Weights as the layers they make: for every operator that multiplies by a weight, which axes are which.
+"""Weight inputs as layers: which axes of an operator's weight are inputs, outputs, groups and kernel.
 
 | operator | weight in the file | layer |
 |---|---|---|
-| Conv, ConvTranspose and kin | (out, in / groups, *kernel), (in, out / groups, *kernel) | with its geometry |
-| Gemm, MatMul and kin | (..., in, out) on the right, (..., out, in) on the left | one group a matrix |
+| Conv, ConvTranspose (variants) | (out, in / groups, *kernel), (in, out / groups, *kernel) | with geometry |
+| Gemm, MatMul (variants) | (..., in, out) on the right, (..., out, in) on the left | one group a matrix |
 | RNN, GRU, LSTM | (directions, gates * hidden, in) | one group a direction |
 | Einsum | axes of the output that only the weight has, over axes that are summed | one group a shared axis |
 | Gather | a table (rows, width) | from rows, as inputs, to width |
@@ -44,7 +44,7 @@ INPUT_ROLES = {
 
 
 def role(node: ir.Node, index: int, linear: Layer | None) -> str:
-    """What an input is to its node."""
+    """Role of an input of a node, such as weight, bias or scale. linear: the layer that the input makes."""
     known = INPUT_ROLES.get(node.op_type, ())
     if index < len(known):
         return known[index]
@@ -54,14 +54,14 @@ def role(node: ir.Node, index: int, linear: Layer | None) -> str:
 
 
 def as_layer(node: ir.Node, index: int, array: Array) -> Layer | None:
-    """The layer that a node makes of a weight input; None where it is no matrix, or of unknown use."""
+    """The layer whose weight is a node's input `index`; None where it is no matrix or its use is unknown."""
     reader = LAYER_READERS.get((node.op_type, index))
     if reader is None or array.ndim < 2:
         return None
     return reader(node, index, array)
 
 
-def _conv(node: ir.Node, _: int, array: Array) -> Layer | None:
+def _read_conv(node: ir.Node, _: int, array: Array) -> Layer | None:
     groups, n = node.attributes.get_int("group", 1), array.ndim - 2
     transposed = node.op_type == "ConvTranspose"
     if array.shape[0] % groups:
@@ -75,71 +75,75 @@ def _conv(node: ir.Node, _: int, array: Array) -> Layer | None:
     )
 
 
-def _gemm(node: ir.Node, index: int, array: Array) -> Layer | None:
+def _read_gemm(node: ir.Node, index: int, array: Array) -> Layer | None:
     if array.ndim != 2:
         return None
-    turned = node.attributes.get_int("transB" if index else "transA", 0)
-    return Layer(weight=array if bool(turned) == bool(index) else array.T)
+    transposed = node.attributes.get_int("transB" if index else "transA", 0)
+    return Layer(weight=array if bool(transposed) == bool(index) else array.T)
 
 
-def _right(node: ir.Node, index: int, array: Array) -> Layer | None:
-    """The right side of a product: `(..., in, out)`; turned by FusedMatMul's attribute."""
-    turned = node.attributes.get_int("transB", 0)
-    return _stacked(array if turned else np.swapaxes(array, -1, -2)) if index else None
+def _read_right_matrix(node: ir.Node, index: int, array: Array) -> Layer | None:
+    """Right side of a product: `(..., in, out)`, transposed where FusedMatMul's transB is set."""
+    transposed = node.attributes.get_int("transB", 0)
+    return _layer_of_stack(array if transposed else np.swapaxes(array, -1, -2)) if index else None
 
 
-def _left(node: ir.Node, _: int, array: Array) -> Layer | None:
-    turned = node.attributes.get_int("transA", 0)
-    return _stacked(np.swapaxes(array, -1, -2) if turned else array)
+def _read_left_matrix(node: ir.Node, _: int, array: Array) -> Layer | None:
+    transposed = node.attributes.get_int("transA", 0)
+    return _layer_of_stack(np.swapaxes(array, -1, -2) if transposed else array)
 
 
-def _stacked(array: Array) -> Layer:
-    """Matrices `(..., out, in)` as the groups of one layer."""
+def _layer_of_stack(array: Array) -> Layer:
+    """One layer whose groups are the matrices of a stack `(..., out, in)`."""
     return Layer(weight=array.reshape(-1, array.shape[-1]), groups=max(1, prod(array.shape[:-2])))
 
 
-def _recurrent(node: ir.Node, _: int, array: Array) -> Layer | None:
+def _read_recurrent(node: ir.Node, _: int, array: Array) -> Layer | None:
     if array.ndim != 3:
         return None
-    return _stacked(np.swapaxes(array, 1, 2) if node.op_type == "DynamicQuantizeLSTM" else array)
+    return _layer_of_stack(np.swapaxes(array, 1, 2) if node.op_type == "DynamicQuantizeLSTM" else array)
 
 
-def _table(node: ir.Node, _: int, array: Array) -> Layer | None:
+def _read_table(node: ir.Node, _: int, array: Array) -> Layer | None:
     return Layer(weight=array.T) if array.ndim == 2 and not node.attributes.get_int("axis", 0) else None
 
 
-def _einsum(node: ir.Node, index: int, array: Array) -> Layer | None:
-    """Axes of the weight: shared with the data and kept, its own and kept, or summed."""
+def _read_einsum(node: ir.Node, index: int, array: Array) -> Layer | None:
+    """Axes of an Einsum's weight: groups (in data and result), outputs (in the result), inputs (summed)."""
     equation = node.attributes.get_string("equation", "").replace(" ", "")
     terms, arrow, result = equation.partition("->")
     parts = terms.split(",")
     if not arrow or "." in equation or len(parts) != 2 or index >= 2 or len(set(parts[index])) < array.ndim:
         return None
     own, other = parts[index], parts[1 - index]
-    groups = [own.index(sign) for sign in own if sign in result and sign in other]
-    outs = [own.index(sign) for sign in own if sign in result and sign not in other]
+    groups = [own.index(letter) for letter in own if letter in result and letter in other]
+    outs = [own.index(letter) for letter in own if letter in result and letter not in other]
     ins = [axis for axis in range(array.ndim) if axis not in (*groups, *outs)]
     sizes = [prod(array.shape[axis] for axis in axes) for axes in (groups, outs, ins)]
-    return _stacked(array.transpose(*groups, *outs, *ins).reshape(sizes)) if outs and ins else None
+    return _layer_of_stack(array.transpose(*groups, *outs, *ins).reshape(sizes)) if outs and ins else None
 
 
 TABLE_OPERATORS = frozenset({"Gather", "EmbedLayerNormalization"})
 LAYER_READERS: dict[tuple[str, int], Reader] = {
-    **{(op, 1): _conv for op in ("Conv", "ConvInteger", "ConvTranspose", "FusedConv")},
-    ("QLinearConv", 3): _conv,
-    **{(op, index): _gemm for op in ("Gemm", "FusedGemm") for index in (0, 1)},
-    ("QGemm", 3): _gemm,
-    **{(op, 0): _left for op in ("MatMul", "FusedMatMul")},
+    **{(op, 1): _read_conv for op in ("Conv", "ConvInteger", "ConvTranspose", "FusedConv")},
+    ("QLinearConv", 3): _read_conv,
+    **{(op, index): _read_gemm for op in ("Gemm", "FusedGemm") for index in (0, 1)},
+    ("QGemm", 3): _read_gemm,
+    **{(op, 0): _read_left_matrix for op in ("MatMul", "FusedMatMul")},
     **{
-        (op, 1): _right
+        (op, 1): _read_right_matrix
         for op in (
             *("MatMul", "FusedMatMul", "MatMulInteger", "MatMulIntegerToFloat", "MatMulNBits"),
             *("DynamicQuantizeMatMul", "Attention", "QAttention"),
         )
     },
-    ("QLinearMatMul", 3): _right,
-    **{(op, index): _recurrent for op in ("RNN", "GRU", "LSTM", "DynamicQuantizeLSTM") for index in (1, 2)},
-    ("Gather", 0): _table,
-    **{("EmbedLayerNormalization", index): _table for index in (2, 3, 4)},
-    **{("Einsum", index): _einsum for index in (0, 1)},
+    ("QLinearMatMul", 3): _read_right_matrix,
+    **{
+        (op, index): _read_recurrent
+        for op in ("RNN", "GRU", "LSTM", "DynamicQuantizeLSTM")
+        for index in (1, 2)
+    },
+    ("Gather", 0): _read_table,
+    **{("EmbedLayerNormalization", index): _read_table for index in (2, 3, 4)},
+    **{("Einsum", index): _read_einsum for index in (0, 1)},
 }

@@ -1,7 +1,7 @@
-"""The rules of `check`: each a function under `@rule` that looks at a net and yields what it finds.
+"""The rules of `check`: each is a function under `@rule` that yields a `Hit` for every problem of a net.
 
-A rule must keep quiet on a healthy net; its thresholds are named constants beside it. Importing this package
-registers all rules, in the order in which they are documented.
+A rule must find nothing in a healthy net; its thresholds are constants at the top of its file. Importing this
+package registers all rules, in the order in which they are documented.
 """
 
 from modelsurgeon.onnx.lint import hot_spots  # noqa: I001 - the order of the rules

@@ -1,4 +1,4 @@
-"""What a rule looks at: a bound model with what is known of its nodes."""
+"""The input of a rule: a bound model with the costs of its nodes, and how its layers are connected."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from modelsurgeon.inspection.rows import LayerRow
 from modelsurgeon.onnx.analysis.node_runs import NodeRun
 from modelsurgeon.onnx.graph.dataflow import inputs_and_captures
 
-CONVOLUTIONS = frozenset({"Conv", "ConvTranspose", "FusedConv"})
-DENSE = frozenset({"Gemm", "MatMul", "FusedGemm", "FusedMatMul"})
+CONVOLUTION_OPERATORS = frozenset({"Conv", "ConvTranspose", "FusedConv"})
+DENSE_OPERATORS = frozenset({"Gemm", "MatMul", "FusedGemm", "FusedMatMul"})
 
-# FLOPs for each byte from memory: about what processors do in float32, on a CPU as on a GPU (19.5 TFLOP/s
-# over 1.6 TB/s are 12, 100 GFLOP/s over 10 GB/s are 10).
+# FLOPs per byte of memory traffic: about the balance of processors in float32, for a CPU as for a GPU
+# (19.5 TFLOP/s over 1.6 TB/s are 12, 100 GFLOP/s over 10 GB/s are 10).
 DEFAULT_BALANCE = 10.0
-MAX_PREDECESSORS = 8  # layers before a layer; the sum that runs through a residual net holds all there are
+MAX_PREDECESSORS = 8  # of a layer; the residual stream of a net would have all layers before it
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NetLayer:
-    """A layer with MACs, and the ones whose results reach it with no other such layer between."""
+    """A node with MACs, and those before it whose outputs reach it with no other such node between."""
 
     row: LayerRow
     node: ir.Node
-    before: tuple[NetLayer, ...]
+    predecessors: tuple[NetLayer, ...]
 
     @property
     def macs(self) -> int:
@@ -38,121 +38,129 @@ class NetLayer:
 
     @property
     def mac_share(self) -> float:
-        """Its part of all MACs."""
+        """Its share of all MACs."""
         return self.row.mac_share or 0.0
 
     @property
-    def convolves(self) -> bool:
-        """Whether it is a convolution, so that its second axis holds channels and the others a map."""
-        return self.row.op in CONVOLUTIONS
+    def is_convolution(self) -> bool:
+        """Whether it is a convolution: the second axis of its output holds channels, the next ones a map."""
+        return self.row.op in CONVOLUTION_OPERATORS
 
     @cached_property
     def channels(self) -> int:
         """Output channels of a convolution, output features of a dense layer; 0 where unknown."""
         shape = self.row.output
-        return shape[1 if self.convolves else -1] if shape and len(shape) > 1 else 0
+        return shape[1 if self.is_convolution else -1] if shape and len(shape) > 1 else 0
 
     @cached_property
     def area(self) -> int:
-        """Positions of a convolution's output map; 1 for all else."""
-        return prod(self.row.output[2:]) if self.row.output and self.convolves else 1
+        """Positions of a convolution's output map; 1 for all other layers."""
+        return prod(self.row.output[2:]) if self.row.output and self.is_convolution else 1
 
     @property
     def depthwise(self) -> bool:
-        """Whether every channel is convolved by itself."""
+        """Whether every input channel has kernels of its own, as `Layer.is_depthwise`: no weight is read."""
         weight = self.row.input_shapes[1] if len(self.row.input_shapes) > 1 else None
         return self.node.attributes.get_int("group", 1) > 1 and weight is not None and weight[1] == 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Net:
-    """A bound model, its nodes' costs, its constant values, and the machine it is judged for.
+    """A bound model, the costs of its nodes, its constant values, and the balance of the machine.
 
-    visits, rows: of every node, in the same order. balance: FLOPs for each byte of memory traffic.
-    opened: shapes by name before open sizes got their defaults; empty where none were open.
+    node_runs, rows: of every node, in the same order. balance: FLOPs per byte of memory traffic.
+    symbolic_shapes: shapes by name before open sizes got their defaults; empty where none were open.
     """
 
     model: ir.Model
-    visits: Sequence[NodeRun]
+    node_runs: Sequence[NodeRun]
     rows: Sequence[LayerRow]
-    fixed: set[ir.Value]
+    constants: set[ir.Value]
     balance: float = DEFAULT_BALANCE
-    opened: Mapping[str, ir.Shape | None] = field(default_factory=dict)
+    symbolic_shapes: Mapping[str, ir.Shape | None] = field(default_factory=dict)
 
     @cached_property
     def row_of(self) -> dict[ir.Node, LayerRow]:
         """The row of every node."""
-        return {visit.node: row for visit, row in zip(self.visits, self.rows, strict=True)}
+        return {run.node: row for run, row in zip(self.node_runs, self.rows, strict=True)}
 
     @cached_property
-    def places(self) -> list[NetLayer]:
-        """The layers with MACs; inside branches and loops it isn't followed who feeds whom."""
-        places = {
-            node: NetLayer(row=row, node=node, before=()) for node, row in self.row_of.items() if row.macs
+    def layers(self) -> list[NetLayer]:
+        """The layers with MACs; those inside branches and loops have no predecessors."""
+        layers = {
+            node: NetLayer(row=row, node=node, predecessors=())
+            for node, row in self.row_of.items()
+            if row.macs
         }
-        reach: dict[ir.Value, list[ir.Node]] = {}
-        order = {node: number for number, node in enumerate(places)}
+        reaching: dict[ir.Value, list[ir.Node]] = {}
+        order = {node: number for number, node in enumerate(layers)}
         for node in self.model.graph:
-            makers = {maker for value in inputs_and_captures(node) for maker in reach.get(value, ())}
-            before = sorted(makers, key=order.__getitem__)[-MAX_PREDECESSORS:]
-            if node in places:
-                places[node] = replace(places[node], before=tuple(places[maker] for maker in before))
-                before = [node]
-            reach.update(dict.fromkeys(node.outputs, before))
-        return list(places.values())
+            producers = {
+                producer for value in inputs_and_captures(node) for producer in reaching.get(value, ())
+            }
+            predecessors = sorted(producers, key=order.__getitem__)[-MAX_PREDECESSORS:]
+            if node in layers:
+                layers[node] = replace(
+                    layers[node], predecessors=tuple(layers[producer] for producer in predecessors)
+                )
+                predecessors = [node]
+            reaching.update(dict.fromkeys(node.outputs, predecessors))
+        return list(layers.values())
 
     @cached_property
-    def followers(self) -> dict[NetLayer, list[NetLayer]]:
-        """The layers that each layer's results reach with no other such layer between."""
+    def successors(self) -> dict[NetLayer, list[NetLayer]]:
+        """The layers that each layer's output reaches with no other such layer between."""
         found: dict[NetLayer, list[NetLayer]] = {}
-        for place in self.places:
-            for earlier in place.before:
-                found.setdefault(earlier, []).append(place)
+        for layer in self.layers:
+            for predecessor in layer.predecessors:
+                found.setdefault(predecessor, []).append(layer)
         return found
 
     @cached_property
     def graphs(self) -> list[ir.Graph]:
-        """The main graph and all inside its nodes."""
+        """The main graph and all subgraphs."""
         return list(self.model.graphs())
 
     @cached_property
     def activation_bytes(self) -> int:
-        """Bytes of all that the nodes produce."""
+        """Bytes of all node outputs."""
         return sum(row.output_bytes for row in self.rows)
 
     @cached_property
     def time(self) -> float:
-        """Time of all nodes by the roofline, in the bytes that memory moves meanwhile."""
+        """Time of all nodes by the roofline, in bytes: what memory could move in that time."""
         return sum(self.time_of(row) for row in self.rows)
 
     @property
     def roofline(self) -> Roofline:
-        """What share of that time is spent on memory."""
-        waits = sum(self.time_of(row) for row in self.rows if self.waits(row))
-        return Roofline(balance=self.balance, memory_bound_share=waits / self.time if self.time else 0.0)
+        """Balance of the machine, and the share of the time in memory-bound nodes."""
+        memory_time = sum(self.time_of(row) for row in self.rows if self.is_memory_bound(row))
+        return Roofline(
+            balance=self.balance, memory_bound_share=memory_time / self.time if self.time else 0.0
+        )
 
     def is_open(self, value: ir.Value | None, axis: int) -> bool:
-        """Whether the size of an axis depends on what the model leaves open."""
-        shape = self.opened.get(str(value.name)) if value is not None else None
-        return bool(self.opened) and (shape is None or not isinstance(shape[axis], int))
+        """Whether the size of an axis depends on a size that the model leaves open."""
+        shape = self.symbolic_shapes.get(str(value.name)) if value is not None else None
+        return bool(self.symbolic_shapes) and (shape is None or not isinstance(shape[axis], int))
 
     def time_of(self, row: LayerRow) -> float:
-        """Time of a node by the roofline; 0 where its cost isn't known."""
+        """Time of a node by the roofline, in bytes; 0 where its cost is unknown."""
         if not row.flops or not row.intensity:
             return 0.0
         return row.flops / min(self.balance, row.intensity)
 
-    def waits(self, row: LayerRow) -> bool:
-        """Whether a node's bytes take longer than its FLOPs."""
+    def is_memory_bound(self, row: LayerRow) -> bool:
+        """Whether a node's memory traffic takes longer than its FLOPs."""
         return row.intensity is not None and row.intensity < self.balance
 
     def nodes(self, *ops: str) -> Iterator[tuple[ir.Node, LayerRow]]:
-        """Nodes of these standard operators that run, and work on more than constants."""
+        """Nodes of these standard operators that run, with their rows; without constant ones."""
         for node, row in self.row_of.items():
             if (
                 node.op_type in ops
                 and not node.domain
                 and row.runs
-                and not self.fixed.issuperset(node.outputs)
+                and not self.constants.issuperset(node.outputs)
             ):
                 yield node, row

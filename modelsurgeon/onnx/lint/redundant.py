@@ -1,4 +1,4 @@
-"""What is there twice, or for nothing: nodes and weights."""
+"""Rules about unused and duplicate nodes and weights."""
 
 from __future__ import annotations
 
@@ -8,41 +8,41 @@ from hashlib import sha256
 import numpy as np
 import onnx_ir as ir
 
-from modelsurgeon.onnx.graph.constant_folding import tensor_of
-from modelsurgeon.onnx.graph.dataflow import RANDOM, inputs_and_captures, subgraphs
+from modelsurgeon.onnx.graph.constant_folding import constant_tensor
+from modelsurgeon.onnx.graph.dataflow import RANDOM_OPERATORS, inputs_and_captures, subgraphs
 from modelsurgeon.onnx.lint.net import Net
 from modelsurgeon.onnx.lint.registry import Hit, rule
 from modelsurgeon.report.formatting import show
 
-# Exporters repeat Shape, Gather and Cast on a few integers everywhere; that costs nothing.
-DUPLICATE_SHARE = 0.001
-DEAD_SHARE = 0.001  # of the bytes of all weights
-SMALL_WEIGHT = 1024  # bytes; small weights are equal by chance or by design
-SHORT_CONSTANT = 64  # elements; longer constants are compared by where they are stored, not read
+# Of the bytes of all activations: exporters repeat Shape, Gather and Cast on a few integers, which is free.
+MIN_DUPLICATE_SHARE = 0.001
+MIN_DEAD_SHARE = 0.001  # of the bytes of all weights
+MIN_WEIGHT_BYTES = 1024  # smaller weights are equal by chance or by design
+MAX_COMPARED_ELEMENTS = 64  # larger constants are compared by identity; their values aren't read
 
 
 @rule(
     "dead-node",
     "warning",
-    summary="a node whose result nothing uses",
-    advice="Leave it out, and what only it needs: `modelsurgeon extract MODEL -o OUT --outputs {outputs}`",
+    summary="a node whose output nothing uses",
+    advice="Remove it and what only it needs: `modelsurgeon extract MODEL -o OUT --outputs {outputs}`",
 )
 def dead_node(net: Net) -> Iterator[Hit]:
-    """No output of the model depends on it: some runtimes compute it all the same.
+    """No output of the model depends on the node, yet some runtimes compute it.
 
-    Told of the last node of each dead branch, with the nodes that work for it alone.
+    The finding is at the last node of each unused part, and counts the nodes that only it needs.
     """
     for graph in net.graphs:
-        dead = _dead(graph)
+        dead = _dead_nodes(graph)
         for node in dead:
-            if net.fixed.issuperset(node.outputs) or any(list(value.uses()) for value in node.outputs):
+            if net.constants.issuperset(node.outputs) or any(list(value.uses()) for value in node.outputs):
                 continue
-            branch = [one for one in _above(node) if one in dead]
-            flops = sum(net.row_of[one].flops or 0 for one in branch if one in net.row_of)
-            with_it = f", nor that of {len(branch) - 1} nodes before it" if len(branch) > 1 else ""
+            branch = [ancestor for ancestor in _with_ancestors(node) if ancestor in dead]
+            flops = sum(net.row_of[ancestor].flops or 0 for ancestor in branch if ancestor in net.row_of)
+            others_text = f", nor that of {len(branch) - 1} nodes before it" if len(branch) > 1 else ""
             yield Hit(
                 layer=_name(net, node),
-                message=f"nothing uses its result{with_it}: {show(flops, 'count')} FLOPs for nothing",
+                message=f"nothing uses its result{others_text}: {show(flops, 'count')} FLOPs for nothing",
                 badness=flops,
                 evidence={"nodes": len(branch), "flops": flops},
             )
@@ -51,26 +51,26 @@ def dead_node(net: Net) -> Iterator[Hit]:
 @rule(
     "duplicate-node",
     "warning",
-    summary="the same is computed twice",
-    advice="Compute it once and use the result in both places.",
+    summary="two nodes compute the same",
+    advice="Compute it once and use the output in both places.",
 )
 def duplicate_node(net: Net) -> Iterator[Hit]:
-    """The same operator with the same attributes works on the same inputs, and isn't random.
+    """Two nodes have the same operator, attributes and inputs, and aren't random.
 
-    Told where the result has MACs, or a thousandth of the bytes of all activations.
+    Only where the node has MACs, or its output a thousandth of the bytes of all activations.
     """
     for graph in net.graphs:
         for node, first in _duplicates(graph):
             row = net.row_of.get(node)
-            if row is None or not row.runs or net.fixed.issuperset(node.outputs):
+            if row is None or not row.runs or net.constants.issuperset(node.outputs):
                 continue
             earlier = _name(net, first)
-            work = f"{show(row.flops, 'count')} FLOPs and " if row.flops else ""
+            flops_text = f"{show(row.flops, 'count')} FLOPs and " if row.flops else ""
             size = show(row.output_bytes, "bytes")
-            if row.macs or row.output_bytes >= max(1, DUPLICATE_SHARE * net.activation_bytes):
+            if row.macs or row.output_bytes >= max(1, MIN_DUPLICATE_SHARE * net.activation_bytes):
                 yield Hit(
                     layer=row.name,
-                    message=f"computes what {earlier!r} has computed: {work}{size} twice",
+                    message=f"computes what {earlier!r} has computed: {flops_text}{size} twice",
                     badness=(row.flops or 0) + row.output_bytes,
                     evidence={"first": earlier, "flops": row.flops, "output_bytes": row.output_bytes},
                 )
@@ -80,7 +80,7 @@ def duplicate_node(net: Net) -> Iterator[Hit]:
     "dead-weight",
     "warning",
     summary="weights that no node uses",
-    advice="A verb that writes the model leaves them out, such as "
+    advice="Write the model with a verb that leaves them out, such as "
     "`modelsurgeon extract MODEL -o OUT --outputs {outputs}`",
 )
 def dead_weight(net: Net) -> Iterator[Hit]:
@@ -92,7 +92,7 @@ def dead_weight(net: Net) -> Iterator[Hit]:
         if value.const_value is not None and not list(value.uses()) and not value.is_graph_output()
     }
     stored = sum(row.param_bytes for row in net.rows) + sum(sizes.values())
-    if sizes and sum(sizes.values()) >= DEAD_SHARE * stored:
+    if sizes and sum(sizes.values()) >= MIN_DEAD_SHARE * stored:
         largest = max(sizes, key=lambda name: sizes[name])
         total = show(sum(sizes.values()), "bytes")
         others = f" and {len(sizes) - 1} others are" if len(sizes) > 1 else " is"
@@ -111,19 +111,19 @@ def dead_weight(net: Net) -> Iterator[Hit]:
     weights=True,
 )
 def duplicate_weight(net: Net) -> Iterator[Hit]:
-    """Two weights of a kilobyte and more with the same bytes; weights that are all one number don't count.
+    """Two weights of a kilobyte or more have the same bytes; constant-valued weights don't count.
 
-    Compared by SHA-256; this rule reads weights.
+    Weights are compared by SHA-256; this rule reads weights.
     """
-    first: dict[Hashable, str] = {}
-    for value, tensor in _stored(net):
-        if tensor.nbytes < SMALL_WEIGHT or tensor.dtype == ir.DataType.STRING:
+    first_names: dict[Hashable, str] = {}
+    for value, tensor in _stored_tensors(net):
+        if tensor.nbytes < MIN_WEIGHT_BYTES or tensor.dtype == ir.DataType.STRING:
             continue
         content = np.ascontiguousarray(tensor.numpy())
         if (content == content.flat[0]).all():
             continue
         digest = (tensor.dtype, tuple(tensor.shape.numpy()), sha256(content.tobytes()).digest())
-        name = first.setdefault(digest, str(value.name))
+        name = first_names.setdefault(digest, str(value.name))
         if name != value.name:
             yield Hit(
                 layer=str(value.name),
@@ -133,78 +133,85 @@ def duplicate_weight(net: Net) -> Iterator[Hit]:
             )
 
 
-def _dead(graph: ir.Graph) -> list[ir.Node]:
-    """Nodes of one graph from which nothing leads to its outputs."""
-    wanted, dead = set(graph.outputs), []
+def _dead_nodes(graph: ir.Graph) -> list[ir.Node]:
+    """Nodes of a graph that none of its outputs depends on."""
+    needed, dead = set(graph.outputs), []
     for node in reversed(graph):
-        if wanted.isdisjoint(node.outputs):
+        if needed.isdisjoint(node.outputs):
             dead.append(node)
         else:
-            wanted.update(inputs_and_captures(node))
+            needed.update(inputs_and_captures(node))
     return dead[::-1]
 
 
-def _above(node: ir.Node) -> set[ir.Node]:
-    """A node and all that its result depends on."""
-    found, waiting = {node}, [node]
-    while waiting:
-        makers = {
-            maker for value in inputs_and_captures(waiting.pop()) if (maker := value.producer()) is not None
+def _with_ancestors(node: ir.Node) -> set[ir.Node]:
+    """A node and all nodes that its outputs depend on."""
+    found, pending = {node}, [node]
+    while pending:
+        producers = {
+            producer
+            for value in inputs_and_captures(pending.pop())
+            if (producer := value.producer()) is not None
         }
-        waiting += makers - found
-        found |= makers
+        pending += producers - found
+        found |= producers
     return found
 
 
 def _duplicates(graph: ir.Graph) -> Iterator[tuple[ir.Node, ir.Node]]:
-    """Nodes that repeat an earlier one, each with that one (value numbering: Cocke and Schwartz, 1970)."""
+    """Nodes that repeat an earlier one, each with the first such node.
+
+    Source: value numbering (Cocke and Schwartz, 1970).
+    """
     number: dict[ir.Value, Hashable] = {}
     seen: dict[Hashable, ir.Node] = {}
     for node in graph:
-        key = _key(node, number)
+        key = _node_key(node, number)
         first = node if key is None else seen.setdefault(key, node)
-        for value, same in zip(node.outputs, first.outputs, strict=True):
-            number[value] = number.get(same, id(same))
+        for value, first_value in zip(node.outputs, first.outputs, strict=True):
+            number[value] = number.get(first_value, id(first_value))
         if first is not node:
             yield node, first
 
 
-def _key(node: ir.Node, number: dict[ir.Value, Hashable]) -> Hashable | None:
-    """What two nodes have in common if they compute the same; None for what is never the same."""
-    if node.op_type in RANDOM or any(subgraphs(node)):
+def _node_key(node: ir.Node, number: dict[ir.Value, Hashable]) -> Hashable | None:
+    """A key that is equal for nodes that compute the same; None for nodes that never count as equal."""
+    if node.op_type in RANDOM_OPERATORS or any(subgraphs(node)):
         return None
-    inputs = tuple(None if value is None else number.get(value) or _content(value) for value in node.inputs)
-    attributes = frozenset((name, _attribute(attr)) for name, attr in node.attributes.items())
+    inputs = tuple(
+        None if value is None else number.get(value) or _constant_key(value) for value in node.inputs
+    )
+    attributes = frozenset((name, _attribute_key(attr)) for name, attr in node.attributes.items())
     return node.op_identifier(), inputs, attributes, len(node.outputs)
 
 
-def _attribute(attr: ir.Attr) -> Hashable:
+def _attribute_key(attr: ir.Attr) -> Hashable:
     if attr.is_ref():
         return attr.ref_attr_name
     if attr.type == ir.AttributeType.TENSOR:
-        return _tensor(attr.as_tensor())
+        return _tensor_key(attr.as_tensor())
     value = attr.value
     return tuple(value) if isinstance(value, list | tuple) else repr(value)
 
 
-def _content(value: ir.Value) -> Hashable:
-    """A short constant by what it holds, anything else by itself."""
-    tensor = tensor_of(value)
-    return id(value) if tensor is None or value.is_graph_input() else _tensor(tensor)
+def _constant_key(value: ir.Value) -> Hashable:
+    """A key by content for a short constant, by identity for any other value."""
+    tensor = constant_tensor(value)
+    return id(value) if tensor is None or value.is_graph_input() else _tensor_key(tensor)
 
 
-def _tensor(tensor: ir.TensorProtocol) -> Hashable:
-    if tensor.size > SHORT_CONSTANT or tensor.dtype == ir.DataType.STRING:
+def _tensor_key(tensor: ir.TensorProtocol) -> Hashable:
+    if tensor.size > MAX_COMPARED_ELEMENTS or tensor.dtype == ir.DataType.STRING:
         return id(tensor)
     return tensor.dtype, tuple(tensor.shape.numpy()), tensor.tobytes()
 
 
-def _stored(net: Net) -> Iterator[tuple[ir.Value, ir.TensorProtocol]]:
-    """Every stored tensor with the value that holds it."""
+def _stored_tensors(net: Net) -> Iterator[tuple[ir.Value, ir.TensorProtocol]]:
+    """Every initializer and Constant, with its tensor."""
     values = [value for graph in net.graphs for value in graph.initializers.values()]
     values += [node.outputs[0] for graph in net.graphs for node in graph if node.op_type == "Constant"]
     for value in values:
-        if (tensor := tensor_of(value)) is not None:
+        if (tensor := constant_tensor(value)) is not None:
             yield value, tensor
 
 

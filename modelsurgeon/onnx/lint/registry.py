@@ -1,4 +1,4 @@
-"""The registry of rules, and what a rule gives back."""
+"""Registry of the rules, their hits, and the findings made of them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from modelsurgeon.onnx.lint.net import Net
 class Hit:
     """One place where a rule applies.
 
-    message: what is found, in numbers. badness: by this the worst of a rule's hits come first.
-    evidence: the numbers by name; advice may name them in braces. advice: in place of the rule's own.
+    message: the finding, in numbers. badness: sorts the hits of a rule, the worst first. evidence: the
+    numbers by name; advice may name them in braces. advice: replaces the rule's own.
     """
 
     layer: str
@@ -30,45 +30,45 @@ class Hit:
     advice: str | None = None
 
 
-Look = Callable[[Net], Iterator[Hit]]
+RuleFunction = Callable[[Net], Iterator[Hit]]
 
 RULES: dict[str, Rule] = {}
-_looks: dict[str, Look] = {}
+_functions: dict[str, RuleFunction] = {}
 
 
 def rule(
     id: str, severity: Severity, *, summary: str, advice: str, bottleneck: bool = False, weights: bool = False
-) -> Callable[[Look], Look]:
-    """Register a function as a rule; its docstring is the rule's detail. Naming one twice is an error."""
+) -> Callable[[RuleFunction], RuleFunction]:
+    """Register a function as a rule, with its docstring as detail. Raises ValueError for an id in use."""
 
-    def register(look: Look) -> Look:
+    def register(function: RuleFunction) -> RuleFunction:
         if id in RULES:
             raise ValueError(f"the rule {id} is already defined")
         RULES[id] = Rule(
             id=id,
             severity=severity,
             summary=summary,
-            detail=" ".join((getdoc(look) or "").split()),
+            detail=" ".join((getdoc(function) or "").split()),
             advice=advice,
             bottleneck=bottleneck,
             weights=weights,
         )
-        _looks[id] = look
-        return look
+        _functions[id] = function
+        return function
 
     return register
 
 
 def hits(net: Net, rule: Rule) -> list[Hit]:
-    """What one rule finds, the worst first; of one layer only the worst."""
-    mildest_first = sorted(_looks[rule.id](net), key=lambda hit: hit.badness)
+    """Hits of one rule, the worst first; of one layer only the worst."""
+    mildest_first = sorted(_functions[rule.id](net), key=lambda hit: hit.badness)
     return list(reversed({hit.layer: hit for hit in mildest_first}.values()))
 
 
 def findings(net: Net, rules: Sequence[Rule], ignore: Sequence[str] = ()) -> list[Finding]:
-    """What the rules find, by severity, then in the order of the rules, then the worst first.
+    """Findings of the rules, by severity, then in the order of the rules, then the worst first.
 
-    ignore: `rule:glob` leaves out what a rule finds at layers of such names.
+    ignore: `rule:glob` leaves out findings of a rule at layers with such names.
     """
     by_severity = sorted(rules, key=lambda rule: SEVERITIES.index(rule.severity))
     return [
@@ -80,9 +80,9 @@ def findings(net: Net, rules: Sequence[Rule], ignore: Sequence[str] = ()) -> lis
 
 
 def chosen_rules(select: Sequence[str], ignore: Sequence[str], *, weights: bool) -> list[Rule]:
-    """The rules to ask: those selected, or all; less those ignored.
+    """The rules to run: those selected, or all; less those ignored.
 
-    weights: whether rules that read weights are among all; to select one asks for it anyway.
+    weights: whether rules that read weights are among all; a selected one always runs.
     Raises ValueError for a name that no rule has.
     """
     for name in (*select, *ignore):
@@ -93,15 +93,15 @@ def chosen_rules(select: Sequence[str], ignore: Sequence[str], *, weights: bool)
 
 
 def unknown_rule(name: str) -> str | None:
-    """That there is no such rule, and which ones are spelt alike; None where there is one."""
+    """Message that there is no such rule, with the names most alike; None where there is one."""
     if name in RULES:
         return None
-    near = " or ".join(get_close_matches(name, RULES, n=3, cutoff=0.5))
-    return f"there is no rule {name!r}; {f'did you mean {near}?' if near else 'check --rules lists them'}"
+    alike = " or ".join(get_close_matches(name, RULES, n=3, cutoff=0.5))
+    return f"there is no rule {name!r}; {f'did you mean {alike}?' if alike else 'check --rules lists them'}"
 
 
 def _ignores(entry: str, rule: str, layer: str) -> bool:
-    """Whether `rule:glob` means this layer; an entry without a colon isn't about layers."""
+    """Whether an entry `rule:glob` covers this layer; an entry without a colon covers no single layer."""
     name, colon, glob = entry.partition(":")
     return bool(colon) and name == rule and fnmatchcase(layer, glob)
 

@@ -1,4 +1,4 @@
-"""Windows that don't tile the map: values that nothing reads, and windows that see too little."""
+"""Rules about windows that don't tile the map: positions that nothing reads, windows over padding."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ import onnx_ir as ir
 
 from modelsurgeon.onnx.lint.net import Net
 from modelsurgeon.onnx.lint.registry import Hit, rule
-from modelsurgeon.onnx.lint.windows import WINDOWED, WINDOWED_POOLS, Axis, windows
+from modelsurgeon.onnx.lint.windows import WINDOWED_OPERATORS, WINDOWED_POOLS, Axis, windows
 from modelsurgeon.report.formatting import percent, show
 
-# One row of a map of 224: classic nets drop as much without anybody missing it.
-DROPPED_SHARE = 0.02
-UNREAD_SHARE = 0.25
-PADDED_SHARE = 0.1  # of an average's taps; 3 taps on a map of 35 have 4 %
-WASTED_SHARE, WASTED_MACS = 0.5, 0.005
-MAX_POSITIONS = 10**7  # positions; on larger maps several readers aren't put together
+MIN_DROPPED_SHARE = 0.02  # of the map; classic nets drop one row of a map of 224 without harm
+MIN_UNREAD_SHARE = 0.25  # of the map
+MIN_PADDED_SHARE = 0.1  # of an average's taps; 3 taps on a map of 35 have 4 %
+MIN_WASTED_SHARE, MIN_MAC_SHARE = 0.5, 0.005  # of a kernel's taps, and of all MACs
+MAX_POSITIONS = 10**7  # of a map; on larger ones the overlap of several readers isn't counted
 
 
 @rule(
@@ -31,7 +30,7 @@ MAX_POSITIONS = 10**7  # positions; on larger maps several readers aren't put to
 def empty_window(net: Net) -> Iterator[Hit]:
     """A window of a pooling lies outside the map, in the padding or beyond it.
 
-    What comes out there is minus infinity, 0 or NaN, depending on the runtime.
+    Its output is minus infinity, 0 or NaN, depending on the runtime.
     """
     for node, row in net.nodes(*WINDOWED_POOLS):
         axes = windows(net, node)
@@ -54,12 +53,12 @@ def empty_window(net: Net) -> Iterator[Hit]:
 def drops_edge(net: Net) -> Iterator[Hit]:
     """(size + padding - kernel) / stride isn't whole and is rounded down: positions at the end are lost.
 
-    Told where a convolution or pooling loses at least 2 % of its map; what has cost padding alone isn't lost.
+    Only where a convolution or pooling loses at least 2 % of its map; dropped padding doesn't count.
     """
-    for node, row in net.nodes(*WINDOWED):
+    for node, row in net.nodes(*WINDOWED_OPERATORS):
         axes = windows(net, node)
         kept = prod((axis.size - axis.dropped) / axis.size for axis in axes)
-        if 1 - kept >= DROPPED_SHARE and not any(axis.stride > axis.extent for axis in axes):
+        if 1 - kept >= MIN_DROPPED_SHARE and not any(axis.stride > axis.extent for axis in axes):
             lost = [axis.dropped for axis in axes]
             yield Hit(
                 layer=row.name,
@@ -74,18 +73,18 @@ def drops_edge(net: Net) -> Iterator[Hit]:
     "unread-values",
     "warning",
     summary="values are computed that nothing reads",
-    advice="Stride where the map is made instead, in the last layer before {layer} with a kernel above 1: "
-    "with only element-wise nodes between, the answers stay the same.",
+    advice="Move the stride to the last layer before {layer} with a kernel above 1: with only element-wise "
+    "nodes between, the outputs stay the same.",
 )
 def unread_values(net: Net) -> Iterator[Hit]:
     """Every convolution or pooling that reads a map steps over at least a quarter of its positions.
 
-    A stride larger than the kernel does that: what was computed for the positions between is thrown away.
+    This happens with a stride larger than the kernel: values computed for the skipped positions are wasted.
     """
     for value, readers in _readers(net):
         axes = [windows(net, node) for node in readers]
-        share = _unread(axes) if all(axes) else 0.0
-        if share >= UNREAD_SHARE:
+        share = _unread_share(axes) if all(axes) else 0.0
+        if share >= MIN_UNREAD_SHARE:
             yield Hit(
                 layer=net.row_of[readers[0]].name,
                 message=f"{percent(share)} of the positions of {value.name!r} are read by nothing: "
@@ -99,26 +98,25 @@ def unread_values(net: Net) -> Iterator[Hit]:
 @rule(
     "wasted-taps",
     "warning",
-    summary="most of a kernel meets padding",
-    advice="Take a kernel no larger than the map, a larger input, or one stride less before {layer}.",
+    summary="most of a kernel falls on padding",
+    advice="Take a kernel no larger than the map, a larger input, or remove a stride before {layer}.",
     bottleneck=True,
 )
 def wasted_taps(net: Net) -> Iterator[Hit]:
-    """Over half of a kernel's taps fall on padding, as it is larger than the map that is left.
+    """Over half of a kernel's taps fall on padding, as the kernel is larger than the map.
 
-    The map is too small for its kernel there: most weights multiply zeros. Layers with less than .5 % of all
-    MACs aren't told.
+    Most weights then multiply zeros. Layers with less than .5 % of all MACs don't count.
     """
-    for place in net.places:
-        if place.row.op != "Conv" or place.mac_share < WASTED_MACS:
+    for layer in net.layers:
+        if layer.row.op != "Conv" or layer.mac_share < MIN_MAC_SHARE:
             continue
-        axes = windows(net, place.node)
-        padded = 1 - prod(axis.inside for axis in axes)
-        if padded > WASTED_SHARE:
+        axes = windows(net, layer.node)
+        padded = 1 - prod(axis.inside_share for axis in axes)
+        if padded > MIN_WASTED_SHARE:
             yield Hit(
-                layer=place.row.name,
+                layer=layer.row.name,
                 message=f"{percent(padded)} of its MACs meet padding: kernel {_taps(axes)} on input "
-                f"{show(place.row.input_shapes[0], 'shape')}",
+                f"{show(layer.row.input_shapes[0], 'shape')}",
                 badness=padded,
                 evidence={"share": padded},
             )
@@ -131,13 +129,13 @@ def wasted_taps(net: Net) -> Iterator[Hit]:
     advice="Set count_include_pad to 0 if the net wasn't trained so, or pad less.",
 )
 def averages_padding(net: Net) -> Iterator[Hit]:
-    """An AveragePool with count_include_pad takes a tenth of its taps from padding, at least.
+    """An AveragePool with count_include_pad takes at least a tenth of its taps from padding.
 
-    The edges of what comes out are drawn towards zero.
+    The edges of its output are pulled towards zero.
     """
     for node, row in net.nodes("AveragePool"):
-        padded = 1 - prod(axis.inside for axis in windows(net, node))
-        if node.attributes.get_int("count_include_pad", 0) and padded >= PADDED_SHARE:
+        padded = 1 - prod(axis.inside_share for axis in windows(net, node))
+        if node.attributes.get_int("count_include_pad", 0) and padded >= MIN_PADDED_SHARE:
             yield Hit(
                 layer=row.name,
                 message=f"{percent(padded)} of what it averages is padding",
@@ -155,17 +153,17 @@ def averages_padding(net: Net) -> Iterator[Hit]:
 def overhanging_window(net: Net) -> Iterator[Hit]:
     """With ceil_mode, the last window of an AveragePool that counts padding reaches beyond map and padding.
 
-    The specification was mended there: some runtimes divide by the whole window, some by what is left.
+    The ONNX specification changed here: some runtimes divide by the whole window, some by the part inside.
     """
     for node, row in net.nodes("AveragePool"):
         flags = [node.attributes.get_int(name, 0) for name in ("ceil_mode", "count_include_pad")]
-        over = max((axis.overhang for axis in windows(net, node)), default=0)
-        if over and all(flags):
+        overhang = max((axis.overhang for axis in windows(net, node)), default=0)
+        if overhang and all(flags):
             yield Hit(
                 layer=row.name,
-                message=f"its last window reaches {over} beyond the padded map",
-                badness=over,
-                evidence={"overhang": over},
+                message=f"its last window reaches {overhang} beyond the padded map",
+                badness=overhang,
+                evidence={"overhang": overhang},
             )
 
 
@@ -174,24 +172,24 @@ def _taps(axes: Sequence[Axis]) -> str:
 
 
 def _sizes(axes: Sequence[Axis]) -> list[int | None]:
-    """Of the map; None where the model leaves a size open."""
-    return [None if axis.open else axis.size for axis in axes]
+    """Sizes of the map; None where the model leaves one open."""
+    return [None if axis.is_open else axis.size for axis in axes]
 
 
 def _readers(net: Net) -> Iterator[tuple[ir.Value, list[ir.Node]]]:
-    """Computed maps and inputs that convolutions and poolings alone read."""
+    """Maps and model inputs that only convolutions and poolings read, with these nodes."""
     results = {value for graph in net.graphs for value in graph.outputs}
-    for value in dict.fromkeys(node.inputs[0] for node, _ in net.nodes(*WINDOWED)):
-        if value is None or value in net.fixed or value in results:
+    for value in dict.fromkeys(node.inputs[0] for node, _ in net.nodes(*WINDOWED_OPERATORS)):
+        if value is None or value in net.constants or value in results:
             continue
         uses = list(value.uses())
-        if all(node.op_type in WINDOWED and not node.domain and place == 0 for node, place in uses):
+        if all(node.op_type in WINDOWED_OPERATORS and not node.domain and index == 0 for node, index in uses):
             yield value, [node for node, _ in uses if node in net.row_of]
 
 
-def _unread(readers: Sequence[Sequence[Axis]]) -> float:
-    """The share of a map's positions on which no tap of any reader falls."""
-    reads = [[axis.seen > 0 for axis in axes] for axes in readers]
+def _unread_share(readers: Sequence[Sequence[Axis]]) -> float:
+    """The share of a map's positions that no tap of any reader falls on."""
+    reads = [[axis.tap_counts > 0 for axis in axes] for axes in readers]
     shares = [prod(float(mask.mean()) for mask in masks) for masks in reads]
     if len(reads) == 1 or sum(shares) >= 1 or prod(axis.size for axis in readers[0]) > MAX_POSITIONS:
         return max(0.0, 1 - sum(shares))

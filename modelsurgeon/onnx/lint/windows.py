@@ -1,4 +1,4 @@
-"""The windows of a convolution or pooling: where they stand, and what of the map they see."""
+"""Windows of a convolution or pooling: their positions, and the part of the map that they cover."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from modelsurgeon.inspection.rows import LayerRow
 from modelsurgeon.onnx.lint.net import Net
 
 WINDOWED_POOLS = ("MaxPool", "AveragePool", "LpPool")
-WINDOWED = ("Conv", *WINDOWED_POOLS)
+WINDOWED_OPERATORS = ("Conv", *WINDOWED_POOLS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """The windows along one axis: `count` of them, `stride` apart, the first one `begin` before the map.
+    """The windows along one axis: `count` windows, `stride` apart, the first one `begin` before the map.
 
-    size: positions of the map. taps: of a window, `dilation` apart. end: padding behind the map.
-    open: the model leaves the size open, and what is told of the edge would be told of a default.
+    size: positions of the map. taps: of a window, `dilation` apart. begin, end: padding before and after the
+    map. is_open: the model leaves the size open, so nothing is reported about its edges.
     """
 
     size: int
@@ -33,7 +33,7 @@ class Axis:
     begin: int
     end: int
     count: int
-    open: bool = False
+    is_open: bool = False
 
     @property
     def extent(self) -> int:
@@ -44,48 +44,50 @@ class Axis:
     def dropped(self) -> int:
         """Positions at the end of the map that no window reaches."""
         reached = (self.count - 1) * self.stride - self.begin + self.extent
-        return 0 if self.open else max(0, self.size - reached)
+        return 0 if self.is_open else max(0, self.size - reached)
 
     @property
     def overhang(self) -> int:
         """Positions that the last window reaches beyond the map and its padding."""
         reached = (self.count - 1) * self.stride + self.extent
-        return 0 if self.open else max(0, reached - self.begin - self.size - self.end)
+        return 0 if self.is_open else max(0, reached - self.begin - self.size - self.end)
 
     @cached_property
-    def seen(self) -> NDArray[np.intp]:
-        """For every position of the map, how many taps fall on it."""
-        if self.open:
+    def tap_counts(self) -> NDArray[np.intp]:
+        """How many taps fall on each position of the map, `(size,)`."""
+        if self.is_open:
             return np.full(self.size, self.taps, np.intp)
-        seen = np.zeros(self.size, np.intp)
+        tap_counts = np.zeros(self.size, np.intp)
         for tap in range(self.taps):
             at = tap * self.dilation - self.begin
-            # The first window whose tap is inside, as a position of the map.
-            seen[at + max(0, ceil(-at / self.stride)) * self.stride :: self.stride][: self._inside(at)] += 1
-        return seen
+            # From the position of the tap in the first window that has it inside the map.
+            tap_counts[at + max(0, ceil(-at / self.stride)) * self.stride :: self.stride][
+                : self._windows_inside(at)
+            ] += 1
+        return tap_counts
 
     @property
-    def inside(self) -> float:
-        """The share of all taps that fall on the map and not on padding."""
+    def inside_share(self) -> float:
+        """The share of all taps that fall on the map, not on padding."""
         whole = self.count * self.taps
-        return 1.0 if self.open or not whole else int(self.seen.sum()) / whole
+        return 1.0 if self.is_open or not whole else int(self.tap_counts.sum()) / whole
 
     @property
     def empty(self) -> int:
-        """Windows that see padding only."""
-        if self.open:
+        """Number of windows that see padding only."""
+        if self.is_open:
             return 0
         starts = range(-self.begin, -self.begin + self.count * self.stride, self.stride)
         taps = range(0, self.taps * self.dilation, self.dilation)
         return sum(not any(0 <= start + tap < self.size for tap in taps) for start in starts)
 
-    def _inside(self, at: int) -> int:
-        """Windows whose tap, at `at` for the first window, falls on the map."""
+    def _windows_inside(self, at: int) -> int:
+        """Number of windows whose tap falls on the map; at: its position in the first window."""
         return max(0, min(self.count, ceil((self.size - at) / self.stride)) - max(0, ceil(-at / self.stride)))
 
 
 def windows(net: Net, node: ir.Node) -> list[Axis]:
-    """The windows of a WINDOWED node along each axis of the map; none where a size is unknown or nothing."""
+    """The windows of a convolution or pooling along each axis; empty where a size is unknown or zero."""
     row = net.row_of[node]
     shapes = (row.input_shapes[0] if row.input_shapes else None, row.output)
     taps = _taps(node, row)
@@ -111,7 +113,7 @@ def windows(net: Net, node: ir.Node) -> list[Axis]:
                 begin=begin,
                 end=end,
                 count=count,
-                open=net.is_open(node.inputs[0], axis + 2),
+                is_open=net.is_open(node.inputs[0], axis + 2),
             )
         )
     return axes
@@ -125,7 +127,7 @@ def _taps(node: ir.Node, row: LayerRow) -> tuple[int, ...]:
 
 
 def _padding(node: ir.Node, missing: int, begin: int, end: int) -> tuple[int, int]:
-    """Of one axis; missing: what SAME padding adds in all."""
+    """Padding before and after one axis. missing: positions that SAME padding adds in total."""
     mode = node.attributes.get_string("auto_pad", "NOTSET")
     if mode == "NOTSET":
         return begin, end
@@ -134,6 +136,6 @@ def _padding(node: ir.Node, missing: int, begin: int, end: int) -> tuple[int, in
 
 
 def _ints(node: ir.Node, name: str, count: int, neutral: int = 1) -> Sequence[int]:
-    """An attribute with one number for each axis; neutral where it is left out or doesn't fit."""
-    given = node.attributes.get_ints(name, ())
-    return given if len(given) == count else (neutral,) * count
+    """An attribute with `count` numbers; `neutral` for all where it is left out or doesn't fit."""
+    values = node.attributes.get_ints(name, ())
+    return values if len(values) == count else (neutral,) * count

@@ -1,4 +1,4 @@
-"""What a pass works on: an editable copy of a model, and what may be asked about it."""
+"""The context of a pass: an editable copy of a model, with its names, its shapes and the user's choices."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from modelsurgeon.data import Batches
 from modelsurgeon.layers import Array
 from modelsurgeon.onnx import shapes
 from modelsurgeon.onnx.graph import edit
-from modelsurgeon.onnx.graph.names import layer_names
+from modelsurgeon.onnx.graph.names import free_name, layer_names
 from modelsurgeon.onnx.layers.operators import Size
 from modelsurgeon.surgery.edits import Edit, check_globs, exclusion_reason
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PassContext:
-    """A model that a pass edits in place. The caller's own stays as it is: this is a copy.
+    """A copy of the caller's model that a pass edits in place.
 
     only, skip: globs on layer names. given, dims: shapes and symbols that the user fixed.
-    batches: samples to learn from, where the verb does. provider: where things are run.
+    batches: samples for passes that measure or fit. provider: the execution provider for runs.
     """
 
     model: ir.Model
@@ -40,7 +40,7 @@ class PassContext:
 
     @cached_property
     def names(self) -> Mapping[ir.Node, str]:
-        """The name of every node as `info` prints it, in file order; asked for before the first edit."""
+        """The name of every node as `info` prints it, in file order; to be read before the first edit."""
         return layer_names(self.model)
 
     @cached_property
@@ -60,39 +60,39 @@ class PassContext:
         return {value.name: value for value in values}
 
     def inferred(self, value: ir.Value) -> ir.Value:
-        """The value as inference knows it: its type, its shape; asked for before it is renamed."""
+        """The value with its inferred type and shape; to be read before the value is renamed."""
         return self._inferred.get(value.name, value)
 
     def size(self, value: ir.Value | None) -> Size | None:
-        """Shape of a value in numbers, where model and user fix it."""
+        """Shape of a value in numbers; None where model and user leave a size open."""
         if value is not None and value.const_value is not None:
             return tuple(int(n) for n in value.const_value.shape.numpy())
         return None if value is None else shapes.sizes(self.inferred(value))
 
     def ndim(self, value: ir.Value | None) -> int | None:
-        """Number of axes of a value; known more often than its size."""
+        """Number of axes of a value; None where it isn't known."""
         shape = None if value is None else self.inferred(value).shape
         return None if shape is None else shape.rank()
 
-    def left_out(self, layer: str) -> str | None:
-        """The reason why the user wants this layer left alone, or None."""
+    def skip_reason(self, layer: str) -> str | None:
+        """The reason why the user wants this layer skipped; None where it is to be edited."""
         return exclusion_reason(layer, self.only, self.skip)
 
     def check_globs(self) -> None:
-        """Raise BadPlan for a glob that is no layer's name."""
+        """Raise BadPlan for a glob of the user that matches no layer's name."""
         check_globs(self.names.values(), (*self.only, *self.skip))
 
-    def free(self, wish: str) -> str:
-        """A name that nothing has, taken from now on."""
-        return edit.free(wish, self.taken)
+    def free(self, name: str) -> str:
+        """The name, with a number appended where it is in use; in use from now on."""
+        return free_name(name, self.taken)
 
-    def store(self, wish: str, array: Array) -> ir.Value:
-        """A new weight of the main graph under a free name."""
-        return edit.store(self.graph, wish, array, self.taken)
+    def store(self, name: str, array: Array) -> ir.Value:
+        """A new initializer of the main graph, under that name or a free one like it."""
+        return edit.add_initializer(self.graph, name, array, self.taken)
 
     def replace(self, node: ir.Node, new: Sequence[ir.Node]) -> None:
-        """Put nodes of the main graph in a node's place, see `rewrite.replace`."""
-        edit.replace(self.graph, node, new, self.names.get(node, node.op_type), self.taken)
+        """Replace a node of the main graph by others, see `onnx.graph.edit.replace_node`."""
+        edit.replace_node(self.graph, node, new, self.names.get(node, node.op_type), self.taken)
 
 
 Pass = Callable[[PassContext], list[Edit]]

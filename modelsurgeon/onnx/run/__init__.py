@@ -1,5 +1,7 @@
-"""Models in onnxruntime: run, timed, and run side by side."""
+"""Models in onnxruntime: run, timed, and run in pairs."""
 
-from modelsurgeon.onnx.run.execute import Latency, Run, Speedup, inputs, latency, runner, session, speedup
+from modelsurgeon.onnx.run.execute import Run, inputs, runner
+from modelsurgeon.onnx.run.sessions import session
+from modelsurgeon.onnx.run.timing import Latency, Speedup, latency, speedup
 
 __all__ = ["Latency", "Run", "Speedup", "inputs", "latency", "runner", "session", "speedup"]

@@ -1,4 +1,4 @@
-"""Running models: what they take, what they give, inside and at the end, and how long it takes."""
+"""Models in onnxruntime: their inputs, their outputs and inner tensors on a feed, and their latency."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ from modelsurgeon.data import Array, Input
 from modelsurgeon.errors import BadData, BadModel
 from modelsurgeon.onnx.io.serialize import copy
 from modelsurgeon.onnx.run.sessions import failing_as, session
-from modelsurgeon.onnx.run.timing import Latency, Speedup, latency, speedup
-
-__all__ = ["Latency", "Run", "Speedup", "inputs", "latency", "runner", "session", "speedup"]
 
 Run = Callable[[Mapping[str, Array]], dict[str, Any]]
 
@@ -32,29 +29,29 @@ def runner(
     optimize: bool = True,
     threads: int | None = None,
 ) -> Run:
-    """A function from a feed to the model's outputs by name.
+    """Return a function from a feed to the model's outputs by name.
 
-    outputs: tensors of the main graph to give, too, behind the model's own. The others as for `session`.
+    outputs: tensors of the main graph to return as well, after the model's own. The others as for `session`.
     Raises BadModel for a tensor that the graph doesn't have; the function raises BadData where the model
     can't run on the feed.
     """
-    made = session(_exposing(model, outputs), provider=provider, optimize=optimize, threads=threads)
-    needed = [each.name for each in made.get_inputs()]
-    taken = {*needed, *(each.name for each in made.get_overridable_initializers())}
-    given = [each.name for each in made.get_outputs()]
+    opened = session(_with_outputs(model, outputs), provider=provider, optimize=optimize, threads=threads)
+    needed = [value.name for value in opened.get_inputs()]
+    accepted = {*needed, *(value.name for value in opened.get_overridable_initializers())}
+    returned = [value.name for value in opened.get_outputs()]
 
     def run(feed: Mapping[str, Array]) -> dict[str, Any]:
         if missing := [name for name in needed if name not in feed]:
             raise BadData(f"the feed lacks {', '.join(missing)}: the model needs {', '.join(needed)}")
         with failing_as(BadData, *NO_FIT_ADVICE):
-            values = made.run(given, {name: array for name, array in feed.items() if name in taken})
-        return dict(zip(given, values, strict=True))
+            values = opened.run(returned, {name: array for name, array in feed.items() if name in accepted})
+        return dict(zip(returned, values, strict=True))
 
     return run
 
 
 def inputs(model: ir.Model) -> list[Input]:
-    """What the model must be fed; open dimensions are None. Inputs that have a default are left out."""
+    """Inputs that the model must be fed; open dimensions are None. Inputs with a default are left out."""
     return [
         Input(name=str(value.name), dtype=_dtype(value), shape=_shape(value))
         for value in model.graph.inputs
@@ -62,8 +59,8 @@ def inputs(model: ir.Model) -> list[Input]:
     ]
 
 
-def _exposing(model: ir.Model, names: Sequence[str]) -> ir.Model:
-    """A copy that gives more tensors; the model itself where there are none to give."""
+def _with_outputs(model: ir.Model, names: Sequence[str]) -> ir.Model:
+    """A copy of the model with more outputs; the model itself where no new output is asked for."""
     known = {str(value.name) for value in model.graph.outputs}
     wanted = [name for name in dict.fromkeys(names) if name not in known]
     if not wanted:
@@ -79,7 +76,7 @@ def _exposing(model: ir.Model, names: Sequence[str]) -> ir.Model:
 
 def _dtype(value: ir.Value) -> np.dtype[Any]:
     if not isinstance(value.type, ir.TensorType):
-        raise BadModel(f"input {value.name!r} is no tensor: only models that take tensors are run")
+        raise BadModel(f"input {value.name!r} is no tensor: only models whose inputs are tensors are run")
     if value.type.dtype == ir.DataType.STRING:
         return np.dtype(object)
     return np.dtype(value.type.dtype.numpy())

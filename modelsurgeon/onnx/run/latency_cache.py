@@ -1,8 +1,8 @@
-"""Times that were measured once, kept for the next time: a file for each machine, runtime and way to run.
+"""Cache of measured latencies: a file for each processor, onnxruntime version, provider and thread count.
 
-The file lies in `$XDG_CACHE_HOME/modelsurgeon` or `~/.cache/modelsurgeon`; MODELSURGEON_CACHE names another
-folder, or is `off`: then times are kept while the process lives. A file that is broken counts as empty, one
-that can't be written is done without, and of two programs that write at once each leaves a whole file.
+The file is in `$XDG_CACHE_HOME/modelsurgeon` or `~/.cache/modelsurgeon`; MODELSURGEON_CACHE names another
+folder, or is `off`: then times are kept while the process lives. A broken file counts as empty, a file that
+can't be written is ignored, and two programs that write at once each leave a whole file.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from modelsurgeon.report.formatting import is_number
 
 CACHE_VARIABLE = "MODELSURGEON_CACHE"
 CACHE_OFF = "off"
-CACHE_FORMAT = 1  # of the file, and of how times are taken
+CACHE_FORMAT = 1  # version of the file and of the way in which times are measured
 
 
 class LatencyCache:
-    """Milliseconds by what was timed. path: None where they aren't to outlive the process."""
+    """Milliseconds by a key that describes what was timed. path: None keeps them in memory only."""
 
     def __init__(self, path: Path | None) -> None:
-        """Read what is known."""
+        """Read the times in the file."""
         self._path = path
-        self._known = _read(path)
+        self._known = _read_times(path)
 
     def __contains__(self, key: str) -> bool:
-        """Whether it was timed."""
+        """Whether the cache has a time for the key."""
         return key in self._known
 
     def __getitem__(self, key: str) -> float:
-        """Its milliseconds."""
+        """Milliseconds of the key; KeyError where there are none."""
         return self._known[key]
 
     def add(self, times: Mapping[str, float]) -> None:
-        """Keep further times, beside those that others wrote meanwhile. What is known already stays."""
-        self._known = {**times, **_read(self._path), **self._known}
+        """Store further times, together with those that others wrote meanwhile. Times of known keys stay."""
+        self._known = {**times, **_read_times(self._path), **self._known}
         if self._path is not None:
             with suppress(OSError, Unwritable):
                 self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,12 +54,12 @@ class LatencyCache:
 
 
 def cache_for(provider: str, threads: int | None) -> LatencyCache:
-    """The times of this machine and onnxruntime, with this provider and so many threads."""
-    return _opened_cache(folder(), provider, threads)
+    """The cache of this processor and onnxruntime for a provider and a number of threads."""
+    return _opened_cache(cache_folder(), provider, threads)
 
 
-def folder() -> Path | None:
-    """Where times are kept; None where they aren't."""
+def cache_folder() -> Path | None:
+    """The folder of the cache files; None where nothing is written."""
     if chosen := os.environ.get(CACHE_VARIABLE):
         return None if chosen == CACHE_OFF else Path(chosen)
     with suppress(RuntimeError):  # no home
@@ -69,14 +69,14 @@ def folder() -> Path | None:
 
 
 @cache
-def _opened_cache(place: Path | None, provider: str, threads: int | None) -> LatencyCache:
-    told = repr((CACHE_FORMAT, ort.__version__, provider, threads, processor()))
-    name = f"times-{sha256(told.encode()).hexdigest()[:16]}.json"
-    return LatencyCache(None if place is None else place / name)
+def _opened_cache(folder: Path | None, provider: str, threads: int | None) -> LatencyCache:
+    setting = repr((CACHE_FORMAT, ort.__version__, provider, threads, processor_name()))
+    name = f"times-{sha256(setting.encode()).hexdigest()[:16]}.json"
+    return LatencyCache(None if folder is None else folder / name)
 
 
-def processor() -> str:
-    """What the processor calls itself."""
+def processor_name() -> str:
+    """Model name of the processor, or its architecture."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -84,7 +84,7 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _read(path: Path | None) -> dict[str, float]:
+def _read_times(path: Path | None) -> dict[str, float]:
     if path is None:
         return {}
     try:

@@ -1,4 +1,4 @@
-"""Sizes at which a model runs, where it leaves them open and nobody has named any."""
+"""Sizes at which a model runs, where it leaves them open and the user gives none."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def first_runnable_sizes(
     *,
     seed: int = 0,
 ) -> dict[str, int]:
-    """A size for every open symbol of the inputs: the first of the usual ones at which the model runs.
+    """Size of every open symbol of the inputs: the first usual sizes at which the model runs.
 
-    asked, dims: shapes and symbols that are bound already. Raises UnknownShape where none of them works.
+    asked, dims: shapes and symbols that are bound already. Raises UnknownShape where it runs at none.
     """
-    opened = shapes.bound(model, asked, dims)
-    if not shapes.default_dims(opened):
+    bound_model = shapes.bound(model, asked, dims)
+    if not shapes.default_dims(bound_model):
         return {}
-    ready = execute.runner(model, optimize=False)
+    run = execute.runner(model, optimize=False)
     problem: SurgeryError | None = None
-    for sizes in default_size_candidates(opened):
+    for sizes in default_size_candidates(bound_model):
         try:
-            ready(next(iter(noise(inputs(model, opened, sizes), samples=1, seed=seed))))
+            run(next(iter(noise(inputs(model, bound_model, sizes), samples=1, seed=seed))))
         except SurgeryError as error:
             problem = problem or error
         else:
@@ -39,10 +39,10 @@ def first_runnable_sizes(
     raise UnknownShape(f"the model runs at none of the usual sizes: give --shape or --data ({problem})")
 
 
-def inputs(model: ir.Model, opened: ir.Model, sizes: Mapping[str, int]) -> list[Input]:
-    """The model's inputs, their open sizes filled in. opened: the model with shapes bound."""
-    found = {value.name: shapes.sizes(value, sizes) for value in shapes.data_inputs(opened)}
+def inputs(model: ir.Model, bound_model: ir.Model, sizes: Mapping[str, int]) -> list[Input]:
+    """The model's inputs, their open sizes filled in. bound_model: the model with shapes bound."""
+    found = {value.name: shapes.sizes(value, sizes) for value in shapes.data_inputs(bound_model)}
     return [
-        Input(name=each.name, dtype=each.dtype, shape=found[each.name] or each.shape)
-        for each in execute.inputs(model)
+        Input(name=entry.name, dtype=entry.dtype, shape=found[entry.name] or entry.shape)
+        for entry in execute.inputs(model)
     ]

@@ -1,4 +1,4 @@
-"""Models in onnxruntime: where they run, how, and what it means when they don't."""
+"""onnxruntime sessions: providers, options, and onnxruntime's exceptions as errors of ours."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from modelsurgeon.onnx.io.lazy_tensors import StoredTensor
 from modelsurgeon.onnx.io.serialize import SerializedModel, pack
 from modelsurgeon.report.formatting import escape
 
-# TF32 rounds to 10 bits: what it does to an answer must not be taken for what surgery did.
+# TF32 rounds to 10 bits: its rounding errors must not be mistaken for those of an edit.
 PROVIDERS: dict[str, list[tuple[str, dict[str, str]]]] = {
     "cpu": [("CPUExecutionProvider", {})],
     "cuda": [("CUDAExecutionProvider", {"use_tf32": "0"}), ("CPUExecutionProvider", {})],
@@ -37,7 +37,7 @@ FAILURES: tuple[type[Exception], ...] = (
 MISSING_OPERATOR = re.compile(
     r"not a registered function|NOT_IMPLEMENTED|No Op registered|Could not find an implementation"
 )
-# Where in onnxruntime's own source something was raised: nobody who has a model to mend needs that.
+# The place in onnxruntime's own source where an error was raised: of no use to a user who repairs a model.
 SOURCE_PATHS = re.compile(
     r"(/onnxruntime_src|[A-Za-z]:\\)\S*:\d+ (\S.*?\)( const)?) |^\[ONNXRuntimeError\] : \d+ : \w+ : "
 )
@@ -46,38 +46,38 @@ SOURCE_PATHS = re.compile(
 def session(
     model: ir.Model, *, provider: str = "cpu", optimize: bool = True, threads: int | None = None
 ) -> ort.InferenceSession:
-    """A session that runs the model on `provider`, "cpu" or "cuda", and on nothing else.
+    """Open a session that runs the model on `provider`, "cpu" or "cuda", without falling back to another.
 
     optimize: let onnxruntime rewrite the graph. threads: for one operator; None is one per core.
     Raises Unavailable where the provider doesn't work here or an operator is missing, BadModel where
     onnxruntime finds the model unsound.
     """
     wanted, options = _provider(provider), _options(optimize, threads)
-    with _source(model, options) as source, failing_as(BadModel, *NO_LOAD_ADVICE):
-        made = ort.InferenceSession(source, options, providers=wanted)
-    made.disable_fallback()
-    if wanted[0][0] not in made.get_providers():
-        raise Unavailable(f"{provider} doesn't work here: mend its drivers, or use --provider cpu")
-    return made
+    with _session_source(model, options) as source, failing_as(BadModel, *NO_LOAD_ADVICE):
+        opened = ort.InferenceSession(source, options, providers=wanted)
+    opened.disable_fallback()
+    if wanted[0][0] not in opened.get_providers():
+        raise Unavailable(f"{provider} doesn't work here: repair its drivers, or use --provider cpu")
+    return opened
 
 
 @contextmanager
-def failing_as(kind: type[SurgeryError], what: str, then: str) -> Iterator[None]:
-    """Turn what onnxruntime raises into one line: what happened, its reason, and what to do then.
+def failing_as(kind: type[SurgeryError], problem: str, advice: str) -> Iterator[None]:
+    """Raise what onnxruntime raises as `kind`, in one line: the problem, onnxruntime's reason, the advice.
 
     A missing operator becomes Unavailable.
     """
     try:
         yield
     except FAILURES as error:
-        text = reason(error)
+        text = one_line_reason(error)
         if MISSING_OPERATOR.search(str(error)):
             raise Unavailable(f"onnxruntime here lacks an operator ({text}): try another version") from error
-        raise kind(f"{what} ({text}): {then}") from error
+        raise kind(f"{problem} ({text}): {advice}") from error
 
 
-def reason(error: Exception) -> str:
-    """What onnxruntime says, in one line and without its own source code's whereabouts."""
+def one_line_reason(error: Exception) -> str:
+    """onnxruntime's message in one line, without the paths of its own source code."""
     line = " ".join(SOURCE_PATHS.sub("", " ".join(str(error).split())).split())
     return escape(line if len(line) <= 300 else f"{line[:297]}...")
 
@@ -102,27 +102,27 @@ def _options(optimize: bool, threads: int | None) -> ort.SessionOptions:
 
 
 @contextmanager
-def _source(model: ir.Model, options: ort.SessionOptions) -> Iterator[bytes | str]:
-    """The model as onnxruntime takes it: bytes; beyond 2 GB, with weights read from the files they lie in.
+def _session_source(model: ir.Model, options: ort.SessionOptions) -> Iterator[bytes | str]:
+    """Yield the model as onnxruntime loads it: bytes; beyond 2 GB, with weights left in their own files.
 
-    Where that isn't possible it is a file, which goes once it is loaded.
+    Where that isn't possible it is the path of a temporary file.
     """
     packed = pack(model)
-    if packed.size > MAX_PROTOBUF_BYTES and (folder := _home(packed)):
-        packed = packed.referring(folder)
+    if packed.size > MAX_PROTOBUF_BYTES and (folder := _main_weight_folder(packed)):
+        packed = packed.with_references_to(folder)
         options.add_session_config_entry(FOLDER_OPTION, str(folder))
     if packed.size <= MAX_PROTOBUF_BYTES:
-        whole = BytesIO()
-        packed.write(whole)
-        yield whole.getvalue()
+        buffer = BytesIO()
+        packed.write(buffer)
+        yield buffer.getvalue()
         return
-    with tempfile.TemporaryDirectory(prefix="modelsurgeon-") as place:
-        save(model, Path(place) / "model.onnx")
-        yield str(Path(place) / "model.onnx")
+    with tempfile.TemporaryDirectory(prefix="modelsurgeon-") as temporary:
+        save(model, Path(temporary) / "model.onnx")
+        yield str(Path(temporary) / "model.onnx")
 
 
-def _home(packed: SerializedModel) -> Path | None:
-    """The folder in which most of the weights lie."""
+def _main_weight_folder(packed: SerializedModel) -> Path | None:
+    """The folder that stores most bytes of the weights; None where no weight is in a file."""
     sizes: Counter[Path] = Counter()
     for weight in packed.weights:
         if isinstance(weight, StoredTensor):

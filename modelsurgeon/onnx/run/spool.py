@@ -1,4 +1,4 @@
-"""Tensors of many feeds: in memory while they are few, in files of a temporary folder when they are not."""
+"""Tensors of many feeds, kept in memory up to a limit and beyond it in files of a temporary folder."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 
 from modelsurgeon.layers import Array
 
-MAX_HELD_BYTES = 128 * 2**20  # bytes in memory; what comes on top is written to disk
+MAX_HELD_BYTES = 128 * 2**20  # bytes in memory; tensors beyond are written to disk
 
 Tensors = Mapping[str, Array]
 
 
 class Spool:
-    """One mapping from name to array for each feed; an entry that is put again replaces the one before."""
+    """A mapping from name to array for each feed; tensors that are put again replace those of before."""
 
     def __init__(self) -> None:
-        """Empty, without a folder."""
+        """Start empty, without a folder."""
         self._held: dict[int, Tensors] = {}
         self._bytes = 0
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -38,21 +38,21 @@ class Spool:
             self._folder.cleanup()
 
     def put(self, number: int, tensors: Tensors) -> None:
-        """Keep the tensors of one feed; copies, as what a session gives holds on to all of its memory."""
-        self._bytes -= _size(self._held.pop(number, {}))
-        if self._bytes + _size(tensors) <= MAX_HELD_BYTES:
+        """Store copies of one feed's tensors; a session's own arrays would keep all of its memory alive."""
+        self._bytes -= _nbytes(self._held.pop(number, {}))
+        if self._bytes + _nbytes(tensors) <= MAX_HELD_BYTES:
             self._held[number] = {name: np.array(array) for name, array in tensors.items()}
-            self._bytes += _size(tensors)
+            self._bytes += _nbytes(tensors)
             return
         names = list(tensors)
         np.savez(self._file(number), np.asarray(names, dtype=str), *(tensors[name] for name in names))
 
     def get(self, number: int) -> Tensors:
-        """The tensors of one feed."""
+        """Tensors of one feed."""
         if number in self._held:
             return self._held[number]
         with np.load(self._file(number)) as stored:
-            return {str(name): stored[f"arr_{place}"] for place, name in enumerate(stored["arr_0"], 1)}
+            return {str(name): stored[f"arr_{index}"] for index, name in enumerate(stored["arr_0"], 1)}
 
     def _file(self, number: int) -> Path:
         if self._folder is None:
@@ -60,10 +60,10 @@ class Spool:
         return Path(self._folder.name) / f"{number}.npz"
 
 
-def _size(tensors: Tensors) -> int:
+def _nbytes(tensors: Tensors) -> int:
     return sum(np.asarray(array).nbytes for array in tensors.values())
 
 
-def entries(spool: Spool, count: int) -> Iterator[Tensors]:
-    """The tensors of every feed, in order."""
+def tensors_of_feeds(spool: Spool, count: int) -> Iterator[Tensors]:
+    """Tensors of every feed, in order."""
     return (spool.get(number) for number in range(count))

@@ -1,17 +1,8 @@
-"""The shape of every value: symbols where the model leaves a size open, numbers where it is fixed."""
+"""Shapes of all values: symbols where the model leaves a size open, numbers where it is fixed."""
 
-from modelsurgeon.onnx.shapes.bound_model import (
-    Dims,
-    bound,
-    bound_to_defaults,
-    data_inputs,
-    default_dims,
-    expressions,
-    inlined,
-    open_shapes,
-    sizes,
-    symbols,
-)
+from modelsurgeon.onnx.shapes.binding import Dims, data_inputs, open_shapes, symbols
+from modelsurgeon.onnx.shapes.bound_model import bound, bound_to_defaults, expressions, inlined, sizes
+from modelsurgeon.onnx.shapes.default_sizes import default_dims
 
 __all__ = [
     "Dims",

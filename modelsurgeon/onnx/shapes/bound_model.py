@@ -1,8 +1,8 @@
-"""The shape of every value: symbols where the model leaves a size open, numbers where it is fixed or bound.
+"""Bound models: shapes of all values, with symbols for open sizes and numbers for fixed or bound ones.
 
-The work of inference is onnx_shape_inference's. What is added here is what real files need before it can
-work: open dimensions get names, shapes that the file only claims are cleared, and a node that inference
-can't do leaves its outputs unknown, with the reason, in place of ending everything.
+Inference itself is that of onnx_shape_inference. This module prepares models for it: open dimensions get
+names, shapes that the file declares for computed values are cleared, and where inference fails at a node, the
+shapes of its outputs stay unknown, with the reason, and inference goes on.
 """
 
 from __future__ import annotations
@@ -27,27 +27,13 @@ from modelsurgeon.onnx.shapes.binding import (
     open_shapes,
     symbols,
 )
-from modelsurgeon.onnx.shapes.default_sizes import default_dims
 from modelsurgeon.onnx.shapes.inference import UNKNOWN_KEY, infer, unknown
 
-__all__ = [
-    "Dims",
-    "bound",
-    "bound_to_defaults",
-    "data_inputs",
-    "default_dims",
-    "expressions",
-    "inlined",
-    "open_shapes",
-    "sizes",
-    "symbols",
-]
-
-RENAMED_KEY = "modelsurgeon.renamed"  # model.meta: symbols by the malformed names that they replace
-ORIGIN_KEY = "modelsurgeon.origin"  # node.meta: the same in every inlined copy of one node of a function
-LEARNT_KEY = "pkg.onnx_shape_inference.sym_data"  # value.metadata_props: what inference knows of its content
-BELIEVED_KEY = "modelsurgeon.believed"  # model.meta: shapes in the file by value, where inference has no rule
-MAX_ROUNDS = 32
+RENAMED_KEY = "modelsurgeon.renamed"  # model.meta: symbols by the invalid names that they replace
+ORIGIN_KEY = "modelsurgeon.origin"  # node.meta: equal in all inlined copies of a function's node
+INFERRED_CONTENT_KEY = "pkg.onnx_shape_inference.sym_data"  # value.metadata_props: computed contents
+DECLARED_SHAPES_KEY = "modelsurgeon.believed"  # model.meta: declared shapes, where inference has no rule
+MAX_INFERENCE_ROUNDS = 32
 
 
 def bound(
@@ -57,19 +43,19 @@ def bound(
     *,
     spend: bool = False,
 ) -> ir.Model:
-    """A clone whose inputs are bound and whose shapes are inferred; tensors are shared, `model` is untouched.
+    """A clone with bound inputs and inferred shapes. Tensors are shared, `model` isn't changed.
 
-    Functions are inlined, so that every call has shapes of its own. The clone is for measuring: inference
-    notes what it learns about small integer tensors on its values.
+    Functions are inlined, so that every call has shapes of its own. The clone is for measuring only:
+    inference stores the contents of small integer tensors in the metadata of its values.
 
-    shapes: input name -> sizes. dims: symbol -> size; a symbol that had to be renamed, which the clone's
-    meta tells, has both names. spend: nobody needs `model` as it is any more: one without functions, branches
-    and loops is bound itself. Raises UnknownShape for an input or a symbol that the model doesn't have, a
-    wrong number of axes, and sizes that contradict each other.
+    shapes: input name -> sizes. dims: symbol -> size; a symbol that had to be renamed (`meta[RENAMED_KEY]`)
+    may be given by either name. spend: bind `model` itself, without a clone, if it has no functions, branches
+    and loops. Raises UnknownShape for an input or a symbol that the model doesn't have, a wrong number of
+    axes, and sizes that contradict each other.
     """
-    own = spend and not model.functions and next(model.graph.subgraphs(), None) is None
-    clone = model if own else inlined(model)
-    inside = () if own else tuple(clone.graph.subgraphs())
+    in_place = spend and not model.functions and next(model.graph.subgraphs(), None) is None
+    clone = model if in_place else inlined(model)
+    inside = () if in_place else tuple(clone.graph.subgraphs())
     clone.meta.update(
         {
             CACHED_NODES: tuple(clone.graph.all_nodes()),
@@ -78,44 +64,46 @@ def bound(
             OPEN_SHAPES_KEY: {},
         }
     )
-    _know_constants(clone)
+    _set_constant_types(clone)
     renamed = clone.meta[RENAMED_KEY] = name_open_dims(data_inputs(clone))
-    _believe(clone, renamed)
-    wanted = bind(clone, shapes or {}, {renamed.get(name, name): size for name, size in (dims or {}).items()})
-    _forget(clone, wanted)
-    _forget_loops(clone)
-    _settle(clone)
+    _record_declared_shapes(clone, renamed)
+    bound_sizes = bind(
+        clone, shapes or {}, {renamed.get(name, name): size for name, size in (dims or {}).items()}
+    )
+    _clear_shapes(clone, bound_sizes)
+    _clear_loop_inputs(clone)
+    _infer_and_fold(clone)
     return clone
 
 
 def bound_to_defaults(
     model: ir.Model, opened: ir.Model, shapes: Mapping[str, Sequence[int]] | None, dims: Dims
 ) -> ir.Model:
-    """The model at these sizes; `opened` is the same model bound as far as the user did.
+    """The model at these sizes. opened: the same model with only the sizes bound that the user gave.
 
-    It is `opened` itself, bound on, unless a branch or a loop might go another way at known sizes;
-    `expressions` still tells what was inferred for the open one.
+    `opened` is bound in place, unless it has functions, branches or loops, which may run differently at known
+    sizes. `expressions` still returns the shapes that were inferred with open sizes.
     """
     if opened.functions or bodies(opened):
         return bound(model, shapes, dims)
-    opened.meta[OPEN_SHAPES_KEY] = {value: value.shape for value in _values(opened)}
+    opened.meta[OPEN_SHAPES_KEY] = {value: value.shape for value in _inputs_and_outputs_of_nodes(opened)}
     for value in opened.meta[OPEN_SHAPES_KEY]:
-        value.metadata_props.pop(LEARNT_KEY, None)
-    left = set(symbols(opened))
-    _forget(opened, bind(opened, {}, {name: size for name, size in dims.items() if name in left}))
-    _settle(opened)
+        value.metadata_props.pop(INFERRED_CONTENT_KEY, None)
+    still_open = set(symbols(opened))
+    _clear_shapes(opened, bind(opened, {}, {name: size for name, size in dims.items() if name in still_open}))
+    _infer_and_fold(opened)
     return opened
 
 
-def _values(model: ir.Model) -> Iterator[ir.Value]:
-    """The inputs, and all that is computed."""
+def _inputs_and_outputs_of_nodes(model: ir.Model) -> Iterator[ir.Value]:
+    """The data inputs, and the outputs of all nodes."""
     yield from data_inputs(model)
     for node in nodes(model):
         yield from node.outputs
 
 
 def sizes(value: ir.Value | None, dims: Dims | None = None) -> tuple[int, ...] | None:
-    """Shape of a value in numbers, its symbols replaced by `dims`; None where a size stays open."""
+    """Shape of a value in numbers, its symbols replaced by `dims`; None where a size is still open."""
     if value is None or value.shape is None:
         return None
     shape = value.shape.dims
@@ -129,23 +117,23 @@ def sizes(value: ir.Value | None, dims: Dims | None = None) -> tuple[int, ...] |
 
 
 def expressions(model: ir.Model, given: Collection[str]) -> Callable[[ir.Value], tuple[Number, ...] | None]:
-    """What tells the shape of a value in numbers and sympy expressions of these symbols.
+    """A function that returns the shape of a value in numbers and sympy expressions of the `given` symbols.
 
-    It tells None where more is open. Most values look like others of a net: each shape is worked out once.
+    It returns None where other symbols are open. Many values have equal shapes: each is converted once.
     """
     symbols, open_shape = frozenset(given), open_shapes(model)
 
     @cache
-    def written(dims: tuple[int | ir.SymbolicDim, ...]) -> tuple[Number, ...] | None:
+    def in_sympy(dims: tuple[int | ir.SymbolicDim, ...]) -> tuple[Number, ...] | None:
         if not all(isinstance(dim, int) or dim.free_symbols() <= symbols for dim in dims):
             return None
-        # onnx_ir keeps the expression that it computes with to itself.
+        # onnx_ir has no public name for the expression of a dimension.
         return tuple(dim if isinstance(dim, int) else dim._expr for dim in dims)
 
     @cache
     def shape_of(value: ir.Value) -> tuple[Number, ...] | None:
         shape = open_shape(value)
-        return None if shape is None else written(shape.dims)
+        return None if shape is None else in_sympy(shape.dims)
 
     return shape_of
 
@@ -160,7 +148,7 @@ def _size(dim: int | ir.SymbolicDim, dims: Dims) -> int | None:
 
 
 def inlined(model: ir.Model) -> ir.Model:
-    """A clone in which every call of a function is the function's nodes; tensors are shared."""
+    """A clone in which every call of a function is replaced by its nodes; tensors are shared."""
     clone = _clone(model)
     if not clone.functions:
         return clone
@@ -172,25 +160,27 @@ def inlined(model: ir.Model) -> ir.Model:
             node.meta[ORIGIN_KEY] = (function.identifier(), number)
     try:
         InlinePass()(clone)
-    except ValueError:  # a function of another opset: its calls stay, and are reported as they are
+    except ValueError:  # a function of another opset: its calls stay, and are reported as calls
         return _clone(model)
     return clone
 
 
-def _adopt_opsets(function: ir.Function, wanted: dict[str, int]) -> None:
-    """Let a function import what the model imports, where all its operators are the same in both versions."""
+def _adopt_opsets(function: ir.Function, model_opsets: dict[str, int]) -> None:
+    """Set a function's opset versions to the model's where all its operators are the same in both."""
     domains = [
-        domain for domain, version in function.opset_imports.items() if version != wanted.get(domain, version)
+        domain
+        for domain, version in function.opset_imports.items()
+        if version != model_opsets.get(domain, version)
     ]
     for domain in domains:
         used = {node.op_type for node in function.all_nodes() if node.domain == domain}
-        versions = function.opset_imports[domain], wanted[domain]
-        if all(len({_since(op, version, domain) for version in versions}) == 1 for op in used):
-            function.opset_imports[domain] = wanted[domain]
+        versions = function.opset_imports[domain], model_opsets[domain]
+        if all(len({_since_version(op, version, domain) for version in versions}) == 1 for op in used):
+            function.opset_imports[domain] = model_opsets[domain]
 
 
-def _since(op: str, version: int, domain: str) -> int | None:
-    """The version in which an operator became what it is in this version; None where it isn't known."""
+def _since_version(op: str, version: int, domain: str) -> int | None:
+    """The opset version that introduced an operator's definition at `version`; None if it isn't known."""
     try:
         return int(onnx.defs.get_schema(op, version, domain).since_version)
     except onnx.defs.SchemaError:
@@ -200,14 +190,15 @@ def _since(op: str, version: int, domain: str) -> int | None:
 def _clone(model: ir.Model) -> ir.Model:
     try:
         return model.clone()
-    except RuntimeError as error:  # a value is used before it is made, or never made
+    except RuntimeError as error:  # a value is used before a node makes it, or no node makes it
         raise BadModel("nodes use values that no node before them makes: sort the graph") from error
 
 
-def _know_constants(model: ir.Model) -> None:
-    """An initializer or Constant is what its tensor is, whatever else the file says of it, or doesn't.
+def _set_constant_types(model: ir.Model) -> None:
+    """Give initializers and Constants the type and shape of their tensors, whatever the file declares.
 
-    onnx_ir would find the tensor of a Constant by itself, but give it another name, and it is the caller's.
+    onnx_ir would find the tensor of a Constant by itself, but would rename it, and it is shared with the
+    caller.
     """
     for graph in (model.graph, *bodies(model)):
         for value in graph.initializers.values():
@@ -220,10 +211,10 @@ def _know_constants(model: ir.Model) -> None:
             node.outputs[0].const_value = node.attributes.get_tensor("value", None)
 
 
-def _believe(model: ir.Model, renamed: Mapping[str, str]) -> None:
-    """Note what the file says of the results of operators that nobody knows: there is nothing else."""
-    given = set(symbols(model))
-    believed = model.meta[BELIEVED_KEY] = {}
+def _record_declared_shapes(model: ir.Model, renamed: Mapping[str, str]) -> None:
+    """Store the declared output shapes of operators without a rule: no other shape is known for them."""
+    known = set(symbols(model))
+    declared = model.meta[DECLARED_SHAPES_KEY] = {}
     for node in nodes(model):
         if node.domain and registry.get(node.domain, node.op_type, version=1) is None:
             for value in node.outputs:
@@ -231,26 +222,26 @@ def _believe(model: ir.Model, renamed: Mapping[str, str]) -> None:
                     renamed.get(str(dim), dim) if isinstance(dim, ir.SymbolicDim) else dim
                     for dim in value.shape or ()
                 ]
-                if value.shape is not None and all(_is_told(dim, given) for dim in dims):
-                    believed[value] = ir.Shape(dims)
+                if value.shape is not None and all(_is_known(dim, known) for dim in dims):
+                    declared[value] = ir.Shape(dims)
 
 
-def _is_told(dim: int | str | ir.SymbolicDim, given: set[str]) -> bool:
-    return dim >= 0 if isinstance(dim, int) else str(dim) in given
+def _is_known(dim: int | str | ir.SymbolicDim, known: set[str]) -> bool:
+    return dim >= 0 if isinstance(dim, int) else str(dim) in known
 
 
-def _forget(model: ir.Model, dims: Dims) -> None:
-    """Drop the shapes that the file claims for computed values; inference would keep them otherwise."""
-    believed: Mapping[ir.Value, ir.Shape] = model.meta[BELIEVED_KEY]
+def _clear_shapes(model: ir.Model, dims: Dims) -> None:
+    """Remove the declared shapes of computed values; otherwise inference would keep them."""
+    declared: Mapping[ir.Value, ir.Shape] = model.meta[DECLARED_SHAPES_KEY]
     for node in nodes(model):
         for value in node.outputs:
-            value.shape = believed[value].evaluate(dims) if value in believed else None
+            value.shape = declared[value].evaluate(dims) if value in declared else None
             if node.op_type != "Constant":
                 value.const_value = None
 
 
-def _forget_loops(model: ir.Model) -> None:
-    """Drop what the file claims of the inputs of Loop bodies: they take the sizes of what enters the Loop."""
+def _clear_loop_inputs(model: ir.Model) -> None:
+    """Remove the declared shapes of the inputs of Loop bodies: they get those of the Loop's inputs."""
     for _, body in _loops(model):
         for number, value in enumerate(body.inputs):
             value.shape = ir.Shape(()) if number < 2 else None
@@ -263,20 +254,20 @@ def _loops(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Graph]]:
             yield node, body
 
 
-def _open_what_grows(model: ir.Model, grown: set[str]) -> bool:
-    """Give a symbol to every size that changes from one iteration of a Loop to the next; whether any did."""
+def _open_growing_sizes(model: ir.Model, grown: set[str]) -> bool:
+    """Give a symbol to every size that changes between iterations of a Loop; return whether any was new."""
     before = len(grown)
     for node, body in _loops(model):
         for start, end in zip(body.inputs[2:], body.outputs[1:], strict=False):
             if start.shape is None or isinstance(start.type, ir.SequenceType | ir.OptionalType):
                 continue
             if end.shape is None or end.shape.rank() != start.shape.rank():
-                why = f"the shape of {start.name!r} changes from one iteration to the next"
-                unknown(model)[node] = why
+                reason = f"the shape of {start.name!r} changes from one iteration to the next"
+                unknown(model)[node] = reason
                 start.shape = None
-                grown.add(why)
+                grown.add(reason)
                 continue
-            dims = list(start.shape)  # the shape itself may be shared with the value that enters the Loop
+            dims = list(start.shape)  # the shape itself may be shared with the Loop's input
             for axis, size in enumerate(end.shape):
                 if size != dims[axis] and str(dims[axis]) not in grown:
                     dims[axis] = ir.SymbolicDim(f"grows_{len(grown)}")
@@ -285,27 +276,27 @@ def _open_what_grows(model: ir.Model, grown: set[str]) -> bool:
     return len(grown) > before
 
 
-def _settle(model: ir.Model) -> None:
-    """Infer, and compute ahead what inference lacks, until neither learns anything more from the other."""
+def _infer_and_fold(model: ir.Model) -> None:
+    """Alternate shape inference and constant folding until neither has new results."""
     grown: set[str] = set()
-    for _ in range(MAX_ROUNDS):
+    for _ in range(MAX_INFERENCE_ROUNDS):
         infer(model)
-        if _open_what_grows(model, grown):
-            _forget(model, {})
-        elif fold_constants(model, _unknown(model)):
-            for value in _unknown(model):
-                value.shape = None  # inference would keep a symbol that it made up
+        if _open_growing_sizes(model, grown):
+            _clear_shapes(model, {})
+        elif fold_constants(model, _values_without_shape(model)):
+            for value in _values_without_shape(model):
+                value.shape = None  # inference would keep a symbol of its own
         else:
             break
 
 
-def _unknown(model: ir.Model) -> Iterator[ir.Value]:
-    """Computed values whose shape doesn't follow from the inputs' sizes (yet)."""
-    given = set(symbols(model))
+def _values_without_shape(model: ir.Model) -> Iterator[ir.Value]:
+    """Computed values whose shape doesn't follow from the sizes of the inputs."""
+    known = set(symbols(model))
 
     @cache
     def follows(dims: tuple[int | ir.SymbolicDim, ...]) -> bool:
-        return all(isinstance(dim, int) or dim.free_symbols() <= given for dim in dims)
+        return all(isinstance(dim, int) or dim.free_symbols() <= known for dim in dims)
 
     for node in nodes(model):
         for output in node.outputs:

@@ -1,4 +1,4 @@
-"""Shape rules that onnx_shape_inference doesn't bring: operators of old opsets, and a few contrib ones."""
+"""Shape rules that onnx_shape_inference lacks: old opsets, and some contrib operators of onnxruntime."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import onnx_ir as ir
 import sympy
 from onnx_shape_inference import ShapeInferenceContext, registry
 
+from modelsurgeon.layers.onnx_names import MICROSOFT_DOMAIN
 from modelsurgeon.onnx.graph.constant_folding import small_constant
 
 Rule = Callable[[ShapeInferenceContext, ir.Node], None]
 
-MICROSOFT = "com.microsoft"
-# The operands are stretched to one shape.
-BROADCASTING = (
+# The operands are broadcast to one shape.
+BROADCASTING_OPERATORS = (
     *("Add", "Sub", "Mul", "Div", "Pow", "Mod", "Max", "Min", "Mean", "Sum", "PRelu", "Where"),
     *("And", "Or", "Xor", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"),
     *("BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor"),
 )
-FAR_END = 10**8  # an end this far away means the end of the axis
+MIN_OPEN_END = 10**8  # a slice that ends here or later ends with the axis
 
-# Operators that a later rule serves as it is: what changed between the versions is no shape.
-SAME_SINCE = ("Dropout", "GRU", "Gemm", "GroupNormalization", "LSTM", "RNN", "Split")
-# Before opset 7 the second operand was stretched to the first one's shape, and n-ary operands were equal.
-LIKE_FIRST = (
+# Operators whose rule for a later version holds for opset 1, too: no shape changed between the versions.
+SAME_SINCE_OPSET_1 = ("Dropout", "GRU", "Gemm", "GroupNormalization", "LSTM", "RNN", "Split")
+# Before opset 7 the second operand was broadcast to the first one's shape, and n-ary operands had one shape.
+SHAPE_OF_FIRST_OPERAND = (
     *("Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Mean", "Sum"),
     *("And", "Or", "Xor", "Equal", "Greater", "Less"),
 )
@@ -48,56 +48,60 @@ SAME_RULE_AS = {
     "SparseToDenseMatMul": "MatMul",
     "Trilu": "Trilu",
 }
-# Contrib operators whose output looks like their input.
-SAME_SHAPE = (
+# Contrib operators whose output has the shape of their input.
+SHAPE_OF_INPUT = (
     *("BiasDropout", "BiasSoftmax", "BitmaskBiasDropout", "BitmaskDropout", "ComplexMul", "ComplexMulConj"),
     *("Inverse", "MulInteger"),
 )
-# Contrib operators whose last axis has the size of an attribute, by output.
+# Contrib operators whose last axis has the size of an attribute: one attribute for each output.
 WIDTH_ATTRIBUTES = {"MatMulBnb4": ("N",), "MatMulNBitsMlp": ("N",), "MatMulNBitsQkv": ("Nq", "Nkv", "Nkv")}
 
 
 @cache
 def register() -> None:
-    """Add the rules to onnx_shape_inference's registry, once, and only where it has none."""
+    """Add the rules to onnx_shape_inference's registry, once. Its own rules are kept, or get a correction."""
     registry.collect()
-    for op in LIKE_FIRST:
-        _add("", op, _like_first)
-    for op in SAME_SINCE:
-        _add("", op, _oldest(op))
-    for op, own in (("Concat", _concat), ("Reshape", _reshape), ("Slice", _slice), ("TopK", _top_k)):
-        _add("", op, own)
+    for op in SHAPE_OF_FIRST_OPERAND:
+        _register_missing("", op, _same_as_first)
+    for op in SAME_SINCE_OPSET_1:
+        _register_missing("", op, _oldest_rule(op))
+    for op, rule in (("Concat", _concat), ("Reshape", _reshape), ("Slice", _slice), ("TopK", _top_k)):
+        _register_missing("", op, rule)
     for op, standard in SAME_RULE_AS.items():
-        _add(MICROSOFT, op, registry.get(MICROSOFT, standard, version=1) or _newest(standard))
-    for op in SAME_SHAPE:
-        _add(MICROSOFT, op, _like_first)
+        _register_missing(
+            MICROSOFT_DOMAIN,
+            op,
+            registry.get(MICROSOFT_DOMAIN, standard, version=1) or _newest_rule(standard),
+        )
+    for op in SHAPE_OF_INPUT:
+        _register_missing(MICROSOFT_DOMAIN, op, _same_as_first)
     for op in WIDTH_ATTRIBUTES:
-        _add(MICROSOFT, op, _wide)
+        _register_missing(MICROSOFT_DOMAIN, op, _last_axis_from_attribute)
     for op in ("NhwcConv", "NhwcFusedConv"):
-        _add(MICROSOFT, op, _channels_last)
-    _add(MICROSOFT, "MatMulIntegerToFloat", _integer_to_float)
-    _add(MICROSOFT, "DynamicQuantizeLSTM", _quantized_lstm)
-    for op in BROADCASTING:
-        _after(op, _stretch)
+        _register_missing(MICROSOFT_DOMAIN, op, _channels_last)
+    _register_missing(MICROSOFT_DOMAIN, "MatMulIntegerToFloat", _integer_to_float)
+    _register_missing(MICROSOFT_DOMAIN, "DynamicQuantizeLSTM", _quantized_lstm)
+    for op in BROADCASTING_OPERATORS:
+        _correct_rule(op, _broadcast_open_sizes)
     for op in ("AveragePool", "LpPool", "MaxPool"):
-        _after(op, _drop_window)
-    _after("Slice", _clamp)
-    _after("Split", _unless_told)
-    _after("Squeeze", _unless_told)
+        _correct_rule(op, _drop_window)
+    _correct_rule("Slice", _limit_slice)
+    _correct_rule("Split", _clear_if_dynamic)
+    _correct_rule("Squeeze", _clear_if_dynamic)
 
 
-def _add(domain: str, op: str, rule: Rule) -> None:
+def _register_missing(domain: str, op: str, rule: Rule) -> None:
     if registry.get(domain, op, version=1) is None:
         registry.register(domain, op, since_version=1)(rule)
 
 
-def _after(op: str, correct: Rule) -> None:
-    """Put a correction behind every version of a rule that is there."""
+def _correct_rule(op: str, correct: Rule) -> None:
+    """Run a correction after every registered version of an operator's rule."""
     for version in registry.version_boundaries("", op):
-        registry.register("", op, since_version=version)(_both(_rule(op, version), correct))
+        registry.register("", op, since_version=version)(_in_sequence(_rule_at(op, version), correct))
 
 
-def _both(first: Rule, second: Rule) -> Rule:
+def _in_sequence(first: Rule, second: Rule) -> Rule:
     def rule(ctx: ShapeInferenceContext, node: ir.Node) -> None:
         first(ctx, node)
         second(ctx, node)
@@ -105,16 +109,16 @@ def _both(first: Rule, second: Rule) -> Rule:
     return rule
 
 
-def _unless_told(ctx: ShapeInferenceContext, node: ir.Node) -> None:
-    """Split and Squeeze by sizes or axes that are only known at run time have no known result."""
-    told = node.inputs[1] if len(node.inputs) > 1 else None
-    if told is not None and ctx.get_symbolic_value(told) is None:
+def _clear_if_dynamic(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """Clear the output shapes of a Split or Squeeze whose sizes or axes are only known at run time."""
+    sizes_or_axes = node.inputs[1] if len(node.inputs) > 1 else None
+    if sizes_or_axes is not None and ctx.get_symbolic_value(sizes_or_axes) is None:
         for output in node.outputs:
             output.shape = None
 
 
-def _stretch(_: ShapeInferenceContext, node: ir.Node) -> None:
-    """Of two open sizes on one axis the larger one stays: they are equal, or one of them is 1."""
+def _broadcast_open_sizes(_: ShapeInferenceContext, node: ir.Node) -> None:
+    """Set an open size of the result to the largest of the operands': they are equal, or all others are 1."""
     result = node.outputs[0].shape
     shapes = [value.shape for value in node.inputs if value is not None and value.shape is not None]
     if result is None or result.is_static() or len(shapes) < 2:
@@ -129,9 +133,9 @@ def _stretch(_: ShapeInferenceContext, node: ir.Node) -> None:
 
 
 def _larger(sizes: list[int | ir.SymbolicDim]) -> ir.SymbolicDim:
-    """The largest of several open sizes; those that are known are 1.
+    """The largest of several open sizes; known sizes among them are 1.
 
-    Two sizes in the same symbols are the same one, worked out in two ways: the shorter formula is as good.
+    Sizes in the same symbols are taken as equal, written in different ways: the shortest formula is returned.
     """
     found = list(dict.fromkeys(size for size in sizes if isinstance(size, ir.SymbolicDim)))
     if any(size.value is None for size in found):
@@ -142,7 +146,7 @@ def _larger(sizes: list[int | ir.SymbolicDim]) -> ir.SymbolicDim:
 
 
 def _drop_window(_: ShapeInferenceContext, node: ir.Node) -> None:
-    """Where sizes are rounded up, a last window that would begin in the padding at the end is left out."""
+    """With ceil_mode, drop a last window that would begin in the padding at the end."""
     data, result = node.inputs[0], node.outputs[0]
     if not node.attributes.get_int("ceil_mode", 0) or data is None or not data.shape or not result.shape:
         return
@@ -158,58 +162,58 @@ def _drop_window(_: ShapeInferenceContext, node: ir.Node) -> None:
     result.shape = ir.Shape(dims)
 
 
-def _clamp(_: ShapeInferenceContext, node: ir.Node) -> None:
-    """A slice of an open axis is no longer than that axis, be its end ever so far."""
+def _limit_slice(_: ShapeInferenceContext, node: ir.Node) -> None:
+    """Limit the size of a slice of an open axis to the size of that axis."""
     data, result = node.inputs[0], node.outputs[0]
     if data is None or data.shape is None or result.shape is None:
         return
     starts, ends, axes, steps = (
-        small_constant(node.inputs[place]) if place < len(node.inputs) else None for place in (1, 2, 3, 4)
+        small_constant(node.inputs[index]) if index < len(node.inputs) else None for index in (1, 2, 3, 4)
     )
     if starts is None or ends is None or (steps is not None and set(steps.tolist()) != {1}):
         return
     dims = list(result.shape)
-    places = range(len(starts)) if axes is None else axes.tolist()
-    for axis, start, end in zip(places, starts.tolist(), ends.tolist(), strict=True):
+    sliced_axes = range(len(starts)) if axes is None else axes.tolist()
+    for axis, start, end in zip(sliced_axes, starts.tolist(), ends.tolist(), strict=True):
         size = data.shape[axis]
         if isinstance(size, ir.SymbolicDim) and start >= 0 and end >= 0:
-            dims[axis] = _until(size, end) - start
+            dims[axis] = _smaller(size, end) - start
     result.shape = ir.Shape(dims)
 
 
-def _until(size: ir.SymbolicDim, end: int) -> int | ir.SymbolicDim:
-    """The lesser of an open size and an end."""
-    return size if end >= FAR_END else ir.SymbolicDim(f"Min({end}, {size})").evaluate({})
+def _smaller(size: ir.SymbolicDim, end: int) -> int | ir.SymbolicDim:
+    """The smaller of an open size and an end."""
+    return size if end >= MIN_OPEN_END else ir.SymbolicDim(f"Min({end}, {size})").evaluate({})
 
 
-def _rule(op: str, version: int) -> Rule:
+def _rule_at(op: str, version: int) -> Rule:
     return cast(Rule, registry.get("", op, version=version))
 
 
-def _oldest(op: str) -> Rule:
-    return _rule(op, registry.version_boundaries("", op)[0])
+def _oldest_rule(op: str) -> Rule:
+    return _rule_at(op, registry.version_boundaries("", op)[0])
 
 
-def _newest(op: str) -> Rule:
-    return _rule(op, registry.version_boundaries("", op)[-1])
+def _newest_rule(op: str) -> Rule:
+    return _rule_at(op, registry.version_boundaries("", op)[-1])
 
 
 def _integer_to_float(ctx: ShapeInferenceContext, node: ir.Node) -> None:
-    """MatMul of two integer tensors whose result is scaled: its type is that of the scale."""
+    """MatMul of two integer tensors with a scaled result, in the type of the scale (float without one)."""
     scale = node.inputs[2] if len(node.inputs) > 2 else None
     ctx.set_dtype(node.outputs[0], (scale and scale.dtype) or ir.DataType.FLOAT)
-    _newest("MatMul")(ctx, node)
+    _newest_rule("MatMul")(ctx, node)
 
 
-def _like_first(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+def _same_as_first(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     first = node.inputs[0] if node.inputs else None
     if first is not None:
         dtype = ir.DataType.BOOL if node.op_type in BOOLEAN_RESULTS else first.dtype
         ctx.set_shape_and_dtype(node.outputs[0], first.shape, dtype)
 
 
-def _wide(ctx: ShapeInferenceContext, node: ir.Node) -> None:
-    """(..., k) -> (..., size of an attribute), for each output that has one."""
+def _last_axis_from_attribute(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """(..., k) -> (..., size given by an attribute), for each output that has one."""
     data = node.inputs[0]
     if data is None or data.shape is None:
         return
@@ -219,20 +223,20 @@ def _wide(ctx: ShapeInferenceContext, node: ir.Node) -> None:
 
 
 def _channels_last(ctx: ShapeInferenceContext, node: ir.Node) -> None:
-    """X (batch, *spatial, channels) and a weight (out, in / groups, *kernel), as in Conv."""
+    """Input (batch, *spatial, channels), weight (out, in / groups, *kernel) as in Conv."""
     data, weight = node.inputs[:2]
     if data is None or data.shape is None or weight is None or weight.shape is None:
         return
     batch, *spatial, _ = data.shape
-    many = len(spatial)
-    strides, dilations = (_ints(node, name) or [1] * many for name in ("strides", "dilations"))
-    pads = _ints(node, "pads") or [0] * 2 * many
+    axis_count = len(spatial)
+    strides, dilations = (_ints(node, name) or [1] * axis_count for name in ("strides", "dilations"))
+    pads = _ints(node, "pads") or [0] * 2 * axis_count
     kernel = _ints(node, "kernel_shape") or list(weight.shape)[2:]
     same = node.attributes.get_string("auto_pad", "NOTSET").startswith("SAME")
     sizes = [
         -(-size // stride) if same else (size + begin + end - dilation * (taps - 1) - 1) // stride + 1
         for size, stride, dilation, taps, begin, end in zip(
-            spatial, strides, dilations, kernel, pads[:many], pads[many:], strict=True
+            spatial, strides, dilations, kernel, pads[:axis_count], pads[axis_count:], strict=True
         )
     ]
     ctx.set_shape_and_dtype(node.outputs[0], ir.Shape([batch, *sizes, weight.shape[0]]), data.dtype)
@@ -244,7 +248,7 @@ def _ints(node: ir.Node, name: str) -> list[int]:
 
 
 def _concat(ctx: ShapeInferenceContext, node: ir.Node) -> None:
-    """Concat of opset 1: the axis is 1 where none is told."""
+    """Concat of opset 1: the axis is 1 where none is given."""
     axis = node.attributes.get_int("axis", 1)
     shapes = [value.shape for value in node.inputs if value is not None and value.shape is not None]
     if not shapes or len(shapes) < len(node.inputs):
@@ -264,11 +268,11 @@ def _reshape(ctx: ShapeInferenceContext, node: ir.Node) -> None:
         data.shape[axis] if size == 0 else size for axis, size in enumerate(_ints(node, "shape"))
     ]
     if -1 in target:
-        place = target.index(-1)
+        index = target.index(-1)
         fixed = [size for size in target if isinstance(size, int)]
-        have = [size for size in data.shape if isinstance(size, int)]
-        whole = len(fixed) == len(target) and len(have) == data.shape.rank() and 0 not in fixed
-        target[place] = prod(have) // -prod(fixed) if whole else ctx.new_symbolic_dim()
+        known = [size for size in data.shape if isinstance(size, int)]
+        whole = len(fixed) == len(target) and len(known) == data.shape.rank() and 0 not in fixed
+        target[index] = prod(known) // -prod(fixed) if whole else ctx.new_symbolic_dim()
     ctx.set_shape_and_dtype(node.outputs[0], ir.Shape(target), data.dtype)
 
 
@@ -280,17 +284,17 @@ def _slice(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     starts, ends = _ints(node, "starts"), _ints(node, "ends")
     dims = list(data.shape)
     for axis, start, end in zip(_ints(node, "axes") or range(len(starts)), starts, ends, strict=True):
-        left = _cut(dims[axis], start, end)
-        dims[axis] = ctx.new_symbolic_dim() if left is None else left
+        size = _sliced_size(dims[axis], start, end)
+        dims[axis] = ctx.new_symbolic_dim() if size is None else size
     ctx.set_shape_and_dtype(node.outputs[0], ir.Shape(dims), data.dtype)
 
 
-def _cut(size: int | ir.SymbolicDim, start: int, end: int) -> int | ir.SymbolicDim | None:
-    """What is left of an axis; None where it depends on how large an open size is."""
+def _sliced_size(size: int | ir.SymbolicDim, start: int, end: int) -> int | ir.SymbolicDim | None:
+    """Size of a slice of an axis; None where it depends on how large an open size is."""
     if isinstance(size, int):
         return len(range(size)[start:end])
     if start >= 0 and end >= 0:
-        return _until(size, end) - start
+        return _smaller(size, end) - start
     return max(end - start, 0) if start < 0 and end < 0 else None
 
 

@@ -16,7 +16,7 @@ from modelsurgeon.compression.refit.refit import refit
 from modelsurgeon.compression.select import Candidate
 from modelsurgeon.factorize import METHODS
 from modelsurgeon.layers import Layer
-from modelsurgeon.layers.patches import output_places, patches_at
+from modelsurgeon.layers.patches import output_positions, patches_at
 from modelsurgeon.linalg.least_squares import RegressionSums
 from modelsurgeon.onnx.model import OnnxModel
 from modelsurgeon.surgery.plan import PlanStep
@@ -157,7 +157,7 @@ def gained(net: ir.Model, data: np.ndarray, methods: tuple[str, ...]) -> dict[st
     editable = OnnxModel(net, data=data)
     feeds = editable.batches(0)
     known = Calibration(inputs=collect_moments(editable, editable.sites, feeds))
-    tried = {s.name: (known.view(s), [PlanStep(method=m, rank=6) for m in methods]) for s in editable.sites}
+    tried = {s.name: (known.layer(s), [PlanStep(method=m, rank=6) for m in methods]) for s in editable.sites}
     return module.refit_gains(editable, tried, feeds)
 
 
@@ -252,7 +252,7 @@ def test_patches_of_the_layer_become_those_of_the_last_factor() -> None:
     chain = METHODS["spatial-svd"](layer, 3)
     fit = refit(layer, chain, pairs, 64)
     x, seen, _ = pairs[3]
-    rows = patches_at(layer, x, np.arange(output_places(layer, x)))
+    rows = patches_at(layer, x, np.arange(output_positions(layer, x)))
     wanted = rows @ layer.weight.reshape(8, -1).T + layer.bias
     given = answers(list(fit.chain), seen).reshape(4, 8, -1).transpose(0, 2, 1).reshape(wanted.shape)
     spread = np.linalg.norm(wanted - wanted.mean(axis=0))

@@ -64,7 +64,7 @@ def test_a_saturated_sigmoid_is_told_and_a_working_rectifier_is_not() -> None:
     ends = np.repeat([0.001, 0.995, 0.5, 0.4], [40, 40, 10, 10])
     found = tallied(ends.reshape(1, 1, -1), op="Sigmoid", bounds=Bounds(low=0.0, high=1.0, margin=0.01))
     assert (found.at_low, found.at_high) == (0.4, 0.4)
-    assert said(found)["saturated"] == "80.0 % of the values lie at the bounds of Sigmoid (0 and 1)"
+    assert said(found)["saturated"] == "80.0 % of the values are at the bounds of Sigmoid (0 and 1)"
     six = np.repeat([0.0, 6.0, 3.0], [80, 10, 10]).reshape(1, 1, -1)
     assert said(tallied(six, op="Clip", bounds=Bounds(low=0.0, high=6.0))) == {}
     six = np.repeat([0.0, 6.0, 3.0], [10, 80, 10]).reshape(1, 1, -1)
@@ -76,7 +76,7 @@ def test_a_saturated_sigmoid_is_told_and_a_working_rectifier_is_not() -> None:
 def test_what_half_precision_cannot_hold() -> None:
     large, small = np.full((1, 1, 50), 1e5), np.full((1, 1, 50), 1e-6)
     large[..., :10] = small[..., :10] = 1
-    assert "80.0 % of the values lie beyond" in said(tallied(large))["half-overflow"]
+    assert "80.0 % of the values are larger" in said(tallied(large))["half-overflow"]
     assert said(tallied(small))["half-subnormal"].startswith("80.0 % of the values that aren't 0")
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from modelsurgeon.inspection.statistics.remarks import REMARK_RULES, remarks
-from modelsurgeon.inspection.statistics.weight import Weight, WeightInUse, weigh
+from modelsurgeon.inspection.statistics.weight import Weight, WeightInUse, measure_weight
 from modelsurgeon.inspection.statistics.weights import Weights
 from modelsurgeon.layers import Array, Layer
 
@@ -17,7 +17,9 @@ def matrix(out: int = 64, into: int = 48) -> Array:
 
 def weighed(array: Array, role: str = "weight") -> Weight:
     linear = Layer(weight=array) if array.ndim > 1 else None
-    return weigh(WeightInUse(layer="fc", op="Gemm", role=role, dtype="float32", array=array, linear=linear))
+    return measure_weight(
+        WeightInUse(layer="fc", op="Gemm", role=role, dtype="float32", array=array, linear=linear)
+    )
 
 
 def changed(*changes: tuple[object, object]) -> Array:
@@ -55,14 +57,17 @@ CASES = {
     "dead-inputs": (weighed(changed(((slice(None), 1), 0))), "1 of 48 input channels are zero: 1"),
     "duplicate-outputs": (
         weighed(repeated()),
-        "3 of 64 output channels have the same weights as another, 2 could go: 3 = 7 = 9",
+        "3 of 64 output channels have the same weights as another, 2 could be removed: 3 = 7 = 9",
     ),
-    "scaled-outputs": (weighed(doubled()), "2 of 64 output channels are another one times a factor: 3 = 7"),
-    "scale": (weighed(100 * matrix()), "times that of He's initialisation"),
+    "scaled-outputs": (weighed(doubled()), "2 of 64 output channels are multiples of another one: 3 = 7"),
+    "scale": (weighed(100 * matrix()), "times that of He's initialization"),
     "sparse": (weighed(np.where(matrix() > 0.1, matrix(), 0)), "of the values are exactly 0"),
-    "clipped": (weighed(np.clip(matrix(), -0.2, 0.2)), "of the values lie at the bounds -0.2 and 0.2"),
+    "clipped": (weighed(np.clip(matrix(), -0.2, 0.2)), "of the values are at the bounds -0.2 and 0.2"),
     "rank-deficient": (weighed(matrix(8, 2) @ matrix(2, 8)), "rank 2 of 8"),
-    "half-overflow": (weighed(outlier(1e5), "bias"), "bias: magnitudes up to 1e+05: float16 ends at 65504"),
+    "half-overflow": (
+        weighed(outlier(1e5), "bias"),
+        "bias: magnitudes up to 1e+05: the largest float16 is 65504",
+    ),
     "negative-variance": (weighed(outlier(-0.5), "variance"), "variance: as low as -0.5"),
     "zero-scale": (weighed(outlier(0.0), "scale"), "scale: 0 in 1 of 8 channels"),
 }

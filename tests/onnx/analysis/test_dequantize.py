@@ -41,7 +41,7 @@ def test_a_scale_for_all_or_for_each_index(
         opset=19,
         **arrays,
     )
-    found = dequantize.weight(last(model), 1)
+    found = dequantize.dequantized_input(last(model), 1)
     node = helper.make_node("DequantizeLinear", ["q", "s", "z"], ["w"], axis=axis)
     (true,) = ReferenceEvaluator(node).run(None, arrays)
     assert found is not None
@@ -54,7 +54,7 @@ def test_a_scale_for_each_block() -> None:
         "s": RNG.uniform(0.1, 1, (3, 4)).astype(np.float32),
     }
     node = helper.make_node("DequantizeLinear", ["q", "s"], ["w"], axis=0, block_size=2)
-    found = dequantize.numbers(_value(node, arrays))
+    found = dequantize.dequantized_constant(_value(node, arrays))
     assert found is not None
     np.testing.assert_allclose(found, arrays["q"].astype(np.float32) * np.repeat(arrays["s"], 2, axis=0))
 
@@ -107,7 +107,7 @@ def test_packed_blocks_are_what_onnxruntime_multiplies_by(bits: int, with_zeros:
     )
     session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     (true,) = session.run(None, {"x": np.eye(inner, dtype=np.float32)})
-    found = dequantize.weight(last(ir.from_proto(proto)), 1)
+    found = dequantize.dequantized_input(last(ir.from_proto(proto)), 1)
     assert found is not None
     assert np.linalg.norm(found - true) <= 1e-5 * np.linalg.norm(true)
 
@@ -124,7 +124,7 @@ def test_operators_with_scales_of_their_own() -> None:
         **dict.fromkeys(("xs", "ys"), np.float32(1)),
         **dict.fromkeys(("xz", "yz"), np.uint8(0)),
     )
-    found = dequantize.weight(last(model), 3)
+    found = dequantize.dequantized_input(last(model), 3)
     assert found is not None
     np.testing.assert_allclose(found, (weight.astype(np.float32) - 7) * scale.reshape(3, 1, 1, 1))
 
@@ -136,11 +136,11 @@ def test_a_matrix_has_a_scale_for_each_column() -> None:
         w=weight,
         s=scale,
     )
-    found = dequantize.weight(last(model), 1)
+    found = dequantize.dequantized_input(last(model), 1)
     assert found is not None
     np.testing.assert_allclose(found, weight * scale)
 
 
 def test_what_is_computed_at_run_time_is_none() -> None:
     model = zoo.model("g (float[2, 4] x, float[4, 3] w) => (float y) { y = MatMul (x, w) }")
-    assert dequantize.weight(last(model), 1) is None
+    assert dequantize.dequantized_input(last(model), 1) is None

@@ -8,7 +8,7 @@ from modelsurgeon.data import batches
 from modelsurgeon.errors import BadData
 from modelsurgeon.onnx import run
 from modelsurgeon.onnx.analysis.activation_statistics import collect_activation_statistics
-from modelsurgeon.onnx.analysis.inline_branches import path
+from modelsurgeon.onnx.analysis.inline_branches import branch_path
 from tests import zoo
 
 X = np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32)
@@ -55,11 +55,11 @@ def nested() -> ir.Model:
 )
 def test_the_path_gives_what_the_model_gives(feed: dict[str, np.ndarray], taken: list[str]) -> None:
     model = nested()
-    way = path(model, feed)
-    assert list(way.taken.values()) == taken
-    assert not [node for node in way.model.graph.all_nodes() if node.op_type == "If"]
+    taken_path = branch_path(model, feed)
+    assert list(taken_path.taken.values()) == taken
+    assert not [node for node in taken_path.model.graph.all_nodes() if node.op_type == "If"]
     assert [node.op_type for node in model.graph][-1] == "If"
-    found, true = run.runner(way.model)(feed), run.runner(model)(feed)
+    found, true = run.runner(taken_path.model)(feed), run.runner(model)(feed)
     assert list(found) == list(true) == ["y", "z"]
     for name, array in true.items():
         np.testing.assert_array_equal(found[name], array)
@@ -68,14 +68,14 @@ def test_the_path_gives_what_the_model_gives(feed: dict[str, np.ndarray], taken:
 @pytest.mark.parametrize("condition", [True, False])
 def test_a_condition_may_be_an_input(condition: bool) -> None:
     feed = {"x": X, "c": np.array(condition)}
-    way = path(zoo.branches(), feed)
-    (product, *rest) = [node for node in way.model.graph if node.op_type == "MatMul"]
+    taken_path = branch_path(zoo.branches(), feed)
+    (product, *rest) = [node for node in taken_path.model.graph if node.op_type == "MatMul"]
     assert (product.name, len(rest)) == (("a", 0) if condition else ("h", 1))
 
 
 def test_a_constant_condition_needs_no_run() -> None:
-    way = path(zoo.branches("yes"), {"x": X})
-    assert (list(way.taken.values()), way.conditions) == (["then_branch"], {})
+    taken_path = branch_path(zoo.branches("yes"), {"x": X})
+    assert (list(taken_path.taken.values()), taken_path.conditions) == (["then_branch"], {})
 
 
 def test_weights_of_a_branch_move_with_it() -> None:
@@ -87,8 +87,8 @@ def test_weights_of_a_branch_move_with_it() -> None:
     (product,) = body
     product.replace_input_with(1, weight)
     body.register_initializer(weight)
-    way = path(model, {"x": X, "c": np.array(True)})
-    (found,) = run.runner(way.model)({"x": X, "c": np.array(True)}).values()
+    taken_path = branch_path(model, {"x": X, "c": np.array(True)})
+    (found,) = run.runner(taken_path.model)({"x": X, "c": np.array(True)}).values()
     np.testing.assert_allclose(found, X @ np.full((4, 3), 2), rtol=1e-5)
 
 

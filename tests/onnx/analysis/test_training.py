@@ -211,7 +211,7 @@ def test_operators_without_a_rule_are_named() -> None:
     built = zoo.model("g (float[4] x) => (float[4] y) { a = Mul (x, w) y = Asinh (a) }", w=zoo.ones(4))
     found = plan(built)
     assert [one.name for one in found.kept] == ["x", "a", "y"]
-    assert found.notes == ["Asinh taken to keep all inputs and outputs, as no rule says what they keep"]
+    assert found.notes == ["Asinh assumed to save all inputs and outputs, as there is no rule for them"]
 
 
 def test_half_precision_has_copies() -> None:
@@ -226,7 +226,7 @@ def test_quantised_weights_are_not_trained() -> None:
     found = plan(zoo.quantised())
     assert found.weights.trained == 0
     assert not found.kept
-    assert found.notes == ["2 quantised weights aren't trained"]
+    assert found.notes == ["2 quantized weights aren't trained"]
 
 
 def test_a_chain_is_recomputed_in_segments() -> None:

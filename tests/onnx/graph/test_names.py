@@ -5,7 +5,13 @@ from __future__ import annotations
 import onnx_ir as ir
 import pytest
 
-from modelsurgeon.onnx.graph.names import NAME_SCOPES, layer_names, module_path, nodes_of, scope
+from modelsurgeon.layers.onnx_names import NAME_SCOPES_KEY
+from modelsurgeon.onnx.graph.names import (
+    layer_names,
+    module_path,
+    nodes_with_functions,
+    scope,
+)
 from tests import zoo
 
 
@@ -14,13 +20,13 @@ def named(**scopes: str) -> ir.Model:
     built = zoo.model("g (float[2, 2] x) => (float y) { a = MatMul (x, x) r = Relu (a) y = MatMul (r, r) }")
     for node in built.graph:
         if text := scopes.get(str(node.outputs[0].name)):
-            node.metadata_props[NAME_SCOPES] = text
+            node.metadata_props[NAME_SCOPES_KEY] = text
     return built
 
 
 def names(built: ir.Model) -> list[str]:
     found = layer_names(built)
-    return [found[node] for node in nodes_of(built)]
+    return [found[node] for node in nodes_with_functions(built)]
 
 
 def test_a_linear_layer_is_called_as_its_module() -> None:
@@ -53,7 +59,7 @@ def test_no_two_layers_have_one_name() -> None:
 
 def test_subgraphs_and_functions_are_named_too() -> None:
     assert names(zoo.branches()) == ["yes", "y", "a", "h", "b"]
-    assert len(set(names(zoo.functions()))) == len(list(nodes_of(zoo.functions()))) == 7
+    assert len(set(names(zoo.functions()))) == len(list(nodes_with_functions(zoo.functions()))) == 7
 
 
 @pytest.mark.parametrize(

@@ -319,7 +319,7 @@ def test_a_message_is_validated_too(tmp_path: Path) -> None:
     with pytest.raises(BadModel, match=r"the ModelProto has node 0 .* which needs 'q'"):
         files.from_proto(proto)
     beside = onnx.load(outside(tmp_path), load_external_data=False)
-    with pytest.raises(BadModel, match=r"'w', which lies in another file: load the model by its path"):
+    with pytest.raises(BadModel, match=r"'w', which is in another file: load the model by its path"):
         files.from_proto(beside)
 
 
@@ -382,7 +382,7 @@ def test_a_weight_that_gives_too_little_is_not_written(tmp_path: Path) -> None:
 def test_an_unsound_graph_is_not_written(tmp_path: Path) -> None:
     model = dense()
     del model.graph.initializers["w"]
-    with pytest.raises(BadModel, match=r"the graph isn't sound, nothing makes 'w'"):
+    with pytest.raises(BadModel, match=r"the graph isn't valid, no node makes 'w'"):
         files.save(model, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
 

@@ -95,10 +95,10 @@ def test_what_is_set_aside_is_put_back(model: ModelProto) -> None:
         found.append(Slice(whole[start : start + int(entries["length"])]))
         each.external_data[1].value = str(number)
     pieces = protobuf.join_large_tensors(
-        skeleton.SerializeToString(), lambda number: protobuf.values(found[number])
+        skeleton.SerializeToString(), lambda number: protobuf.raw_data_field(found[number])
     )
     again = b"".join(piece.content if isinstance(piece, Slice) else piece for piece in pieces)  # type: ignore[misc]
-    assert protobuf.size(pieces) == len(again)
+    assert protobuf.total_bytes(pieces) == len(again)
     assert normal(ModelProto.FromString(again)) == normal(model)
 
 
@@ -149,7 +149,7 @@ def test_a_file_may_not_pretend_that_something_was_set_aside(tmp_path: Path) -> 
     files.save(model, path)
     proto = ModelProto.FromString(path.read_bytes())
     fake = proto.graph.initializer.add(name="w", dims=[10**6], data_type=TensorProto.FLOAT)
-    fake.MergeFrom(protobuf.reference(protobuf.ASIDE_LOCATION, 0, 4 * 10**6))
+    fake.MergeFrom(protobuf.external_reference(protobuf.ASIDE_LOCATION, 0, 4 * 10**6))
     path.write_bytes(proto.SerializeToString())
     with pytest.raises(BadModel, match=r"ends at byte 4000000 of model.onnx"):
         files.load(path)

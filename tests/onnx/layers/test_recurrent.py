@@ -14,8 +14,9 @@ from onnx.reference import ReferenceEvaluator
 from modelsurgeon.factorize import METHODS, compose
 from modelsurgeon.onnx.io.files import load
 from modelsurgeon.onnx.layers.sites import editable_copy, sites
-from modelsurgeon.surgery.plan import FULL
-from tests.onnx.layers.test_sites import model, operated, outputs, reasons, relative
+from modelsurgeon.surgery.plan import FULL_RANK
+from tests.onnx.operated import operated, outputs, reasons, relative
+from tests.zoo import model
 
 RNG = np.random.default_rng(3)
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -59,7 +60,7 @@ def feed(layout: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("op", GATES)
 def test_full_rank_changes_nothing(op: str, direction: str, extras: str) -> None:
     built, x = recurrent(op, direction, extras=extras), feed()
-    copy = operated(built, rank=FULL)
+    copy = operated(built, rank=FULL_RANK)
     assert [node.op_type for node in copy.graph] == ["MatMul", op]
     for one, two in zip(outputs(copy, x=x), outputs(built, x=x), strict=True):
         assert relative(one, two) < 1e-5
@@ -99,7 +100,7 @@ def test_the_bias_of_a_chain_joins_that_of_the_operator(extras: str) -> None:
     built, x = recurrent(extras=extras), feed()
     [site], _ = sites(editable_copy(built))
     shift = numbers(INPUT)
-    chain = METHODS["svd"](site.layer, FULL)
+    chain = METHODS["svd"](site.layer, FULL_RANK)
     moved = editable_copy(built)
     [other], _ = sites(moved)
     other.replace([*chain[:-1], replace(chain[-1], bias=site.layer.weight @ shift)])
@@ -149,13 +150,13 @@ def test_a_bias_that_is_computed_is_a_reason() -> None:
 
 @pytest.mark.models
 @pytest.mark.skipif(not MODELS, reason="MODELSURGEON_MODELS names no folder")
-def test_a_public_lstm_is_exact_at_full_rank_and_a_quantised_one_is_left_alone() -> None:
+def test_a_public_lstm_is_exact_at_full_rank_and_a_quantized_one_is_skipped() -> None:
     [path] = Path(str(MODELS)).rglob("common.onnx")
     built = load(path)
     copy = editable_copy(built)
     site = next(site for site in sites(copy)[0] if site.nodes[0].op_type == "LSTM")
-    site.replace(METHODS["svd"](site.layer, FULL))
+    site.replace(METHODS["svd"](site.layer, FULL_RANK))
     x = numbers(1, 1, 64, 160)
     assert relative(outputs(copy, input1=x)[0], outputs(built, input1=x)[0]) < 1e-5
     _, skipped = sites(editable_copy(load(path.with_name("common_old.onnx"))))
-    assert "its weight is quantised: int8" in {edit.skipped for edit in skipped}
+    assert "its weight is quantized: int8" in {edit.skipped for edit in skipped}

@@ -1,4 +1,4 @@
-"""Layers that are fed the same are cut as one: found, named, chosen where that is better, replayed."""
+"""Layers with the same input are factorized as one: found, named, chosen where that is better, replayed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def answers(model: ir.Model, x: np.ndarray) -> np.ndarray:
     return np.asarray(run.runner(model, optimize=False)({"x": x})["y"])
 
 
-def united(nodes: str, **weights: np.ndarray) -> list[list[str]]:
+def shared_names(nodes: str, **weights: np.ndarray) -> list[list[str]]:
     model = zoo.model(f"g (float[2, 4, 6, 6] x, float[2, 8] z) => (y) {{ {nodes} }}", **weights)
     return [list(union.members) for union in OnnxModel(model, runs=False).shared_input_sites]
 
@@ -64,15 +64,15 @@ def united(nodes: str, **weights: np.ndarray) -> list[list[str]]:
         (["a.b", "a.b.b"], "a.b{,.b}"),
     ],
 )
-def test_names_say_once_what_is_common(names: list[str], name: str) -> None:
+def test_joint_names_have_common_parts_once(names: list[str], name: str) -> None:
     assert joint_name(names) == name
 
 
-def test_matrices_that_are_fed_the_same_are_united() -> None:
-    assert united(
+def test_matrices_with_the_same_input_are_one_site() -> None:
+    assert shared_names(
         "a = Gemm (z, w)  b = Gemm (z, v)  y = Concat <axis = 1> (a, b)", w=normal(8, 3), v=normal(8, 5)
     ) == [["a", "b"]]
-    assert united(
+    assert shared_names(
         "a = Conv (x, w)  b = Conv (x, v)  y = Concat <axis = 1> (a, b)",
         w=normal(3, 4, 1, 1),
         v=normal(5, 4, 1, 1),
@@ -113,11 +113,11 @@ def test_matrices_that_are_fed_the_same_are_united() -> None:
         ),
     ],
 )
-def test_others_stay_apart(nodes: str, weights: dict[str, np.ndarray]) -> None:
-    assert united(nodes, **weights) == []
+def test_others_are_no_shared_input_site(nodes: str, weights: dict[str, np.ndarray]) -> None:
+    assert shared_names(nodes, **weights) == []
 
 
-def test_a_union_is_its_parts_side_by_side(attention: ir.Model) -> None:
+def test_a_joint_layer_is_its_parts_concatenated(attention: ir.Model) -> None:
     [union] = OnnxModel(attention, data=tokens(4, 1)).shared_input_sites
     assert union.name == "{q,k,v}"
     assert union.layer.weight.shape == (144, 32)
@@ -151,7 +151,7 @@ def test_a_chain_shares_all_but_its_last_factor(*, biased: bool, rank: int) -> N
         )
 
 
-def test_what_is_fed_the_same_is_cut_as_one_where_that_is_better(attention: ir.Model, tmp_path: Path) -> None:
+def test_shared_input_sites_are_chosen_where_that_is_better(attention: ir.Model, tmp_path: Path) -> None:
     data = tokens(64, 1)
     result = ms.compress(attention, macs=0.75, data=data, block=4)
     assert list(result.plan) == ["{q,k,v}"]
@@ -164,7 +164,7 @@ def test_what_is_fed_the_same_is_cut_as_one_where_that_is_better(attention: ir.M
     assert ms.compare(result.model, again.model, data=tokens(4, 2)).verdict == "identical"
 
 
-def test_parts_that_are_left_alone_are_in_no_union(attention: ir.Model) -> None:
+def test_skipped_layers_are_in_no_shared_input_site(attention: ir.Model) -> None:
     result = ms.compress(attention, macs=0.95, data=tokens(64, 1), block=4, skip=["v"])
     assert set(result.plan) <= {"q", "k"}
 
@@ -175,7 +175,7 @@ def test_a_plan_cuts_nothing_twice(attention: ir.Model) -> None:
         ms.compress(attention, plan={"{q,k,v}": step, "k": step})
 
 
-def test_without_samples_a_union_counts_as_its_parts(attention: ir.Model) -> None:
+def test_without_samples_a_joint_layer_counts_as_its_parts(attention: ir.Model) -> None:
     asked = {"macs": 0.75, "block": 4, "compare": False, "dims": {"N": 1, "T": 6}}
     result, foretold = (ms.compress(attention, **asked, dry_run=dry) for dry in (False, True))
     assert isinstance(result.plan, Plan) and list(result.plan) == ["{q,k,v}"]
@@ -183,7 +183,7 @@ def test_without_samples_a_union_counts_as_its_parts(attention: ir.Model) -> Non
     assert foretold.after == {key: result.after[key] for key in ("macs", "params")}
 
 
-def test_a_union_is_chosen_by_its_milliseconds() -> None:
+def test_a_shared_input_site_is_chosen_by_its_milliseconds() -> None:
     wide = zoo.model(
         "g (float[N, 256] x) => (float[N, 999] y) { a = MatMul (x, wa)  b = MatMul (x, wb)  y = Add (a, b) }",
         wa=normal(256, 16) @ normal(16, 999),

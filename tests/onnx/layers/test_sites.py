@@ -11,57 +11,16 @@ import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
 
-from modelsurgeon.factorize import METHODS, Rank
+from modelsurgeon.factorize import METHODS
 from modelsurgeon.layers import Layer, chain_params
-from modelsurgeon.onnx import run
 from modelsurgeon.onnx.layers import operators
 from modelsurgeon.onnx.layers.sites import editable_copy, sites
-from modelsurgeon.surgery.apply import apply
-from modelsurgeon.surgery.plan import FULL, Plan, PlanStep
 from tests import conv
+from tests.onnx.operated import operated, outputs, reasons, relative
 from tests.strategies import layers
+from tests.zoo import model
 
 RNG = np.random.default_rng(7)
-
-
-def model(text: str, opset: int = 17, version: int = 8, **weights: np.ndarray) -> ir.Model:
-    """A graph from text; `weights` become initializers."""
-    built = ir.from_onnx_text(f'<ir_version: {version}, opset_import: ["" : {opset}]>\n{text}')
-    for name, array in weights.items():
-        value = next((v for v in _values(built) if v.name == name), None)
-        assert value is not None, name
-        value.const_value = ir.tensor(array, name=name)
-        built.graph.initializers[name] = value
-    return built
-
-
-def _values(built: ir.Model) -> list[ir.Value]:
-    found = {id(v): v for node in built.graph.all_nodes() for v in node.inputs if v is not None}
-    return list(found.values())
-
-
-def outputs(built: ir.Model, **feed: np.ndarray) -> list[np.ndarray]:
-    """What the model answers with optimizations off, so that nothing is folded or fused behind our back."""
-    return list(run.runner(built, optimize=False, threads=1)(feed).values())
-
-
-def relative(a: np.ndarray, b: np.ndarray) -> float:
-    assert a.shape == b.shape
-    return float(np.linalg.norm(a.astype(float) - b) / np.linalg.norm(b.astype(float)))
-
-
-def operated(built: ir.Model, method: str = "svd", rank: Rank = FULL) -> ir.Model:
-    copy = editable_copy(built)
-    found, skipped = sites(copy)
-    assert not skipped
-    apply(Plan({site.name: PlanStep(method=method, rank=rank) for site in found}), found)
-    return copy
-
-
-def reasons(built: ir.Model) -> list[str]:
-    found, skipped = sites(editable_copy(built))
-    assert not found
-    return [str(edit.skipped) for edit in skipped]
 
 
 def written(layer: Layer, size: tuple[int, ...]) -> ir.Model:
@@ -188,7 +147,9 @@ def test_a_shared_weight_is_factorized_once() -> None:
 
 def test_initializers_of_ir_version_3_are_no_inputs() -> None:
     w = RNG.normal(size=(6, 6)).astype(np.float32)
-    built = model("g (float[2, 6] x, float[6, 6] w) => (float[2, 6] y) { y = MatMul (x, w) }", 9, 3, w=w)
+    built = model(
+        "g (float[2, 6] x, float[6, 6] w) => (float[2, 6] y) { y = MatMul (x, w) }", opset=9, version=3, w=w
+    )
     copy = operated(built, rank=2)
     assert [v.name for v in copy.graph.inputs] == ["x"]
     assert outputs(copy, x=np.ones((2, 6), np.float32))[0].shape == (2, 6)
@@ -253,13 +214,13 @@ SKIPPED: dict[str, tuple[Callable[[], ir.Model], str]] = {
         lambda: model("g (float[6, 6] x) => (float y) { h = MatMul (x, w)\n y = MatMul (w, h) }", w=W),
         "apply it in different ways",
     ),
-    "weight is quantised": (
+    "weight is quantized": (
         lambda: model(
             "g (float[2, 6] x) => (float y) { w = DequantizeLinear (q, s)\n y = MatMul (x, w) }",
             q=np.ones((6, 6), np.int8),
             s=np.float32(1),
         ),
-        "weight is quantised",
+        "weight is quantized",
     ),
     "weight is of whole numbers": (
         lambda: model("g (int32[2, 6] x) => (int32 y) { y = MatMul (x, w) }", w=np.ones((6, 6), np.int32)),

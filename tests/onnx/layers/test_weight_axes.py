@@ -100,7 +100,7 @@ def test_what_is_no_matrix_makes_no_layer(text: str, shape: tuple[int, ...]) -> 
     assert as_layer(*node(text, w=normal(*shape))) is None
 
 
-def test_roles_are_told_by_the_operator() -> None:
+def test_roles_follow_from_the_operator() -> None:
     (norm,) = (n for n in zoo.classifier().graph if n.op_type == "BatchNormalization")
     assert [role(norm, index, None) for index in range(1, 5)] == ["scale", "bias", "mean", "variance"]
     (dense,) = (n for n in zoo.classifier().graph if n.op_type == "Gemm")

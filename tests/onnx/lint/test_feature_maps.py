@@ -1,4 +1,4 @@
-"""Feature maps along the depth: each rule finds its net, and keeps quiet on its fresh."""
+"""Feature maps along the depth: each rule finds its net, and nothing in the healthy variant."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_one_step_may_not_leave_nothing(kernel: int, count: int) -> None:
     entries = found(built, "early-collapse")
     assert len(entries) == count
     assert all(
-        entry.message == "1×8×32×32 into 1×8×8×8: one step leaves one value of 16" for entry in entries
+        entry.message == "1×8×32×32 into 1×8×8×8: one node leaves one value of 16" for entry in entries
     )
 
 

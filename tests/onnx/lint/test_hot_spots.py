@@ -1,4 +1,4 @@
-"""Where operations, params and traffic go: each rule finds its net, and keeps quiet on its fresh."""
+"""Layers with large shares: each rule finds its net, and nothing in the healthy variant."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def test_of_two_layers_one_with_almost_all_is_told_and_of_one_none() -> None:
 
 
 HEAVY = {
-    "input alone": "float[5, 1, 8] x | h = LSTM <hidden_size = 64> (x, w, r) a = Squeeze (h)",
-    "no form for it": 'float[64, 64] x | a = Einsum <equation = "ij,jk->ik"> (x, x)',
-    "before it is quantised": """
+    "the input only": "float[5, 1, 8] x | h = LSTM <hidden_size = 64> (x, w, r) a = Squeeze (h)",
+    "applied to it": 'float[64, 64] x | a = Einsum <equation = "ij,jk->ik"> (x, x)',
+    "before it is quantized": """
         float[64, 64] x | q, s, z = DynamicQuantizeLinear (x)
         i = MatMulInteger (q, k) a = Cast <to = 1> (i)
     """,
@@ -83,7 +83,7 @@ def test_below_the_break_even_rank_two_factors_are_smaller() -> None:
 def test_reading_weights_takes_the_time() -> None:
     [bound] = found(pyramid(8 * 26 * 26), "memory-bound")
     assert bound.layer == "y"
-    assert bound.message.startswith("0.45 FLOPs a byte: reading 216 kB of weights")
+    assert bound.message.startswith("0.45 FLOPs a byte: limited by reading 216 kB of weights")
     assert not found(pyramid(8), "memory-bound")
 
 

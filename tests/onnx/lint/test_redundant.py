@@ -1,4 +1,4 @@
-"""What is there twice or for nothing: each rule finds its net, and keeps quiet on its fresh."""
+"""Unused and duplicate nodes and weights: each rule finds its net, and nothing in the healthy variant."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ def test_weights_that_nothing_uses() -> None:
 
 
 def test_the_same_weight_twice() -> None:
-    fresh = DRAW.normal(size=(32, 32)).astype(np.float32)
+    weight = DRAW.normal(size=(32, 32)).astype(np.float32)
     body = "a = MatMul (x, w) y = MatMul (a, v)"
-    [entry] = found(one(body, "2, 32", w=fresh, v=fresh.copy()), "duplicate-weight")
+    [entry] = found(one(body, "2, 32", w=weight, v=weight.copy()), "duplicate-weight")
     assert (entry.layer, entry.evidence) == ("v", {"first": "w", "bytes": 4096})
-    assert not found(one(body, "2, 32", w=fresh, v=-fresh), "duplicate-weight")
+    assert not found(one(body, "2, 32", w=weight, v=-weight), "duplicate-weight")
     assert not found(one(body, "2, 32", w=zoo.ones(32, 32), v=zoo.ones(32, 32)), "duplicate-weight")

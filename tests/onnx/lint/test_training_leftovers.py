@@ -1,4 +1,4 @@
-"""What training left behind: each rule finds its net, and keeps quiet on its fresh."""
+"""Training leftovers: each rule finds its net, and nothing in the healthy variant."""
 
 from __future__ import annotations
 

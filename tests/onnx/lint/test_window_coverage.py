@@ -1,4 +1,4 @@
-"""Windows that don't tile the map: each rule finds its net, and keeps quiet on its fresh."""
+"""Windows that don't tile the map: each rule finds its net, and nothing in the healthy variant."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def test_windows_are_where_they_are(axis: Axis) -> None:
         for window in range(axis.count)
     ]
     seen = [sum(row.count(at) for row in taps) for at in range(axis.size)]
-    assert axis.seen.tolist() == seen
-    assert axis.inside == pytest.approx(sum(seen) / (axis.count * axis.taps))
+    assert axis.tap_counts.tolist() == seen
+    assert axis.inside_share == pytest.approx(sum(seen) / (axis.count * axis.taps))
     assert axis.empty == sum(not any(0 <= at < axis.size for at in row) for row in taps)
     assert axis.dropped == max(0, axis.size - 1 - taps[-1][-1])
     assert axis.overhang == max(0, taps[-1][-1] + 1 - axis.size - axis.end)

@@ -28,7 +28,7 @@ from modelsurgeon.onnx.shapes import data_inputs
 from modelsurgeon.report.columns import Column
 from modelsurgeon.report.table import Table
 from tests import zoo
-from tests.onnx.test_backend import CASES, array
+from tests.onnx.backend_models import CASES, array
 
 MODELS = os.environ.get("MODELSURGEON_MODELS")
 EXACT = 1e-5

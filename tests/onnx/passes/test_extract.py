@@ -68,7 +68,7 @@ def test_a_tensor_inside_becomes_an_output_or_an_input() -> None:
         (["zzzzzz"], [], "near it are none"),
         ([], [], "no output is named"),
         (["y", "loss"], ["h"], "also depend on 'label'"),
-        (["y"], ["x", "label"], "nothing that is kept depends on 'label'"),
+        (["y"], ["x", "label"], "no kept output depends on 'label'"),
     ],
 )
 def test_names_that_do_not_fit_are_told(outputs: list[str], inputs: list[str], told: str) -> None:

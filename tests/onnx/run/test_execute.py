@@ -1,4 +1,4 @@
-"""Models in onnxruntime: what they take and give, what is said when they don't run, and honest timing."""
+"""Models in onnxruntime: inputs, outputs, error messages and timing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def dense(weight: np.ndarray = WEIGHT) -> ir.Model:
 # Inputs
 
 
-def test_inputs_are_told_with_their_open_dimensions() -> None:
+def test_inputs_have_their_open_dimensions() -> None:
     model = zoo.model("g (float[N, 3, 8] x, int64[2] i, bool b) => (float[N, 3, 8] y) { y = Relu (x) }")
     assert run.inputs(model) == [
         Input(name="x", dtype=np.dtype(np.float32), shape=(None, 3, 8)),
@@ -55,7 +55,7 @@ def test_dimensions_that_mean_nothing_are_open(dims: tuple[int | str | None, ...
     assert run.inputs(model)[0].shape is None
 
 
-def test_an_input_that_is_no_tensor_is_told() -> None:
+def test_an_input_that_is_no_tensor_is_an_error() -> None:
     model = zoo.model("g (seq(float[2]) x) => (int64 y) { y = SequenceLength (x) }")
     with pytest.raises(BadModel, match=r"input 'x' is no tensor"):
         run.inputs(model)
@@ -70,12 +70,12 @@ def test_a_runner_gives_the_outputs_by_name() -> None:
     np.testing.assert_allclose(found["y"], np.maximum(FEED["x"] @ WEIGHT, 0), rtol=1e-4, atol=1e-4)
 
 
-def test_what_is_no_input_is_left_out() -> None:
+def test_arrays_that_are_no_input_are_ignored() -> None:
     assert "y" in run.runner(dense())(FEED | {"label": np.zeros(2)})
 
 
 @pytest.mark.parametrize("optimize", [True, False])
-def test_tensors_inside_are_given_too(optimize: bool) -> None:
+def test_inner_tensors_are_returned_on_request(optimize: bool) -> None:
     model = dense()
     found = run.runner(model, outputs=["a", "y"], optimize=optimize)(FEED)
     assert list(found) == ["y", "a"]
@@ -83,12 +83,12 @@ def test_tensors_inside_are_given_too(optimize: bool) -> None:
     assert [value.name for value in model.graph.outputs] == ["y"]
 
 
-def test_a_tensor_that_is_not_there_is_told() -> None:
+def test_an_unknown_tensor_is_an_error() -> None:
     with pytest.raises(BadModel, match=r"there is no tensor 'q' among those"):
         run.runner(dense(), outputs=["q"])
 
 
-def test_stale_shapes_inside_do_no_harm() -> None:
+def test_stale_shapes_in_the_file_do_no_harm() -> None:
     model = dense()
     model.graph[0].outputs[0].shape = ir.Shape([7, 7, 7])
     model.graph[0].outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
@@ -112,7 +112,7 @@ def test_beyond_the_limit_a_model_goes_through_a_file(
     assert not list(tmp_path.iterdir())
 
 
-def test_beyond_the_limit_weights_are_read_where_they_lie(
+def test_beyond_the_limit_weights_are_read_from_their_own_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = run.runner(dense())(FEED)["y"]
@@ -124,7 +124,7 @@ def test_beyond_the_limit_weights_are_read_where_they_lie(
     monkeypatch.setattr(sessions.tempfile, "tempdir", str(tmp_path / "gone"))
     np.testing.assert_array_equal(run.runner(model)(FEED)["y"], expected)
     (tmp_path / "model.onnx").write_bytes(b"changed")
-    with pytest.raises(FileNotFoundError, match="gone"):  # not from what lies there now, but through a file
+    with pytest.raises(FileNotFoundError, match="gone"):  # through a temporary file
         run.runner(model)
     with pytest.raises(FileNotFoundError, match="gone"):
         run.runner(more)
@@ -154,7 +154,7 @@ def test_optimizations_off_is_another_execution_of_the_same() -> None:
         ({"z": zoo.ones(2, 100)}, r"the feed lacks x: the model needs x"),
     ],
 )
-def test_a_feed_that_does_not_fit_is_told_in_one_line(feed: dict[str, np.ndarray], match: str) -> None:
+def test_a_feed_that_does_not_fit_is_an_error_of_one_line(feed: dict[str, np.ndarray], match: str) -> None:
     with pytest.raises(BadData, match=match) as caught:
         run.runner(dense())(feed)
     text = str(caught.value)
@@ -163,25 +163,25 @@ def test_a_feed_that_does_not_fit_is_told_in_one_line(feed: dict[str, np.ndarray
     assert "[ONNXRuntimeError]" not in text
 
 
-def test_sizes_that_clash_inside_are_told() -> None:
+def test_sizes_that_clash_inside_are_an_error() -> None:
     model = zoo.model("g (float[N] x) => (float[M] y) { y = Add (x, w) }", w=zoo.ones(3))
     with pytest.raises(BadData, match=r"the model can't run on these inputs"):
         run.runner(model)({"x": zoo.ones(2)})
 
 
-def test_an_operator_that_is_missing_is_told() -> None:
+def test_a_missing_operator_is_an_error() -> None:
     model = zoo.model("g (float[N] x) => (float[N] y) { y = local.Mystery (x) }")
     with pytest.raises(Unavailable, match=r"onnxruntime here lacks an operator \(.*Mystery"):
         run.runner(model)
 
 
-def test_a_graph_that_onnxruntime_refuses_is_told() -> None:
+def test_a_graph_that_onnxruntime_refuses_is_an_error() -> None:
     model = zoo.model("g (float[N] x) => (float[N] y) { y = Add (x) }")
     with pytest.raises(BadModel, match=r"onnxruntime can't load the model \(.*\): check it"):
         run.runner(model)
 
 
-def test_a_provider_that_is_not_here_is_told() -> None:
+def test_a_provider_that_is_not_here_is_an_error() -> None:
     with pytest.raises(Unavailable, match=r"there is no provider 'tpu': use cpu or cuda"):
         run.runner(dense(), provider="tpu")
 
@@ -192,7 +192,7 @@ def test_cuda_without_cuda_is_an_error_and_no_run_on_the_cpu() -> None:
         run.runner(dense(), provider="cuda")
 
 
-def test_onnxruntime_says_nothing_by_itself(capfd: pytest.CaptureFixture[str]) -> None:
+def test_onnxruntime_prints_nothing_by_itself(capfd: pytest.CaptureFixture[str]) -> None:
     model = zoo.model("g (float[N] x) => (float[M] y) { y = Add (x, w) }", w=zoo.ones(3))
     with pytest.raises(BadData, match=r"can't run"):
         run.runner(model)({"x": zoo.ones(2)})

@@ -1,4 +1,4 @@
-"""Times kept on disk: read again, whatever became of the file, and beside other writers."""
+"""Latencies kept on disk: read again, with a broken file and with several writers."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from modelsurgeon.onnx.run import latency_cache
 from modelsurgeon.onnx.run.latency_cache import LatencyCache
 
 
-def test_what_was_added_is_there_for_the_next(tmp_path: Path) -> None:
+def test_added_times_are_read_by_the_next_cache(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "times.json"
     LatencyCache(path).add({"a": 1.25})
     assert LatencyCache(path)["a"] == 1.25
     assert "b" not in LatencyCache(path)
 
 
-def test_without_a_file_times_live_as_long_as_the_ledger() -> None:
+def test_without_a_file_times_live_as_long_as_the_cache() -> None:
     book = LatencyCache(None)
     book.add({"a": 1.0})
     assert book["a"] == 1.0
     assert "a" not in LatencyCache(None)
 
 
-def test_what_is_known_is_not_changed_by_what_others_measured(tmp_path: Path) -> None:
+def test_known_times_are_not_changed_by_those_of_others(tmp_path: Path) -> None:
     path = tmp_path / "times.json"
     ours, theirs = LatencyCache(path), LatencyCache(path)
     theirs.add({"a": 2.0, "b": 2.0})
@@ -56,7 +56,7 @@ def test_a_file_of_bytes_is_an_empty_one(tmp_path: Path) -> None:
     assert "a" not in LatencyCache(path)
 
 
-def test_where_nothing_can_be_written_it_is_done_without(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder", encoding="utf-8")
     book = LatencyCache(tmp_path / "file" / "times.json")
     book.add({"a": 1.0})
@@ -77,18 +77,18 @@ def test_writers_at_once_leave_a_whole_file(tmp_path: Path) -> None:
 
 
 def test_the_folder_is_the_users_choice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert latency_cache.folder() is None  # as tests have it
+    assert latency_cache.cache_folder() is None  # as tests have it
     monkeypatch.setenv("MODELSURGEON_CACHE", str(tmp_path))
-    assert latency_cache.folder() == tmp_path
+    assert latency_cache.cache_folder() == tmp_path
     monkeypatch.delenv("MODELSURGEON_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert latency_cache.folder() == tmp_path / "modelsurgeon"
+    assert latency_cache.cache_folder() == tmp_path / "modelsurgeon"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert latency_cache.folder() == tmp_path / ".cache" / "modelsurgeon"
+    assert latency_cache.cache_folder() == tmp_path / ".cache" / "modelsurgeon"
 
 
 def test_each_way_to_run_has_its_own_times() -> None:
     assert latency_cache.cache_for("cpu", 1) is latency_cache.cache_for("cpu", 1)
     assert latency_cache.cache_for("cpu", 1) is not latency_cache.cache_for("cpu", 2)
-    assert latency_cache.processor()
+    assert latency_cache.processor_name()

@@ -24,7 +24,9 @@ SIZE = 9
 
 @settings(max_examples=25)
 @given(layer=layers(), rank=st.integers(1, 3), positions=st.integers(1, 3))
-def test_a_chain_alone_costs_what_it_costs_in_a_net(layer: Layer, rank: int, positions: int) -> None:
+def test_a_standalone_chain_has_the_cost_of_the_chain_in_a_model(
+    layer: Layer, rank: int, positions: int
+) -> None:
     size = (SIZE,) * len(layer.kernel)
     call = size, positions
     layer = replace(layer, weight=layer.weight.astype("f4"), bias=None)
@@ -51,7 +53,7 @@ def test_times_are_of_the_layer_and_of_each_chain_over_all_calls() -> None:
     assert twice == [2 * ms for ms in once]
 
 
-def test_what_is_alike_is_timed_once() -> None:
+def test_equal_layers_are_timed_once() -> None:
     layer, call = conv(dilation=(2, 2)), ((12, 12), 1)
     chain = METHODS["svd"].sketch(layer, 3)
     first = LayerTimer("cpu")(layer, [chain], [call])
@@ -60,7 +62,7 @@ def test_what_is_alike_is_timed_once() -> None:
     assert LayerTimer("cpu")(fresh, [METHODS["svd"].sketch(fresh, 3)], [call]) == first
 
 
-def test_all_that_a_time_depends_on_is_told() -> None:
+def test_the_key_has_all_that_a_time_depends_on() -> None:
     base = chain_key([conv()], ((8, 8), 1))
     others = [
         chain_key([conv()], ((8, 9), 1)),
@@ -73,14 +75,14 @@ def test_all_that_a_time_depends_on_is_told() -> None:
     assert len({base, *others}) == 7
 
 
-def test_what_can_not_run_has_no_time() -> None:
+def test_chains_that_cannot_run_have_no_time() -> None:
     misfit = [conv(), Layer(weight=np.zeros((4, 5, 1, 1), "f4"))]
     assert LayerTimer("cpu")(conv(), [misfit], [((8, 8), 1)]) is None
     assert LayerTimer("cpu")(Layer(weight=np.zeros((4, 4), "f4"), groups=2), [], [((), 1)]) is None
 
 
 @given(layer=layers())
-def test_hollow_chains_keep_shapes_and_scale(layer: Layer) -> None:
+def test_chains_with_random_weights_keep_shapes_and_scale(layer: Layer) -> None:
     [link] = with_random_weights([layer])
     assert (link.weight.shape, link.weight.dtype) == (layer.weight.shape, layer.weight.dtype)
     assert link.bias is layer.bias

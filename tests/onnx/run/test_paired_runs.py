@@ -1,4 +1,4 @@
-"""Two graphs a stage at a time: what stages hand on is what whole runs have inside."""
+"""Two graphs a stage at a time: the tensors between stages are those inside whole runs."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ STARTS = [StageStart("x", "a"), StageStart("r", "b", "x"), StageStart("k", "y")]
 
 
 @pytest.mark.parametrize("held", [spool.MAX_HELD_BYTES, 0])
-def test_stages_hand_on_what_whole_runs_have(
+def test_stages_pass_on_the_tensors_of_whole_runs(
     residual: ir.Model, held: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(spool, "MAX_HELD_BYTES", held)  # with nothing held, every tensor goes through a file
@@ -68,16 +68,16 @@ def test_stages_hand_on_what_whole_runs_have(
         STARTS, paired_inputs(residual, changed, STARTS, feeds), strict=True
     ):
         for _ in range(2):  # they may be gone through again
-            for feed, (ours, theirs, beside) in zip(feeds, pairs(), strict=True):
+            for feed, (ours, theirs, added) in zip(feeds, pairs(), strict=True):
                 whole = {**feed, **inside(feed)}
                 np.testing.assert_allclose(ours, whole[tensor], atol=1e-5)
                 np.testing.assert_allclose(theirs, whole[tensor], atol=1e-5)
-                assert (beside is None) == (other is None)
-                for each in beside or ():
+                assert (added is None) == (other is None)
+                for each in added or ():
                     np.testing.assert_array_equal(each, whole[str(other)])
 
 
-def test_what_was_replaced_shows_behind_it(residual: ir.Model) -> None:
+def test_replaced_layers_change_the_inputs_of_later_ones(residual: ir.Model) -> None:
     feeds = fed(residual)
     editable = OnnxModel(residual, data=feeds)
     seen = []
@@ -92,8 +92,8 @@ def test_what_was_replaced_shows_behind_it(residual: ir.Model) -> None:
         np.testing.assert_allclose(x, whole(feed)["k"], atol=1e-5)
 
 
-def beside(text: str, **constants: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """What stands beside the layer `a` in a net whose layer `s` gives twice as much by now."""
+def residual_of(text: str, **constants: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """The residual of layer `a` in a net whose layer `s` was doubled after the copy."""
     net = model(text, v=weights(4, 4), w=weights(4, 4), **constants)
     editable = OnnxModel(net, data={"x": weights(1, 4)})
     found = None
@@ -110,15 +110,13 @@ def beside(text: str, **constants: np.ndarray) -> tuple[np.ndarray, np.ndarray] 
     [("y = Add (a, s)", {}), ("c = Add (b, a) y = Add (s, c)", {"b": weights(4)})],
     ids=["straight", "behind a bias"],
 )
-def test_what_is_added_to_a_layers_answers_stands_beside_it(
-    sum_up: str, constants: dict[str, np.ndarray]
-) -> None:
+def test_the_addend_of_a_layers_output_is_its_residual(sum_up: str, constants: dict[str, np.ndarray]) -> None:
     text = f"g (float[N, 4] x) => (float[N, 4] y) {{ s = MatMul (x, v) a = MatMul (x, w) {sum_up} }}"
-    was, now = beside(text, **constants) or (0, 1)
+    was, now = residual_of(text, **constants) or (0, 1)
     np.testing.assert_allclose(now, 2 * was, rtol=1e-5)
 
 
-def test_a_sum_stands_behind_the_norm_that_counts_with_its_layer() -> None:
+def test_the_addend_after_an_absorbed_norm_is_the_residual() -> None:
     """The last of a residual block makes up for what the shortcut has lost, behind its batch norm."""
     parts = {name: np.ones(4, np.float32) for name in ("scale", "shift", "mean", "var")}
     net = model(
@@ -133,11 +131,11 @@ def test_a_sum_stands_behind_the_norm_that_counts_with_its_layer() -> None:
         **parts,
     )
     editable = OnnxModel(net, data={"x": weights(1, 4, 6, 6)})
-    beside = {
+    residuals = {
         site.name: next(pairs()).residual
         for site, pairs in editable.paired_inputs(["s", "a"], editable.batches(0))
     }
-    assert beside["s"] is None and beside["a"] is not None
+    assert residuals["s"] is None and residuals["a"] is not None
 
 
 @pytest.mark.parametrize(
@@ -158,8 +156,8 @@ def test_a_sum_stands_behind_the_norm_that_counts_with_its_layer() -> None:
     ],
     ids=["made later", "used twice", "an output", "not straight", "no sum"],
 )
-def test_elsewhere_nothing_stands_beside(text: str) -> None:
-    assert beside(text) is None
+def test_elsewhere_there_is_no_residual(text: str) -> None:
+    assert residual_of(text) is None
 
 
 def test_a_layer_that_is_applied_twice_has_no_pairs() -> None:
@@ -182,7 +180,7 @@ def test_a_weight_on_the_left_is_fed_columns() -> None:
     np.testing.assert_array_equal(rows, x.transpose(0, 2, 1).reshape(6, 4))
 
 
-def test_the_spools_files_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_spools_files_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool, "MAX_HELD_BYTES", 0)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with spool.Spool() as kept:

@@ -38,13 +38,13 @@ def shape(model: ir.Model, name: str) -> ir.Shape | None:
         (("N", 3), ["N", 3]),
         ((None, -1, "?", ""), ["x_0", "x_1", "x_2", "x_3"]),
         (("p2o.Dynamic.0", "unk__1"), ["p2o_Dynamic_0", "unk__1"]),
-        (("a.b", "a_b", "a.b"), ["a_b_", "a_b", "a_b_"]),
+        (("a.b", "a_b", "a.b"), ["a_b_2", "a_b", "a_b_2"]),
         (("\u957f", "\u957f"), ["size", "size"]),
         (("batch size", "batch size"), ["batch_size", "batch_size"]),
         (("-1", "7"), ["x_0", "x_1"]),
         (("1x", "a:0"), ["_1x", "a_0"]),
         (("new + past", "2*N"), ["new + past", "2*N"]),
-        (("a**b", "N*", "floor(N)", "f(N)"), ["a_b", "N_", "N", "f_N"]),
+        (("a**b", "N*", "floor(N)", "f(N)"), ["a_b", "N_2", "N", "f_N"]),
         ((0, 5), [0, 5]),
     ],
 )
@@ -60,7 +60,7 @@ def test_a_renamed_dimension_has_both_names() -> None:
 
 
 def test_names_of_open_dimensions_are_free() -> None:
-    assert symbols(bound(relu("x_1", None, name="x"))) == ["x_1", "x_1_"]
+    assert symbols(bound(relu("x_1", None, name="x"))) == ["x_1", "x_1_2"]
     assert symbols(bound(relu(None, name="in:0"))) == ["in_0_0"]
 
 

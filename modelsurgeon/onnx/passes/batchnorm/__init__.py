@@ -1,1 +1,1 @@
-"""Batch norm in graphs: read, folded, frozen, mended, measured anew."""
+"""Batch norm in graphs: read, folded, frozen, repaired, recalibrated."""

@@ -1,8 +1,8 @@
-"""Batch norm is absorbed into the linear layer before it, or else into the one behind it.
+"""Fold batch norm into the linear layer before it, or else into the one after it.
 
-Between the two may stand what changes nothing (Identity), a padding, and before the norm the addition of a
-bias. A padding that repeats values does so with the folded ones; a constant one needs another constant, which
-must be the same for every channel. The algebra is in `modelsurgeon.fold`.
+Between the two there may be an Identity, a padding, and before the norm the addition of a bias. A padding
+that repeats values stays right; a constant one needs another constant, which must be the same for every
+channel. The algebra is in `modelsurgeon.layers.batchnorm`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from modelsurgeon.layers import batchnorm as algebra
 from modelsurgeon.layers.batchnorm import Affine
 from modelsurgeon.onnx.graph.constants import constant_array
 from modelsurgeon.onnx.passes import linear_nodes, pads
-from modelsurgeon.onnx.passes.batchnorm.nodes import NormSite, each
+from modelsurgeon.onnx.passes.batchnorm.nodes import NormSite, edit_each_norm
 from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.surgery.edits import Edit
 
@@ -31,79 +31,86 @@ Step = Callable[[], None]
 
 
 class NotLinear(UnsupportedLayer):
-    """What stands next to the batch norm is no linear layer."""
+    """The node next to the batch norm is no linear layer."""
 
 
-def fold(subject: PassContext) -> list[Edit]:
-    """Fold every batch norm that can be folded; one that stood in another's way makes room for it."""
+def fold(context: PassContext) -> list[Edit]:
+    """Fold every batch norm that can be folded; repeated, since folding one may make another foldable."""
     edits: dict[str, Edit] = {}
     before = -1
     while before < (before := sum(edit.skipped is None for edit in edits.values())):
-        edits |= {e.layer: e for e in each(subject, "fold", lambda site: _folded(subject, site))}
-    return [edits[name] for name in subject.names.values() if name in edits]
+        edits |= {e.layer: e for e in edit_each_norm(context, "fold", lambda site: _fold_norm(context, site))}
+    return [edits[name] for name in context.names.values() if name in edits]
 
 
-def _folded(subject: PassContext, site: NormSite) -> Edit:
+def _fold_norm(context: PassContext, site: NormSite) -> Edit:
     if site.training:
         raise UnsupportedLayer(TRAINING_MODE_REASON)
     try:
-        into = _behind(subject, site, site.norm.affine)
-    except UnsupportedLayer as before:
+        into = _fold_into_previous(context, site, site.norm.affine)
+    except UnsupportedLayer as reason_before:
         try:
-            into = _in_front(subject, site, site.norm.affine)
-        except UnsupportedLayer as behind:
-            raise _reason(before, behind) from behind
-    return Edit(layer=site.name, action="fold", details={"into": subject.names[into]})
+            into = _fold_into_next(context, site, site.norm.affine)
+        except UnsupportedLayer as reason_after:
+            raise _combined_reason(reason_before, reason_after) from reason_after
+    return Edit(layer=site.name, action="fold", details={"into": context.names[into]})
 
 
-def _reason(before: UnsupportedLayer, behind: UnsupportedLayer) -> UnsupportedLayer:
-    """The reason that concerns a linear layer; where none stands next to the norm, that is the reason."""
-    if not isinstance(before, NotLinear):
-        return before
-    return UnsupportedLayer(f"{before}, {behind}") if isinstance(behind, NotLinear) else behind
+def _combined_reason(reason_before: UnsupportedLayer, reason_after: UnsupportedLayer) -> UnsupportedLayer:
+    """The reason about the layer before the norm, or else after it; both where neither is a linear layer."""
+    if not isinstance(reason_before, NotLinear):
+        return reason_before
+    return (
+        UnsupportedLayer(f"{reason_before}, {reason_after}")
+        if isinstance(reason_after, NotLinear)
+        else reason_after
+    )
 
 
-def _behind(subject: PassContext, site: NormSite, affine: Affine) -> ir.Node:
-    """Fold into the linear node before the norm, which goes."""
-    node, between = _before(site)
-    linear_nodes.check_channels(subject, node)
-    layer = linear_nodes.read(subject, node, geometry=False)
-    bias = _added(subject, between[-1:])
+def _fold_into_previous(context: PassContext, site: NormSite, affine: Affine) -> ir.Node:
+    """Fold the norm into the linear node before it, and remove the norm."""
+    node, between = _previous_linear(site)
+    linear_nodes.check_channels(context, node)
+    layer = linear_nodes.read(context, node, geometry=False)
+    bias = _added_bias(context, between[-1:])
     given = affine if bias is None else replace(affine, offset=np.zeros_like(affine.offset))
-    folded = algebra.behind(layer, given)
-    steps = _steps(subject, between, affine.of_constant)
+    folded = algebra.fold_output_affine(layer, given)
+    steps = _pad_steps(context, between, affine.of_constant)
     if bias is not None:
-        steps.append(_other_bias(subject, between[-1], bias * affine.gain + affine.offset))
+        steps.append(_set_bias_step(context, between[-1], bias * affine.gain + affine.offset))
     for step in steps:
         step()
-    linear_nodes.remove(subject, site.node)
-    linear_nodes.add_behind(subject, node, linear_nodes.give(subject, node, folded))
+    linear_nodes.remove_node(context, site.node)
+    linear_nodes.add_bias_after(context, node, linear_nodes.write(context, node, folded))
     return node
 
 
-def _in_front(subject: PassContext, site: NormSite, affine: Affine) -> ir.Node:
-    """Fold into the linear node behind the norm, which goes."""
-    node, between = _behind_it(site)
-    linear_nodes.check_channels(subject, node)
-    folded = algebra.in_front(linear_nodes.read(subject, node, geometry=True), affine)
-    for step in _steps(subject, between, affine.before_constant):
+def _fold_into_next(context: PassContext, site: NormSite, affine: Affine) -> ir.Node:
+    """Fold the norm into the linear node after it, and remove the norm."""
+    node, between = _next_linear(site)
+    linear_nodes.check_channels(context, node)
+    folded = algebra.fold_input_affine(linear_nodes.read(context, node, geometry=True), affine)
+    for step in _pad_steps(context, between, affine.before_constant):
         step()
     ir.convenience.replace_all_uses_with(site.node.outputs[0], site.x)
-    subject.graph.remove(site.node, safe=True)
-    linear_nodes.add_behind(subject, node, linear_nodes.give(subject, node, folded))
+    context.graph.remove(site.node, safe=True)
+    linear_nodes.add_bias_after(context, node, linear_nodes.write(context, node, folded))
     return node
 
 
-def _before(site: NormSite) -> tuple[ir.Node, list[ir.Node]]:
-    """The linear node before the norm, and what lies between, the nearest to the norm first."""
+def _previous_linear(site: NormSite) -> tuple[ir.Node, list[ir.Node]]:
+    """The linear node before the norm, and the nodes between, the nearest to the norm first.
+
+    Raises NotLinear, and UnsupportedLayer where a value between them has other uses.
+    """
     between: list[ir.Node] = []
     value = site.x
     while (node := value.producer()) is not None:
         last = linear_nodes.is_linear(node)
         passes = not _is_add(between[-1:]) and (node.op_type in TRANSPARENT or _adds_constant(node))
         if not (last or passes):
-            raise NotLinear(f"{node.op_type} stands before it")
-        linear_nodes.check_alone(value)
+            raise NotLinear(f"{node.op_type} comes before it")
+        linear_nodes.check_single_use(value)
         if last:
             return node, between
         between.append(node)
@@ -111,7 +118,7 @@ def _before(site: NormSite) -> tuple[ir.Node, list[ir.Node]]:
         if data is None:
             break
         value = data
-    raise NotLinear("nothing stands before it")
+    raise NotLinear("nothing comes before it")
 
 
 def _adds_constant(node: ir.Node) -> bool:
@@ -122,47 +129,49 @@ def _is_add(nodes: Sequence[ir.Node]) -> bool:
     return any(node.op_type == "Add" for node in nodes)
 
 
-def _behind_it(site: NormSite) -> tuple[ir.Node, list[ir.Node]]:
-    """The linear node behind the norm, and what lies between."""
+def _next_linear(site: NormSite) -> tuple[ir.Node, list[ir.Node]]:
+    """The linear node after the norm, and the nodes between. Raises as `_previous_linear` does."""
     between: list[ir.Node] = []
     value = site.node.outputs[0]
-    node = linear_nodes.taker(value)
+    node = linear_nodes.single_consumer(value)
     while node is not None and not linear_nodes.is_linear(node):
         if node.op_type not in TRANSPARENT:
-            raise NotLinear(f"{node.op_type} stands behind it")
+            raise NotLinear(f"{node.op_type} comes after it")
         between.append(node)
         value = node.outputs[0]
-        node = linear_nodes.taker(value)
+        node = linear_nodes.single_consumer(value)
     if node is None:
-        raise NotLinear("nothing stands behind it")
+        raise NotLinear("nothing comes after it")
     return node, between
 
 
-def _steps(subject: PassContext, between: Sequence[ir.Node], change: Callable[[float], float]) -> list[Step]:
-    """What the paddings in between have to add instead."""
-    return [pads.carried(subject, node, change) for node in between if node.op_type == "Pad"]
+def _pad_steps(
+    context: PassContext, between: Sequence[ir.Node], change: Callable[[float], float]
+) -> list[Step]:
+    """Steps that change the constants of the paddings in between."""
+    return [pads.pad_value_step(context, node, change) for node in between if node.op_type == "Pad"]
 
 
-def _added(subject: PassContext, last: Sequence[ir.Node]) -> Array | None:
-    """The bias that is added right behind the linear node, `(channels,)` or `(1,)`; None where none is."""
+def _added_bias(context: PassContext, last: Sequence[ir.Node]) -> Array | None:
+    """The bias that an Add right after the linear node adds, `(channels,)` or `(1,)`; None without an Add."""
     if not _is_add(last):
         return None
     (node,) = last
     found = [array for array in map(constant_array, node.inputs) if array is not None]
-    ndim = subject.ndim(node.outputs[0])
+    ndim = context.ndim(node.outputs[0])
     if ndim is None:
-        raise UnsupportedLayer("the Add before it has a number of axes that isn't known")
+        raise UnsupportedLayer("the number of axes of the Add before it isn't known")
     shape = (1,) * (ndim - found[0].ndim) + found[0].shape
     if any(size != 1 for axis, size in enumerate(shape) if axis != 1):
         raise UnsupportedLayer("the Add before it differs from position to position")
     return found[0].reshape(-1)
 
 
-def _other_bias(subject: PassContext, node: ir.Node, bias: Array) -> Step:
-    """A step that gives an Add another constant, one number per channel."""
+def _set_bias_step(context: PassContext, node: ir.Node, bias: Array) -> Step:
+    """A step that replaces the constant of an Add by a bias, `(channels,)`."""
     place = 0 if constant_array(node.inputs[0]) is not None else 1
-    ndim = subject.ndim(node.outputs[0]) or 2
-    dtype = subject.inferred(node.outputs[0]).dtype or ir.DataType.FLOAT
+    ndim = context.ndim(node.outputs[0]) or 2
+    dtype = context.inferred(node.outputs[0]).dtype or ir.DataType.FLOAT
     shaped = bias.astype(dtype.numpy()).reshape(-1, *(1,) * (ndim - 2))
-    name = f"{subject.names.get(node, 'add')}.bias"
-    return lambda: node.replace_input_with(place, subject.store(name, shaped))
+    name = f"{context.names.get(node, 'add')}.bias"
+    return lambda: node.replace_input_with(place, context.store(name, shaped))

@@ -1,1 +1,1 @@
-"""Which channels of a graph belong together, and the passes that scale or remove them."""
+"""Connected channels of a graph, and the passes that scale or remove them."""

@@ -1,4 +1,4 @@
-"""What an operator makes of a channel that is one number everywhere."""
+"""Outputs of operators on constant channels, those that are one number everywhere."""
 
 from __future__ import annotations
 
@@ -7,61 +7,61 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from modelsurgeon.onnx.passes.channels.op_rules import MOVING, REDUCING
+from modelsurgeon.onnx.passes.channels.op_rules import REDUCING, SPATIAL
 
 POOLING = frozenset(
     {"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "ReduceMax", "ReduceMean", "ReduceMin"}
 )
-# Functions whose value is computed at 0 alone, where all of them are 0.
+# Functions that are evaluated only at 0, where all of them are 0.
 ZERO_AT_ZERO = frozenset(
     {"Celu", "Elu", "Erf", "Gelu", "HardSwish", "Mish", "Selu", "Sin", "Softsign", "Swish", "Tan"}
 )
 
 
-def of_numbers(node: ir.Node, values: Sequence[float | None]) -> float | None:
-    """What a node gives everywhere, if its operands are these numbers; None where that isn't one number.
+def constant_output(node: ir.Node, values: Sequence[float | None]) -> float | None:
+    """The one number that a node outputs everywhere for these operands; None where none is known.
 
-    values: None for an operand that is no single number.
+    values: one per operand; None for one that isn't a single number.
     """
-    keeps_zero = node.op_type in REDUCING | MOVING | ZERO_AT_ZERO
+    keeps_zero = node.op_type in REDUCING | SPATIAL | ZERO_AT_ZERO
     if (keeps_zero and values[0] == 0) or (node.op_type == "Mul" and 0 in values):
         return 0.0
     known = [value for value in values if value is not None]
     if len(known) < len(values):
         return None
-    if node.op_type in POOLING and (known[0] == 0 or not _counts_edge(node)):
+    if node.op_type in POOLING and (known[0] == 0 or not _counts_padding(node)):
         return known[0]
-    made = OF_NUMBERS[node.op_type](node, *known) if node.op_type in OF_NUMBERS else np.nan
-    return float(made) if np.isfinite(made) else None
+    output = SCALAR_FUNCTIONS[node.op_type](node, *known) if node.op_type in SCALAR_FUNCTIONS else np.nan
+    return float(output) if np.isfinite(output) else None
 
 
-def _counts_edge(node: ir.Node) -> bool:
-    """Whether a mean takes in zeros at the edge."""
-    edge = any(node.attributes.get_ints("pads", ())) or not {"auto_pad", "ceil_mode"}.isdisjoint(
+def _counts_padding(node: ir.Node) -> bool:
+    """Whether a mean includes zeros of the padding."""
+    padded = any(node.attributes.get_ints("pads", ())) or not {"auto_pad", "ceil_mode"}.isdisjoint(
         node.attributes
     )
-    return node.op_type == "AveragePool" and edge and node.attributes.get_int("count_include_pad", 0) == 1
+    return node.op_type == "AveragePool" and padded and node.attributes.get_int("count_include_pad", 0) == 1
 
 
-def _normalised(node: ir.Node, x: float, scale: float, shift: float, mean: float, var: float) -> float:
+def _batch_norm(node: ir.Node, x: float, scale: float, shift: float, mean: float, var: float) -> float:
     return (x - mean) / float(np.sqrt(var + node.attributes.get_float("epsilon", 1e-5))) * scale + shift
 
 
-def _clipped(node: ir.Node, x: float, *ends: float) -> float:
-    """NaN where a bound is left out among the inputs: which one isn't told."""
-    if len(ends) == 1:
+def _clip(node: ir.Node, x: float, *bounds: float) -> float:
+    """NaN where one of the two bounds is missing: which one isn't known here."""
+    if len(bounds) == 1:
         return np.nan
-    low, high = ends or [
-        node.attributes.get_float(name, end) for name, end in (("min", -np.inf), ("max", np.inf))
+    low, high = bounds or [
+        node.attributes.get_float(name, bound) for name, bound in (("min", -np.inf), ("max", np.inf))
     ]
     return min(max(x, low), high)
 
 
-OF_NUMBERS: Mapping[str, Callable[..., float]] = {
+SCALAR_FUNCTIONS: Mapping[str, Callable[..., float]] = {
     "Abs": lambda _, a: abs(a),
     "Add": lambda _, a, b: a + b,
-    "BatchNormalization": _normalised,
-    "Clip": _clipped,
+    "BatchNormalization": _batch_norm,
+    "Clip": _clip,
     "Div": lambda _, a, b: a / b if b else np.nan,
     "Dropout": lambda _, a, *_ratio: a,
     "Identity": lambda _, a: a,

@@ -1,13 +1,13 @@
-"""Cross-layer equalisation: the ranges of a layer's channels made alike, at no change of the answers.
+"""Cross-layer equalization: equal weight ranges on both sides of a channel, the same outputs.
 
-Behind a layer a channel may be divided by s > 0 if what takes it multiplies it by s, wherever all that lies
-between is positively homogeneous (see `channel_components`). Per-tensor integers and float16 then lose least
-where both sides have the same range. With r1 the largest weight that makes a channel and r2 the largest that
-takes it, over all layers that do,
+After a layer a channel may be divided by s > 0 if the layers that take it multiply it by s, wherever all
+nodes between are positively homogeneous (see `channel_components`). Per-tensor integers and float16 then lose
+least where both sides have the same range. With r1 the largest weight of the layers that produce a channel
+and r2 the largest of those that take it,
 
     s = sqrt(r1 * r2) / r2,    after which both are sqrt(r1 * r2).
 
-The layers are gone through in order until no factor moves. Exact up to rounding.
+The layers are balanced in turn until the factors converge. Exact up to rounding.
 Source: Nagel, van Baalen, Blankevoort, Welling: Data-free quantization through weight equalization and bias
 correction (2019), section 4.1, there for pairs of layers.
 """
@@ -25,6 +25,7 @@ from modelsurgeon.layers import Array, Layer
 from modelsurgeon.onnx.graph.constants import constant_array
 from modelsurgeon.onnx.layers.sites import ValueShapes, sites
 from modelsurgeon.onnx.passes.channels.components import (
+    UNKNOWN_CHANNELS_REASON,
     ChannelComponents,
     ChannelShift,
     ComponentLink,
@@ -34,39 +35,38 @@ from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.surgery.edits import Edit
 
 ACTION = "equalize"
-NO_CHANNELS = "its channels aren't where its operator has them, or their number is open"
 MAX_SWEEPS = 20
-MIN_CHANGE = 1e-2  # the largest logarithm of a factor that still moves
-MAX_SCALE = 1e4  # factor: a channel that hardly weighs anything mustn't blow up its bias
+MIN_CHANGE = 1e-2  # of the logarithm of a factor: sweeps end where none changes more
+MAX_SCALE = 1e4  # of a factor: a channel with tiny weights mustn't blow up its bias
 Vector = NDArray[np.float64]
 
 
-def equalize(subject: PassContext) -> list[Edit]:
-    """Scale the channels between layers so that ranges on both sides are alike."""
-    names = subject.names
-    found, fixed = sites(subject.model, ValueShapes.of(subject.model, subject.measured))
-    graph = channel_components(subject, [site for site in found if subject.left_out(site.name) is None])
+def equalize(context: PassContext) -> list[Edit]:
+    """Scale the channels between layers so that weight ranges on both sides are equal."""
+    names = context.names
+    found, fixed = sites(context.model, ValueShapes.of(context.model, context.measured))
+    graph = channel_components(context, [site for site in found if context.skip_reason(site.name) is None])
     for site in found:
-        site.taken.update(subject.taken)
-    factors = _balanced(graph)
+        site.taken.update(context.taken)
+    factors = _balanced_factors(graph)
     for shift in graph.shifts:
-        _rescale(subject, shift, factors)
+        _rescale_shift(context, shift, factors)
     linked = {link.site.name: link for link in graph.links}
     edits = [Edit(layer=edit.layer, action=ACTION, skipped=edit.skipped) for edit in fixed]
     for site in found:
-        if reason := subject.left_out(site.name):
+        if reason := context.skip_reason(site.name):
             edits.append(Edit(layer=site.name, action=ACTION, skipped=reason))
         elif site.name in linked:
-            edits.append(_scaled(linked[site.name], graph, factors))
+            edits.append(_scale_layer(linked[site.name], graph, factors))
         else:
-            edits.append(Edit(layer=site.name, action=ACTION, skipped=NO_CHANNELS))
+            edits.append(Edit(layer=site.name, action=ACTION, skipped=UNKNOWN_CHANNELS_REASON))
     order = {name: place for place, name in enumerate(names.values())}
     return sorted(edits, key=lambda edit: order.get(edit.layer, len(order)))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Ranges:
-    """The largest weight for every pair of channels of a link, `(groups, out / groups, in / groups)`."""
+    """The largest absolute weight for every pair of channels, `(groups, out / groups, in / groups)`."""
 
     link: ComponentLink
     largest: Array
@@ -81,60 +81,64 @@ class _Ranges:
     def components(self) -> tuple[set[int], set[int]]:
         return set(self.link.x.tolist()), set(self.link.y.tolist())
 
-    def made(self, factors: Vector) -> Vector:
-        """The range of every output channel."""
+    def output_ranges(self, factors: Vector) -> Vector:
+        """The range of every output channel under the factors, `(out,)`."""
         into = factors[self.link.x].astype(np.float32).reshape(len(self.largest), 1, -1)
         return np.asarray((self.largest * into).max(axis=2).ravel() / factors[self.link.y])
 
-    def taken(self, factors: Vector) -> Vector:
-        """The range of every input channel."""
+    def input_ranges(self, factors: Vector) -> Vector:
+        """The range of every input channel under the factors, `(in,)`."""
         out = factors[self.link.y].astype(np.float32).reshape(len(self.largest), -1, 1)
         return np.asarray((self.largest / out).max(axis=1).ravel() * factors[self.link.x])
 
 
-def _balanced(graph: ChannelComponents) -> Vector:
-    """The factor by which every component's channels are divided."""
+def _balanced_factors(graph: ChannelComponents) -> Vector:
+    """The factor by which the channels of every component are divided, `(count,)`."""
     factors, free = np.ones(graph.count), graph.is_free()
     ranges = [_Ranges.of(link) for link in graph.links]
-    groups = [(each.link.y, *_neighbours(each, ranges)) for each in ranges if free[each.link.y].any()]
+    groups = [(r.link.y, *_producers_and_consumers(r, ranges)) for r in ranges if free[r.link.y].any()]
     for _ in range(MAX_SWEEPS):
-        moved = [_step(factors, free, *group) for group in groups]
-        if max(moved, default=0.0) < MIN_CHANGE:
+        changes = [_balance_step(factors, free, *group) for group in groups]
+        if max(changes, default=0.0) < MIN_CHANGE:
             break
     return factors
 
 
-def _neighbours(each: _Ranges, ranges: Sequence[_Ranges]) -> tuple[list[_Ranges], list[_Ranges]]:
-    """The links that make, and those that take, one of the channels that this link makes."""
-    mine = each.components[1]
-    made = [other for other in ranges if mine & other.components[1]]
-    return made, [other for other in ranges if mine & other.components[0]]
+def _producers_and_consumers(this: _Ranges, ranges: Sequence[_Ranges]) -> tuple[list[_Ranges], list[_Ranges]]:
+    """The links that produce, and those that take, a channel of a component that this link produces."""
+    own = this.components[1]
+    producers = [other for other in ranges if own & other.components[1]]
+    return producers, [other for other in ranges if own & other.components[0]]
 
 
-def _step(
-    factors: Vector, free: NDArray[np.bool_], at: Array, makers: Sequence[_Ranges], takers: Sequence[_Ranges]
+def _balance_step(
+    factors: Vector,
+    free: NDArray[np.bool_],
+    at: Array,
+    producers: Sequence[_Ranges],
+    consumers: Sequence[_Ranges],
 ) -> float:
-    """Balance the components at one link's outputs; how far the largest factor moved, as a logarithm."""
-    made, taken = np.zeros(len(factors)), np.zeros(len(factors))
-    for each in makers:
-        np.maximum.at(made, each.link.y, each.made(factors))
-    for each in takers:
-        np.maximum.at(taken, each.link.x, each.taken(factors))
+    """Balance the components at one link's outputs; the largest change of a factor's logarithm."""
+    out_range, in_range = np.zeros(len(factors)), np.zeros(len(factors))
+    for producer in producers:
+        np.maximum.at(out_range, producer.link.y, producer.output_ranges(factors))
+    for consumer in consumers:
+        np.maximum.at(in_range, consumer.link.x, consumer.input_ranges(factors))
     at = np.unique(at)
-    at = at[free[at] & (made[at] > 0) & (taken[at] > 0)]
+    at = at[free[at] & (out_range[at] > 0) & (in_range[at] > 0)]
     before = factors[at]
-    factors[at] = np.clip(before * np.sqrt(made[at] / taken[at]), 1 / MAX_SCALE, MAX_SCALE)
+    factors[at] = np.clip(before * np.sqrt(out_range[at] / in_range[at]), 1 / MAX_SCALE, MAX_SCALE)
     return float(np.abs(np.log(factors[at] / before)).max(initial=0.0))
 
 
-def _scaled(link: ComponentLink, graph: ChannelComponents, factors: Vector) -> Edit:
-    """Give the layer its factors; the edit, or why there was nothing to do."""
+def _scale_layer(link: ComponentLink, graph: ChannelComponents, factors: Vector) -> Edit:
+    """Scale a layer by the factors of its components; its edit, skipped where all are 1."""
     x, y = factors[link.x], factors[link.y]
     if (x == 1).all() and (y == 1).all():
         reason = next(
-            (graph.pinned[c] for c in link.y.tolist() if c in graph.pinned), "its ranges are alike already"
+            (graph.pinned[c] for c in link.y.tolist() if c in graph.pinned), "its ranges are equal already"
         )
-        return Edit(layer=link.site.name, action=ACTION, skipped=f"behind it: {reason}")
+        return Edit(layer=link.site.name, action=ACTION, skipped=f"after it: {reason}")
     before = link.site.layer
     after = rescaled(before, x, y)
     link.site.replace([after])
@@ -148,7 +152,7 @@ def _scaled(link: ComponentLink, graph: ChannelComponents, factors: Vector) -> E
 
 
 def rescaled(layer: Layer, x: Vector, y: Vector) -> Layer:
-    """The layer for inputs divided by x, with outputs divided by y: a number for every channel."""
+    """The layer for inputs divided by x, `(in,)`, with outputs divided by y, `(out,)`."""
     kernel = (1,) * len(layer.kernel)
     into = np.repeat(x.reshape(layer.groups, 1, -1), layer.out_channels // layer.groups, axis=1)
     factor = into.reshape(layer.weight.shape[:2]) / y[:, None]
@@ -158,16 +162,16 @@ def rescaled(layer: Layer, x: Vector, y: Vector) -> Layer:
 
 
 def spread(layer: Layer) -> float:
-    """The largest range of an output channel over the smallest that isn't zero."""
+    """The largest range of an output channel divided by the smallest that isn't zero; 1 for zero weights."""
     ranges = np.abs(layer.weight.astype(np.float64)).reshape(layer.out_channels, -1).max(axis=1)
     return float(ranges.max() / ranges[ranges > 0].min()) if ranges.any() else 1.0
 
 
 def int8_sqnr(layer: Layer) -> float | None:
-    """Signal to noise in dB of an output channel's weights, by the mean of noise over signal.
+    """Signal-to-quantization-noise ratio in dB of weights in 8 bits, symmetric, one scale per tensor.
 
-    In 8 bits, symmetric, one scale for all channels: those with a small range drown. None where there is no
-    noise.
+    The mean over output channels of noise / signal, so channels with a small range count in full. None where
+    there is no noise.
     """
     weight = layer.weight.astype(np.float64).reshape(layer.out_channels, -1)
     signal = (weight**2).sum(axis=1)
@@ -177,10 +181,10 @@ def int8_sqnr(layer: Layer) -> float | None:
     return -10 * float(np.log10(ratio)) if ratio else None
 
 
-def _rescale(subject: PassContext, shift: ChannelShift, factors: Vector) -> None:
+def _rescale_shift(context: PassContext, shift: ChannelShift, factors: Vector) -> None:
     """Divide a constant that is added to channels by their factors."""
     value = shift.node.inputs[shift.place]
     array, by = constant_array(value), factors[shift.at]
     if value is not None and array is not None and (by != 1).any():
-        divided = (array / by.reshape(-1, *(1,) * shift.behind)).astype(array.dtype)
-        shift.node.replace_input_with(shift.place, subject.store(f"{value.name}.equalized", divided))
+        divided = (array / by.reshape(-1, *(1,) * shift.trailing)).astype(array.dtype)
+        shift.node.replace_input_with(shift.place, context.store(f"{value.name}.equalized", divided))

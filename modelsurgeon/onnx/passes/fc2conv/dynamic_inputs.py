@@ -1,8 +1,8 @@
-"""Opening the spatial sizes of inputs, where nothing in the graph depends on the ones that were fixed.
+"""Make the spatial sizes of inputs dynamic, where nothing in the graph depends on the fixed ones.
 
-Which axes of which inputs are spatial follows from symbols: every axis gets one of its own, shapes are
-inferred, and the symbols in the spatial axes of a map are those to open. Then the graph is asked whether it
-would stand another size, by inference at twice the size.
+The spatial axes of the inputs are found by symbols: every axis gets one of its own, shapes are inferred, and
+the symbols in the spatial axes of a map name the axes to open. Inference at twice the size then shows whether
+the graph works at other sizes.
 """
 
 from __future__ import annotations
@@ -16,49 +16,50 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from modelsurgeon.errors import BadModel, UnknownShape
 from modelsurgeon.onnx import shapes
 from modelsurgeon.onnx.graph.constants import constant_array
+from modelsurgeon.onnx.graph.names import free_name
 from modelsurgeon.onnx.layers.operators import weight_place
 from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.onnx.shapes import data_inputs
 from modelsurgeon.surgery.edits import Edit
 
-Axis = tuple[str, int]  # of an input, by its name
+Axis = tuple[str, int]  # the name of an input, the index of its axis
 ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Div", "Sum", "Max", "Min", "PRelu", "Pow", "Where"})
 AXIS_NAMES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 
 
-def open_inputs(subject: PassContext, maps: Sequence[ir.Value]) -> list[Edit]:
-    """Open the axes of the inputs that the spatial sizes of these maps come from; an edit an input."""
+def open_inputs(context: PassContext, maps: Sequence[ir.Value]) -> list[Edit]:
+    """Make the input axes dynamic that the spatial sizes of these maps depend on; an edit for each input."""
     if not maps:
         return []
-    RemoveUnusedNodesPass()(subject.model)
+    RemoveUnusedNodesPass()(context.model)
     by_input: dict[str, list[int]] = {}
-    for name, axis in _spatial(subject.model, maps):
+    for name, axis in _spatial_axes(context.model, maps):
         by_input.setdefault(name, []).append(axis)
-    edits = [] if by_input else [_unopened(value) for value in dict.fromkeys(maps)]
-    for value in data_inputs(subject.model):
+    edits = [] if by_input else [_skipped_edit(value) for value in dict.fromkeys(maps)]
+    for value in data_inputs(context.model):
         axes = sorted(by_input.get(str(value.name), []))
         if axes and value.shape is not None and any(isinstance(value.shape[a], int) for a in axes):
-            edits.append(_opened(subject, value, value.shape, axes))
+            edits.append(_open_axes(context, value, value.shape, axes))
     if any(edit.skipped is None for edit in edits):
-        forget_shapes(subject.model)
+        forget_shapes(context.model)
     return edits
 
 
-def _unopened(value: ir.Value) -> Edit:
-    reason = "the size of this map doesn't follow from that of an input: sizes are written in on the way"
+def _skipped_edit(value: ir.Value) -> Edit:
+    reason = "the size of this map doesn't depend on that of an input: nodes before it have fixed sizes"
     return Edit(layer=str(value.name), action="open sizes", skipped=reason)
 
 
-def _spatial(model: ir.Model, maps: Sequence[ir.Value]) -> list[Axis]:
-    """Axes of inputs whose sizes appear in the spatial axes of the maps, and in no other axis of them."""
+def _spatial_axes(model: ir.Model, maps: Sequence[ir.Value]) -> list[Axis]:
+    """Axes of inputs whose sizes appear in the spatial axes of the maps, and in none of their other axes."""
     probe = model.clone()
     symbols: dict[str, Axis] = {}
     for number, value in enumerate(data_inputs(probe)):
         if value.shape is not None:
-            made = {f"axis_{number}_{a}": (str(value.name), a) for a in range(value.shape.rank())}
-            value.shape = ir.Shape([ir.SymbolicDim(symbol) for symbol in made])
-            symbols |= made
-    known = _inferred(probe)
+            axes = {f"axis_{number}_{a}": (str(value.name), a) for a in range(value.shape.rank())}
+            value.shape = ir.Shape([ir.SymbolicDim(symbol) for symbol in axes])
+            symbols |= axes
+    known = _inferred_shapes(probe)
     found: set[str] = set()
     for value in maps:
         shape = known.get(value.name)
@@ -68,7 +69,7 @@ def _spatial(model: ir.Model, maps: Sequence[ir.Value]) -> list[Axis]:
     return sorted(symbols[symbol] for symbol in found)
 
 
-def _inferred(model: ir.Model) -> dict[str | None, ir.Shape | None]:
+def _inferred_shapes(model: ir.Model) -> dict[str | None, ir.Shape | None]:
     try:
         measured = shapes.bound(model)
     except (BadModel, UnknownShape):
@@ -78,17 +79,17 @@ def _inferred(model: ir.Model) -> dict[str | None, ir.Shape | None]:
     }
 
 
-def _opened(subject: PassContext, value: ir.Value, before: ir.Shape, axes: Sequence[int]) -> Edit:
+def _open_axes(context: PassContext, value: ir.Value, before: ir.Shape, axes: Sequence[int]) -> Edit:
     name, dims = str(value.name), list(before)
     larger = [n * 2 if a in axes and isinstance(n, int) else n for a, n in enumerate(before)]
-    if (reason := _bound_to_size(subject.model, name, larger)) is not None:
+    if (reason := _why_size_is_fixed(context.model, name, larger)) is not None:
         return Edit(layer=name, action="open sizes", skipped=reason)
-    wishes = AXIS_NAMES.get(len(axes), [f"axis_{axis}" for axis in axes])
+    symbols = AXIS_NAMES.get(len(axes), [f"axis_{axis}" for axis in axes])
     taken = {
-        str(dim) for each in subject.graph.inputs for dim in each.shape or () if not isinstance(dim, int)
+        str(dim) for entry in context.graph.inputs for dim in entry.shape or () if not isinstance(dim, int)
     }
-    for axis, wish in zip(axes, wishes, strict=True):
-        dims[axis] = ir.SymbolicDim(wish if wish not in taken else f"{name}_{wish}")
+    for axis, symbol in zip(axes, symbols, strict=True):
+        dims[axis] = ir.SymbolicDim(free_name(symbol if symbol not in taken else f"{name}_{symbol}", taken))
     value.shape = ir.Shape(dims)
     return Edit(
         layer=name,
@@ -101,48 +102,52 @@ def _shape_as_data(shape: ir.Shape) -> list[int | str]:
     return [dim if isinstance(dim, int) else str(dim) for dim in shape]
 
 
-def _bound_to_size(model: ir.Model, name: str, larger: Sequence[int | ir.SymbolicDim]) -> str | None:
-    """The first thing in the graph that would not stand these sizes, in words; None where all would."""
+def _why_size_is_fixed(model: ir.Model, name: str, larger: Sequence[int | ir.SymbolicDim]) -> str | None:
+    """The first node that fails when an input has these sizes, with the reason; None where all nodes work."""
     probe = model.clone()
     for value in probe.graph.inputs:
         if value.name == name:
             value.shape = ir.Shape(larger)
-    now, then = _inferred(model), _inferred(probe)
+    shapes_before, shapes_after = _inferred_shapes(model), _inferred_shapes(probe)
     for node in model.graph:
-        if (reason := _breaks(node, now, then)) is not None:
+        if (reason := _why_node_fails(node, shapes_before, shapes_after)) is not None:
             return f"{node.op_type} {node.name or node.outputs[0].name!r} {reason}"
     return None
 
 
-Known = dict[str | None, ir.Shape | None]
+ShapesByName = dict[str | None, ir.Shape | None]
 
 
-def _breaks(node: ir.Node, now: Known, then: Known) -> str | None:
+def _why_node_fails(node: ir.Node, shapes_before: ShapesByName, shapes_after: ShapesByName) -> str | None:
     values = [value for value in node.inputs if value is not None]
-    grown = [then.get(value.name) for value in values if now.get(value.name) != then.get(value.name)]
+    grown = [
+        shapes_after.get(value.name)
+        for value in values
+        if shapes_before.get(value.name) != shapes_after.get(value.name)
+    ]
     if not grown or node.domain:
         return None
     size = grown[0]
     if node.op_type in ELEMENTWISE:
-        held = [value.const_value.shape.numpy() for value in values if value.const_value is not None]
-        if not all(_stretches(each, size) for each in held):
-            return "holds a map of one size"
-    if size is None or any(then.get(value.name) is None for value in node.outputs):
+        constants = [value.const_value.shape.numpy() for value in values if value.const_value is not None]
+        if not all(_broadcasts_to(sizes, size) for sizes in constants):
+            return "has a constant of one size"
+    if size is None or any(shapes_after.get(value.name) is None for value in node.outputs):
         return "has no known shape at another size"
     if (
         node.op_type in ("Gemm", "MatMul")
         and (weight := constant_array(node.inputs[weight_place(node)])) is not None
     ):
         rows = weight.shape[1 if node.attributes.get_int("transB", 0) else 0]
-        return None if size[-1] == rows else "is a matrix for one size"
-    return _reshape_breaks(node, now, then) if node.op_type == "Reshape" else None
+        return None if size[-1] == rows else "has a matrix for one size"
+    return _why_reshape_fails(node, shapes_before, shapes_after) if node.op_type == "Reshape" else None
 
 
-def _reshape_breaks(node: ir.Node, now: Known, then: Known) -> str | None:
-    """A target is right at another size if it holds as many elements, and no more samples than before."""
-    before, after = then.get(node.inputs[0].name), then.get(node.outputs[0].name)  # type: ignore[union-attr]
-    first = now.get(node.outputs[0].name)
-    reason = "has sizes written into it"
+def _why_reshape_fails(node: ir.Node, shapes_before: ShapesByName, shapes_after: ShapesByName) -> str | None:
+    """The reason why a Reshape fails: its target has another number of elements, or of samples."""
+    before, after = shapes_after.get(node.inputs[0].name), shapes_after.get(node.outputs[0].name)  # type: ignore[union-attr]
+    first = shapes_before.get(node.outputs[0].name)
+    reason = "has fixed sizes in its target"
     if before is None or after is None or first is None or not first.rank():
         return reason
     numbers = [[n for n in shape if isinstance(n, int)] for shape in (before, after)]
@@ -151,22 +156,22 @@ def _reshape_breaks(node: ir.Node, now: Known, then: Known) -> str | None:
     return None if same and after[0] == first[0] else reason
 
 
-def _stretches(constant_sizes: Iterable[int], size: ir.Shape | None) -> bool:
-    """Whether a constant of these sizes is broadcast to a value of this size."""
+def _broadcasts_to(constant_sizes: Iterable[int], size: ir.Shape | None) -> bool:
+    """Whether a constant of these sizes broadcasts to a value of this shape."""
     pairs = zip(reversed(list(constant_sizes)), reversed(list(size or ())), strict=False)
     return all(n in (1, dim) or not isinstance(dim, int) for n, dim in pairs)
 
 
 def forget_shapes(model: ir.Model) -> None:
-    """Drop the shapes of computed values, made stale by a change; those of outputs are inferred anew."""
+    """Drop the shapes of computed values, outdated by an edit, and infer those of outputs again."""
     for node in model.graph.all_nodes():
         for value in node.outputs:
             value.shape = None
-    known = _inferred(model)
-    given = {str(dim) for value in data_inputs(model) for dim in value.shape or ()}
+    known = _inferred_shapes(model)
+    symbols = {str(dim) for value in data_inputs(model) for dim in value.shape or ()}
     for value in model.graph.outputs:
         shape = known.get(value.name)
         if shape is not None:
             value.shape = ir.Shape(
-                [dim if isinstance(dim, int) or dim.value in given else None for dim in shape]
+                [dim if isinstance(dim, int) or dim.value in symbols else None for dim in shape]
             )

@@ -1,8 +1,7 @@
-"""Weights from one graph into another that has layers of the same form, under whatever names.
+"""Copy weights from one graph into another with layers of the same form, under any names.
 
-What is matched how is `modelsurgeon.graft`'s, how it is read and written `weighted_parts`'s, and how heads
-grow on the way `grow`'s; this goes through the layers. New weights have the names of those that they stand
-for.
+Parts are paired by `modelsurgeon.matching.pairing`, read and written by `steal.parts`; `steal.grow` adds
+classes to heads. New weights take over the names of those that they replace.
 """
 
 from __future__ import annotations
@@ -22,60 +21,60 @@ from modelsurgeon.onnx.graph.names import layer_names
 from modelsurgeon.onnx.layers.sites import editable_copy
 from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.onnx.passes.steal.grow import grow
-from modelsurgeon.onnx.passes.steal.parts import WeightedParts, weighted_parts, write
+from modelsurgeon.onnx.passes.steal.parts import WeightedParts, weighted_parts, write_layer
 from modelsurgeon.surgery.edits import Edit
 
 ACTION = "steal"
 
 
 def steal(
-    subject: PassContext,
+    context: PassContext,
     donor: ir.Model,
     *,
     given: Mapping[str, str] | None = None,
     partial: bool = False,
     growth: Growth | None = None,
 ) -> list[Edit]:
-    """Give the subject the weights of the donor's layers that match, an edit per layer with weights.
+    """Copy the weights of the donor's matching layers into the model; an edit for every layer with weights.
 
-    given: subject's layer -> donor's layer. partial: where sizes differ, take the block that both have.
-    Raises BadPlan for layers that neither has, or labels that don't fit.
+    given: the model's layer -> the donor's layer. partial: where sizes differ, copy the block that both have.
+    growth: heads to grow. Raises BadPlan for unknown layers, and for labels that don't fit.
     """
     growth = growth or Growth()
-    ours, theirs = weighted_parts(subject.model), weighted_parts(editable_copy(donor))
-    before = _names_of_weights(subject.model)
+    ours, theirs = weighted_parts(context.model), weighted_parts(editable_copy(donor))
+    before = _weight_names(context.model)
     for site in ours.layers.values():
-        site.taken.update(subject.taken)
-    if odd := [name for name in growth.sizes if name not in ours.layers]:
-        raise BadPlan(f"there is no layer {odd[0]!r} to grow in the recipient; `info` prints the names")
+        site.taken.update(context.taken)
+    if unknown := [name for name in growth.sizes if name not in ours.layers]:
+        raise BadPlan(f"there is no layer {unknown[0]!r} to grow in the recipient; `info` prints the names")
     pairing = pair(theirs.parts, ours.parts, given)
     edits = []
     for part in ours.parts:
         source = pairing.donors.get(part.name)
         details = {"donor": source, "by": pairing.how.get(part.name)}
         try:
-            if reason := subject.left_out(part.name):
+            if reason := context.skip_reason(part.name):
                 raise UnsupportedLayer(reason)
             if source is None:
                 raise UnsupportedLayer(_why_no_donor(part, theirs.parts))
             if part.name in growth.sizes:
                 continue
-            action = _take(subject, ours, part.name, theirs.weights[source], partial)
+            action = _copy_weights(context, ours, part.name, theirs.weights[source], partial)
             edits.append(Edit(layer=part.name, action=action, details=details))
         except UnsupportedLayer as reason:
             edits.append(Edit(layer=part.name, action=ACTION, details=details, skipped=str(reason)))
     for name in growth.sizes:
-        edits.append(grow(subject, ours.layers[name], theirs, pairing.donors.get(name), growth))
+        edits.append(grow(context, ours.layers[name], theirs, pairing.donors.get(name), growth))
     edits += [Edit(layer=name, action=ACTION, skipped=reason) for name, reason in ours.fixed.items()]
-    _call_as_before(subject.model, before)
+    _restore_weight_names(context.model, before)
     return edits
 
 
-def taken_whole(model: ir.Model, edits: Sequence[Edit]) -> list[str]:
-    """Names of the weights, in the edited model, of layers that were taken as they are."""
-    whole = {edit.layer for edit in edits if edit.action == ACTION and edit.skipped is None}
+def fully_copied(model: ir.Model, edits: Sequence[Edit]) -> list[str]:
+    """Names of the weights, in the edited model, of layers whose weights were all copied unchanged."""
+    copied = {edit.layer for edit in edits if edit.action == ACTION and edit.skipped is None}
     names = layer_names(model)
-    sources = (stored_source(value) for node in model.graph if names[node] in whole for value in node.inputs)
+    sources = (stored_source(value) for node in model.graph if names[node] in copied for value in node.inputs)
     found = (value for value in sources if value is not None and value.is_initializer())
     floats = (
         str(value.name) for value in found if value.dtype is not None and value.dtype.is_floating_point()
@@ -89,10 +88,10 @@ def _why_no_donor(part: WeightedPart, donors: Sequence[WeightedPart]) -> str:
     return "no layer of the donor that is left has its name or, in this order, its shapes"
 
 
-def _take(
-    subject: PassContext, ours: WeightedParts, name: str, theirs: Mapping[str, Array], partial: bool
+def _copy_weights(
+    context: PassContext, ours: WeightedParts, name: str, theirs: Mapping[str, Array], partial: bool
 ) -> str:
-    """Put the donor's arrays in; the action that it was."""
+    """Copy the donor's arrays into a part; the action for its edit."""
     mine = ours.weights[name]
     new: dict[str, Array] = {}
     for slot, array in mine.items():
@@ -102,7 +101,7 @@ def _take(
             sizes = f"its {_slot_name(slot)} is {array.shape}, the donor's {theirs[slot].shape}"
             raise UnsupportedLayer(f"{sizes}; --partial takes what overlaps")
         new[slot] = copy_overlap(theirs[slot], array).astype(array.dtype)
-    _give(subject, ours, name, new)
+    _write_weights(context, ours, name, new)
     whole = all(theirs[slot].shape == array.shape for slot, array in mine.items())
     return ACTION if whole else "steal the overlap"
 
@@ -111,18 +110,18 @@ def _slot_name(slot: str) -> str:
     return f"input {slot}" if slot.isdigit() else slot
 
 
-def _give(subject: PassContext, ours: WeightedParts, name: str, new: Mapping[str, Array]) -> None:
+def _write_weights(context: PassContext, ours: WeightedParts, name: str, new: Mapping[str, Array]) -> None:
     if name in ours.layers:
         site = ours.layers[name]
-        write(subject, site, replace(site.layer, weight=new["weight"], bias=new.get("bias")))
+        write_layer(context, site, replace(site.layer, weight=new["weight"], bias=new.get("bias")))
         return
     node = ours.nodes[name]
     for slot, array in new.items():
-        node.replace_input_with(int(slot), subject.store(f"{name}.{slot}", array))
+        node.replace_input_with(int(slot), context.store(f"{name}.{slot}", array))
 
 
-def _names_of_weights(model: ir.Model) -> dict[str, list[str | None]]:
-    """Per node what its stored inputs are called."""
+def _weight_names(model: ir.Model) -> dict[str, list[str | None]]:
+    """The names of every node's stored inputs, by node; None for other inputs."""
     names = layer_names(model)
     return {
         names[node]: [
@@ -132,11 +131,11 @@ def _names_of_weights(model: ir.Model) -> dict[str, list[str | None]]:
     }
 
 
-def _call_as_before(model: ir.Model, before: Mapping[str, Sequence[str | None]]) -> None:
-    """Let new weights have the names of those that they stand for, which go."""
+def _restore_weight_names(model: ir.Model, before: Mapping[str, Sequence[str | None]]) -> None:
+    """Rename new weights to the ones that they replaced, after removing those."""
     RemoveUnusedNodesPass()(model)
     names = layer_names(model)
     for node in model.graph:
-        for value, wish in zip(node.inputs, before.get(names[node], ()), strict=False):
-            if value is not None and value.is_initializer() and wish and wish not in model.graph.initializers:
-                value.name = wish
+        for value, name in zip(node.inputs, before.get(names[node], ()), strict=False):
+            if value is not None and value.is_initializer() and name and name not in model.graph.initializers:
+                value.name = name

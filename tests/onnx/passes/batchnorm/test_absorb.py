@@ -18,7 +18,7 @@ from modelsurgeon.onnx.layers.sites import editable_copy, sites
 from modelsurgeon.onnx.model import OnnxModel
 from modelsurgeon.onnx.passes.batchnorm.absorb import absorbable_norms
 from modelsurgeon.onnx.passes.context import PassContext
-from modelsurgeon.surgery.apply import apply
+from modelsurgeon.surgery.apply import apply_plan
 from modelsurgeon.surgery.plan import Plan, PlanStep
 from tests.zoo import model
 
@@ -54,8 +54,8 @@ def operators(net: ir.Model) -> Counter[str]:
 
 
 def found(net: ir.Model) -> list[str]:
-    subject = PassContext(model=editable_copy(net))
-    return list(absorbable_norms(subject, sites(subject.model)[0]))
+    context = PassContext(model=editable_copy(net))
+    return list(absorbable_norms(context, sites(context.model)[0]))
 
 
 def merged(net: ir.Model) -> ir.Model:
@@ -145,7 +145,7 @@ def test_without_samples_all_norms_stay(net: ir.Model, how: dict[str, bool]) -> 
 
 def test_errors_are_those_behind_the_norm(net: ir.Model) -> None:
     plan = Plan({"a": PlanStep(method="svd", rank=8)})
-    [edit] = apply(plan, OnnxModel(net, data=images()).sites)
+    [edit] = apply_plan(plan, OnnxModel(net, data=images()).sites)
     folded, raw = (
         METHODS["svd"].error(sites(editable_copy(each))[0][0].layer, [8])[0] for each in (merged(net), net)
     )

@@ -10,33 +10,14 @@ import pytest
 
 import modelsurgeon as ms
 from tests import zoo
+from tests.onnx.passes.batchnorm.nets import CONV, MAPS, NORM, ROWS, STATS, net, ops, weights
 
-STATS = "scale, shift, mean, var"
-NORM = f"BatchNormalization (c, {STATS})"
-MAPS, ROWS = "float[2, 4, 6, 6] x", "float[N, 4] x"
 SIDES = np.array([0, 0, 1, 1, 0, 0, 2, 0])
 PAD = 'Pad <mode = "reflect"> (p, sides)'
 
 
-def weights(channels: int = 4, **shapes: tuple[int, ...]) -> dict[str, np.ndarray]:
-    """The statistics of a batch norm, and normal weights of these shapes."""
-    draw = np.random.default_rng(channels)
-    made = dict(zip(("scale", "shift", "mean"), draw.normal(size=(3, channels)), strict=True))
-    made |= {"var": draw.gamma(2, size=channels)} | {n: draw.normal(size=s) for n, s in shapes.items()}
-    return {name: array.astype(np.float32) for name, array in made.items()}
-
-
-CONV = weights(w=(4, 4, 3, 3), b=(4,), k=(1, 4, 1, 1))
 ALIKE = CONV | {name: zoo.ones(4) * 0.3 for name in ("scale", "shift", "mean", "var")}
 FULL = weights(w=(4, 4), b=(4,))
-
-
-def net(body: str, x: str = MAPS, *, opset: int = 17, **arrays: np.ndarray) -> ir.Model:
-    return zoo.model(f"g ({x}) => (float y) {{ {body} }}", opset=opset, **arrays)
-
-
-def ops(model: ir.Model) -> str:
-    return " ".join(node.op_type for node in model.graph)
 
 
 # name: the body, its data, its weights, the operators that are left
@@ -195,7 +176,7 @@ ALONE: dict[str, tuple[str, dict[str, Any], str]] = {
     "quantised weight": (
         f"v = DequantizeLinear (q, one) c = Conv (x, v) y = {NORM}",
         {"q": np.ones((4, 4, 3, 3), np.int8), "one": np.float32(0.1)},
-        "its weight is quantised",
+        "its weight is quantized",
     ),
     "statistics are a graph input": (
         "c = Conv (x, w) y = BatchNormalization (c, scale, shift, mean, v)",
@@ -216,9 +197,9 @@ ALONE: dict[str, tuple[str, dict[str, Any], str]] = {
     "no linear layer": (
         f"c = Relu (x) n = {NORM} y = Relu (n)",
         {},
-        "Relu stands before it, Relu stands behind",
+        "Relu comes before it, Relu comes after",
     ),
-    "nothing at all": (f"y = BatchNormalization (x, {STATS})", {}, "nothing stands before it"),
+    "nothing at all": (f"y = BatchNormalization (x, {STATS})", {}, "nothing comes before it"),
     "padding in front": (
         f"c = Relu (x) n = {NORM} y = Conv <pads = [1, 0, 0, 0]> (n, w)",
         {},
@@ -255,7 +236,7 @@ ALONE: dict[str, tuple[str, dict[str, Any], str]] = {
         {"k": zoo.ones(4, 4)},
         "differs from position to position",
     ),
-    "sum of two maps": (f"p = Conv (x, w) c = Add (p, p) y = {NORM}", {}, "Add stands before it"),
+    "sum of two maps": (f"p = Conv (x, w) c = Add (p, p) y = {NORM}", {}, "Add comes before it"),
 }
 
 

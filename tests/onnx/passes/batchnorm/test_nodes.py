@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 
 import modelsurgeon as ms
-from tests.onnx.passes.batchnorm.test_fold import CONV, MAPS, NORM, STATS, net, ops
+from tests.onnx.passes.batchnorm.nets import CONV, MAPS, NORM, STATS, net, ops
 
 Form = Literal["mul-add", "batchnorm"]
 KINDS = [("mul-add", "Relu Mul Add"), ("batchnorm", "Relu BatchNormalization")]

@@ -125,13 +125,13 @@ def test_a_shared_layer_has_one_factor() -> None:
 
 
 BEHIND = {
-    "behind it: BatchNormalization stands between: fold it first (bn fold)": (
+    "after it: BatchNormalization is in between: fold it first (bn fold)": (
         "r = BatchNormalization (a, s, s, s, s) y = Conv (r, v)"
     ),
-    "behind it: Sigmoid isn't known to scale with its input": "r = Sigmoid (a) y = Conv (r, v)",
-    "behind it: Clip isn't known to scale with its input": "r = Clip (a, lo, hi) y = Conv (r, v)",
-    "behind it: it is an output of the model": "y = Relu (a)",
-    "behind it: Exp isn't known to scale with its input": (
+    "after it: Sigmoid isn't known to scale with its input": "r = Sigmoid (a) y = Conv (r, v)",
+    "after it: Clip isn't known to scale with its input": "r = Clip (a, lo, hi) y = Conv (r, v)",
+    "after it: it is an output of the model": "y = Relu (a)",
+    "after it: Exp isn't known to scale with its input": (
         "r = Relu (a) e = Exp (a) c = Conv (r, v) y = Add (c, h) h2 = Relu (e)"
     ),
 }
@@ -165,14 +165,14 @@ def test_tokens_have_their_channels_last() -> None:
 def test_other_axes_stay() -> None:
     nodes = "a = MatMul (x, w) t = Transpose <perm = [0, 2, 1]> (a) y = MatMul (t, v)"
     model = zoo.model(f"g (float[2, 5, 3] x) => (float y) {{ {nodes} }}", w=normal(3, 5), v=normal(5, 2))
-    assert reasons(ms.equalize(model))["a"] == "behind it: Transpose isn't known to scale with its input"
+    assert reasons(ms.equalize(model))["a"] == "after it: Transpose isn't known to scale with its input"
 
 
 def test_left_out_as_asked() -> None:
     model = net("a = Conv (x, w, b) r = Relu (a) y = Conv (r, v)", **CONVS)
     done = ms.equalize(model, skip=["y"])
     assert reasons(done)["y"] == "left out as asked (--skip)"
-    assert reasons(done)["a"] == "behind it: Conv isn't known to scale with its input"
+    assert reasons(done)["a"] == "after it: Conv isn't known to scale with its input"
 
 
 def test_a_dead_channel_moves_nothing() -> None:

@@ -168,7 +168,7 @@ STAYS = {
         "s = Softmax <axis = 1> (a) y = Conv (s, v)"
     ),
     "2 of its channels are dead or double, but d has 2 groups": "d = Conv <group = 2> (a, u) y = Conv (d, v)",
-    "2 of its channels are dead or double, but the Squeeze behind it depends on its very shape": (
+    "2 of its channels are dead or double, but the Squeeze after it depends on its exact shape": (
         "p = MaxPool <kernel_shape = [6, 6]> (a) q = Squeeze (p) y = Gemm (q, z)"
     ),
 }

@@ -139,7 +139,7 @@ def test_what_nothing_follows_stays() -> None:
 
 
 SKIPPED = {
-    "it is not fed by a flattened map": (
+    "its input is no flattened map": (
         "f = ReduceMax <axes = [2, 3], keepdims = 0> (m) y = Gemm (f, w, b)",
         4,
     ),
@@ -176,8 +176,8 @@ def test_left_out_as_asked() -> None:
 
 TURNED = "t = Constant <value = int64[4] {-1, 4, 5, 6}> () s = Reshape (m, t)"
 BOUND = {
-    "Reshape 's' has sizes written into it": TURNED,
-    "Add 's' holds a map of one size": "s = Add (m, k)",
+    "Reshape 's' has fixed sizes in its target": TURNED,
+    "Add 's' has a constant of one size": "s = Add (m, k)",
 }
 
 

@@ -112,16 +112,16 @@ SKIPPED = {
     "a maximum is no convolution; --approximate": ("y = MaxPool <kernel_shape = [2, 2]> (x)", {}),
     "it takes maps of any size": ("y = GlobalAveragePool (x)", {}),
     "a norm is no convolution": ("y = LpPool <kernel_shape = [2, 2]> (x)", {}),
-    "is up to runtimes": (
+    "runtimes differ in how they divide windows": (
         "y = AveragePool <kernel_shape = [2, 3], strides = [2, 2], ceil_mode = 1, count_include_pad = 1> (x)",
         {},
     ),
-    "it drops more than every position but the s-th": (
+    "it doesn't keep exactly every s-th position": (
         "c = Conv (x, w) y = Slice (c, starts, ends, axes, steps)",
         W | SLICE,
     ),
-    "no convolution stands before it": ("y = MaxPool <kernel_shape = [1, 1], strides = [2, 2]> (x)", {}),
-    "between it and a convolution stands Softmax": (
+    "no convolution comes before it": ("y = MaxPool <kernel_shape = [1, 1], strides = [2, 2]> (x)", {}),
+    "between it and a convolution is Softmax": (
         "c = Conv (x, w) s = Softmax (c) y = MaxPool <kernel_shape = [1, 1], strides = [2, 2]> (s)",
         W,
     ),

@@ -1,0 +1,6 @@
+"""Names in ONNX graphs that more than one package reads: domains, linear operators, exporter metadata."""
+
+STANDARD_DOMAINS = ("", "ai.onnx")  # two spellings of one domain
+MICROSOFT_DOMAIN = "com.microsoft"
+LINEAR_OPERATORS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+NAME_SCOPES_KEY = "pkg.torch.onnx.name_scopes"  # in metadata_props: the modules that a node was exported from
