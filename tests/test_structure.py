@@ -6,6 +6,7 @@ Which package may import which is checked by the import contracts in pyproject.t
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -90,3 +91,19 @@ print(before, len(package.{registry}))
     before, after = map(int, done.stdout.split())
     assert before == after
     assert before >= fewest
+
+
+def test_the_map_of_the_design_page_names_what_is_there() -> None:
+    """Every path in the table `I want to change X | open Y`, and every package in the tree."""
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| .+ \| (.+) \|$", page.partition("| I want to change | open |")[2].partition("\n\n")[0], re.M
+    )
+    paths = [path for row in rows for path in re.findall(r"`([^`]+)`", row)]
+    folders = [path for path in paths if path.endswith("/")]
+    assert len(rows) > 20 and folders
+    places = [ROOT, LIBRARY, *(LIBRARY / folder for folder in folders)]
+    assert not [path for path in paths if not any((place / path).exists() for place in places)]
+    tree = page.partition("```\n")[2].partition("```")[0]
+    named = set(re.findall(r"(\w+)/", tree))
+    assert {package.name for package in PACKAGES if package.parent in (LIBRARY, LIBRARY / "onnx")} <= named
