@@ -39,7 +39,7 @@ def holds_layer(node: ir.Node) -> bool:
     return plain or (node.domain, node.op_type) == QUANTIZED_LSTM
 
 
-def weight_place(node: ir.Node) -> int:
+def weight_input_index(node: ir.Node) -> int:
     """Index of the input that holds the weight, 0 or 1; the other one of the two is the data."""
     left = (
         node.op_type == "MatMul"
@@ -55,7 +55,7 @@ def read(node: ir.Node, size: Size | None) -> Layer:
     size: shape of the data input where the model fixes it; only automatic padding needs it.
     Raises UnsupportedLayer: its message is the reason to skip the node.
     """
-    weight = constant_array(node.inputs[weight_place(node)])
+    weight = constant_array(node.inputs[weight_input_index(node)])
     if weight is None:
         raise UnsupportedLayer("its weight is computed at run time")
     if node.op_type == "MatMul":
@@ -91,7 +91,7 @@ def weight_as_stored(node: ir.Node, layer: Layer, *, last: bool = True) -> Array
         return recurrent.weight_as_stored(node, layer)
     if layer.transposed:
         return swap_transposed_layout(layer.weight, layer.groups)
-    return layer.weight if layer.kernel or weight_place(node) == 0 else layer.weight.T
+    return layer.weight if layer.kernel or weight_input_index(node) == 0 else layer.weight.T
 
 
 def bias_as_stored(node: ir.Node, layer: Layer, *, last: bool = True) -> Array | None:
@@ -208,11 +208,11 @@ def _times_attribute(node: ir.Node, attribute: str, array: Array) -> Array:
 def _read_matmul(node: ir.Node, weight: Array) -> Layer:
     if weight.ndim != 2:
         raise UnsupportedLayer(f"its weight of shape {weight.shape} is no single matrix")
-    return Layer(weight=weight if weight_place(node) == 0 else weight.T)
+    return Layer(weight=weight if weight_input_index(node) == 0 else weight.T)
 
 
 def _write_matmul(node: ir.Node, x: ir.Value, weight: ir.Value, bias: ir.Value | None) -> list[ir.Node]:
-    left = weight_place(node) == 0
+    left = weight_input_index(node) == 0
     product = ir.node("MatMul", [weight, x] if left else [x, weight])
     return [product] if bias is None else [product, ir.node("Add", [product.outputs[0], bias])]
 

@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from modelsurgeon.layers import Array, Layer
-from modelsurgeon.onnx.layers.operators import weight_place
+from modelsurgeon.onnx.layers.operators import weight_input_index
 from modelsurgeon.onnx.layers.recurrent import RECURRENT
 from modelsurgeon.onnx.layers.sites import OnnxSite
 from modelsurgeon.surgery.site import Call
@@ -91,7 +91,7 @@ def shared_input_sites(sites: Sequence[OnnxSite]) -> list[SharedInputSite]:
     for site in sites:
         node = site.nodes[0]
         if len(site.nodes) == 1 and node.op_type not in RECURRENT:
-            groups.setdefault((node.op_type, weight_place(node), *site.input_names), []).append(site)
+            groups.setdefault((node.op_type, weight_input_index(node), *site.input_names), []).append(site)
     alike: dict[object, list[OnnxSite]] = {}
     for key, group in groups.items():
         for site in group if len(group) > 1 else ():

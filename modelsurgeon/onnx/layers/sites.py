@@ -20,7 +20,7 @@ from modelsurgeon.onnx.graph.constants import constant_array, stored_source
 from modelsurgeon.onnx.graph.edit import add_initializer, taken_names
 from modelsurgeon.onnx.graph.names import free_name, layer_names, nodes_with_functions
 from modelsurgeon.onnx.layers import operators
-from modelsurgeon.onnx.layers.operators import Size, holds_layer, weight_place
+from modelsurgeon.onnx.layers.operators import Size, holds_layer, weight_input_index
 from modelsurgeon.surgery.edits import FactorizationEdit
 from modelsurgeon.surgery.site import Call, ChannelProducers
 
@@ -81,7 +81,7 @@ class OnnxSite:
         """A data input as `(n, channels, *space)`."""
         if self.nodes[0].op_type in ("Conv", "ConvTranspose"):
             return x
-        if weight_place(self.nodes[0]) == 0:
+        if weight_input_index(self.nodes[0]) == 0:
             x = np.swapaxes(x, -1, -2)
         return x.reshape(-1, x.shape[-1])
 
@@ -97,7 +97,7 @@ class OnnxSite:
     def replace_input(self, value: ir.Value) -> None:
         """Connect the data input of every node to another tensor."""
         for node in self.nodes:
-            node.replace_input_with(1 - weight_place(node), value)
+            node.replace_input_with(1 - weight_input_index(node), value)
 
     def insert_chain(self, chain: Sequence[Layer]) -> list[ir.Value]:
         """Replace the nodes, and their norm, by the chain; return its layers' outputs at the first node."""
@@ -221,7 +221,7 @@ def _groups_by_weight(model: ir.Model) -> list[list[ir.Node]]:
     groups: dict[object, list[ir.Node]] = {}
     for node in nodes_with_functions(model):
         if holds_layer(node):
-            groups.setdefault(stored_source(node.inputs[weight_place(node)]) or node, []).append(node)
+            groups.setdefault(stored_source(node.inputs[weight_input_index(node)]) or node, []).append(node)
     return list(groups.values())
 
 
@@ -229,7 +229,7 @@ def _common_layer(model: ir.Model, group: Sequence[ir.Node], fixed: Mapping[str,
     """The layer that all nodes of a group apply; raises UnsupportedLayer with the reason if they differ."""
     for node in group:
         _check_in_main_graph(model, node)
-    weight = stored_source(group[0].inputs[weight_place(group[0])])
+    weight = stored_source(group[0].inputs[weight_input_index(group[0])])
     if weight is None:
         raise UnsupportedLayer(why_not_constant(group[0]))
     check_uses(weight, set(group))
@@ -247,7 +247,7 @@ def _check_in_main_graph(model: ir.Model, node: ir.Node) -> None:
 
 def why_not_constant(node: ir.Node) -> str:
     """Reason why the weight of a linear node isn't a stored constant."""
-    weight = node.inputs[weight_place(node)]
+    weight = node.inputs[weight_input_index(node)]
     producer = None if weight is None else weight.producer()
     if producer is not None and producer.op_type == "DequantizeLinear":
         return "its weight is quantized"
@@ -263,7 +263,7 @@ def check_uses(weight: ir.Value, nodes: set[ir.Node]) -> None:
         if form.is_graph_output():
             raise UnsupportedLayer("its weight is a graph output")
         for user, index in form.uses():
-            if user in nodes and index == weight_place(user):
+            if user in nodes and index == weight_input_index(user):
                 continue
             passed_on = [v for v in user.outputs if stored_source(v) is weight]
             if not passed_on:
@@ -284,7 +284,7 @@ def _usage_key(node: ir.Node, layer: Layer) -> tuple[object, ...]:
     """Key that is equal for nodes that apply a stored weight in the same way: they are one layer."""
     bias = [_name(value) for value in node.inputs[2:4]]
     geometry = (layer.stride, layer.padding, layer.dilation, layer.groups, layer.output_padding)
-    return node.op_type, weight_place(node), *bias, layer.weight.shape, layer.weight.strides, geometry
+    return node.op_type, weight_input_index(node), *bias, layer.weight.shape, layer.weight.strides, geometry
 
 
 def _known_shapes(model: ir.Model, *, defaults: bool = True) -> dict[str, Size]:
@@ -296,7 +296,7 @@ def _known_shapes(model: ir.Model, *, defaults: bool = True) -> dict[str, Size]:
 
 
 def _data_input(node: ir.Node) -> ir.Value:
-    value = node.inputs[1 - weight_place(node)]
+    value = node.inputs[1 - weight_input_index(node)]
     if value is None:
         raise UnsupportedLayer("its data input is left out")
     return value

@@ -45,7 +45,7 @@ def low_rank(net: Net) -> Iterator[Hit]:
     It checks layers of the main graph with at least 1 % of all MACs or params, by the methods whose error
     follows from singular values (all but CP), and a weight that several nodes use once. It reads weights.
     """
-    from modelsurgeon.onnx.layers.operators import weight_place
+    from modelsurgeon.onnx.layers.operators import weight_input_index
 
     seen = set()
     for net_layer in net.layers:
@@ -56,7 +56,7 @@ def low_rank(net: Net) -> Iterator[Hit]:
             or net_layer.node.graph is not net.model.graph
         ):
             continue
-        weight = stored_source(net_layer.node.inputs[weight_place(net_layer.node)])
+        weight = stored_source(net_layer.node.inputs[weight_input_index(net_layer.node)])
         cut = None if weight is None or weight in seen else _best_cut(net_layer)
         seen.add(weight)
         if cut is not None:
@@ -74,7 +74,7 @@ def _best_cut(net_layer: NetLayer) -> RankCut | None:
     """The cheapest factorization that keeps the energy; None where it saves too little or isn't possible."""
     from modelsurgeon.onnx.layers import operators
 
-    shape = net_layer.row.input_shapes[1 - operators.weight_place(net_layer.node)]
+    shape = net_layer.row.input_shapes[1 - operators.weight_input_index(net_layer.node)]
     try:
         layer = operators.read(net_layer.node, shape)
         if layer.weight.dtype.kind in "iub" or not layer.weight.size or not layer.weight.any():

@@ -9,7 +9,7 @@ from modelsurgeon.layers import Array, Layer
 from modelsurgeon.layers.onnx_names import LINEAR_OPERATORS
 from modelsurgeon.onnx.graph.constants import stored_source
 from modelsurgeon.onnx.layers import operators
-from modelsurgeon.onnx.layers.operators import ASSUMED_POSITIONS, weight_place
+from modelsurgeon.onnx.layers.operators import ASSUMED_POSITIONS, weight_input_index
 from modelsurgeon.onnx.layers.sites import check_uses, why_not_constant
 from modelsurgeon.onnx.passes.context import PassContext
 
@@ -46,7 +46,7 @@ def read(context: PassContext, node: ir.Node, *, geometry: bool) -> Layer:
 
     geometry: whether the padding is needed, which may depend on a size that the model leaves open.
     """
-    place = weight_place(node)
+    place = weight_input_index(node)
     weight = stored_source(node.inputs[place])
     if weight is None:
         raise UnsupportedLayer(f"of the {node.op_type} next to it: {why_not_constant(node)}")
@@ -73,7 +73,7 @@ def check_channels(context: PassContext, node: ir.Node) -> None:
     ndim = context.ndim(node.outputs[0])
     if ndim is None:
         raise UnsupportedLayer("the MatMul next to it works on a tensor whose number of axes isn't known")
-    if ndim != 2 + (weight_place(node) == 0):
+    if ndim != 2 + (weight_input_index(node) == 0):
         raise UnsupportedLayer("the MatMul next to it works on another axis than that of the channels")
 
 
@@ -84,14 +84,14 @@ def write(context: PassContext, node: ir.Node, layer: Layer) -> Array | None:
     """
     name = context.names.get(node, node.op_type)
     weight = context.store(f"{name}.weight", operators.weight_as_stored(node, layer))
-    node.replace_input_with(weight_place(node), weight)
+    node.replace_input_with(weight_input_index(node), weight)
     if node.op_type == "Gemm":
         for attribute in ("alpha", "beta", "transB"):
             node.attributes.pop(attribute, None)
     if layer.bias is None:
         return None
     if node.op_type == "MatMul":
-        return layer.bias if weight_place(node) == 1 else layer.bias[:, None]
+        return layer.bias if weight_input_index(node) == 1 else layer.bias[:, None]
     node.resize_inputs(3)
     node.replace_input_with(2, context.store(f"{name}.bias", layer.bias))
     return None

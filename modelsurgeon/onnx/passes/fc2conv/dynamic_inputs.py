@@ -17,7 +17,7 @@ from modelsurgeon.errors import BadModel, UnknownShape
 from modelsurgeon.onnx import shapes
 from modelsurgeon.onnx.graph.constants import constant_array
 from modelsurgeon.onnx.graph.names import free_name
-from modelsurgeon.onnx.layers.operators import weight_place
+from modelsurgeon.onnx.layers.operators import weight_input_index
 from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.onnx.shapes import data_inputs
 from modelsurgeon.surgery.edits import Edit
@@ -136,7 +136,7 @@ def _why_node_fails(node: ir.Node, shapes_before: ShapesByName, shapes_after: Sh
         return "has no known shape at another size"
     if (
         node.op_type in ("Gemm", "MatMul")
-        and (weight := constant_array(node.inputs[weight_place(node)])) is not None
+        and (weight := constant_array(node.inputs[weight_input_index(node)])) is not None
     ):
         rows = weight.shape[1 if node.attributes.get_int("transB", 0) else 0]
         return None if size[-1] == rows else "has a matrix for one size"

@@ -31,7 +31,7 @@ from modelsurgeon.layers import Array, Layer
 from modelsurgeon.onnx.graph.constants import constant_array
 from modelsurgeon.onnx.graph.names import free_name
 from modelsurgeon.onnx.layers import operators
-from modelsurgeon.onnx.layers.operators import weight_place
+from modelsurgeon.onnx.layers.operators import weight_input_index
 from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.onnx.passes.fc2conv.dynamic_inputs import open_inputs
 from modelsurgeon.onnx.passes.op_predicates import (
@@ -115,7 +115,7 @@ def _convert_layer(region: MapRegion, node: ir.Node) -> Edit:
     try:
         if reason := context.skip_reason(name):
             raise UnsupportedLayer(reason)
-        if weight_place(node) == 0:
+        if weight_input_index(node) == 0:
             raise UnsupportedLayer("its weight is on the left of its data")
         layer = operators.read(node, None)
         form = region.form(node.inputs[0])

@@ -18,7 +18,7 @@ from modelsurgeon.matching.pairing import WeightedPart
 from modelsurgeon.onnx.graph.constants import constant_array, stored_source
 from modelsurgeon.onnx.graph.names import layer_names, nodes_with_functions
 from modelsurgeon.onnx.layers import operators
-from modelsurgeon.onnx.layers.operators import weight_place
+from modelsurgeon.onnx.layers.operators import weight_input_index
 from modelsurgeon.onnx.layers.sites import OnnxSite, sites
 from modelsurgeon.onnx.passes.context import PassContext
 
@@ -57,7 +57,7 @@ def weighted_parts(model: ir.Model) -> WeightedParts:
         if name in layers:
             layer = layers[name].layer
             weights[name] = {"weight": layer.weight} | ({} if layer.bias is None else {"bias": layer.bias})
-            source = stored_source(node.inputs[weight_place(node)])
+            source = stored_source(node.inputs[weight_input_index(node)])
             aliases[name] = (str(source.name),) if source is not None else ()
         elif (node.op_type not in LINEAR_OPERATORS or node.domain) and (held := stored_weights(node)):
             weights[name] = held
@@ -112,7 +112,7 @@ def write_layer(context: PassContext, site: OnnxSite, layer: Layer) -> None:
     bias = np.zeros(layer.out_channels, layer.weight.dtype) if layer.bias is None else layer.bias
     added = context.store(f"{site.name}.bias", bias) if biased else None
     for node in site.nodes:
-        node.replace_input_with(weight_place(node), stored)
+        node.replace_input_with(weight_input_index(node), stored)
         if added is not None:
             node.resize_inputs(BIAS_INPUT + 1)
             node.replace_input_with(BIAS_INPUT, added)

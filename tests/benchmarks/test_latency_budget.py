@@ -1,4 +1,4 @@
-"""A choice by milliseconds beside one by MACs: `pytest -s tests/benchmarks/test_pace.py` prints one table.
+"""Budgets in milliseconds and in MACs: `pytest -s tests/benchmarks/test_latency_budget.py` prints a table.
 
 Both are asked for the same speed on one thread, measured on the whole net; then each is carried out, fitted
 to the same samples and judged on the same others. It states for each promise whether it held on this machine,
