@@ -95,7 +95,7 @@ def operate(
         RemoveUnusedNodesPass()(context.model)
     comparison = None
     if compares and held_out is not None:
-        intended = [] if exact else [f"{verb} is meant to change the answers"]
+        intended = [] if exact else [f"{verb} is meant to change the outputs"]
         about = [*intended, *notes]
         comparison = _compare(original, context.model, held_out, options, about, vectors=vectors)
         _check_gate(verb, comparison, exact=exact, tolerance=options.get("tolerance"))
@@ -260,7 +260,7 @@ def _tolerance(model: ir.Model, options: SurgeryOptions) -> float | None:
 def _check_gate(verb: str, comparison: Comparison, *, exact: bool, tolerance: float | None) -> None:
     if comparison.verdict == "different" and (exact or tolerance is not None):
         raise ToleranceExceeded(
-            f"{verb} changed the answers: relative L2 at the outputs is {comparison.worst:.3g}, at most "
+            f"{verb} changed the outputs: their relative L2 error is {comparison.worst:.3g}, at most "
             f"{comparison.tolerance:g} was allowed: leave layers out (--skip), or allow more (--tolerance)"
         )
 

@@ -11,13 +11,13 @@ from modelsurgeon.report.formatting import percent
 from modelsurgeon.report.table import Table
 
 MIN_SHARE = 0.005  # of a kind's MACs in incompressible layers: less is not mentioned
-HOLDING_ENERGY = 0.9  # product of the kept shares of all weights, up from which the answers may hold
+HOLDING_ENERGY = 0.9  # product of the kept shares of all weights, up from which the outputs may hold
 # Relative L2 at the outputs, up to which the words hold.
 ERROR_WORDS = (
-    (0.05, "the answers hardly change"),
-    (0.2, "the answers change; the task's own metric shows what that means"),
-    (0.5, "the answers change much, and the task will feel it"),
-    (float("inf"), "the answers won't hold"),
+    (0.05, "the outputs hardly change"),
+    (0.2, "the outputs change; evaluate the metric of the task"),
+    (0.5, "the outputs change much, and the metric of the task will suffer"),
+    (float("inf"), "the outputs will be wrong"),
 )
 
 
@@ -68,10 +68,10 @@ def _cost(found: Compressibility) -> str:
         words = next((text for most, text in ERROR_WORDS if found.predicted <= most), ERROR_WORDS[-1][1])
         return f"this cut: a relative L2 of {found.predicted:.3g} is predicted at the outputs: {words}"
     holds = found.kept_energy >= HOLDING_ENERGY
-    words = "the answers may hold" if holds else "as it is, the answers will hardly hold"
+    words = "the outputs may hold" if holds else "as it is, the outputs will hardly hold"
     return (
         f"this cut: {percent(found.kept_energy)} of the energy survives its {found.cut_weights} weights, "
-        f"one after another: {words}; give --data to repair what can be repaired, and to have the error at "
+        f"one after another: {words}; give --data to refit the factors, and to have the error at "
         "the outputs predicted"
     )
 

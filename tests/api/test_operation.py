@@ -36,7 +36,7 @@ def run(factor: float, *, exact: bool, **how: object) -> ms.Operation:
 
 
 def test_an_exact_verb_is_held_to_its_word() -> None:
-    with pytest.raises(ms.ToleranceExceeded, match=r"halve changed the answers.* is 1, at most 1e-05 was"):
+    with pytest.raises(ms.ToleranceExceeded, match=r"halve changed the outputs.* is 1, at most 1e-05 was"):
         run(0.5, exact=True)
     assert run(1.0, exact=True).comparison is not None
 

@@ -55,7 +55,7 @@ def test_every_verb_tells_edits_and_comparison(run: Command, verb: str) -> None:
         (("fold", "normed.onnx"), 2, "'-o'"),
         (("fold", "normed.onnx", "-o", "normed.onnx"), 2, "MODEL too"),
         (("fold", "normed.onnx", "-o", "out.onnx", "--only", "conv9"), 1, "no layer is called 'conv9'"),
-        (("fold", "normed.onnx", "-o", "out.onnx", "--tolerance", "1e-12"), 1, "bn fold changed the answers"),
+        (("fold", "normed.onnx", "-o", "out.onnx", "--tolerance", "1e-12"), 1, "bn fold changed the outputs"),
         (("recalibrate", "normed.onnx", "-o", "out.onnx"), 1, "can't be made from noise"),
         (("unfold", "normed.onnx"), 2, "unfold"),
     ],

@@ -81,7 +81,7 @@ def test_a_net_that_is_factorized_already_is_told_from_its_weights(excited: bool
     assert found.compressibility.kinds[0].kind == BLOCKS and found.compressibility.kinds[0].share > 0.9
     assert found.net.startswith("this net is factorized already: 9")
     assert "(noise would lose 40 %): low rank can't pay here; with --data hidden channels" in found.net
-    assert "as it is, the answers will hardly hold; give --data" in found.cost
+    assert "as it is, the outputs will hardly hold; give --data" in found.cost
 
 
 def test_blocks_of_low_rank_still_pay() -> None:

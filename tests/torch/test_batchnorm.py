@@ -138,7 +138,7 @@ def test_training_mode_and_hooks_and_names_are_reasons() -> None:
 def test_where_the_gate_does_not_hold_the_module_is_as_it_was() -> None:
     module = net()
     before = {key: value.clone() for key, value in module.state_dict().items()}
-    with pytest.raises(ms.ToleranceExceeded, match="bn fold changed the answers"):
+    with pytest.raises(ms.ToleranceExceeded, match="bn fold changed the outputs"):
         ms.bn.fold(module, shapes=SHAPES, tolerance=1e-12)
     after = module.state_dict()
     assert list(after) == list(before)
