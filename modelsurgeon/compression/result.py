@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from modelsurgeon.inspection.rows import COST_TITLES
 from modelsurgeon.report.columns import Column
 from modelsurgeon.report.line_chart import Chart, ChartLine
 from modelsurgeon.report.table import Table
@@ -17,14 +18,6 @@ if TYPE_CHECKING:
     from modelsurgeon.compression.outlook import Outlook
     from modelsurgeon.surgery.plan import Plan
 
-TOTAL_TITLES = {
-    "macs": "MACs",
-    "flops": "FLOPs",
-    "params": "params",
-    "param_bytes": "param bytes",
-    "activation_bytes": "activation bytes",
-    "peak_activation_bytes": "peak activation bytes",
-}
 ERROR_TITLES = {"error": "weight error", "own_error": "own error", "output_error": "error so far"}
 ERROR_COLUMNS_NOTE = (
     "own error: predicted for the layer's outputs if it alone were cut; error so far: of "
@@ -192,7 +185,7 @@ def _totals_table(result: Result) -> Table:
     before, after = result.before or {}, result.after or {}
     rows: list[Mapping[str, Any]] = [
         {"what": title, **_total_cells(before.get(key), after.get(key), "bytes" in key)}
-        for key, title in TOTAL_TITLES.items()
+        for key, title in COST_TITLES.items()
         if key in before and key in after
     ]
     if result.latency is not None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import PurePath
 from typing import Any, Literal
 
-from modelsurgeon.inspection.rows import LayerRow, Totals
+from modelsurgeon.inspection.rows import COST_TITLES, LayerRow, Totals
 from modelsurgeon.report.columns import Column
 from modelsurgeon.report.table import Table
 
@@ -27,15 +27,6 @@ CHANGE_COLUMNS = (
     Column(key="param_bytes_after", title="Weights after", kind="bytes", wide=True),
     Column(key="param_bytes_before", title="before", kind="bytes", wide=True),
 )
-TOTAL_TITLES = {
-    "macs": "MACs",
-    "flops": "FLOPs",
-    "params": "params",
-    "param_bytes": "bytes of params",
-    "activation_bytes": "bytes of activations",
-    "peak_activation_bytes": "bytes at the peak",
-    "nodes": "nodes",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +144,7 @@ class Difference:
         was, now = asdict(self.before), asdict(self.after)
         rows = [
             {"what": title, "before": was[key], "after": now[key], "ratio": _ratio(was[key], now[key])}
-            for key, title in TOTAL_TITLES.items()
+            for key, title in (COST_TITLES | {"nodes": "nodes"}).items()
         ]
         return Table(title="Totals", columns=TOTAL_COLUMNS, rows=rows)
 

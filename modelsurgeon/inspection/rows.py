@@ -74,6 +74,17 @@ class Totals:
     nodes: int = 0
 
 
+# Titles of a model's costs, where totals are the rows of a table.
+COST_TITLES = {
+    "macs": "MACs",
+    "flops": "FLOPs",
+    "params": "params",
+    "param_bytes": "param bytes",
+    "activation_bytes": "activation bytes",
+    "peak_activation_bytes": "peak activation bytes",
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class UncountedOperators:
     """An operator whose cost isn't in the totals: its number of nodes, and the reason."""
