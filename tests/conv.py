@@ -1,4 +1,4 @@
-"""A convolution written out as its definition: the slow oracle, sharing no code with the package."""
+"""Reference convolution, computed by its definition; only the geometry is taken from `Layer`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from modelsurgeon.layers import Layer
 
 
 def run(chain: Sequence[Layer], x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Outputs of the layers in a row; x and the result are (channels, *size)."""
+    """Output of a chain of layers; x and the result are (channels, *size)."""
     for layer in chain:
         x = _transposed(layer, x) if layer.transposed else _forward(layer, x)
     return x
@@ -54,7 +54,7 @@ def _transposed(layer: Layer, x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _mix(layer: Layer, taps: tuple[int, ...], x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """One tap: every group's outputs from its own inputs."""
+    """Grouped product at one kernel tap."""
     out, into = layer.out_channels // layer.groups, layer.weight.shape[1]
     rows = []
     for g in range(layer.groups):

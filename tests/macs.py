@@ -1,7 +1,7 @@
-"""MACs of a model, counted as it runs: an oracle that shares nothing with the package.
+"""Reference MACs of a model, counted from a run; shares no code with the package.
 
-onnxruntime tells of every kernel that it ran, in branches, bodies and functions too, the shapes that went in
-and came out. From these the products are counted, by the definition of each operator.
+The profile of onnxruntime lists every executed kernel, in branches, loop bodies and functions too, with its
+input and output shapes. The MACs follow from these by the definition of each operator.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Ran:
-    """A kernel that ran: shapes of its inputs and outputs, those that were left out excepted."""
+    """An executed kernel, with the shapes of its inputs and outputs without the omitted ones."""
 
     op: str
     inputs: list[Shape]
@@ -31,7 +31,7 @@ class Ran:
 
 
 def ran(model: ModelProto, feed: Mapping[str, np.ndarray], folder: Path) -> list[Ran]:
-    """Every kernel that one inference runs, nothing fused and nothing packed."""
+    """Every kernel of one inference, without fusion and prepacking."""
     attributes = {
         node.name: {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
         for node in model.graph.node
@@ -64,12 +64,12 @@ def shapes(told: list[dict[str, list[int]]]) -> list[Shape]:
 
 
 def conv(one: Ran, weight: int = 1) -> int:
-    """Each output is a sum over the taps of one filter."""
+    """Each output element is a sum over the elements of one filter."""
     return prod(one.outputs[0]) * prod(one.inputs[weight]) // one.inputs[weight][0]
 
 
 def transposed(one: Ran) -> int:
-    """Each input is spread by all filters of its channel."""
+    """Each input element is multiplied by all filters of its channel."""
     x, w = one.inputs[:2]
     return prod(x) * prod(w) // w[0]
 
@@ -79,18 +79,18 @@ def matmul(one: Ran) -> int:
 
 
 def gemm(one: Ran) -> int:
-    """Of m x k, k x n and m x n, in whatever order: (m k)(k n)(m n) is (m k n) squared."""
+    """From m x k, k x n and m x n, transposed or not: (m k)(k n)(m n) is (m k n) squared."""
     return isqrt(prod(one.inputs[0]) * prod(one.inputs[1]) * prod(one.outputs[0]))
 
 
 def recurrent(one: Ran) -> int:
-    """At each position of each sequence every weight is used once."""
+    """Every weight is used once per position of each sequence."""
     x, w, r = one.inputs[:3]
     return x[0] * x[1] * (prod(w) + prod(r))
 
 
 def einsum(one: Ran) -> int:
-    """Ones, multiplied from left to right: each step's sum is the number of its products."""
+    """Contracts arrays of ones from left to right; the sum of each result is its number of MACs."""
     equation = str(np.array(one.attributes["equation"]).astype(str)).replace(" ", "")
     left, _, right = equation.partition("->")
     terms, total, held = left.split(","), 0, np.ones(one.inputs[0])
@@ -107,7 +107,7 @@ def einsum(one: Ran) -> int:
 
 
 def heads(one: Ran) -> int:
-    """Query (batch, heads, length, size) by all present keys, then by the values."""
+    """Query (batch, heads, length, size) times all present keys, then times the values."""
     q, k = one.inputs[:2]
     batch, count, length, size = q
     keys = one.outputs[1][2] if len(one.outputs) > 1 else k[2]
@@ -115,7 +115,7 @@ def heads(one: Ran) -> int:
 
 
 def flat(one: Ran) -> int:
-    """The same with (batch, length, heads * size): the heads cancel out."""
+    """As `heads` with (batch, length, heads * size); the number of heads cancels out."""
     batch, length, width = one.inputs[0]
     keys = one.outputs[1][2] if len(one.outputs) > 1 else one.inputs[1][1]
     return batch * length * keys * (width + one.outputs[0][2])
@@ -128,7 +128,7 @@ def grouped(one: Ran) -> int:
 
 
 def projected(one: Ran) -> int:
-    """One product for queries, keys and values, then attention among the positions."""
+    """One projection to queries, keys and values, then attention over the positions."""
     (batch, length, _), weight = one.inputs[:2]
     return batch * length * prod(weight) + 2 * batch * length * length * one.outputs[0][2]
 
@@ -172,5 +172,5 @@ MACS: dict[str, Callable[[Ran], int]] = {
 
 
 def macs(kernels: list[Ran]) -> int:
-    """Of all kernels that ran."""
+    """MACs of all executed kernels."""
     return sum(MACS[one.op](one) for one in kernels if one.op in MACS)

@@ -1,4 +1,4 @@
-"""One Hypothesis strategy for a layer, shared by every feature: all geometry, groups, ndim and dtypes."""
+"""Hypothesis strategy for layers of any geometry, groups, ndim and dtype."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from modelsurgeon.layers import Layer
 
-# The dtypes that weights come in, and the error of one rounding.
+# Dtypes of weights, and the relative error of one rounding.
 ROUNDING = {
     np.dtype(np.float64): 2.0**-53,
     np.dtype(np.float32): 2.0**-24,
@@ -53,6 +53,6 @@ def layers(
 
 
 def _padding(draw: st.DrawFn, taps: int, dilation: int, scatter: bool) -> tuple[int, int]:
-    """Asymmetric; a transposed layer is cropped by no more than its kernel adds."""
+    """Asymmetric padding; that of a transposed layer is at most the size that its kernel adds."""
     most = dilation * (taps - 1) // 2 if scatter else 2
     return draw(st.integers(0, most)), draw(st.integers(0, most))

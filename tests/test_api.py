@@ -1,4 +1,4 @@
-"""The public names: found, lazy, and never hidden by modules of the same name."""
+"""The public names exist, load lazily, and are not hidden by modules of the same name."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ HEAVY = ("torch", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "scipy", "nump
 
 
 def run(code: str) -> str:
-    """What the code prints in a Python of its own."""
+    """Output of the code in a new Python process."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
     )
@@ -21,7 +21,7 @@ def run(code: str) -> str:
 
 
 @pytest.mark.parametrize("name", ms.__all__)
-def test_every_public_name_is_there(name: str) -> None:
+def test_every_public_name_exists(name: str) -> None:
     assert getattr(ms, name) is getattr(ms, name)
     assert name in dir(ms)
 
@@ -44,7 +44,7 @@ def test_the_verbs_of_the_contract_are_functions() -> None:
     assert "tucker2" in ms.factorize.METHODS
 
 
-def test_no_module_bears_the_name_of_a_public_function() -> None:
+def test_no_module_has_the_name_of_a_public_function() -> None:
     """Importing such a module would hide the function: only the public namespaces are modules."""
     modules = {module.name for module in iter_modules(ms.__path__)}
     assert modules & set(ms.__all__) == {"bn", "factorize"}
@@ -62,6 +62,6 @@ def test_the_help_loads_nothing_heavy(arguments: list[str]) -> None:
     assert not {"torch", "onnx", "onnx_ir", "onnxruntime", "scipy"} & set(loaded)
 
 
-def test_importing_takes_no_time() -> None:
+def test_importing_takes_less_than_100_ms() -> None:
     code = "import time; began = time.process_time(); import modelsurgeon; print(time.process_time() - began)"
     assert min(float(run(code)) for _ in range(3)) < 0.1

@@ -1,8 +1,8 @@
-"""The pages say what is true: their commands and code are run, in order, and must print what stands there.
+"""Commands and code of the pages are run in order and must print the output that the page shows.
 
-A block ```console holds commands after `$` with what they print, a block ```pycon a session of Python.
-Three dots stand for the rest of a line. White space and bars don't count, and a number that the command line
-prints may differ by a fifth, because ranks may fall otherwise on another machine.
+A ```console block holds commands after `$` with their output, a ```pycon block a Python session. Three dots
+stand for the rest of a line. White space and bars are ignored, and a number that the command line prints may
+differ by 20%, because ranks may differ between machines.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LOOSE = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder with the examples in it, 100 columns wide."""
+    """A temporary folder with the examples; output is 100 columns wide."""
     shutil.copytree(ROOT / "examples" / "digits", tmp_path / "examples" / "digits")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
@@ -37,7 +37,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_page_prints_what_it_shows(page: str, here: Path) -> None:  # noqa: ARG001 - where it runs
+def test_the_page_shows_the_actual_output(page: str, here: Path) -> None:  # noqa: ARG001 - sets the folder
     names: dict[str, object] = {}
     blocks = list(BLOCK.finditer((ROOT / page).read_text(encoding="utf-8")))
     assert blocks
@@ -54,7 +54,7 @@ def same(wanted: str, printed: str) -> bool:
 
 
 def same_line(wanted: str, printed: str) -> bool:
-    """Whether two lines have the same words, and numbers that are alike."""
+    """Whether two lines have equal words, and numbers that are close."""
     start, dots, _ = wanted.partition("...")
     ours, theirs = words(start), words(printed)
     if dots:
@@ -87,12 +87,12 @@ def alike(wanted: str, printed: str) -> bool:
         ("one\ntwo", "one", False),
     ],
 )
-def test_lines_agree_where_they_should(wanted: str, printed: str, agree: bool) -> None:
+def test_same_allows_only_small_differences(wanted: str, printed: str, agree: bool) -> None:
     assert same(wanted, printed) is agree
 
 
 def commands(text: str) -> Iterator[tuple[str, str, str]]:
-    """Each command, the output that the page shows and the one that it has."""
+    """Each command, the output that the page shows, and the actual output."""
     for part in re.split(r"^\$ ", text.replace("\\\n", " "), flags=re.MULTILINE)[1:]:
         line, _, wanted = part.partition("\n")
         program, *arguments = shlex.split(line)
@@ -106,7 +106,7 @@ def commands(text: str) -> Iterator[tuple[str, str, str]]:
 
 
 def session(text: str, names: dict[str, object], page: str) -> Iterator[tuple[str, str, str]]:
-    """The whole session as one: doctest runs it, and its report is empty where all is well."""
+    """The whole session, run by doctest; its report is empty if the outputs agree."""
     test = doctest.DocTestParser().get_doctest(text, names, page, page, 0)
     report: list[str] = []
     doctest.DocTestRunner(optionflags=LOOSE).run(test, out=report.append, clear_globs=False)
@@ -118,7 +118,7 @@ def session(text: str, names: dict[str, object], page: str) -> Iterator[tuple[st
     "page",
     [*PAGES, "CONTRIBUTING.md", "docs/rules.md", "docs/design.md", "docs/methods.md", "docs/vocabulary.md"],
 )
-def test_links_lead_somewhere(page: str) -> None:
+def test_link_targets_exist(page: str) -> None:
     file = ROOT / page
     prose = FENCED.sub("", file.read_text(encoding="utf-8"))
     targets = LINK.findall(prose)

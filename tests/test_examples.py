@@ -1,4 +1,4 @@
-"""The examples do what they say, from the files that are shipped."""
+"""The examples run on the shipped files and give the results that they describe."""
 
 import importlib.util
 import json
@@ -20,7 +20,7 @@ NUMBER = re.compile(r"[+-]?\d[\d,]*\.?\d*")
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The folder that the demo has filled, and what it printed."""
+    """The output folder of the demo, and its printed output."""
     folder = tmp_path_factory.mktemp("demo")
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / "demo.py"), str(folder)], capture_output=True, text=True, check=False
@@ -30,7 +30,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 def rows(text: str) -> dict[str, list[float]]:
-    """The numbers in each line of the table, under its first word."""
+    """The numbers in each row of the table, by its first word."""
     table = text.rpartition("What half the work costs")[2].partition("\n\n")[0]
     return {
         name: [float(number.replace(",", "")) for number in NUMBER.findall(rest)]
@@ -38,7 +38,7 @@ def rows(text: str) -> dict[str, list[float]]:
     }
 
 
-def test_the_demo_halves_the_work_and_keeps_the_answers(demo: tuple[Path, str]) -> None:
+def test_the_demo_halves_the_macs_and_keeps_accuracy(demo: tuple[Path, str]) -> None:
     table = rows(demo[1])
     before, after, change = table["accuracy"]
     assert change == pytest.approx(after - before, abs=0.011)
@@ -51,13 +51,13 @@ def test_the_demo_halves_the_work_and_keeps_the_answers(demo: tuple[Path, str]) 
     assert table["bytes"][2] < 100
 
 
-def test_the_demo_tells_how_much_faster_it_is_by_the_clock(demo: tuple[Path, str]) -> None:
+def test_the_demo_reports_the_measured_speedup(demo: tuple[Path, str]) -> None:
     before, low, high, after, least, most, ratio = rows(demo[1])["latency"]
     assert low <= before <= high and least <= after <= most
-    assert low / most < ratio < high / least  # the median of pairs, each measured in turn
+    assert low / most < ratio < high / least  # median ratio of alternating runs
 
 
-def test_the_demo_leaves_what_it_says(demo: tuple[Path, str]) -> None:
+def test_the_demo_writes_its_files(demo: tuple[Path, str]) -> None:
     folder, text = demo
     assert sorted(path.name for path in folder.iterdir()) == ["compressed.onnx", "plan.json", "report.html"]
     totals = ms.info(folder / "compressed.onnx", dims={"batch": 1}).totals
@@ -69,7 +69,7 @@ def test_the_demo_leaves_what_it_says(demo: tuple[Path, str]) -> None:
 
 
 def test_the_readme_shows_what_the_demo_prints(demo: tuple[Path, str]) -> None:
-    """Counts to a few per cent, since ranks may fall otherwise on another machine; times are its own."""
+    """Counts agree within 5%, as ranks may differ between machines; times are not compared."""
     shown = rows((EXAMPLES.parent / "README.md").read_text(encoding="utf-8"))
     printed = rows(demo[1])
     assert list(shown) == list(printed)
@@ -78,7 +78,7 @@ def test_the_readme_shows_what_the_demo_prints(demo: tuple[Path, str]) -> None:
     assert shown["accuracy"][:2] == pytest.approx(printed["accuracy"][:2], abs=0.5)
 
 
-def test_no_image_is_on_both_sides() -> None:
+def test_calibration_and_test_images_are_disjoint() -> None:
     with np.load(DIGITS / "calibration.npz") as ours, np.load(DIGITS / "test.npz") as theirs:
         assert ours.files == ["image"]
         assert sorted(theirs.files) == ["image", "label"]
@@ -88,7 +88,7 @@ def test_no_image_is_on_both_sides() -> None:
         assert not [image for image in theirs["image"] if image.tobytes() in seen]
 
 
-def test_a_head_grows_and_learns_on(tmp_path: Path) -> None:
+def test_a_grown_head_can_be_trained(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / "grow_head.py"), str(tmp_path)],
         capture_output=True,
@@ -103,7 +103,7 @@ def test_a_head_grows_and_learns_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_spoilt_statistics_heal_to_within_half_a_point() -> None:
+def test_recalibration_restores_accuracy_within_half_a_point() -> None:
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / "heal_statistics.py")], capture_output=True, text=True, check=False
     )
@@ -115,7 +115,7 @@ def test_spoilt_statistics_heal_to_within_half_a_point() -> None:
 
 @pytest.mark.slow
 def test_training_writes_what_the_demo_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One short epoch: the script runs, its files fit together, and the shipped net has its structure."""
+    """One epoch: the script runs, its data equal the shipped data, and the nets have equal layers."""
     spec = importlib.util.spec_from_file_location("train_digits", EXAMPLES / "train_digits.py")
     assert spec and spec.loader
     script = importlib.util.module_from_spec(spec)

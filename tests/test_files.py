@@ -1,3 +1,5 @@
+"""Atomic replacement of files, and comparison of paths."""
+
 import errno
 import os
 import stat
@@ -13,7 +15,7 @@ def names(folder: Path) -> list[str]:
     return [entry.name for entry in folder.iterdir()]
 
 
-def test_takes_the_place_of_the_target_only_at_the_end(tmp_path: Path) -> None:
+def test_the_target_is_replaced_only_at_the_end(tmp_path: Path) -> None:
     target = tmp_path / "out.bin"
     target.write_text("old")
     with replacing(target) as temporary:
@@ -26,9 +28,7 @@ def test_takes_the_place_of_the_target_only_at_the_end(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, ValueError, OSError, SystemExit])
 @pytest.mark.parametrize("existed", [True, False])
-def test_any_failure_leaves_what_was_there(
-    tmp_path: Path, failure: type[BaseException], existed: bool
-) -> None:
+def test_any_failure_keeps_the_old_file(tmp_path: Path, failure: type[BaseException], existed: bool) -> None:
     target = tmp_path / "out.bin"
     if existed:
         target.write_text("old")
@@ -39,7 +39,7 @@ def test_any_failure_leaves_what_was_there(
     assert not existed or target.read_text() == "old"
 
 
-def test_permissions_are_those_of_any_new_file_or_of_the_old_one(tmp_path: Path) -> None:
+def test_permissions_are_the_default_or_those_of_the_old_file(tmp_path: Path) -> None:
     plain, target = tmp_path / "plain", tmp_path / "out"
     plain.touch()
     for mode in (stat.S_IMODE(plain.stat().st_mode), 0o640):
@@ -49,7 +49,7 @@ def test_permissions_are_those_of_any_new_file_or_of_the_old_one(tmp_path: Path)
         target.chmod(0o640)
 
 
-def test_a_link_stays_a_link(tmp_path: Path) -> None:
+def test_a_symlink_is_kept(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "real" / "file")
@@ -59,12 +59,12 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     assert (tmp_path / "real" / "file").read_text() == "new"
 
 
-def test_a_folder_is_no_target(tmp_path: Path) -> None:
+def test_a_folder_as_target_raises(tmp_path: Path) -> None:
     with pytest.raises(Unwritable, match=r"is a folder: name a file in it"), replacing(tmp_path):
         pass
 
 
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+def test_a_missing_folder_raises(tmp_path: Path) -> None:
     with (
         pytest.raises(Unwritable, match=r"gone doesn't exist: make it first"),
         replacing(tmp_path / "gone" / "out"),
@@ -72,7 +72,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         pass
 
 
-def test_a_file_in_place_of_the_folder_is_told(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_raises(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
         pytest.raises(Unwritable, match=r"can't write in .*file, Not a directory"),
@@ -81,7 +81,7 @@ def test_a_file_in_place_of_the_folder_is_told(tmp_path: Path) -> None:
         pass
 
 
-def test_a_full_disk_is_told(tmp_path: Path) -> None:
+def test_a_full_disk_raises(tmp_path: Path) -> None:
     with pytest.raises(Unwritable, match=r"out wasn't written, No space left"), replacing(tmp_path / "out"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -93,7 +93,7 @@ def test_a_very_long_name(tmp_path: Path) -> None:
     assert target.exists()
 
 
-def test_one_file_has_many_paths(tmp_path: Path) -> None:
+def test_same_file_resolves_links_and_dots(tmp_path: Path) -> None:
     file, link, hard = tmp_path / "a", tmp_path / "b", tmp_path / "c"
     file.touch()
     link.symlink_to(file)

@@ -1,6 +1,6 @@
-"""Printed tables, letter for letter, and what must hold for any of them.
+"""Printed tables equal those in tests/golden/, and their columns add up to the totals.
 
-After a change that is meant, `GOLDEN=write pytest tests/test_golden.py` writes tests/golden/ anew; read the
+After an intended change, `GOLDEN=write pytest tests/test_golden.py` rewrites tests/golden/; review the
 difference before committing it.
 """
 
@@ -46,7 +46,7 @@ def changes() -> Difference:
 
 
 def named(found: Analysis) -> Analysis:
-    """Without the folder that this machine keeps it in."""
+    """The analysis, after a check of its path."""
     assert found.model["path"] == str(DIGITS)
     return found
 
@@ -58,7 +58,7 @@ CASES: dict[str, Callable[[], Analysis | Difference]] = {
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", CASES)
-def test_tables_are_printed_as_they_were(name: str, width: int) -> None:
+def test_tables_equal_the_golden_files(name: str, width: int) -> None:
     golden = HERE / "golden" / f"{name}_{width}.txt"
     printed = "\n".join(table.text(width) for table in CASES[name]().tables())
     assert max(map(len, printed.splitlines())) <= width
@@ -68,7 +68,7 @@ def test_tables_are_printed_as_they_were(name: str, width: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["digits", "tree", "dynamic", "branches"])
-def test_shown_columns_add_up_to_the_line_of_totals(name: str) -> None:
+def test_columns_add_up_to_the_totals(name: str) -> None:
     layers = CASES[name]().tables()[0]
     check(layers, SUMS, [row for row in layers.rows if not row["level"]])
 

@@ -1,4 +1,4 @@
-"""House rules that no linter knows: documented, portable, and packed as meant."""
+"""House rules beyond the linter: documentation, portability, and the wheel."""
 
 import re
 import subprocess
@@ -15,7 +15,7 @@ from modelsurgeon.factorize import METHODS
 
 ROOT = Path(__file__).parents[1]
 TEXT = {"", ".py", ".md", ".toml", ".txt", ".json", ".cfg", ".yml", ".yaml"}
-# The brackets keep a pattern from finding itself.
+# The brackets keep a pattern from matching itself.
 FORBIDDEN = {
     "a path of one machine": re.compile(r"(?<![\w.$}])/(?:wor[k]|hom[e]|roo[t]|User[s])/\w"),
     "a package registry": re.compile(r"py[p]i|python[h]osted|pytorch\.org/[w]hl", re.IGNORECASE),
@@ -25,7 +25,7 @@ NAMES = re.compile(r"(?:^|_)(?:util|helper|manager|misc|common)s?$|^base$")
 
 
 def tracked() -> list[Path]:
-    """Every file that git knows, or would if it were added."""
+    """Every file that git tracks or doesn't ignore."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:
@@ -39,7 +39,7 @@ def findings(text: str) -> Iterator[str]:
             yield f"{what}: {match.group()!r}"
 
 
-def test_the_tree_names_no_machine_and_no_registry() -> None:
+def test_no_file_has_forbidden_text() -> None:
     found = [
         f"{path.relative_to(ROOT)}: {finding}"
         for path in tracked()
@@ -50,18 +50,18 @@ def test_the_tree_names_no_machine_and_no_registry() -> None:
 
 
 @pytest.mark.parametrize("drawkcab", ["em/emoh/ ees", "gro.ipyp i- pip", "retal ODOT #"])
-def test_what_is_forbidden_would_be_found(drawkcab: str) -> None:
+def test_forbidden_text_is_found(drawkcab: str) -> None:
     assert list(findings(drawkcab[::-1]))
 
 
-def test_no_module_is_called_after_nothing() -> None:
+def test_no_module_has_a_vague_name() -> None:
     modules = [*(ROOT / "modelsurgeon").rglob("*.py"), *(ROOT / "cli").rglob("*.py")]
     assert modules
     assert not [path.name for path in modules if NAMES.search(path.stem)]
 
 
-def test_no_file_outgrows_its_reader() -> None:
-    """Four megabytes for all that isn't text: the example's model and data."""
+def test_the_example_is_small() -> None:
+    """The model and data are less than 4 MB; there are no notebooks."""
     assert sum(path.stat().st_size for path in (ROOT / "examples" / "digits").iterdir()) < 4e6
     assert not [path.name for path in tracked() if path.suffix == ".ipynb"]
 
@@ -73,24 +73,24 @@ def test_every_method_is_documented(method: str, page: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_has_its_chapter_and_its_cost(method: str) -> None:
+def test_every_method_has_a_section_and_a_cost(method: str) -> None:
     text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
     assert f"\n## `{method}`\n" in text
     assert f"\n| `{method}` |" in text
 
 
 @pytest.mark.parametrize("name", sorted(set(ms.__all__) - {"__version__"}))
-def test_every_public_name_says_what_it_is(name: str) -> None:
+def test_every_public_name_has_a_docstring(name: str) -> None:
     assert (getattr(ms, name).__doc__ or "").strip()
 
 
-def test_the_changelog_has_the_version_or_what_is_unreleased() -> None:
+def test_the_changelog_has_the_version_or_unreleased() -> None:
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert "## [Unreleased]" in text or f"## [{ms.__version__}]" in text
 
 
-def test_every_package_that_is_asked_for_is_pinned() -> None:
-    """So that a fresh machine gets what was tested."""
+def test_every_dependency_is_pinned() -> None:
+    """So a new installation gets the tested versions."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     asked = [
         *project["project"]["dependencies"],
@@ -103,7 +103,7 @@ def test_every_package_that_is_asked_for_is_pinned() -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from this tree by the build backend itself."""
+    """The wheel of this tree, built by the build backend."""
     folder = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
@@ -111,7 +111,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def test_the_wheel_holds_two_packages_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_has_only_the_two_packages(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     tops = {name.split("/")[0] for name in names}
@@ -122,8 +122,8 @@ def test_the_wheel_holds_two_packages_and_nothing_else(wheel: Path) -> None:
     assert sources <= set(names)
 
 
-def test_the_wheel_works_by_itself(wheel: Path, tmp_path: Path) -> None:
-    """The packages come out of the wheel, not out of the checkout, and inspect the example's model."""
+def test_the_wheel_works_without_the_checkout(wheel: Path, tmp_path: Path) -> None:
+    """The packages are imported from the wheel, not the checkout, and inspect the example's model."""
     code = (
         f"import sys; sys.path.insert(0, {str(wheel)!r})\n"
         "import modelsurgeon, modelsurgeon_cli\n"

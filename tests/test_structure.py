@@ -1,4 +1,4 @@
-"""House rules on the structure: packages, names, and functions that register themselves by being imported.
+"""House rules on the structure: packages, names, and functions that are registered on import.
 
 Which package may import which is checked by the import contracts in pyproject.toml.
 """
@@ -20,7 +20,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "modelsurgeon"
-MAX_FILES = 15  # of one folder, its __init__.py apart
+MAX_FILES = 15  # per folder, without __init__.py
 PACKAGES = sorted(path.parent for path in LIBRARY.rglob("__init__.py"))
 
 
@@ -42,7 +42,7 @@ def test_every_folder_of_the_library_is_a_package() -> None:
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
-def test_every_package_says_in_one_line_what_it_holds(package: Path) -> None:
+def test_every_package_has_a_one_line_summary(package: Path) -> None:
     text = ast.get_docstring(ast.parse((package / "__init__.py").read_text(encoding="utf-8"))) or ""
     first, *rest = text.splitlines()
     assert first.endswith((".", ":"))
@@ -50,7 +50,7 @@ def test_every_package_says_in_one_line_what_it_holds(package: Path) -> None:
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
-def test_no_module_bears_the_name_of_a_function_of_its_package(package: Path) -> None:
+def test_no_module_has_the_name_of_a_function_of_its_package(package: Path) -> None:
     """Importing such a module would hide the function."""
     found = import_module(".".join(package.relative_to(ROOT).parts))
     modules = {module.name for module in iter_modules([str(package)])}
@@ -74,10 +74,8 @@ def test_a_class_name_is_used_once() -> None:
         ("modelsurgeon.factorize", "METHODS", 7),
     ],
 )
-def test_importing_a_package_registers_all_that_its_modules_hold(
-    package: str, registry: str, fewest: int
-) -> None:
-    """A dropped import is silent otherwise: operators would count as unknown, rules would not be asked."""
+def test_importing_a_package_registers_all_functions(package: str, registry: str, fewest: int) -> None:
+    """A missing import would be silent: operators would count as unknown, rules would not run."""
     code = f"""
 from importlib import import_module
 from pkgutil import iter_modules
@@ -93,8 +91,8 @@ print(before, len(package.{registry}))
     assert before >= fewest
 
 
-def test_the_map_of_the_design_page_names_what_is_there() -> None:
-    """Every path in the table `I want to change X | open Y`, and every package in the tree."""
+def test_the_paths_of_the_design_page_exist() -> None:
+    """All paths in the table `I want to change | open` exist; the tree names the outer packages."""
     page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
     rows = re.findall(
         r"^\| .+ \| (.+) \|$", page.partition("| I want to change | open |")[2].partition("\n\n")[0], re.M

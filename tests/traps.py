@@ -1,4 +1,4 @@
-"""One small model for each trap of counting: what real files do and inspectors stumble over."""
+"""Small models, each with one feature of real files that is easy to miscount."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INT8, UINT8 = np.int8, np.uint8
 
 
 def one(node: str, x: str = "float[1, 4, 8, 8]", *, opset: int = 17, **weights: ArrayLike) -> ir.Model:
-    """A model of one input and whatever makes y of it."""
+    """A model with one input x and the nodes that compute y."""
     return zoo.model(f"g ({x} x) => (y) {{ {node} }}", opset=opset, **weights)
 
 

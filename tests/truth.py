@@ -1,4 +1,4 @@
-"""What real models cost: counted by running them with every tensor exposed, not by this package."""
+"""Reference costs of real models, counted without this package from runs with all tensors exposed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Truth:
-    """One model's file, the shapes it was run at, and its totals there."""
+    """The file of a model, the input shapes of the run, and the totals at these shapes."""
 
     file: str
     shapes: dict[str, Shape]

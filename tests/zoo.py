@@ -1,4 +1,4 @@
-"""Small ONNX models, each for one thing that real files do."""
+"""Small ONNX models, each with one feature of real files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 
 
 def model(text: str, *, opset: int = 17, version: int = 8, **weights: ArrayLike) -> ir.Model:
-    """A graph in ONNX's text form, functions after it if any; `weights` become its initializers."""
+    """A model from ONNX text: a graph, then functions if any; `weights` become initializers."""
     imports = f'"" : {opset}, "com.microsoft" : 1, "local" : 1'
     proto = onnx.parser.parse_model(f"<ir_version: {version}, opset_import: [{imports}]>\n{text}")
     proto.graph.initializer.extend(
@@ -28,7 +28,7 @@ def ones(*shape: int) -> np.ndarray:
 
 
 def light(name: str) -> Path:
-    """One of the classic nets that the onnx package brings, its weights as ConstantOfShape."""
+    """A classic net that comes with the onnx package; its weights are ConstantOfShape."""
     return LIGHT / f"light_{name}.onnx"
 
 
@@ -62,7 +62,7 @@ def classifier() -> ir.Model:
 
 
 def branches(condition: str = "c") -> ir.Model:
-    """An If whose branches hold a weight each and meet in one shape; `condition` may be a constant."""
+    """An If whose branches use different weights and have one output shape; `condition` may be constant."""
     return model(
         f"""
         g (float[2, 4] x, bool c) => (float[2, 3] y) {{
@@ -80,7 +80,7 @@ def branches(condition: str = "c") -> ir.Model:
 
 
 def loop(trips: str = "five", goes_on: str = "i", body: str = "z = MatMul (s, w)") -> ir.Model:
-    """A Loop that multiplies its state by one weight, 5 times unless `trips` is the open input n."""
+    """A Loop that multiplies its state by one weight, 5 times unless `trips` is the input n."""
     return model(
         f"""
         g (float[2, 4] x, int64 n) => (float y) {{
@@ -130,7 +130,7 @@ def functions() -> ir.Model:
 
 
 def padded(opset: int = 17) -> ir.Model:
-    """Exporters spell a padding as arithmetic on constants: here 2 on both sides of the last axis."""
+    """A Pad whose sizes are computed from constants, as exporters do: 2 on both sides of the last axis."""
     return model(
         """
         g (float[N, 6] x) => (float y) {
@@ -154,7 +154,7 @@ def padded(opset: int = 17) -> ir.Model:
 
 
 def quantised() -> ir.Model:
-    """A dense layer whose int8 weight and int32 bias are dequantised on the way, with a scale per channel."""
+    """A dense layer whose int8 weight (a scale per channel) and int32 bias are dequantized."""
     return model(
         """
         g (float[2, 4] x) => (float[2, 3] y) {
@@ -175,7 +175,7 @@ RNG = np.random.default_rng(7)
 
 
 def lowish(out: int, into: int, *kernel: int) -> np.ndarray:
-    """A weight whose energy lies in few directions, as that of trained layers."""
+    """A weight with most energy in few directions, as in trained layers."""
     left = RNG.normal(size=(out, into)) * 0.7 ** np.arange(into)
     return (left @ RNG.normal(size=(into, into * int(np.prod(kernel))))).reshape(out, into, *kernel).astype(
         "f4"

@@ -1,4 +1,4 @@
-"""Compression from end to end on small ONNX models."""
+"""End-to-end compression of small ONNX models."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def test_a_budget_in_macs_is_met(net: ir.Model, fraction: float, method: str) ->
 
 
 def under_noise(rank: int, out: int, into: int, noise: float) -> np.ndarray:
-    """A signal of that rank, each of its terms twice as strong as the strongest of the noise."""
+    """A signal of this rank plus noise; its singular values are twice the largest of the noise."""
     left, right = (np.linalg.qr(RNG.normal(size=(side, rank)))[0] for side in (out, into))
     signal = 2 * (out**0.5 + into**0.5) * left @ right.T
     return (noise * (signal + RNG.normal(size=(out, into)))).astype("f4")
 
 
-def test_the_rank_that_a_spectrum_suggests_is_that_of_the_signal() -> None:
+def test_evbmf_finds_the_rank_of_the_signal() -> None:
     net = model(
         """g (float[N, 256] x) => (float[N, 160] y) {
             a = Gemm <transB = 1> (x, first_w)
@@ -83,7 +83,7 @@ def test_chosen_ranks_are_multiples_of_the_block(net: ir.Model, goal: dict[str, 
         ms.compress(net, **goal, block=0)
 
 
-def test_either_rank_of_tucker2_is_chosen_by_itself(net: ir.Model) -> None:
+def test_the_two_tucker2_ranks_may_differ(net: ir.Model) -> None:
     pairs = [rank for _, rank in edited(ms.compress(net, macs=0.5, method="tucker2", compare=False)).values()]
     assert any(p != q for p, q in pairs)
 
@@ -94,12 +94,12 @@ def test_a_budget_in_params_is_met(net: ir.Model) -> None:
     assert result.after["params"] <= 0.5 * result.before["params"]
 
 
-def test_less_budget_is_more_error(net: ir.Model) -> None:
+def test_a_smaller_budget_has_more_error(net: ir.Model) -> None:
     errors = [ms.compress(net, macs=f).comparison.worst for f in (0.9, 0.6, 0.3)]  # type: ignore[union-attr]
     assert errors == sorted(errors)
 
 
-def test_a_rank_is_used_wherever_it_pays(net: ir.Model) -> None:
+def test_a_rank_is_used_where_it_saves_cost(net: ir.Model) -> None:
     result = ms.compress(net, rank=8, method="svd", compare=False)
     assert edited(result) == {"a": ("svd", 8), "c": ("svd", 8), "y": ("svd", 8)}
     [kept] = [e for e in ms.compress(net, rank=10, method="svd", compare=False).edits if e.skipped]
@@ -113,16 +113,16 @@ def test_energy_is_kept_in_every_layer(net: ir.Model) -> None:
     assert all(1 - e.error**2 >= 0.9 - 1e-6 for e in result.edits if e.error is not None)
 
 
-def test_a_plan_replays_what_was_done(net: ir.Model) -> None:
+def test_a_plan_reproduces_the_model(net: ir.Model) -> None:
     first = ms.compress(net, macs=0.5, compare=False)
     again = ms.compress(net, plan=first.plan.as_dict(), compare=False)
     assert edited(again) == edited(first)
-    for result in (first, again):  # their histories tell what each was asked for
+    for result in (first, again):  # their recorded arguments differ
         result.model.metadata_props.clear()
     assert ir.to_proto(again.model).SerializeToString() == ir.to_proto(first.model).SerializeToString()
 
 
-def test_a_plan_is_an_order(net: ir.Model) -> None:
+def test_a_plan_applies_even_if_cost_grows(net: ir.Model) -> None:
     result = ms.compress(net, plan={"c": {"method": "cp", "rank": "full"}})
     [edit] = [e for e in result.edits if not e.skipped]
     assert edit.macs_after is not None and edit.macs_before is not None
@@ -138,14 +138,14 @@ def test_full_rank_changes_nothing(net: ir.Model, method: str) -> None:
     assert result.comparison is not None and result.comparison.worst <= 1e-5
 
 
-def test_only_and_skip_leave_layers_alone(net: ir.Model) -> None:
+def test_only_and_skip_select_layers(net: ir.Model) -> None:
     assert set(edited(ms.compress(net, rank=4, only=["c", "y"], compare=False))) == {"c", "y"}
     assert set(edited(ms.compress(net, rank=4, skip=["[ac]"], compare=False))) == {"y"}
     with pytest.raises(BadPlan, match="no layer is called 'conv\\*'"):
         ms.compress(net, rank=4, only=["conv*"])
 
 
-def test_a_dry_run_foretells_and_leaves_no_model(net: ir.Model) -> None:
+def test_a_dry_run_has_the_costs_and_no_model(net: ir.Model) -> None:
     told, done = (ms.compress(net, macs=0.5, compare=False, dry_run=dry) for dry in (True, False))
     assert told.model is None and told.comparison is None
     assert edited(told) == edited(done)
@@ -153,7 +153,7 @@ def test_a_dry_run_foretells_and_leaves_no_model(net: ir.Model) -> None:
     assert (told.after["macs"], told.after["params"]) == (done.after["macs"], done.after["params"])
 
 
-def test_what_can_not_be_had_is_told(net: ir.Model) -> None:
+def test_unreachable_goals_raise(net: ir.Model) -> None:
     with pytest.raises(Unreachable, match=r"at least 0\.\d+ of the macs remain"):
         ms.compress(net, macs=0.001)
     with pytest.raises(ToleranceExceeded, match=r"at the outputs is .*, at most 1e-06 was allowed"):
@@ -172,19 +172,19 @@ GOALS = {
 
 
 @pytest.mark.parametrize(("goal", "message"), GOALS.values(), ids=GOALS)
-def test_goals_that_make_no_sense(net: ir.Model, goal: dict[str, float], message: str) -> None:
+def test_invalid_goals_raise(net: ir.Model, goal: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ms.compress(net, **goal)
 
 
-def test_max_error_is_held_and_used(net: ir.Model) -> None:
+def test_max_error_is_met_and_macs_fall(net: ir.Model) -> None:
     result = ms.compress(net, max_error=0.2)
     assert result.comparison is not None and result.comparison.worst <= 0.2
     assert result.after is not None and result.before is not None
     assert result.after["macs"] < result.before["macs"]
 
 
-def test_the_callers_data_is_what_is_compared(net: ir.Model) -> None:
+def test_the_given_data_is_used(net: ir.Model) -> None:
     samples = RNG.normal(size=(8, 16, 12, 12)).astype("f4")
     result = ms.compress(net, rank=4, data={"x": samples})
     assert result.comparison is not None
@@ -194,13 +194,13 @@ def test_the_callers_data_is_what_is_compared(net: ir.Model) -> None:
     assert any("noise" in note for note in ms.compress(net, rank=4).notes)
 
 
-def test_not_comparing_is_said(net: ir.Model) -> None:
+def test_no_comparison_is_noted(net: ir.Model) -> None:
     result = ms.compress(net, rank=4, compare=False)
     assert result.comparison is None and result.latency is None
     assert "not compared" in result.notes
 
 
-def test_a_weight_that_is_not_finite_is_left_alone_with_the_reason() -> None:
+def test_a_non_finite_weight_is_skipped_with_a_reason() -> None:
     w = np.full((64, 64), np.nan, np.float32)
     net = model("g (float[2, 64] x) => (float[2, 64] y) { y = MatMul (x, w) }", w=w)
     for goal in ({"rank": 4}, {"macs": 1.0}, {"energy": 0.5}):
@@ -208,13 +208,13 @@ def test_a_weight_that_is_not_finite_is_left_alone_with_the_reason() -> None:
         assert str(edit.skipped).startswith("the weight holds NaN or Inf")
 
 
-def test_a_net_with_nothing_to_replace_comes_out_as_it_was() -> None:
+def test_a_net_without_sites_is_unchanged() -> None:
     result = ms.compress(model("g (float[2, 8] x) => (float[2, 8] y) { y = Relu (x) }"), rank=4)
     assert result.comparison is not None and result.comparison.verdict == "identical"
     assert result.latency is None
 
 
-def test_it_leaves_its_line_of_history(net: ir.Model) -> None:
+def test_compress_is_recorded_in_the_history(net: ir.Model) -> None:
     done = ms.compress(net, rank=2, method="svd", skip=["y"])
     (line,) = ms.history(done.model).as_dict()
     assert line["verb"] == "compress"

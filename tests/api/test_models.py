@@ -1,4 +1,4 @@
-"""The front doors take whatever is called a model, and tell the same of it."""
+"""The public functions take every form of a model and give equal results."""
 
 import importlib.util
 import subprocess
@@ -30,19 +30,19 @@ def test_a_path_a_graph_and_a_proto_cost_the_same(path: Path) -> None:
     assert {ms.info(model, dims={"N": 1}).totals.macs for model in models} == {MACS}
 
 
-def test_a_graph_stays_itself(path: Path) -> None:
+def test_graph_returns_an_ir_model_itself(path: Path) -> None:
     model = ms.load(path)
     assert graph(model) is model
 
 
 @pytest.mark.parametrize("thing", [None, 7, b"model", ["model.onnx"], np.zeros(3)])
-def test_what_is_no_model_is_named(thing: object) -> None:
+def test_other_objects_raise_bad_model(thing: object) -> None:
     with pytest.raises(ms.BadModel, match=f"{type(thing).__name__} is no model"):
         ms.info(thing)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("source", ["json:loads", "a.b_c.d1:make", "model.pt2"])
-def test_a_pytorch_source_is_known_by_its_looks(source: str) -> None:
+def test_pytorch_sources_are_recognized(source: str) -> None:
     assert is_source(source)
 
 
@@ -53,7 +53,7 @@ def test_a_path_is_no_pytorch_source(source: str) -> None:
     assert not is_source(source)
 
 
-def test_a_file_comes_before_a_source_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_existing_file_is_no_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     onnx.save(small_net(), tmp_path / "package:net")
     assert not is_source("package:net")
@@ -65,12 +65,12 @@ def test_weights_for_a_file_are_refused(path: Path) -> None:
         ms.load(path, weights="w.safetensors")
 
 
-def test_saved_is_loaded_again(path: Path, tmp_path: Path) -> None:
+def test_a_saved_model_is_loaded_unchanged(path: Path, tmp_path: Path) -> None:
     ms.save(ms.load(path), tmp_path / "again.onnx")
     assert ms.compare(path, tmp_path / "again.onnx").verdict == "identical"
 
 
-def test_comparing_takes_so_many_samples(path: Path) -> None:
+def test_samples_and_batch_set_the_sample_count(path: Path) -> None:
     data = {"x": np.random.default_rng(0).normal(size=(10, 4, 12, 12)).astype(np.float32)}
     assert ms.compare(path, path, data, samples=4).samples == 4
     assert ms.compare(path, path, data, samples=40).samples == 10
@@ -79,7 +79,7 @@ def test_comparing_takes_so_many_samples(path: Path) -> None:
     assert ms.compare(path, path, samples=5, batch=3).samples == 6
 
 
-def test_comparing_says_noise_and_the_sizes_it_took(path: Path) -> None:
+def test_compare_notes_noise_and_open_sizes(path: Path) -> None:
     found = ms.compare(path, path)
     assert found.inputs == "noise"
     assert any("noise" in note for note in found.notes)
@@ -88,7 +88,7 @@ def test_comparing_says_noise_and_the_sizes_it_took(path: Path) -> None:
     assert ms.compare(path, path, dims={"N": 2}, samples=4).samples == 4
 
 
-def test_comparing_layer_by_layer_finds_the_first_that_differs(path: Path, tmp_path: Path) -> None:
+def test_per_layer_finds_the_first_different_layer(path: Path, tmp_path: Path) -> None:
     other = onnx.load(path)
     weight = next(each for each in other.graph.initializer if each.name == "w2")
     weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight) * 1.5, "w2"))
@@ -100,14 +100,14 @@ def test_comparing_layer_by_layer_finds_the_first_that_differs(path: Path, tmp_p
     assert set(errors) == {"c1", "c2", "y"}
 
 
-def test_a_graph_is_inspected_without_torch(path: Path) -> None:
+def test_a_file_is_inspected_without_torch(path: Path) -> None:
     code = f"import modelsurgeon as ms, sys; ms.info({str(path)!r}); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 
 
 @needs_torch
-def test_a_module_is_exported_for_its_shapes(tmp_path: Path) -> None:
+def test_a_module_is_exported_at_the_given_shapes(tmp_path: Path) -> None:
     from torch import nn
 
     module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 5)).eval()

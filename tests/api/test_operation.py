@@ -1,4 +1,4 @@
-"""The flow around every surgery verb: a copy is edited, held against the original, and gated."""
+"""The steps of every surgery verb: edit a copy, compare it with the original, check the tolerance."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def scaled(factor: float) -> ir.Model:
 
 
 def halved(subject: PassContext) -> list[Edit]:
-    """A pass that changes the answers: what follows the product goes."""
+    """A pass that changes the outputs: the Mul is replaced by Identity."""
     node = next(node for node in subject.graph if node.op_type == "Mul")
     if reason := subject.skip_reason(subject.names[node]):
         return [Edit(layer=subject.names[node], action="drop", skipped=reason)]
@@ -35,13 +35,13 @@ def run(factor: float, *, exact: bool, **how: object) -> ms.Operation:
     return operate(scaled(factor), "halve", halved, SurgeryOptions(**how), exact=exact)  # type: ignore[typeddict-item]
 
 
-def test_an_exact_verb_is_held_to_its_word() -> None:
+def test_an_exact_verb_must_keep_the_outputs() -> None:
     with pytest.raises(ms.ToleranceExceeded, match=r"halve changed the outputs.* is 1, at most 1e-05 was"):
         run(0.5, exact=True)
     assert run(1.0, exact=True).comparison is not None
 
 
-def test_another_verb_only_to_the_tolerance_that_is_given() -> None:
+def test_other_verbs_check_only_a_given_tolerance() -> None:
     done = run(0.5, exact=False)
     assert done.comparison is not None
     assert done.comparison.verdict == "different"
@@ -50,7 +50,7 @@ def test_another_verb_only_to_the_tolerance_that_is_given() -> None:
         run(0.5, exact=False, tolerance=0.9)
 
 
-def test_without_a_comparison_it_says_so() -> None:
+def test_no_comparison_is_noted() -> None:
     done = run(0.5, exact=True, compare=False)
     assert done.as_dict() == {
         "edits": [{"layer": "y", "action": "drop", "factor": 0.5, "skipped": None}],
@@ -62,30 +62,30 @@ def test_without_a_comparison_it_says_so() -> None:
 
 
 @pytest.mark.parametrize("globs", [{"skip": ["y"]}, {"only": ["h"]}])
-def test_names_choose_the_layers(globs: dict[str, list[str]]) -> None:
+def test_only_and_skip_select_layers(globs: dict[str, list[str]]) -> None:
     (edit,) = run(0.5, exact=True, **globs).edits
     assert f"(--{next(iter(globs))})" in str(edit.skipped)
 
 
-def test_a_glob_without_a_layer_is_refused() -> None:
+def test_a_glob_without_a_layer_raises() -> None:
     with pytest.raises(ms.BadPlan, match="no layer is called 'conv'"):
         run(1.0, exact=True, only=["y", "conv"])
 
 
-def test_the_output_keeps_its_name_and_what_is_dead_goes() -> None:
+def test_output_names_stay_and_unused_weights_are_removed() -> None:
     model = run(1.0, exact=True).model
     assert [value.name for value in model.graph.outputs] == ["y"]
     assert list(model.graph.initializers) == ["w"]
 
 
-def test_data_is_what_it_is_compared_on() -> None:
+def test_the_comparison_uses_the_data() -> None:
     samples = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
     done = run(1.0, exact=True, data=samples)
     assert done.comparison is not None
     assert (done.comparison.inputs, done.comparison.samples) == ("data", 5)
 
 
-def test_layers_left_alone_are_counted_by_reason() -> None:
+def test_skipped_layers_are_counted_by_reason() -> None:
     done = Edit(layer="a", action="fold", details={"into": "conv", "error": 1e-7, "axes": [0, 1]})
     kept = [Edit(layer=name, action="fold", skipped="shared") for name in "bc"]
     edited, left = tables([done, *kept])
@@ -95,7 +95,7 @@ def test_layers_left_alone_are_counted_by_reason() -> None:
 
 
 @pytest.mark.parametrize(("factor", "holds"), [(1.001, True), (1.1, False)])
-def test_half_precision_is_held_to_its_own_rounding(factor: float, holds: bool) -> None:
+def test_half_precision_has_a_wider_tolerance(factor: float, holds: bool) -> None:
     model = zoo.model(
         "g (float16[2, 4] x) => (float16[2, 3] y) { h = MatMul (x, w) y = Mul (h, k) }",
         w=np.ones((4, 3), np.float16),

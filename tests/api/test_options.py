@@ -1,4 +1,4 @@
-"""Options that verbs share: known ones are documented, unknown ones refused."""
+"""Options shared by verbs: known ones are documented, unknown ones refused."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ SURGERY += [ms.equalize, ms.fc2conv, ms.pool2conv, ms.prune]
 
 
 @pytest.mark.parametrize("verb", SURGERY, ids=lambda verb: verb.__name__)
-def test_a_surgery_verb_refuses_what_it_does_not_know(verb: Callable[..., Any]) -> None:
-    """`tolerence` must not pass for a tolerance that is then never held."""
+def test_a_surgery_verb_refuses_unknown_options(verb: Callable[..., Any]) -> None:
+    """A misspelled `tolerence` is an error, not ignored."""
     with pytest.raises(TypeError, match=r"takes no keyword 'tolerence'; its options are data, only, skip"):
         verb(zoo.classifier(), tolerence=0.1)
 
 
-def test_so_do_compress_sweep_extract_and_steal() -> None:
+def test_the_other_verbs_refuse_unknown_options() -> None:
     with pytest.raises(TypeError, match="compress takes no keyword 'dat'"):
         ms.compress(zoo.classifier(), macs=0.5, dat=np.zeros(1))  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="sweep takes no keyword 'rank'"):
@@ -40,6 +40,6 @@ def test_every_option_is_explained(options: type) -> None:
     assert set(options.__annotations__) <= words
 
 
-def test_the_keywords_of_a_verb_are_its_own_and_the_shared_ones() -> None:
+def test_keywords_of_a_verb_include_the_shared_ones() -> None:
     assert keywords_of(ms.prune) == ["model", *SurgeryOptions.__annotations__]
     assert {"rank", "speedup", "data", "watch"} <= set(keywords_of(ms.compress))

@@ -1,4 +1,4 @@
-"""Several verbs in order: each on what the one before it gave, every gate held, every verb in reach."""
+"""Pipelines: every surgery verb can be a step, steps run in order, and gates are checked."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.onnx.passes.batchnorm.nets import CONV, NORM, net
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "pipeline.toml"
 NO_SURGERY = {"bn inspect", "check", "compare", "diff", "history", "info", "pipeline", "profile"}
-# What a step of this verb needs besides; a verb that needs nothing isn't listed.
+# Arguments that a step of the verb requires.
 NEEDS: dict[str, dict[str, Any]] = {"compress": {"rank": 2}, "extract": {"outputs": ["y"]}}
 FILES = {"bn recalibrate": {"data": "samples.npz"}, "steal": {"donor": "model.onnx"}}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with a net of a convolution and a batch norm, and samples for it."""
+    """A folder with a model of a convolution and a batch norm, and samples for it."""
     ms.save(net(f"c = Conv (x, w) y = {NORM}", **CONV), tmp_path / "model.onnx")
     samples = np.random.default_rng(0).normal(size=(8, 4, 6, 6)).astype(np.float32)
     np.savez(tmp_path / "samples.npz", x=samples)
@@ -34,7 +34,7 @@ def recipe(folder: Path, *steps: Mapping[str, Any], **more: object) -> dict[str,
     return {"model": str(folder / "model.onnx"), "step": list(steps), **more}
 
 
-def test_every_surgery_verb_is_within_reach() -> None:
+def test_every_surgery_verb_can_be_a_step() -> None:
     names = {ctx.command_path.removeprefix("modelsurgeon ") for ctx in contexts() if ctx.parent}
     assert names - NO_SURGERY - {"bn"} == set(VERBS)
 
@@ -46,7 +46,7 @@ def test_every_verb_runs_as_a_step(folder: Path, verb: str) -> None:
     assert [line["verb"] for line in ms.history(run.model).as_dict()] == [verb]
 
 
-def test_steps_follow_each_other(folder: Path) -> None:
+def test_steps_run_in_order(folder: Path) -> None:
     steps = [{"verb": "bn fold"}, {"verb": "extract", "outputs": ["y"]}, {"verb": "compress", "rank": 2}]
     run = ms.pipeline(recipe(folder, *steps, tolerance=2.0))
     assert [report.step.verb for report in run.steps] == ["bn fold", "extract", "compress"]
@@ -88,14 +88,14 @@ def test_steps_follow_each_other(folder: Path) -> None:
         ({"verb": "bn fold"}, {"step": []}, ms.BadPlan, "there is no step"),
     ],
 )
-def test_what_does_not_hold_or_fit_is_told(
+def test_missed_gates_and_invalid_steps_raise(
     folder: Path, step: dict[str, Any], more: dict[str, Any], error: type[Exception], told: str
 ) -> None:
     with pytest.raises(error, match=told):
         ms.pipeline(recipe(folder, step) | more)
 
 
-def test_a_file_has_its_own_folder(folder: Path) -> None:
+def test_paths_are_relative_to_the_file(folder: Path) -> None:
     text = 'model = "model.onnx"\nout = "new.onnx"\ndata = "samples.npz"\n[[step]]\nverb = "bn recalibrate"\n'
     (folder / "steps.toml").write_text(text)
     found = read(folder / "steps.toml")
@@ -108,20 +108,20 @@ def test_a_file_has_its_own_folder(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"), [("verb = ", "steps.toml is no TOML"), ("", "steps.toml: no model")]
 )
-def test_a_file_that_is_no_recipe_is_told(folder: Path, text: str, told: str) -> None:
+def test_invalid_files_raise(folder: Path, text: str, told: str) -> None:
     (folder / "steps.toml").write_text(text)
     with pytest.raises(ms.BadPlan, match=told):
         ms.pipeline(folder / "steps.toml")
 
 
-def test_the_example_is_a_recipe() -> None:
+def test_the_example_is_valid() -> None:
     found = read(EXAMPLE)
     assert found.model.exists()
     assert [step.verb for step in found.steps] == ["bn fold", "compress"]
 
 
 @pytest.mark.slow
-def test_the_example_halves_the_work() -> None:
+def test_the_example_halves_the_macs() -> None:
     run = ms.pipeline(EXAMPLE)
     first, second = run.steps
     assert first.totals["macs"] > 200e6

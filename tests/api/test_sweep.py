@@ -1,4 +1,4 @@
-"""Several budgets at once: each as `compress` gives it, with what they share done once."""
+"""Sweeps over budgets: each point equals `compress`, and shared stages run once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def found(net: ir.Model) -> tuple[ms.Frontier, list[tuple[str, int, int]]]:
     return ms.sweep(net, KEPT, data=pictures(16, 1), watch=lambda *what: told.append(what)), told
 
 
-def test_each_point_is_what_compress_gives(net: ir.Model, found: tuple[ms.Frontier, Any]) -> None:
+def test_each_point_equals_compress(net: ir.Model, found: tuple[ms.Frontier, Any]) -> None:
     frontier, _ = found
     assert [point.fraction for point in frontier.points] == KEPT
     for point in frontier.points:
@@ -43,13 +43,13 @@ def test_each_point_is_what_compress_gives(net: ir.Model, found: tuple[ms.Fronti
         )
 
 
-def test_layers_are_watched_and_tried_only_once(found: tuple[ms.Frontier, Any]) -> None:
+def test_shared_stages_run_once(found: tuple[ms.Frontier, Any]) -> None:
     _, told = found
     ended = [what for what, done, total in told if done == total]
     assert ended == ["calibration", "candidates", "sensitivity", "trial fits", *2 * ["fitting", "comparison"]]
 
 
-def test_the_frontier_shows_what_was_asked_kept_and_lost(found: tuple[ms.Frontier, Any]) -> None:
+def test_the_frontier_shows_cost_and_error_of_each_point(found: tuple[ms.Frontier, Any]) -> None:
     frontier, _ = found
     costs, layers = frontier.tables()
     for row, point in zip(costs.rows, frontier.points, strict=True):
@@ -65,7 +65,7 @@ def test_the_frontier_shows_what_was_asked_kept_and_lost(found: tuple[ms.Frontie
 
 
 @pytest.mark.parametrize("width", [80, 100, 140])
-def test_it_reads_well_at_any_width(found: tuple[ms.Frontier, Any], width: int) -> None:
+def test_tables_fit_the_width(found: tuple[ms.Frontier, Any], width: int) -> None:
     lines = [line for table in found[0].tables() for line in table.text(width).splitlines()]
     assert max(map(len, lines)) <= width
     assert all(word in lines[1] for word in ("asked", "MACs", "times faster", "measured"))
@@ -88,12 +88,12 @@ def test_a_dry_run_sweeps_without_models(net: ir.Model) -> None:
         ([0.5, 0.5], "0.5 is asked for twice"),
     ],
 )
-def test_sweeps_that_make_no_sense(net: ir.Model, fractions: list[float], message: str) -> None:
+def test_invalid_fractions_raise(net: ir.Model, fractions: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ms.sweep(net, fractions)
 
 
-def test_problems_name_their_point(net: ir.Model) -> None:
+def test_a_failing_point_raises(net: ir.Model) -> None:
     with pytest.raises(Unreachable, match=r"at least 0\.\d+ of the macs remain"):
         ms.sweep(net, [0.9, 0.001], compare=False)
     with pytest.raises(ToleranceExceeded, match=r"at 0\.4 of the macs: relative L2"):
@@ -102,7 +102,7 @@ def test_problems_name_their_point(net: ir.Model) -> None:
         ms.sweep(net, [0.4], only=["nope"])
 
 
-def test_a_module_is_left_as_it_is() -> None:
+def test_the_module_is_not_modified() -> None:
     torch = pytest.importorskip("torch")
     nn = torch.nn
     module = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 32)).eval()
@@ -114,7 +114,7 @@ def test_a_module_is_left_as_it_is() -> None:
     assert sizes[1] < sizes[0] < sum(p.numel() for p in module.parameters())
 
 
-def test_layers_that_the_clock_put_back_are_told(found: tuple[ms.Frontier, Any]) -> None:
+def test_layers_rolled_back_for_latency_are_noted(found: tuple[ms.Frontier, Any]) -> None:
     point = found[0].points[0]
     edits = [replace(edit, skipped=NO_GAIN) for edit in point.result.edits]
     slow = replace(point, result=replace(point.result, edits=edits))

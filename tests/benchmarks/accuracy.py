@@ -1,4 +1,4 @@
-"""MACs kept against what a net is for: three arms a net, and whether ours keeps what we promise."""
+"""MACs against accuracy: three arms for each net, and whether ours reaches the promised figures."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ T = TypeVar("T")
 THREADS = (1, 2)
 REPEATS = 20
 OURS = "calibrated"
-APART = 1.5  # predicted and measured error, at most
+APART = 1.5  # largest ratio of predicted and measured error, either way
 EASE = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
 class Original:
-    """What the uncut net answers to the test samples, and its figures. macs: of a feed."""
+    """Outputs of the uncut net on the test samples, and its scores. macs: of one feed."""
 
     subject: Subject
     macs: int
@@ -44,7 +44,7 @@ class Original:
         return cls(subject=subject, macs=macs, answers=answers, scores=subject.score(read, read))
 
     def judged(self, cut: Cut) -> tuple[Scores, float]:
-        """Figures of a cut net, and the relative L2 of its worst output."""
+        """Scores of a cut net, and the relative L2 error of its worst output."""
         run, subject = runner(cut.editable.finish()), self.subject
         tallies: dict[str, MetricSums] = {}
         read, wanted = [], [subject.read(_first(answer)) for answer in self.answers]
@@ -111,13 +111,13 @@ def _times(original: Original, cut: Cut) -> dict[str, Any]:
 
 
 def line(net: Net, row: Row) -> str:
-    """A row as it comes, for those who wait for the table."""
+    """A row as text, printed before the table is complete."""
     told = ", ".join(f"{key} {value:.3g}" for key, value in row.items() if isinstance(value, float))
     return f"{net.name}, {row['arm']}: {told}"
 
 
 def table(net: Net, found: Sequence[Row]) -> Table:
-    """All arms of a net."""
+    """The table of all arms of a net."""
     whole = found[0]
     figures = [key for key in whole if key not in ("arm", "asked", "kept", "macs")]
     base = ", ".join(f"{figure} {whole[figure]:.3f}" for figure in figures)
@@ -186,7 +186,7 @@ def _told(net: Net, asked: float, what: str, needed: str, found: float, held: bo
 
 
 def kept(told: Sequence[Row]) -> Table:
-    """Promises of one net or of all."""
+    """The table of the promises of one net or of all."""
     columns = [
         Column(key="net", title="net"),
         Column(key="asked", title="MACs kept", kind="percent"),

@@ -1,4 +1,4 @@
-"""Three ways to cut a net to a fraction of its MACs, from what a peer gives to all that we have."""
+"""Three ways to cut a net to a fraction of its MACs: plain SVD, and `compress` without and with samples."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from modelsurgeon.surgery.site import EditableModel, Site
 from tests.benchmarks.subjects import Subject
 
 PEER = ("spatial-svd", "svd")  # k x 1 then 1 x k where there is a kernel, else two smaller matrices
-TRIFLE = 1e-2  # of the MACs: a peer, too, leaves such layers alone, the first and a small head as a rule
+TRIFLE = 1e-2  # share of all MACs up to which a layer is left as it is, usually the first and a small head
 STEPS = 20  # of a bisection
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """A net that was cut, and the relative L2 that was foretold, if it was. methods: how often each."""
+    """A cut net, its plan, and the predicted relative L2 error, None where nothing was predicted."""
 
     editable: EditableModel
     plan: Plan
@@ -35,7 +35,7 @@ Arm = Callable[[float], Cut]  # raises Unreachable
 
 
 def plain(subject: Subject, *, timed: bool = True) -> Arm:  # noqa: ARG001 - there is no choice to time
-    """The same share of every layer that matters and pays, by its weight alone: ten lines of SVD."""
+    """SVD of the weights: the same share of MACs for every layer that is large and gets cheaper."""
     editable = _opened(subject)
     total = editable.total("macs")
     sites = [site for site in editable.sites if macs([site.layer], site.calls) > TRIFLE * total]
@@ -61,7 +61,7 @@ def plain(subject: Subject, *, timed: bool = True) -> Arm:  # noqa: ARG001 - the
 
 
 def uniform(sites: list[Site], share: float) -> Plan:
-    """Each layer at the largest rank that costs at most that share of it, where even rank 1 pays."""
+    """Each layer at the largest rank within that share of its MACs, at least 1, where that is cheaper."""
     steps = {}
     for site in sites:
         whole, one = macs([site.layer], site.calls), _cost(site, 1)
@@ -72,13 +72,13 @@ def uniform(sites: list[Site], share: float) -> Plan:
 
 
 def _cost(site: Site, rank: int) -> int:
-    """MACs of the chain, which grow with the rank."""
+    """MACs of the chain, proportional to the rank."""
     method = METHODS[suited(site.layer, PEER)[0]]
     return rank * macs(method.sketch(site.layer, 1), site.calls)
 
 
 def data_free(subject: Subject, *, timed: bool) -> Arm:
-    """`compress` without samples: a choice for the whole net, by the weights."""
+    """`compress` without samples: ranks chosen over the whole net, by the weights."""
     return _chosen(subject, {"shapes": subject.shapes, "compare": timed}, timed=timed)
 
 
@@ -88,7 +88,7 @@ def calibrated(subject: Subject, *, timed: bool) -> Arm:
 
 
 def _chosen(subject: Subject, options: CompressionOptions, *, timed: bool) -> Arm:
-    """timed: what is slower than its layer is no candidate, and what comes out slower is put back."""
+    """timed: chains slower than their layer are no candidates, and a slower net is rolled back."""
     editable, study = prepare("compress", subject.model, options)
     study = study if timed else replace(study, held_out=None)
     decided, _ = budgets(study, "macs")
@@ -102,12 +102,12 @@ def _chosen(subject: Subject, options: CompressionOptions, *, timed: bool) -> Ar
 
 
 def _opened(subject: Subject) -> EditableModel:
-    """The model without samples, at the sizes of its feeds."""
+    """The model without samples, with the input shapes of its feeds."""
     return open_model(subject.model, {"shapes": subject.shapes}, runs=False)
 
 
 class Start(Protocol):
-    """An arm is studied once for all fractions. timed: whether anything may be."""
+    """Prepares an arm once for all fractions. timed: whether latency is measured."""
 
     def __call__(self, subject: Subject, *, timed: bool) -> Arm: ...
 

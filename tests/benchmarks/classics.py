@@ -1,4 +1,4 @@
-"""Nets of the classic sizes with weights like those of trained ones, and images to feed them."""
+"""VGG-16 and ResNet-50 with random weights of decaying spectra, and images as inputs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import onnx_ir as ir
 from modelsurgeon.layers import Array
 
 DECAY = 0.7  # of a spectrum: the k-th variance is (1 + k) ** -DECAY
-SMOOTH = 0.6  # correlation of neighbouring taps, and of neighbouring pixels .97
+SMOOTH = 0.6  # correlation of neighboring taps; that of neighboring pixels is .97
 
 Attributes = dict[str, object] | None
 
 
 class Builder:
-    """A graph that grows at its end."""
+    """Builds a graph node by node."""
 
     def __init__(self, size: int, *, seed: int = 0) -> None:
         self.rng = np.random.default_rng(seed)
@@ -55,7 +55,7 @@ class Builder:
 
 
 def like_trained(rng: np.random.Generator, out: int, into: int, kernel: int) -> Array:
-    """He-scaled noise, coloured: falling spectra over outputs and inputs, neighbouring taps alike."""
+    """He-scaled noise with decaying spectra over outputs and inputs, and correlated neighboring taps."""
     taps = SMOOTH ** np.abs(np.subtract.outer(range(kernel), range(kernel)))
     noise = rng.normal(size=(out, into, kernel, kernel))
     coloured = np.einsum("oiyx,yt,xs->oits", noise, *[np.linalg.cholesky(taps).T] * 2)
@@ -95,7 +95,7 @@ def resnet50(size: int = 224) -> ir.Model:
 
 
 def images(count: int, size: int = 224, *, seed: int = 1) -> Array:
-    """Smooth random fields: amplitude falls with frequency, as that of photographs does."""
+    """Random fields whose amplitude falls as 1 / frequency, as in photographs."""
     rng = np.random.default_rng(seed)
     row, column = np.meshgrid(*[np.fft.fftfreq(size)] * 2, indexing="ij")
     falling = 1 / np.maximum(np.hypot(row, column), 1 / size)

@@ -1,6 +1,6 @@
-"""Two ways to do the same, timed side by side: pairs of runs in turn, and the median of their ratios.
+"""Two implementations of one task, timed in interleaved pairs of runs; the median of their ratios counts.
 
-A machine that is busy with something else slows both runs of a pair; seconds vary, ratios hardly.
+Other load on the machine slows both runs of a pair: ratios vary less than seconds.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from modelsurgeon.report.columns import Column, Row
 from modelsurgeon.report.table import Table
 
 PAIRS = 5
-PATIENCE = 20.0  # seconds after which no further pair is begun
+PATIENCE = 20.0  # seconds after which no further pair is started
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a run gave: relative error, and the norm ratio of its terms where it is a sum of such."""
+    """Result of a run: relative error, and the norm ratio of its terms if it is a sum of terms."""
 
     error: float
     ratio: float | None = None
@@ -32,7 +32,7 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A way to do it: `work` is timed, `judge` looks at what it returned."""
+    """An implementation: `work` is timed, `judge` evaluates its result."""
 
     work: Callable[[], object]
     judge: Callable[[object], Outcome]
@@ -40,14 +40,14 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """A promise beside an opponent: at most `time` of its seconds, `error` of its error, and `ratio`."""
+    """Promised limits: `time` and `error` relative to a competitor's, `ratio` as our norm ratio."""
 
     time: float = 1.0
     error: float = 1.002
     ratio: float = float("inf")
 
     def told(self, seconds: float, ours: Outcome, theirs: Outcome) -> str:
-        """Whether a median ratio of seconds and two outcomes keep the promise, if there is one."""
+        """Whether the median ratio of seconds and both outcomes are within the limits; empty without any."""
         if not isfinite(self.time):
             return ""
         held = (
@@ -60,7 +60,7 @@ class Bar:
 
 @dataclass(frozen=True, kw_only=True)
 class Contest:
-    """One task, our way to do it, and those of others by name, each with the bar that we set ourselves."""
+    """One task: our implementation, and those of others by name, each with the limits that we promise."""
 
     task: str
     ours: Run
@@ -84,7 +84,7 @@ COLUMNS = [
 
 
 def rows(contest: Contest, threads: int) -> Iterator[Row]:
-    """One row for each opponent."""
+    """One row for each competitor."""
     with _threads(threads):
         for name, (other, bar) in contest.others.items():
             pairs, ours, theirs = _paired(contest.ours, other)

@@ -1,4 +1,4 @@
-"""Commands, each in a process of its own: what they take of the clock, the processor and the memory."""
+"""Wall time, CPU time and peak memory of commands, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-KIBIBYTE = 1024  # what the kernel tells peaks in
+KIBIBYTE = 1024  # the unit of ru_maxrss on Linux
 
-# The kernel counts the memory of the process that starts another as the other's peak: a small one starts it.
+# The peak of a process includes the memory of its parent when it was started: a small parent starts it.
 STARTER = """
 import json, os, subprocess, sys, threading, time
 patience, *command = sys.argv[1:]
@@ -27,15 +27,15 @@ seconds = time.perf_counter() - began
 print(json.dumps([seconds, used.ru_utime + used.ru_stime, used.ru_maxrss, status, printed]))
 """
 
-# What is installed comes with its bytecode; what is run from its sources makes it in the first run.
+# Installed packages have bytecode; the first run writes that of packages run from their sources.
 ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Taken:
-    """What a command took; seconds of the clock and of the processor, and the largest resident set in bytes.
+    """What a command took: wall and CPU seconds, and the peak resident set in bytes.
 
-    ended: its exit status, negative where it was stopped, as it was after the patience.
+    ended: exit status, negative where a signal ended it, as after the timeout.
     """
 
     seconds: float
@@ -46,7 +46,7 @@ class Taken:
 
 
 def taken(command: Sequence[str | Path], *, patience: float) -> Taken:
-    """Run a command to its end, or stop it after `patience` seconds; its output is kept."""
+    """Run a command and capture its output; kill it after `patience` seconds."""
     told = subprocess.run(
         [sys.executable, "-S", "-c", STARTER, str(patience), *map(str, command)],
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""A trained net with samples: some to calibrate on, others to judge by, and what it is judged by."""
+"""A trained net with calibration samples, test samples and scores."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ Arrays = Mapping[str, Array]  # by input name, samples along the first axis
 Read = Callable[[Array], Any]
 Scores = Mapping[str, float]
 ROOT = Path(__file__).parents[2]
-CACHE = ROOT / "build" / "benchmarks"  # what takes long to make, such as trained weights
+CACHE = ROOT / "build" / "benchmarks"  # results that take long, such as trained weights
 
 
 class Absent(Exception):
-    """Something that a net needs isn't on this machine; the message says what, and how to give it."""
+    """A file that a net needs isn't on this machine; the message names it and how to provide it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """A model that is to be cut.
+    """A model to compress, with its data.
 
-    calibration: unlabelled. test: other samples. batch: of them in a feed. read: what is kept of an answer,
-    the first output of a feed. score: from all that was read, and what was read of the original, to figures.
+    calibration: unlabeled samples. test: other samples. batch: samples in a feed. read: decodes the first
+    output of a feed. score: figures from all decoded outputs and those of the original.
     """
 
     model: ir.Model
@@ -43,18 +43,18 @@ class Subject:
     batch: int = 1
 
     def feeds(self, samples: Arrays, *, batch: int | None = None) -> Batches:
-        """The samples, a feed at a time."""
+        """The samples in feeds of `batch`."""
         return batches(dict(samples), inputs(self.model), batch=batch or self.batch)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of the inputs in a feed."""
+        """Shapes of the inputs in a feed."""
         return {name: array.shape for name, array in next(iter(self.feeds(self.test))).items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """What the calibrated net must reach at `kept` of its MACs: the original's figure less `loss`."""
+    """What the calibrated arm must reach at `kept` of the MACs: the original's figure less `loss`."""
 
     kept: float
     figure: str
@@ -64,9 +64,9 @@ class Bar:
 
 @dataclass(frozen=True, kw_only=True)
 class Net:
-    """How to come by a subject. kept: fractions of the MACs to cut it to. samples: to calibrate on at most.
+    """How to get a subject. kept: fractions of the MACs. samples, tests: most calibration and test samples.
 
-    open: takes how many samples to calibrate on and to judge by; raises Absent.
+    open: makes the subject for a number of calibration and of test samples; raises Absent.
     """
 
     name: str
@@ -94,17 +94,17 @@ def label(answer: Array) -> list[int]:
 
 
 def agreement(ours: Sequence[Any], theirs: Sequence[Any]) -> float:
-    """The share of answers that are the same."""
+    """The share of predictions that are equal."""
     return float(np.mean([one == two for one, two in zip(ours, theirs, strict=True)]))
 
 
 def flat(parts: Sequence[Sequence[Any]]) -> list[Any]:
-    """What was read of all feeds, a sample at a time."""
+    """Decoded outputs of all feeds as one list of samples."""
     return [each for part in parts for each in part]
 
 
 def classified(labels: Sequence[int]) -> Callable[[Sequence[Any], Sequence[Any]], Scores]:
-    """Judged by the true labels, and by whether the answer is still the original's."""
+    """Scores: accuracy by the true labels, and agreement with the original's predictions."""
 
     def score(ours: Sequence[Any], theirs: Sequence[Any]) -> Scores:
         given = flat(ours)

@@ -1,17 +1,17 @@
-"""MACs kept against what each net is for, in one table a net: `make bench` prints them with the rest.
+"""MACs against accuracy, in one table for each net: `make bench` prints them with the other benchmarks.
 
 Alone: `python -m pytest -s -rs tests/benchmarks/test_accuracy.py`. Public models are found below the folder
 that MODELSURGEON_MODELS names (packages, unpacked), photos in MODELSURGEON_IMAGES (a thousand of ImageNet, in
-the order of their classes); a net that lacks something is skipped and says what. It may say more:
+the order of their classes); a net whose files are missing is skipped with a message. Options:
 
-    MODELSURGEON_BENCH_NETS     parts of names, with commas between: ddddocr,rec
-    MODELSURGEON_BENCH_KEPT     fractions of the MACs, with commas between: .5,.4
+    MODELSURGEON_BENCH_NETS     parts of names, comma-separated: ddddocr,rec
+    MODELSURGEON_BENCH_KEPT     fractions of the MACs, comma-separated: .5,.4
     MODELSURGEON_BENCH_ARMS     plain,data-free,calibrated
-    MODELSURGEON_BENCH_SAMPLES  to calibrate on, at most
-    MODELSURGEON_BENCH_TESTS    to judge by, at most
+    MODELSURGEON_BENCH_SAMPLES  most calibration samples
+    MODELSURGEON_BENCH_TESTS    most test samples
     MODELSURGEON_BENCH_TIMES    0: nothing is timed
 
-It is told for each promise whether it held; nothing fails here for missing one.
+The table states for each promise whether it held; a missed promise doesn't fail the test.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ WIDTH = 170
 
 
 def listed(name: str) -> list[str]:
-    """What the environment says, split at commas."""
+    """Values of an environment variable, split at commas."""
     return [
         part.strip() for part in os.environ.get(f"MODELSURGEON_BENCH_{name}", "").split(",") if part.strip()
     ]
@@ -53,7 +53,7 @@ def chosen() -> list[Net]:
 
 @pytest.fixture(scope="module")
 def promises() -> Iterator[list[Row]]:
-    """Those of all nets, printed in the end."""
+    """Promises of all nets, printed at the end."""
     told: list[Row] = []
     yield told
     if len({row["net"] for row in told}) > 1:

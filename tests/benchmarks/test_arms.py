@@ -1,4 +1,4 @@
-"""What the accuracy tables are made of, on nets that take no time."""
+"""Parts of the accuracy benchmark, on a tiny net."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MODEL = zoo.model(
 
 
 def subject(count: int = 24) -> Subject:
-    """A net without sense; what it says itself is the truth."""
+    """An untrained net with random samples, all labeled 0."""
     drawn = np.random.default_rng(2).standard_normal((2, count, 8, 6, 6), np.float32)
     return Subject(
         model=MODEL,
@@ -42,7 +42,7 @@ def subject(count: int = 24) -> Subject:
 
 
 @pytest.mark.parametrize("fraction", [0.7, 0.4])
-def test_a_uniform_cut_leaves_what_was_asked_for(fraction: float) -> None:
+def test_a_uniform_cut_keeps_the_asked_fraction(fraction: float) -> None:
     cut = arms.plain(subject())(fraction)
     whole = cut.editable.fresh_copy()
     shares = {
@@ -56,12 +56,12 @@ def test_a_uniform_cut_leaves_what_was_asked_for(fraction: float) -> None:
     assert all(share <= fraction + 0.1 for share in shares.values())
 
 
-def test_less_than_rank_one_everywhere_is_out_of_reach() -> None:
+def test_less_than_rank_1_everywhere_is_unreachable() -> None:
     with pytest.raises(Unreachable, match=r"rank 1 everywhere leaves more than 0\.001"):
         arms.plain(subject())(0.001)
 
 
-def test_every_arm_has_its_row() -> None:
+def test_every_arm_has_a_row() -> None:
     found = list(accuracy.rows(subject(), [0.6, 0.001], list(arms.ARMS), timed=False))
     original, *cuts = found
     assert original["macs"] == 32 * 8 * 9 * 36 + 4 * 32
@@ -100,7 +100,7 @@ def test_promises_are_about_the_calibrated_arm() -> None:
     assert accuracy.promises(net, [whole, other]) == []
 
 
-def test_boxes_are_partners_where_they_cover_mostly_the_same() -> None:
+def test_boxes_match_by_iou() -> None:
     page = np.zeros((40, 60), np.float32)
     page[5:15, 5:45] = page[20:30, 10:50] = 0.9
     near, far = page.copy(), np.roll(page, 8, axis=0)

@@ -1,6 +1,6 @@
-"""Up to which share of MACs chains are quicker than layers: `pytest -s tests/benchmarks/test_break_even.py`.
+"""Share of MACs up to which chains are faster than layers: `pytest -s tests/benchmarks/test_break_even.py`.
 
-One thread; a few ranks of every method, each in turn with its layer.
+One thread; a few ranks of every method, each timed in turn with its layer.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""`info` beside other inspectors: time and memory on large models, in one table that `make bench` prints.
+"""`info` compared with other inspectors: time and memory on large models. `make bench` prints the table.
 
-The others live in a virtual environment of their own, which `make peers` makes: they ask for versions that
-this project doesn't. Without it their rows say so. It is told for each promise whether it held; nothing
-fails here for being slow.
+The others need versions of packages that differ from ours: `make peers` installs them in an environment of
+their own. Without it their rows say so. The table states for each promise whether it held; a missed promise
+doesn't fail the test.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 PEERS = Path(os.environ.get("MODELSURGEON_PEERS", ROOT / ".venv-peers")) / "bin"
 PATIENCE = 60.0  # seconds for one run
-RUNS = 3  # of which the least is told: what else the machine does only adds
+RUNS = 3  # the least is reported: other load only adds
 LOAD = "import sys, onnx; onnx.load(sys.argv[1], load_external_data=False)"
 ONNX_TOOL = """
 import sys, onnx_tool
@@ -53,14 +53,14 @@ OURS = "modelsurgeon info"
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """What we promise of a model: seconds, bytes, and the processor's time beside that of `onnx.load`."""
+    """Promised limits for a model: seconds, bytes, and CPU time relative to that of `onnx.load`."""
 
     seconds: float = float("inf")
     peak: float = float("inf")
     ratio: float = float("inf")
 
     def told(self, ours: Row) -> str:
-        """Whether it held."""
+        """Whether the limits held."""
         held = ours["seconds"] <= self.seconds and ours["peak"] <= self.peak and ours["ratio"] <= self.ratio
         return "held" if held else "NOT HELD"
 
@@ -72,7 +72,7 @@ def save(
     x: Sequence[int | str],
     y: str,
 ) -> Path:
-    """A model of one input called x."""
+    """Save a model with one input named x."""
     ports = [helper.make_tensor_value_info(*port) for port in (("x", 1, x), (y, 1, None))]
     graph = helper.make_graph(nodes, "g", ports[:1], ports[1:], weights)
     opset = [helper.make_opsetid("", 17)]
@@ -103,12 +103,12 @@ def many_nodes(folder: Path, batch: int | str = 1) -> Path:
 
 
 def open_batch(folder: Path) -> Path:
-    """The same with a symbol for the batch: every cost is a formula."""
+    """The same with a symbolic batch: every cost is a formula."""
     return many_nodes(folder, "N")
 
 
 def external_data(folder: Path, side: int = 3248, count: int = 64) -> Path:
-    """2.7 GB of weights beside the model, in a file with nothing but a hole in it."""
+    """2.7 GB of weights as external data, in a sparse file."""
     size, weights, nodes = 4 * side * side, [], []
     for step in range(count):
         weight = TensorProto(name=f"w{step}", data_type=1, dims=(side, side))
@@ -124,7 +124,7 @@ def external_data(folder: Path, side: int = 3248, count: int = 64) -> Path:
 
 
 def resnet50(folder: Path) -> Path:
-    """The classic net with its 102 MB of weights in the file."""
+    """ResNet-50 with its 102 MB of weights in the model file."""
     model = onnx.load(zoo.light("resnet50"))
     sizes = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
     made = [node for node in model.graph.node if node.op_type == "ConstantOfShape"]
@@ -156,7 +156,7 @@ COLUMNS = [
 
 
 def least(runs: Sequence[Taken]) -> Row:
-    """What the least disturbed run took; why there is nothing to tell, if one didn't end well."""
+    """The least time and memory of the runs, or the reason why the last one failed."""
     last = runs[-1]
     if last.ended:
         lines = last.printed.strip().splitlines() or ["no output"]
@@ -173,7 +173,7 @@ def least(runs: Sequence[Taken]) -> Row:
 
 
 def runs_of(command: Sequence[str | Path], path: Path) -> list[Taken]:
-    """Some runs, or one where that fails."""
+    """`RUNS` runs, fewer where one fails."""
     found = [taken([*command, path], patience=PATIENCE)]
     while len(found) < RUNS and not found[-1].ended:
         found.append(taken([*command, path], patience=PATIENCE))

@@ -1,8 +1,8 @@
 """Budgets in milliseconds and in MACs: `pytest -s tests/benchmarks/test_latency_budget.py` prints a table.
 
-Both are asked for the same speed on one thread, measured on the whole net; then each is carried out, fitted
-to the same samples and judged on the same others. It states for each promise whether it held on this machine,
-in this run; nothing here fails for being slow.
+Both plans are searched for the same speedup on one thread, measured on the whole net. Each is carried out,
+refitted on the same samples and compared on the same others. The table states for each promise whether it
+held in this run; a missed promise doesn't fail the test.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 
 SAMPLES = 8
 REPEATS = 20
-LEAST_DELIVERED = 2.9  # of 3
+LEAST_DELIVERED = 2.9  # for a speedup of 3
 NETS = {"VGG-16": (vgg16, 3.0), "ResNet-50": (resnet50, 2.0)}
 COLUMNS = [
     Column(key="net", title="net", kind="text"),
@@ -44,7 +44,7 @@ COLUMNS = [
 
 
 def by_macs(study: Study, speedup: float) -> Decision:
-    """The choice under a budget of MACs, brought to the same speed in the same way."""
+    """The choice under a budget of MACs that reaches the same speedup, by the same search."""
     options, _ = study.options("macs")
     total = study.model.total("macs")
 
@@ -63,7 +63,7 @@ def by_macs(study: Study, speedup: float) -> Decision:
 
 
 def rows(name: str, net: ir.Model, speedup: float, size: int = 224) -> Iterator[Row]:
-    """What each choice delivers."""
+    """The measured speedup and error of each choice."""
     data = batches({"x": images(SAMPLES, size)}, run.inputs(net))
     editable, study = prepare("compress", net, {"data": data})
     errors = {}
@@ -91,7 +91,7 @@ def rows(name: str, net: ir.Model, speedup: float, size: int = 224) -> Iterator[
 
 
 def told(by: str, asked: float, delivered: float, errors: dict[str, float]) -> str:
-    """Whether the promises were kept: the speed, and the smaller error."""
+    """Whether the promises held: the speedup, and the smaller error."""
     if by == "milliseconds":
         return "speed held" if delivered >= asked * LEAST_DELIVERED / 3 else "speed NOT HELD"
     return "ours errs less: held" if errors["milliseconds"] < errors["MACs"] else "ours errs less: NOT HELD"

@@ -1,6 +1,6 @@
-"""The decompositions beside tensorly, scipy and torch, in one table: `make bench` prints it.
+"""The decompositions compared with tensorly, scipy and torch, in one table: `make bench` prints it.
 
-It states for each promise whether it held on this machine, in this run; nothing here fails for being slow.
+It states for each promise whether it held in this run. Slow runs don't fail the test, larger errors do.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ THREADS = (1, 2)
 SMALL = ((1024, 1024, 128), (3072, 768, 192), (1000, 4096, 128))
 LARGE = ((4096, 4096, 256), (4096, 25088, 256))
 POWER_STEPS, OVERSAMPLED = 4, 10
-EQUAL_STEPS = 10  # as many as noise takes to come within .2 % of the least error
+EQUAL_STEPS = 10  # after so many, the error on noise is within .2 % of the least
 SWEEPS, TINY = 30, 1e-14
 
 
 def spectrum_of_a_layer(m: int, n: int) -> Array:
-    """A matrix whose singular values fall as those of trained layers do."""
+    """A matrix with decaying singular values, as in trained layers."""
     draw = np.random.default_rng(0)
     scale = 1 / np.sqrt(1 + np.arange(min(m, n), dtype=np.float32))
     left = draw.standard_normal((m, len(scale)), dtype=np.float32) * scale
@@ -42,17 +42,17 @@ def spectrum_of_a_layer(m: int, n: int) -> Array:
 
 
 def noise(m: int, n: int) -> Array:
-    """A matrix without structure: the flattest spectrum there is, and the hardest to iterate on."""
+    """A Gaussian matrix: its flat spectrum is the hardest case for iterative methods."""
     return np.random.default_rng(0).standard_normal((m, n), dtype=np.float32)
 
 
 def svd_contest(name: str, matrix: Array, rank: int) -> Contest:
-    """The leading part of an SVD; the others work on the shorter side, as ours does."""
+    """A truncated SVD; the others work on the shorter side, as ours does."""
     short = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     total = float(np.linalg.norm(matrix.astype(np.float64))) ** 2
 
     def judged(right: object) -> Outcome:
-        """right: the orthonormal left vectors times the matrix."""
+        """right: the matrix projected on orthonormal left vectors."""
         kept = float(np.square(np.asarray(right), dtype=np.float64).sum())
         return Outcome(error=max(1 - kept / total, 0.0) ** 0.5)
 
@@ -70,7 +70,7 @@ def svd_contest(name: str, matrix: Array, rank: int) -> Contest:
     if len(short) > 2000:
         del others["LAPACK gesdd"]
     bars = dict.fromkeys(others, Bar())
-    if name == "noise":  # four steps are quicker there and leave more than twice the excess: no promise
+    if name == "noise":  # four steps are faster there, at more than twice the excess error: no promise
         equal = f"randomised, {EQUAL_STEPS} power steps"
         others = {key: run for key, run in others.items() if "steps" in key}
         bars = dict.fromkeys(others, Bar(time=float("inf")))
@@ -113,13 +113,13 @@ def randomised(matrix: Array, rank: int, steps: int = POWER_STEPS) -> Array:
 
 
 def kernel(out: int, into: int) -> Layer:
-    """A 3 x 3 convolution whose spectrum falls as that of a trained one does."""
+    """A 3 x 3 convolution with a decaying spectrum, as in trained ones."""
     weight = spectrum_of_a_layer(out, into * 9).reshape(out, into, 3, 3)
     return Layer(weight=weight, padding=((1, 1), (1, 1)))
 
 
 def chain_of(layer: Layer, method: str, rank: int) -> Run:
-    """One of our methods, judged by the chain it gives."""
+    """One of our methods, judged by its chain."""
 
     def judged(chain: object) -> Outcome:
         links: list[Layer] = list(chain)  # type: ignore[call-overload]
@@ -158,7 +158,7 @@ def cp_contest(size: int, rank: int) -> Contest:
         return Outcome(error=float(gap) / square**0.5, ratio=float(np.square(terms).sum()) / square)
 
     def run(**how: object) -> tuple[Run, Bar]:
-        """tol: too small to stop at, and not 0, which its line search doesn't take."""
+        """tol: too small to stop early, but not 0, which the line search doesn't accept."""
         work = partial(
             parafac, tensor, rank, n_iter_max=SWEEPS, init="random", random_state=0, tol=TINY, **how
         )
@@ -184,7 +184,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / mat
 MOST_OWN = 3.0  # the matrix itself included
 
 
-def test_a_large_matrix_is_cut_in_little_memory() -> None:
+def test_svd_of_a_large_matrix_needs_little_memory() -> None:
     done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
     peak = 1 + float(done.stdout)
     print(f"svd 4096x25088, rank 256: at its peak {peak:.2f} times the matrix's own memory, itself included")
@@ -192,7 +192,7 @@ def test_a_large_matrix_is_cut_in_little_memory() -> None:
 
 
 def contests() -> list[Contest]:
-    """The shapes that factorization is judged by."""
+    """The contests on all shapes of the benchmark."""
     small = [svd_contest(f.__name__.split("_")[-1], f(m, n), r) for m, n, r in SMALL for f in KINDS]
     large = [svd_contest(f.__name__.split("_")[-1], f(m, n), r) for m, n, r in LARGE for f in KINDS]
     return [*small, tucker_contest(512, 128), cp_contest(256, 256), *large]

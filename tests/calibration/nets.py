@@ -1,4 +1,4 @@
-"""A small net for calibration, and samples that look like pictures."""
+"""A small net for calibration, and image-like samples."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.zoo import model
 
 
 def pictures(count: int, seed: int) -> np.ndarray:
-    """Smooth maps of few causes, as pictures are."""
+    """Image-like samples: combinations of six smooth patterns, plus noise."""
     rng = np.random.default_rng(seed)
     causes = np.random.default_rng(0).normal(size=(6, 8, 3, 3))
     coarse = np.einsum("nc,cihw->nihw", rng.normal(size=(count, 6)), causes)
@@ -19,7 +19,7 @@ def pictures(count: int, seed: int) -> np.ndarray:
 
 
 def ending(end: str) -> ir.Model:
-    """A net of four layers; end: makes y of the z that the last gives."""
+    """A net of four layers. end: the nodes that compute y from z, the output of the last."""
     rng = np.random.default_rng(1)
 
     def weight(*shape: int) -> np.ndarray:

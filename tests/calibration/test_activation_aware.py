@@ -1,4 +1,4 @@
-"""Factorizations that know what a layer is fed, judged on the rows themselves."""
+"""Activation-aware factorizations, with errors measured on the input rows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def viewed(layer: Layer, x: np.ndarray) -> CalibratedLayer:
 
 
 def lost(layer: Layer, chain: list[Layer], x: np.ndarray) -> float:
-    """Relative error of the outputs, on every patch; about the mean, which is the bias's part."""
+    """Relative error of the outputs on every patch, about the mean, which the bias corrects."""
     rows = patches_at(layer, x, np.arange(output_positions(layer, x)))
     parts = zip(
         np.split(rows, layer.groups, axis=1),
@@ -39,7 +39,7 @@ def lost(layer: Layer, chain: list[Layer], x: np.ndarray) -> float:
 
 
 def coloured(channels: int, *size: int, samples: int = 64, rng: np.random.Generator = RNG) -> np.ndarray:
-    """Samples whose channels are mixed, and of very different strength; positive, as behind a ReLU."""
+    """Samples with correlated channels of very different scale; positive, as after a ReLU."""
     mix = rng.normal(size=(channels, channels)) * 0.5 ** np.arange(channels)
     return np.abs(np.einsum("ij,nj...->ni...", mix, rng.normal(size=(samples, channels, *size)))) + 1
 
@@ -55,9 +55,9 @@ def test_full_rank_is_exact(layer: Layer, method: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("shape", [(6, 12), (12, 6), (8, 8, 1, 1)])
-def test_a_matrix_is_cut_at_the_optimum(shape: tuple[int, ...]) -> None:
+def test_matrix_error_is_the_optimum(shape: tuple[int, ...]) -> None:
     layer = Layer(weight=RNG.normal(size=shape), bias=np.zeros(shape[0]))
-    many = 40_000  # so that hardly anything of the covariance is chance
+    many = 40_000  # so that the sampling error of the covariance is small
     x = coloured(shape[1], *([1] * (len(shape) - 2)), samples=many, rng=np.random.default_rng(4))
     rows = x.reshape(many, -1) - x.reshape(many, -1).mean(axis=0)
     sigma = np.linalg.svd(rows @ layer.weight.reshape(shape[:2]).T, compute_uv=False)
@@ -71,7 +71,7 @@ def test_a_matrix_is_cut_at_the_optimum(shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("method", ["svd", "spatial-svd", "tucker2", "cp"])
-def test_a_kernel_loses_less_than_by_its_weight(method: str) -> None:
+def test_kernel_error_is_lower_than_by_weight(method: str) -> None:
     rng = np.random.default_rng(2)
     layer = Layer(weight=rng.normal(size=(12, 8, 3, 3)), padding=((1, 1), (1, 1)))
     x = coloured(8, 9, 9, rng=rng)
@@ -82,7 +82,7 @@ def test_a_kernel_loses_less_than_by_its_weight(method: str) -> None:
         assert aware == pytest.approx(view.error(method, [rank])[0], rel=0.35)
 
 
-def test_the_mean_of_what_is_lost_goes_into_the_bias() -> None:
+def test_the_mean_error_goes_into_the_bias() -> None:
     layer = Layer(weight=RNG.normal(size=(6, 10)), bias=RNG.normal(size=6))
     x = coloured(10, samples=300)
     first, last = viewed(layer, x).chain("svd", 2)
@@ -92,12 +92,12 @@ def test_the_mean_of_what_is_lost_goes_into_the_bias() -> None:
     np.testing.assert_allclose(after.mean(axis=0), before.mean(axis=0), rtol=1e-4)
 
 
-def test_a_product_without_a_bias_gets_none() -> None:
+def test_a_matrix_without_bias_gets_none() -> None:
     layer = Layer(weight=RNG.normal(size=(6, 10)))
     assert viewed(layer, coloured(10)).chain("svd", 2)[-1].bias is None
 
 
-def test_without_inputs_it_is_the_plain_factorization() -> None:
+def test_without_inputs_factors_are_the_plain_ones() -> None:
     layer = Layer(weight=RNG.normal(size=(6, 10)))
     ours, plain = CalibratedLayer(layer=layer).chain("svd", 2), METHODS["svd"](layer, 2)
     assert all(np.array_equal(a.weight, b.weight) for a, b in zip(ours, plain, strict=True))
@@ -107,15 +107,15 @@ def test_without_inputs_it_is_the_plain_factorization() -> None:
 @pytest.mark.parametrize(
     "x", [np.zeros((8, 6, 5, 5)), np.ones((8, 6, 5, 5)), 1e18 * coloured(6, 5, 5, samples=8)]
 )
-def test_dead_constant_and_huge_inputs_leave_finite_factors(x: np.ndarray) -> None:
+def test_zero_constant_and_huge_inputs_give_finite_factors(x: np.ndarray) -> None:
     layer = Layer(weight=RNG.normal(size=(6, 6, 3, 3)), padding=((1, 1), (1, 1)))
     for method in METHODS:
         chain = viewed(layer, x.astype(np.float32)).chain(method, 2)
         assert all(np.isfinite(link.weight).all() for link in chain)
 
 
-def test_a_covariance_of_few_rows_is_mostly_chance() -> None:
-    """The shrunk one is nearer to the truth than what was seen, and with many rows hardly another."""
+def test_shrinkage_improves_the_covariance() -> None:
+    """The shrunk covariance is nearer to the true one than the sample's; many rows need little shrinkage."""
     rng = np.random.default_rng(3)
     scales = 0.9 ** np.arange(40)
     truth = np.diag(scales**2)
@@ -130,8 +130,8 @@ def test_a_covariance_of_few_rows_is_mostly_chance() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_wide_matrix_is_judged_by_what_is_done_to_it(method: str) -> None:
-    """Where the outputs alone are known, a method that needs the inputs goes by the weight, and says so."""
+def test_wide_matrix_error_is_that_of_the_chain(method: str) -> None:
+    """Without input moments, methods that need them cut by weight and return the weight's error."""
     rng = np.random.default_rng(6)
     layer = Layer(weight=rng.normal(size=(6, 16)), bias=np.zeros(6))
     x = coloured(16, samples=4000, rng=rng)

@@ -1,4 +1,4 @@
-"""Moments against numpy on all rows at once."""
+"""Moments compared with numpy on all rows at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RNG = np.random.default_rng(5)
 
 
 @given(rows=st.integers(0, 20), cut=st.integers(0, 20), columns=st.integers(1, 5), seed=st.integers(0, 99))
-def test_moments_of_parts_are_those_of_the_whole(rows: int, cut: int, columns: int, seed: int) -> None:
+def test_moments_of_parts_add_up(rows: int, cut: int, columns: int, seed: int) -> None:
     x = 3 + np.random.default_rng(seed).normal(size=(rows, columns))
     parts = Moments.of(x[:cut]) + Moments.of(x[cut:])
     assert parts.count == rows
@@ -28,7 +28,7 @@ def test_moments_of_parts_are_those_of_the_whole(rows: int, cut: int, columns: i
 
 
 @given(layer=layers())
-def test_all_positions_seen_give_the_exact_moments(layer: Layer) -> None:
+def test_moments_of_all_positions_are_exact(layer: Layer) -> None:
     x = RNG.normal(size=(3, layer.in_channels, *conv.sizes(layer))).astype(np.float32)
     watch = MomentCollector(layer, 3)
     for sample in x:
@@ -44,13 +44,13 @@ def test_all_positions_seen_give_the_exact_moments(layer: Layer) -> None:
     assert len(seen.taps) == (0 if layer.transposed else len(layer.kernel))
 
 
-def test_a_wide_matrix_is_watched_by_its_outputs() -> None:
+def test_wide_matrices_are_measured_by_outputs() -> None:
     assert is_measured_by_outputs(Layer(weight=np.ones((3, 4, 1, 1))))
     assert not is_measured_by_outputs(Layer(weight=np.ones((4, 3))))
     assert not is_measured_by_outputs(Layer(weight=np.ones((3, 4, 3, 3))))
 
 
-def test_taps_tell_how_alike_neighbours_are() -> None:
+def test_taps_hold_correlations_of_neighbors() -> None:
     layer = Layer(weight=np.ones((2, 1, 3)))
     watch = MomentCollector(layer, 1)
     watch.add(np.repeat(RNG.normal(size=(1, 1, 500)), 2, axis=2).astype(np.float32))  # every number twice

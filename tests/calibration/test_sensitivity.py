@@ -1,4 +1,4 @@
-"""Calibration of whole nets: it beats the weights alone, foretells errors, and survives odd samples."""
+"""Calibration of whole nets: lower errors than by weight, error prediction, and unusual samples."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def worst(result: ms.Result) -> float:
     return float(result.comparison.worst)
 
 
-def test_samples_make_better_nets_and_a_fit_better_still(net: ir.Model) -> None:
+def test_samples_lower_the_error_and_a_refit_even_more(net: ir.Model) -> None:
     data = pictures(64, 2)
     plan = ms.compress(net, macs=0.4, compare=False).plan
     blind = ms.compare(net, ms.compress(net, plan=plan, compare=False).model, data=data).worst
@@ -41,7 +41,7 @@ def test_samples_make_better_nets_and_a_fit_better_still(net: ir.Model) -> None:
     assert fitted < 0.95 * aware and aware < 0.6 * blind
 
 
-def test_what_is_predicted_is_what_is_measured(net: ir.Model) -> None:
+def test_predicted_error_is_near_the_measured(net: ir.Model) -> None:
     result = ms.compress(net, macs=0.4, data=pictures(64, 3))
     assert result.predicted is not None
     assert result.predicted / 1.5 < worst(result) < result.predicted * 1.5
@@ -51,17 +51,17 @@ def test_what_is_predicted_is_what_is_measured(net: ir.Model) -> None:
 
 
 @pytest.mark.parametrize("goal", [{"macs": 0.4}, {"rank": 16, "method": "cp"}])
-def test_each_layer_tells_what_it_loses_and_what_was_lost_so_far(net: ir.Model, goal: dict[str, Any]) -> None:
+def test_edits_have_their_own_error_and_the_error_so_far(net: ir.Model, goal: dict[str, Any]) -> None:
     done = [e for e in ms.compress(net, **goal, data=pictures(64, 3)).edits if e.skipped is None]
     assert len(done) > 1
     for edit in done:
         assert edit.own_error is not None and edit.output_error is not None
         assert 0 < edit.own_error < 1 and 0 < edit.output_error < 1
-    first = done[0]  # nothing was lost before it, and the fit makes good for some of what it loses
+    first = done[0]  # no error comes before it, and the refit reduces its own
     assert first.output_error < 1.1 * first.own_error  # type: ignore[operator]
 
 
-def test_the_tables_hold_prediction_and_measurement_side_by_side(net: ir.Model) -> None:
+def test_the_tables_show_predicted_and_measured_errors(net: ir.Model) -> None:
     result = ms.compress(net, macs=0.4, data=pictures(64, 3))
     by_title = {table.title: table for table in result.tables()}
     [row] = by_title["Error at the outputs"].rows
@@ -74,14 +74,14 @@ def test_the_tables_hold_prediction_and_measurement_side_by_side(net: ir.Model) 
 @pytest.mark.parametrize(
     ("ratio", "told"), [(1.4, ""), (0.7, ""), (2.0, "2 times what was"), (0.25, "4 times less")]
 )
-def test_a_prediction_that_was_wrong_is_said_to_be(ratio: float, told: str) -> None:
+def test_a_wrong_prediction_gets_a_note(ratio: float, told: str) -> None:
     notes = disagreement_notes(ratio)
     assert bool(notes) == bool(told)
     assert all(told in note for note in notes)
 
 
-def test_layers_that_matter_little_pay_the_most() -> None:
-    """Scaled by a thousandth on its way to the outputs, a branch may lose what it likes."""
+def test_the_least_sensitive_layer_is_cut_most() -> None:
+    """A branch that is scaled by 1e-3 before the output is cut most."""
     split = model(
         """g (float[N, 8, 12, 12] x) => (float[N, 32, 12, 12] y) {
             a = Conv <pads = [1, 1, 1, 1]> (x, w)
@@ -98,14 +98,14 @@ def test_layers_that_matter_little_pay_the_most() -> None:
     assert kept["b"] < 0.5 and kept["b"] < kept.get("a", 1.0)
 
 
-def test_a_dry_run_with_samples_predicts(net: ir.Model) -> None:
+def test_a_dry_run_predicts_the_error(net: ir.Model) -> None:
     dry, done = (ms.compress(net, macs=0.5, data=pictures(16, 7), dry_run=dry) for dry in (True, False))
     assert dry.model is None and dry.plan == done.plan
     assert dry.predicted == pytest.approx(done.predicted, rel=1e-3)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 8])
-def test_very_few_samples_do_no_harm(net: ir.Model, count: int) -> None:
+def test_very_few_samples_do_not_overfit(net: ir.Model, count: int) -> None:
     result = ms.compress(net, macs=0.6, data=pictures(count, 8))
     blind = ms.compress(net, plan=result.plan, compare=False)
     others = pictures(32, 9)
@@ -114,13 +114,13 @@ def test_very_few_samples_do_no_harm(net: ir.Model, count: int) -> None:
     assert any("too few to calibrate on" in note for note in result.notes) == (count < 5)
 
 
-def test_equal_samples_and_seed_give_equal_answers(net: ir.Model) -> None:
+def test_equal_samples_and_seed_give_equal_models(net: ir.Model) -> None:
     one, two = (ms.compress(net, macs=0.5, data=pictures(16, 7)) for _ in range(2))
     assert one.plan == two.plan
     assert ms.compare(one.model, two.model, data=pictures(4, 8)).verdict == "identical"
 
 
-def test_compression_tells_every_long_piece_of_its_work(net: ir.Model) -> None:
+def test_compression_reports_progress_of_every_stage(net: ir.Model) -> None:
     told: list[tuple[str, int, int]] = []
     watched = ms.compress(net, macs=0.5, data=pictures(16, 1), watch=lambda *what: told.append(what))
     pieces = list(dict.fromkeys(what for what, _, _ in told))
@@ -130,7 +130,7 @@ def test_compression_tells_every_long_piece_of_its_work(net: ir.Model) -> None:
     assert ms.compare(watched.model, alone.model, data=pictures(2, 2)).worst == 0
 
 
-def test_samples_may_be_fed_several_at_once(net: ir.Model) -> None:
+def test_samples_can_be_fed_in_batches(net: ir.Model) -> None:
     one, four = (ms.compress(net, macs=0.5, data=pictures(16, 7), batch=batch) for batch in (None, 4))
     assert one.before is not None and four.before is not None
     assert four.before["macs"] == 4 * one.before["macs"]
@@ -138,7 +138,7 @@ def test_samples_may_be_fed_several_at_once(net: ir.Model) -> None:
     assert four.predicted == pytest.approx(one.predicted, rel=0.3)
 
 
-def test_odd_samples_are_survived(net: ir.Model) -> None:
+def test_extreme_samples_give_finite_outputs(net: ir.Model) -> None:
     for data in (np.zeros_like(pictures(8, 1)), 1e12 * pictures(8, 1), np.ones_like(pictures(8, 1))):
         result = ms.compress(net, macs=0.5, data=data)
         assert result.comparison is not None and not any(o.nan_or_inf for o in result.comparison.outputs)
@@ -146,8 +146,8 @@ def test_odd_samples_are_survived(net: ir.Model) -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
 @pytest.mark.parametrize("where", [1, 4])
-def test_samples_that_no_moment_can_hold_are_refused(net: ir.Model, bad: float, where: int) -> None:
-    """One of the samples that are watched, and one that only checks the fit."""
+def test_non_finite_and_huge_samples_are_refused(net: ir.Model, bad: float, where: int) -> None:
+    """In a sample of the moments, and in one that only validates the refit."""
     data = pictures(8, 1)
     data[where, 2, :, :] = bad
     with pytest.raises(
@@ -158,21 +158,21 @@ def test_samples_that_no_moment_can_hold_are_refused(net: ir.Model, bad: float, 
     assert others.predicted is not None and worst(others) < 1
 
 
-def test_constant_and_dead_channels_are_survived(net: ir.Model) -> None:
+def test_constant_and_zero_channels_are_handled(net: ir.Model) -> None:
     data = pictures(16, 1)
     data[:, 3], data[:, 4] = 1.5, 0.0
     result = ms.compress(net, macs=0.6, data=data)
     assert worst(result) < 0.6 and result.predicted is not None
 
 
-def test_one_batch_says_that_it_judges_itself(net: ir.Model) -> None:
+def test_one_batch_is_noted_as_its_own_validation(net: ir.Model) -> None:
     notes = ms.compress(net, macs=0.6, data=pictures(8, 1), batch=8).notes
     assert "one batch only: calibration and validation use the same samples" in notes
     assert "calibrated and refitted on 8 samples, compared on the same" in notes
 
 
 def test_feeds_may_differ_in_size() -> None:
-    """Samples and steps are open, as in a net that reads sentences."""
+    """The axes of samples and steps are dynamic, as in a text model."""
     rng = np.random.default_rng(0)
     reader = model(
         "g (float[N, T, 64] x) => (float[N, T, 48] y) { a = MatMul (x, w)  b = Relu (a)  y = MatMul (b, v) }",
@@ -205,7 +205,7 @@ def test_nets_with_several_inputs_and_outputs() -> None:
         ms.compress(double, macs=0.7, data={"x": data["x"]})
 
 
-def test_models_of_half_precision_stay_so() -> None:
+def test_half_precision_is_kept() -> None:
     rng = np.random.default_rng(0)
     half = model(
         """g (float16[N, 8, 12, 12] x) => (float16[N, 10] y) {
@@ -229,7 +229,7 @@ def test_the_error_is_of_the_worst_float_output() -> None:
 
 @pytest.mark.parametrize("axis", [1, -1])
 @pytest.mark.parametrize(("dtype", "close"), [("f8", 1e-9), ("f4", 1e-5), ("f2", 2e-2)])
-def test_behind_shares_stand_scores(axis: int, dtype: str, close: float) -> None:
+def test_softmax_outputs_give_centered_scores(axis: int, dtype: str, close: float) -> None:
     fed = np.random.default_rng(0).normal(size=(3, 5, 7))
     shares = np.exp(fed) / np.exp(fed).sum(axis, keepdims=True)
     np.testing.assert_allclose(
@@ -237,7 +237,7 @@ def test_behind_shares_stand_scores(axis: int, dtype: str, close: float) -> None
     )
 
 
-def test_shares_of_nothing_have_a_score() -> None:
+def test_probabilities_of_0_have_finite_scores() -> None:
     assert np.isfinite(softmax_scores(np.array([[1.0, 0.0, 0.0]], np.float32))).all()
 
 
@@ -253,11 +253,11 @@ def test_shares_of_nothing_have_a_score() -> None:
     ],
     ids=["other sums", "below zero", "one class", "integers", "nothing", "a number"],
 )
-def test_other_answers_are_taken_as_they_are(answer: np.ndarray) -> None:
+def test_other_outputs_are_unchanged(answer: np.ndarray) -> None:
     assert softmax_scores(answer) is answer
 
 
-def test_layers_matter_the_same_with_a_softmax_behind_them() -> None:
+def test_sensitivities_are_equal_with_a_final_softmax() -> None:
     ends = "y = Softmax (z)", "m = ReduceMean <axes = [1]> (z)  y = Sub (z, m)"
     one, other = (weights(ending(end), pictures(8, 3)) for end in ends)
     assert list(one) == ["a", "b", "c", "z"]
@@ -265,7 +265,7 @@ def test_layers_matter_the_same_with_a_softmax_behind_them() -> None:
 
 
 def weights(model: ir.Model, data: np.ndarray) -> dict[str, float]:
-    """What the error of each layer matters, tried at rank 4."""
+    """The sensitivity of each layer, tried at rank 4."""
     editable = OnnxModel(model, data=data)
     feeds = editable.batches(0)
     inputs = collect_moments(editable, editable.sites, feeds)
@@ -280,7 +280,7 @@ def weights(model: ir.Model, data: np.ndarray) -> dict[str, float]:
 
 
 @pytest.mark.slow
-def test_a_trained_net_keeps_its_answers_at_a_seventh_of_its_macs() -> None:
+def test_a_trained_net_keeps_its_predictions_at_15_percent_of_macs() -> None:
     with np.load(DIGITS / "calibration.npz") as stored:
         images = stored["image"]
     result = ms.compress(DIGITS / "model.onnx", macs=0.15, data=images)

@@ -1,4 +1,4 @@
-"""Running the command line in this process, on a small net."""
+"""Fixtures that run the command line in this process on a small net."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from modelsurgeon_cli import main
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """What a command left: its exit code and what it printed."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -26,7 +26,7 @@ Command = Callable[..., Done]
 
 
 @pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], here: Path) -> Command:  # noqa: ARG001 - where it runs
+def run(capfd: pytest.CaptureFixture[str], here: Path) -> Command:  # noqa: ARG001 - sets the folder
     """Runs `modelsurgeon` with these arguments, in the folder `here`."""
 
     def command(*arguments: object) -> Done:
@@ -40,7 +40,7 @@ def run(capfd: pytest.CaptureFixture[str], here: Path) -> Command:  # noqa: ARG0
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in, with a small net in `model.onnx`, its samples, and `steps.toml`."""
+    """A temporary working folder with a small net in `model.onnx`, its samples, and `steps.toml`."""
     monkeypatch.chdir(tmp_path)
     onnx.save(small_net(), tmp_path / "model.onnx")
     samples = np.random.default_rng(1).normal(size=(12, 4, 12, 12)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""`bn` on the command line: the JSON that scripts rely on, its gates, and what it refuses."""
+"""The `modelsurgeon bn` commands: JSON output, tolerance and errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WRITING = ("fold", "freeze", "sanitize", "recalibrate")
 
 @pytest.fixture
 def normed(here: Path) -> Path:
-    """A folder with a batch norm behind a convolution in `normed.onnx`, and samples for it."""
+    """A folder with a convolution and a batch norm in `normed.onnx`, and samples for it."""
     ms.save(net(f"c = Conv (x, w) y = {NORM}", **CONV), here / "normed.onnx")
     samples = np.random.default_rng(0).normal(size=(4, 4, 6, 6)).astype(np.float32)
     np.savez(here / "samples.npz", x=samples)
@@ -35,7 +35,7 @@ def test_inspect_lists_every_norm(run: Command, normed: Path) -> None:
 
 @pytest.mark.usefixtures("normed")
 @pytest.mark.parametrize("verb", WRITING)
-def test_every_verb_tells_edits_and_comparison(run: Command, verb: str) -> None:
+def test_every_verb_reports_edits_and_comparison(run: Command, verb: str) -> None:
     done = run("bn", verb, "normed.onnx", "-o", "out.onnx", "--data", "samples.npz", "--format", "json")
     assert (done.code, done.err) == (0, "")
     told = json.loads(done.out)
@@ -60,7 +60,7 @@ def test_every_verb_tells_edits_and_comparison(run: Command, verb: str) -> None:
         (("unfold", "normed.onnx"), 2, "unfold"),
     ],
 )
-def test_what_does_not_work_is_told(
+def test_errors_are_one_line_and_write_nothing(
     run: Command, here: Path, arguments: tuple[str, ...], code: int, told: str
 ) -> None:
     done = run("bn", *arguments)
@@ -71,7 +71,7 @@ def test_what_does_not_work_is_told(
 
 
 @pytest.mark.usefixtures("normed")
-def test_without_a_comparison_nothing_is_run(run: Command) -> None:
+def test_no_compare_is_reported(run: Command) -> None:
     done = run("bn", "fold", "normed.onnx", "-o", "out.onnx", "--no-compare")
     assert done.code == 0
     assert "not compared" in done.out

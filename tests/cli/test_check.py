@@ -1,4 +1,4 @@
-"""`modelsurgeon check`, as it is typed."""
+"""The `modelsurgeon check` command."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def random(here: Path) -> Path:
-    """A net whose dropout is on, with a node that leads nowhere."""
+    """A net with an active dropout and a dead node."""
     model = small_net()
     model.graph.node[1].CopyFrom(helper.make_node("Dropout", ["c1", "", "on"], ["r1"], name="drop"))
     on = helper.make_tensor("on", onnx.TensorProto.BOOL, [], [True])
@@ -36,7 +36,7 @@ def test_a_sound_net_passes(run: Command) -> None:
 
 
 @pytest.mark.usefixtures("random")
-def test_an_error_is_exit_1_behind_the_findings(run: Command) -> None:
+def test_an_error_exits_1_after_the_findings(run: Command) -> None:
     done = run("check", "random.onnx")
     assert done.code == 1
     assert "dropout-active" in done.out
@@ -59,7 +59,7 @@ def test_an_error_is_exit_1_behind_the_findings(run: Command) -> None:
         (["--select", "low-rank", "--fail-on", "note"], 1),
     ],
 )
-def test_the_gate_decides_on_the_exit_code(run: Command, options: list[str], code: int) -> None:
+def test_fail_on_decides_the_exit_code(run: Command, options: list[str], code: int) -> None:
     assert run("check", "random.onnx", *options).code == code
 
 
@@ -78,7 +78,7 @@ def test_an_unknown_rule_is_wrong_usage(run: Command, option: str) -> None:
 
 
 @pytest.mark.usefixtures("random")
-def test_every_format_tells_the_same(run: Command) -> None:
+def test_every_format_has_the_same_findings(run: Command) -> None:
     def made(name: str) -> str:
         return run("check", "random.onnx", "--format", name).out
 
@@ -93,14 +93,14 @@ def test_every_format_tells_the_same(run: Command) -> None:
     assert "dead-node" in made("html")
 
 
-def test_weights_are_read_when_asked_for(run: Command) -> None:
+def test_read_weights_adds_rules(run: Command) -> None:
     assert "low-rank" not in run("check", "model.onnx").out
     done = run("check", "model.onnx", "--read-weights")
     assert "24 rules" in done.out
     assert "low-rank" in done.out
 
 
-def test_the_balance_changes_what_waits(run: Command) -> None:
+def test_the_balance_sets_the_memory_bound_share(run: Command) -> None:
     def share(balance: float) -> float:
         done = run("check", "model.onnx", "--balance", balance, "--format", "json")
         return float(json.loads(done.out)["roofline"]["memory_bound_share"])
@@ -110,13 +110,13 @@ def test_the_balance_changes_what_waits(run: Command) -> None:
     assert run("check", "model.onnx", "--balance", "0").code == 2
 
 
-def test_the_file_is_written_whole_and_never_over_the_model(run: Command, here: Path) -> None:
+def test_output_never_overwrites_the_model(run: Command, here: Path) -> None:
     assert run("check", "model.onnx", "--format", "sarif", "--output", "found.sarif").code == 0
     assert json.loads((here / "found.sarif").read_text(encoding="utf-8"))["version"] == "2.1.0"
     assert run("check", "model.onnx", "--output", "model.onnx").code == 2
 
 
-def test_the_rules_need_no_model(run: Command) -> None:
+def test_rules_are_listed_without_a_model(run: Command) -> None:
     done = run("check", "--rules")
     assert (done.code, done.err) == (0, "")
     assert all(f"\n{rule} " in done.out for rule in RULES)
@@ -128,8 +128,8 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_commands_in_the_advice_are_commands(run: Command, command: str) -> None:
-    """They get as far as a model that isn't there."""
+def test_the_commands_in_the_advice_are_valid(run: Command, command: str) -> None:
+    """Each is parsed and fails only because there is no file MODEL."""
     words = re.sub(r"\{\w*rank\w*\}", "4", command).replace("{method}", "svd").split()
     done = run(*words)
     assert done.code == 1

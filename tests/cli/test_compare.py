@@ -1,4 +1,4 @@
-"""`modelsurgeon compare`, as it is typed."""
+"""The `modelsurgeon compare` command."""
 
 import json
 from pathlib import Path
@@ -47,5 +47,5 @@ def test_samples_limit_noise_and_data(run: Command) -> None:
         assert json.loads(done.out)["samples"] == 3
 
 
-def test_noise_is_said_in_words(run: Command) -> None:
+def test_noise_is_reported(run: Command) -> None:
     assert "noise" in run("compare", "model.onnx", "model.onnx").out

@@ -1,4 +1,4 @@
-"""`modelsurgeon compress`, as it is typed."""
+"""The `modelsurgeon compress` command."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def result(run: Command, *arguments: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("rank", ["evbmf", "50%"])
-def test_each_layer_finds_its_own_rank(run: Command, rank: str) -> None:
+def test_evbmf_and_percent_choose_ranks_per_layer(run: Command, rank: str) -> None:
     data = result(run, *QUICK, "--rank", rank, "--dry-run", "--method", "svd")
     edits = [e for e in data["edits"] if e["skipped"] is None]
     assert all(e["macs_after"] < e["macs_before"] for e in edits)
@@ -39,7 +39,7 @@ def test_each_layer_finds_its_own_rank(run: Command, rank: str) -> None:
 
 
 @pytest.mark.parametrize("rank", ["0", "abc", "0%", "100%", "-3", "2.5"])
-def test_what_is_no_rank_is_wrong_usage(run: Command, rank: str) -> None:
+def test_an_invalid_rank_is_wrong_usage(run: Command, rank: str) -> None:
     done = run(*QUICK, f"--rank={rank}")
     assert done.code == 2 and "rank" in done.err
 
@@ -102,17 +102,17 @@ def test_a_missed_tolerance_writes_nothing(run: Command, here: Path) -> None:
     assert set(here.iterdir()) == before
 
 
-def test_noise_is_said_in_words(run: Command) -> None:
+def test_noise_is_reported(run: Command) -> None:
     assert "noise" in run(*COMPRESS, "--rank", "4").out
 
 
-def test_no_compare_is_said_in_words(run: Command) -> None:
+def test_no_compare_is_reported(run: Command) -> None:
     done = run(*COMPRESS, "--rank", "4", "--no-compare")
     assert done.code == 0
     assert "not compared" in done.out
 
 
-def test_the_report_is_a_page(run: Command, here: Path) -> None:
+def test_the_report_is_an_html_page(run: Command, here: Path) -> None:
     assert run(*COMPRESS, "--rank", "4", "--report", "report.html").code == 0
     page = (here / "report.html").read_text(encoding="utf-8")
     assert page.startswith("<!doctype html>")
@@ -134,7 +134,7 @@ def test_equal_inputs_give_equal_bytes(run: Command, here: Path) -> None:
     assert (here / "small.onnx").read_bytes() == first
 
 
-def test_cuda_without_cuda_is_a_problem_not_a_cpu_run(run: Command, here: Path) -> None:
+def test_missing_cuda_is_an_error_not_a_cpu_run(run: Command, here: Path) -> None:
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this machine has the provider")
     done = run(*COMPRESS, "--rank", "4", "--provider", "cuda")
@@ -145,14 +145,14 @@ def test_cuda_without_cuda_is_a_problem_not_a_cpu_run(run: Command, here: Path) 
 
 @pytest.fixture
 def _heard() -> Iterator[None]:
-    """Programs hear Ctrl-C, even where the tests run in the background and don't."""
+    """Subprocesses handle SIGINT even if the test run ignores it, as in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("_heard")
-def test_ctrl_c_exits_130_and_leaves_nothing(here: Path) -> None:
+def test_ctrl_c_exits_130_and_writes_nothing(here: Path) -> None:
     onnx.save(small_net(channels=640), here / "large.onnx")
     before = set(here.iterdir())
     program = [sys.executable, "-m", "modelsurgeon_cli", "compress", "large.onnx", "-o", "small.onnx"]
@@ -173,7 +173,7 @@ def test_ctrl_c_exits_130_and_leaves_nothing(here: Path) -> None:
     assert set(here.iterdir()) == before
 
 
-def test_a_sweep_writes_a_model_and_a_plan_for_each_share(run: Command, here: Path) -> None:
+def test_a_sweep_writes_a_model_and_a_plan_per_fraction(run: Command, here: Path) -> None:
     before = (here / "model.onnx").read_bytes()
     data = result(
         run, *COMPRESS, "--sweep", "0.8,0.5", "--data", "calibration.npz", "--save-plan", "plan.json"
@@ -191,7 +191,7 @@ def test_a_sweep_writes_a_model_and_a_plan_for_each_share(run: Command, here: Pa
 
 
 @pytest.mark.parametrize("form", ["csv", "markdown", "html", "table"])
-def test_a_frontier_comes_in_every_format(run: Command, here: Path, form: str) -> None:
+def test_a_sweep_is_printed_in_every_format(run: Command, here: Path, form: str) -> None:
     done = run(
         "compress", "model.onnx", "--sweep", "0.8,0.5", "--dry-run", "--format", form, "--report", "r.html"
     )
@@ -208,7 +208,7 @@ def test_no_point_of_a_sweep_may_replace_the_input(run: Command, here: Path) -> 
 
 
 @pytest.mark.parametrize("shares", ["", "0.5,", "0,0.5", "0.5,0.5", "0.5,x", "1.5", "nan"])
-def test_what_is_no_list_of_shares_is_wrong_usage(run: Command, shares: str) -> None:
+def test_an_invalid_sweep_is_wrong_usage(run: Command, shares: str) -> None:
     done = run(*COMPRESS, "--sweep", shares)
     assert done.code == 2 and "--sweep" in done.err
 
@@ -225,7 +225,7 @@ def test_equal_seed_and_samples_give_equal_bytes_in_another_process(
     here: Path, budget: tuple[str, str]
 ) -> None:
     program = [sys.executable, "-m", "modelsurgeon_cli", *COMPRESS, *budget, "--data", "calibration.npz"]
-    environment = {**os.environ, "MODELSURGEON_CACHE": str(here / "cache")}  # what was timed once stays so
+    environment = {**os.environ, "MODELSURGEON_CACHE": str(here / "cache")}  # timings are reused
     found = []
     for _ in range(2):
         subprocess.run(program, cwd=here, env=environment, check=True, capture_output=True)

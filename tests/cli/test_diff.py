@@ -1,4 +1,4 @@
-"""`modelsurgeon diff`, as it is typed."""
+"""The `modelsurgeon diff` command."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.cli.conftest import Command
 
 @pytest.fixture
 def other(here: Path) -> str:
-    """The model with one layer less."""
+    """The model with its first Relu replaced by Sigmoid."""
     model = onnx.load(here / "model.onnx")
     relu = next(node for node in model.graph.node if node.op_type == "Relu")
     relu.op_type = "Sigmoid"
@@ -19,7 +19,7 @@ def other(here: Path) -> str:
     return "other.onnx"
 
 
-def test_it_tells_what_changed(run: Command, other: str) -> None:
+def test_changed_layers_are_shown(run: Command, other: str) -> None:
     done = run("diff", "model.onnx", other)
     assert (done.code, done.err) == (0, "")
     assert "Relu → Sigmoid" in done.out
@@ -28,7 +28,7 @@ def test_it_tells_what_changed(run: Command, other: str) -> None:
 
 
 @pytest.mark.parametrize(("b", "options", "code"), [("other", [], 0), ("other", ["--exit-code"], 1)])
-def test_the_exit_code_tells_only_where_it_is_asked_to(
+def test_a_difference_exits_1_only_with_exit_code(
     run: Command, other: str, b: str, options: list[str], code: int
 ) -> None:
     assert other.startswith(b)
@@ -37,7 +37,7 @@ def test_the_exit_code_tells_only_where_it_is_asked_to(
     assert run("diff", "model.onnx", "model.onnx", *options).code == 0
 
 
-def test_json_is_whole(run: Command, other: str) -> None:
+def test_json_lists_the_changes(run: Command, other: str) -> None:
     data = json.loads(run("diff", "model.onnx", other, "--no-weights", "--format", "json").out)
     assert not data["identical"]
     assert [layer["op_after"] for layer in data["layers"]] == [["Sigmoid"]]

@@ -1,4 +1,4 @@
-"""`modelsurgeon info`, as it is typed."""
+"""The `modelsurgeon info` command."""
 
 import csv
 import io
@@ -16,14 +16,14 @@ from tests.cli.conftest import Command
 MACS = 16 * 4 * 9 * 144 + 32 * 16 * 9 * 36 + 1152 * 40
 
 
-def test_the_table_has_every_layer_and_true_totals(run: Command) -> None:
+def test_the_table_has_every_layer_and_the_totals(run: Command) -> None:
     done = run("info", "model.onnx", "--dim", "N=1")
     assert (done.code, done.err) == (0, "")
     assert all(name in done.out for name in ("conv1", "conv2", "fc"))
     assert "295 k" in done.out
 
 
-def test_json_is_the_contract(run: Command) -> None:
+def test_json_has_totals_layers_and_opset(run: Command) -> None:
     data = json.loads(run("info", "model.onnx", "--dim", "N=1", "--format", "json").out)
     assert data["totals"]["macs"] == MACS
     assert data["totals"]["params"] == 16 * 36 + 16 + 32 * 144 + 1152 * 40
@@ -38,7 +38,7 @@ def test_an_open_symbol_gives_formulas(run: Command) -> None:
 
 
 @pytest.mark.parametrize("option", [("--shape", "x=2,4,12,12"), ("--dim", "N=2")])
-def test_shapes_and_dims_bind(run: Command, option: tuple[str, str]) -> None:
+def test_shape_and_dim_set_open_dimensions(run: Command, option: tuple[str, str]) -> None:
     data = json.loads(run("info", "model.onnx", *option, "--format", "json").out)
     assert data["totals"]["macs"] == 2 * MACS
     assert not data.get("formulas")
@@ -63,7 +63,7 @@ def test_output_writes_a_file_and_prints_nothing(run: Command, here: Path, forma
     assert "conv1" in (here / "result").read_text(encoding="utf-8")
 
 
-def test_a_reader_that_leaves_is_no_problem(here: Path) -> None:
+def test_a_closed_pipe_is_no_error(here: Path) -> None:
     program = f"{sys.executable} -m modelsurgeon_cli info model.onnx --format json"
     code = "import os; os.close(0)"
     done = subprocess.run(
@@ -76,7 +76,7 @@ def test_a_reader_that_leaves_is_no_problem(here: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_names_do_no_harm_on_a_terminal_or_off_it(run: Command, here: Path) -> None:
+def test_special_characters_in_names_are_escaped(run: Command, here: Path) -> None:
 
     model = onnx.load(here / "model.onnx")
     model.graph.node[0].name = "[red]\x1b[31m\n<script>"
@@ -98,7 +98,7 @@ def test_names_do_no_harm_on_a_terminal_or_off_it(run: Command, here: Path) -> N
         ("--max-activation-bytes", "1MB", "10 kB"),
     ],
 )
-def test_a_missed_gate_is_exit_1_behind_the_result(run: Command, gate: str, held: str, missed: str) -> None:
+def test_a_missed_gate_exits_1_after_the_result(run: Command, gate: str, held: str, missed: str) -> None:
     assert run("info", "model.onnx", "--dim", "N=1", gate, held).code == 0
     done = run("info", "model.onnx", "--dim", "N=1", gate, missed)
     assert done.code == 1
@@ -108,19 +108,19 @@ def test_a_missed_gate_is_exit_1_behind_the_result(run: Command, gate: str, held
     assert done.err.count("\n") == 1
 
 
-def test_two_missed_gates_share_the_line(run: Command) -> None:
+def test_two_missed_gates_are_one_line(run: Command) -> None:
     done = run("info", "model.onnx", "--max-macs", "1", "--max-params", "1")
     assert f"macs is {MACS}, --max-macs is 1; params is" in done.err
 
 
 @pytest.mark.parametrize("amount", ["", "many", "-1", "1e999", "5X", "nan"])
-def test_a_gate_needs_an_amount(run: Command, amount: str) -> None:
+def test_an_invalid_amount_is_wrong_usage(run: Command, amount: str) -> None:
     done = run("info", "model.onnx", f"--max-macs={amount}")
     assert done.code == 2
     assert "amount" in done.err
 
 
-def test_strict_refuses_what_is_not_counted(run: Command, here: Path) -> None:
+def test_strict_refuses_uncounted_operators(run: Command, here: Path) -> None:
     assert run("info", "model.onnx", "--strict").code == 0
     model = onnx.load(here / "model.onnx")
     model.graph.node[1].CopyFrom(helper.make_node("Mystery", ["c1"], ["r1"], domain="some.where"))
@@ -149,14 +149,14 @@ def test_rows_are_grouped(run: Command) -> None:
     assert names(run, "--by", "node") == names(run)
 
 
-def test_the_definitions_need_no_model(run: Command) -> None:
+def test_definitions_are_printed_without_a_model(run: Command) -> None:
     done = run("info", "--definitions")
     assert (done.code, done.err) == (0, "")
     keys = ("macs", "flops", "bias_adds", "params", "param_bytes", "bn_stats", "activation_bytes")
     assert all(f"\n{key} " in f"\n{done.out}" for key in keys)
 
 
-def test_memory_is_shown_where_it_is_asked_for(run: Command) -> None:
+def test_memory_is_shown_on_request(run: Command) -> None:
     assert "alive" not in run("info", "model.onnx").out
     assert "^ " in run("info", "model.onnx", "--memory").out
     assert "<svg" in run("info", "model.onnx", "--memory", "--format", "html").out
@@ -167,14 +167,14 @@ def test_memory_is_shown_where_it_is_asked_for(run: Command) -> None:
     assert sum(one["bytes"] for one in memory["peak"]["tensors"]) == memory["peak"]["bytes"]
 
 
-def test_rows_are_chosen(run: Command) -> None:
+def test_rows_are_filtered(run: Command) -> None:
     assert names(run, "--op", "Conv") == ["conv1", "conv2"]
     assert names(run, "--only", "conv*", "--skip", "conv1") == ["conv2"]
     assert "2 of 6 nodes are chosen" in run("info", "model.onnx", "--op", "Conv").out
     assert run("info", "model.onnx", "--only", "tail").err.startswith("error: no layer or module is called")
 
 
-def test_a_tree_is_one_of_modules(run: Command) -> None:
+def test_depth_needs_by_module(run: Command) -> None:
     done = run("info", "model.onnx", "--depth", "2")
     assert (done.code, "add --by module" in done.err) == (2, True)
     rows = json.loads(run("info", "model.onnx", "--by", "module", "--depth", "2", "--format", "json").out)
@@ -182,7 +182,7 @@ def test_a_tree_is_one_of_modules(run: Command) -> None:
     assert sum(row["macs"] for row in tops) == rows["totals"]["macs"]
 
 
-def test_training_is_shown_where_it_is_asked_for(run: Command) -> None:
+def test_training_is_shown_on_request(run: Command) -> None:
     assert "Memory to train" not in run("info", "model.onnx").out
     done = run("info", "model.onnx", "--training", "--dim", "N=8")
     assert all(word in done.out for word in ("Memory to train", "Adam", "optimizer state", "Kept for"))
@@ -202,7 +202,7 @@ def tenfold(op):
 """
 
 
-def test_a_plugin_counts_an_operator_of_its_own(run: Command, here: Path) -> None:
+def test_a_plugin_counts_a_custom_operator(run: Command, here: Path) -> None:
     node = helper.make_node("Tenfold", ["x"], ["y"], domain="tests", name="ten")
     ports = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [2, 3]) for name in "xy"]
     graph = helper.make_graph([node], "g", ports[:1], ports[1:])
@@ -214,13 +214,13 @@ def test_a_plugin_counts_an_operator_of_its_own(run: Command, here: Path) -> Non
     assert (done.code, [row["macs"] for row in csv.DictReader(io.StringIO(done.out))]) == (0, ["60"])
 
 
-def test_a_plugin_that_is_not_there_is_told(run: Command) -> None:
+def test_a_missing_plugin_is_an_error(run: Command) -> None:
     done = run("info", "model.onnx", "--plugin", "no_such_module")
     assert done.code == 1
     assert "no Python module 'no_such_module'" in done.err
 
 
-def test_several_models_stand_side_by_side(run: Command, here: Path) -> None:
+def test_several_models_are_summarized(run: Command, here: Path) -> None:
     (here / "copy.onnx").write_bytes((here / "model.onnx").read_bytes())
     done = run("info", "model.onnx", "copy.onnx", "--dim", "N=1")
     assert (done.code, done.err) == (0, "")

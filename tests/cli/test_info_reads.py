@@ -1,4 +1,4 @@
-"""`info --weights`, a flag unless a file of weights follows, and `info --data`."""
+"""`info --weights`, a flag unless a weight file follows it, and `info --data`."""
 
 import json
 
@@ -9,7 +9,7 @@ from tests.cli.conftest import Command
 
 
 @pytest.mark.parametrize("words", [("--weights", "model.onnx"), ("model.onnx", "--weights")])
-def test_it_is_a_flag_on_either_side_of_the_model(run: Command, words: tuple[str, ...]) -> None:
+def test_weights_is_a_flag_before_or_after_the_model(run: Command, words: tuple[str, ...]) -> None:
     done = run("info", *words)
     assert (done.code, done.err) == (0, "")
     assert "Spectrum" in done.out
@@ -31,25 +31,25 @@ def test_json_has_an_entry_for_each_tensor(run: Command) -> None:
     assert "weights" not in json.loads(run("info", "model.onnx", "--format", "json").out)
 
 
-def test_other_formats_hold_the_weights_too(run: Command) -> None:
+def test_other_formats_have_the_weights_too(run: Command) -> None:
     assert "### Weights" in run("info", "model.onnx", "--weights", "--format", "markdown").out
     assert "<caption>Weights</caption>" in run("info", "model.onnx", "--weights", "--format", "html").out
 
 
-def test_a_file_is_taken_for_weights_of_a_source(run: Command) -> None:
+def test_a_weight_file_for_an_onnx_model_is_refused(run: Command) -> None:
     done = run("info", "model.onnx", "--weights", "net.safetensors")
     assert done.code == 1
     assert "leave its weights out" in done.err
 
 
-def test_two_files_are_one_too_many(run: Command) -> None:
+def test_two_weight_files_are_wrong_usage(run: Command) -> None:
     done = run("info", "model.onnx", "--weights", "a.pth", "--weights", "b.pth")
     assert done.code == 2
     assert "one file of weights is needed" in done.err
 
 
 @pytest.mark.parametrize("suffix", WEIGHT_SUFFIXES)
-def test_files_of_weights_are_tied_to_it(suffix: str) -> None:
+def test_weight_files_are_joined_to_the_option(suffix: str) -> None:
     assert join_option_and_file(["a:b", "--weights", f"net{suffix}", "--weights"]) == [
         "a:b",
         f"--weights=net{suffix}",
@@ -58,16 +58,16 @@ def test_files_of_weights_are_tied_to_it(suffix: str) -> None:
 
 
 @pytest.mark.parametrize("word", ["net.onnx", "pkg.mod:make", "net.pt2", "--top", "folder"])
-def test_any_other_word_stays_what_it_was(word: str) -> None:
+def test_other_words_are_not_joined(word: str) -> None:
     assert join_option_and_file(["--weights", word]) == ["--weights=", word]
 
 
-def test_behind_two_dashes_nothing_is_an_option() -> None:
+def test_nothing_is_joined_after_two_dashes() -> None:
     assert join_option_and_file(["--", "--weights", "net.pth"]) == ["--", "--weights", "net.pth"]
     assert join_option_and_file(["--weights=net.npz"]) == ["--weights=net.npz"]
 
 
-def test_data_show_activations(run: Command) -> None:
+def test_data_adds_activations(run: Command) -> None:
     done = run("info", "model.onnx", "--data", "calibration.npz", "--samples", "8", "--batch", "4")
     assert (done.code, done.err) == (0, "")
     assert "Activations" in done.out

@@ -1,4 +1,4 @@
-"""`pipeline` on the command line: one file of steps, one model or none."""
+"""The `modelsurgeon pipeline` command: a failing step means that nothing is written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STEPS = 'model = "model.onnx"\nout = "small.onnx"\n[[step]]\nverb = "extract"\no
 COMPRESS = '[[step]]\nverb = "compress"\nrank = 2\n'
 
 
-def test_it_writes_the_last_model_and_tells_every_step(run: Command, here: Path) -> None:
+def test_it_writes_the_last_model_and_reports_every_step(run: Command, here: Path) -> None:
     (here / "mine.toml").write_text(STEPS + COMPRESS)
     done = run("pipeline", "mine.toml", "--format", "json")
     assert (done.code, done.err) == (0, "")
@@ -22,7 +22,7 @@ def test_it_writes_the_last_model_and_tells_every_step(run: Command, here: Path)
     assert [line["verb"] for line in told] == ["extract", "compress"]
 
 
-def test_options_take_the_place_of_what_the_file_names(run: Command, here: Path) -> None:
+def test_options_override_the_file(run: Command, here: Path) -> None:
     (here / "mine.toml").write_text(STEPS.replace("model.onnx", "nowhere.onnx"))
     assert run("pipeline", "mine.toml", "--model", "model.onnx", "-o", "other.onnx").code == 0
     assert (here / "other.onnx").exists()
@@ -39,9 +39,7 @@ def test_options_take_the_place_of_what_the_file_names(run: Command, here: Path)
         (STEPS.replace("extract", "extrakt"), 1, "there are bn fold"),
     ],
 )
-def test_nothing_is_written_unless_all_holds(
-    run: Command, here: Path, text: str, code: int, told: str
-) -> None:
+def test_a_failure_writes_nothing(run: Command, here: Path, text: str, code: int, told: str) -> None:
     (here / "mine.toml").write_text(text)
     before = (here / "model.onnx").read_bytes()
     done = run("pipeline", "mine.toml")

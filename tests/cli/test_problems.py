@@ -1,4 +1,4 @@
-"""Whatever goes wrong has a name: one line on stderr, the right exit code, nothing written."""
+"""Errors: one line on stderr, the right exit code, nothing written."""
 
 import os
 import subprocess
@@ -89,7 +89,7 @@ WRONG_USAGE = [
 
 @pytest.fixture
 def before(here: Path) -> dict[str, bytes | None]:
-    """Things that are no models, links to one, and what the folder holds before the command."""
+    """Adds invalid models and links to a model; returns the contents of the folder."""
     (here / "note.txt").write_text("a text\n")
     (here / "empty.onnx").touch()
     (here / "folder").mkdir()
@@ -107,7 +107,7 @@ def is_one_line(text: str) -> bool:
 
 
 @pytest.mark.parametrize(("arguments", "found"), PROBLEMS)
-def test_a_named_problem_is_one_line_and_exit_1(
+def test_a_problem_is_one_line_and_exit_1(
     run: Command, here: Path, before: dict[str, bytes | None], arguments: tuple[str, ...], found: str
 ) -> None:
     done = run(*arguments)
@@ -130,7 +130,7 @@ def test_wrong_usage_is_exit_2(
 
 @pytest.mark.parametrize("output", ["weights.bin", "folder/../weights.bin", "small.onnx"])
 @pytest.mark.usefixtures("before")
-def test_the_weights_beside_a_model_are_inputs_too(run: Command, here: Path, output: str) -> None:
+def test_external_weight_files_are_not_overwritten(run: Command, here: Path, output: str) -> None:
     data = "small.onnx.data" if output == "small.onnx" else "weights.bin"
     model = onnx.load(here / "model.onnx")
     onnx.save(model, here / "big.onnx", save_as_external_data=True, location=data, size_threshold=0)
@@ -150,7 +150,7 @@ def test_the_weights_beside_a_model_are_inputs_too(run: Command, here: Path, out
         assert contents(here) == before
 
 
-def test_control_characters_in_a_path_do_no_harm(run: Command) -> None:
+def test_control_characters_in_a_path_are_escaped(run: Command) -> None:
     done = run("info", "a\x1b[31m\nb.onnx")
     assert done.code == 1
     assert is_one_line(done.err)
@@ -171,7 +171,7 @@ def test_a_warning_is_one_line_and_quiet_hides_it(here: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not which("setpriv"), reason="root may read and write everything")
-def test_what_may_not_be_read_or_written_is_named(here: Path) -> None:
+def test_missing_permissions_are_reported(here: Path) -> None:
     as_anyone = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
     program = [*as_anyone, sys.executable, "-m", "modelsurgeon_cli"]
     (here / "model.onnx").chmod(0)

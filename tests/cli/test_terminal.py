@@ -1,4 +1,4 @@
-"""What a person sees: colours and a spinner on a terminal, neither of them off it."""
+"""Output on a terminal: colors, and a spinner unless `--quiet`."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
 
 
 def on_a_terminal(*arguments: str) -> str:
-    """What a command, run in the working directory, prints to a terminal."""
+    """Output of a command on a pseudo-terminal, run in the working directory."""
     ours, theirs = pty.openpty()
     environment = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
     with subprocess.Popen(
@@ -32,11 +32,11 @@ def on_a_terminal(*arguments: str) -> str:
 def _read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 4096)
-    except OSError:  # how Linux says that the other end is closed
+    except OSError:  # on Linux: the other end is closed
         return b""
 
 
-def test_a_terminal_gets_colours_and_no_markup_of_names(here: Path) -> None:
+def test_a_terminal_gets_colors_and_escaped_names(here: Path) -> None:
     model = onnx.load(here / "model.onnx")
     model.graph.node[0].name = "[red]\x1b[31m"
     onnx.save(model, here / "nasty.onnx")
@@ -55,7 +55,7 @@ def test_a_terminal_gets_a_spinner_unless_quiet() -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_calibration_shows_how_far_it_is() -> None:
+def test_the_spinner_shows_the_stage() -> None:
     arguments = ("compress", "model.onnx", "--macs", "0.5", "--data", "calibration.npz", "--dry-run")
     shown = on_a_terminal(*arguments)
     for piece in ("calibration", "candidates", "sensitivity", "fitting"):

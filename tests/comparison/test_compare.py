@@ -1,4 +1,4 @@
-"""Error metrics have their known values, verdicts their meaning, and NaN is never lost."""
+"""Error metrics, verdicts, and the handling of NaN and infinity."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def metrics(*pairs: tuple[ArrayLike, ArrayLike], dtype: DTypeLike = np.float32) 
 
 
 def giving(*outputs: ArrayLike, name: str = "y") -> Run:
-    """A model that gives these outputs, one a feed."""
+    """A model with these outputs, one per feed."""
     return lambda feed: {name: np.asarray(outputs[int(feed["n"])])}
 
 
@@ -66,7 +66,7 @@ def test_known_values() -> None:
 
 
 @given(arrays)
-def test_a_thing_is_identical_to_itself(a: np.ndarray) -> None:
+def test_an_array_is_identical_to_itself(a: np.ndarray) -> None:
     found = metrics((a, a.copy()))
     assert found.identical
     assert (found.error, found.max_abs, found.equal) == (0, 0, 1)
@@ -86,7 +86,7 @@ def test_scaling_is_a_relative_error(a: np.ndarray, by: float) -> None:
 
 
 @given(arrays, st.data())
-def test_differences_that_know_no_side(a: np.ndarray, data: st.DataObject) -> None:
+def test_symmetric_metrics(a: np.ndarray, data: st.DataObject) -> None:
     b = data.draw(npst.arrays(np.float32, a.shape, elements=st.floats(-100, 100, width=32)))
     there, back = metrics((a, b)), metrics((b, a))
     assert (there.max_abs, there.equal, there.top1_agreement) == (
@@ -98,14 +98,14 @@ def test_differences_that_know_no_side(a: np.ndarray, data: st.DataObject) -> No
 
 
 @given(arrays, st.integers(0, 6), st.data())
-def test_batches_add_up(a: np.ndarray, at: int, data: st.DataObject) -> None:
+def test_metrics_do_not_depend_on_batches(a: np.ndarray, at: int, data: st.DataObject) -> None:
     b = data.draw(npst.arrays(np.float32, a.shape, elements=st.floats(-100, 100, width=32)))
     whole, parts = metrics((a, b)), metrics((a[:at], b[:at]), (a[at:], b[at:]))
     assert (whole.max_abs, whole.equal, whole.identical) == (parts.max_abs, parts.equal, parts.identical)
     assert whole.rel_l2 == parts.rel_l2 or isclose(whole.rel_l2 or 0, parts.rel_l2 or 0, rel_tol=1e-9)
 
 
-def test_top1_is_of_the_last_axis_that_has_classes() -> None:
+def test_top1_uses_the_last_axis_of_two_or_more() -> None:
     a, b = np.eye(4)[[0, 1, 2, 3]], np.eye(4)[[0, 1, 2, 0]]
     assert metrics((a, b)).top1_agreement == 0.75
     assert metrics((a[..., None, None], b[..., None, None])).top1_agreement == 0.75
@@ -113,7 +113,7 @@ def test_top1_is_of_the_last_axis_that_has_classes() -> None:
     assert metrics((a[0], b[0])).top1_agreement is None
 
 
-def test_a_reference_of_zeros_has_no_relative_error_but_none() -> None:
+def test_error_for_a_zero_reference_is_zero_or_infinite() -> None:
     assert metrics(([0, 0], [0, 0])).error == 0
     assert metrics(([0, 0], [0, 1e-9])).error == inf
     assert metrics(([0, 0], [0, 1])).cosine is None
@@ -126,18 +126,18 @@ def test_nan_in_the_same_place_counts_as_equal() -> None:
 
 
 @pytest.mark.parametrize(("a", "b"), [([1, NAN], [1, 1]), ([1, 1], [1, inf]), ([1, inf], [1, -inf])])
-def test_nan_on_one_side_is_infinitely_far(a: list[float], b: list[float]) -> None:
+def test_nan_on_one_side_has_infinite_error(a: list[float], b: list[float]) -> None:
     found = metrics((a, b), ([1, 1], [1, 1]))
     assert (found.error, found.nan_or_inf) == (inf, 1)
 
 
-def test_nan_is_compared_where_numbers_are_left() -> None:
+def test_metrics_are_of_the_finite_elements() -> None:
     for odd in (NAN, inf, -inf):
         found = metrics(([odd, 3, 4], [odd, 3, 5]))
         assert (found.rel_l2, found.max_abs_over_peak) == (0.2, 0.25)
 
 
-def test_what_overflows_is_infinitely_far() -> None:
+def test_overflow_has_infinite_error() -> None:
     assert metrics(([1e200, 1], [-1e200, 1]), dtype=np.float64).error == inf
     assert metrics(([1e308, 1], [-1e308, 1]), dtype=np.float64).max_abs == inf
 
@@ -149,18 +149,18 @@ def test_negative_zero_is_equal_but_not_identical() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.bool_, object, "U3"])
-def test_what_is_no_number_is_compared_by_equality(dtype: DTypeLike) -> None:
+def test_other_types_are_compared_by_equality(dtype: DTypeLike) -> None:
     found = metrics(([0, 1, 1, 0], [0, 1, 1, 1]), dtype=dtype)
     assert (found.equal, found.error, found.rel_l2, found.identical) == (0.75, 0.25, None, False)
     assert metrics(([0, 1], [0, 1]), dtype=dtype).identical
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.complex64])
-def test_floats_of_any_kind_are_numbers(dtype: DTypeLike) -> None:
+def test_half_and_complex_types_have_rel_l2(dtype: DTypeLike) -> None:
     assert metrics(([3, 4], [3, 5]), dtype=dtype).rel_l2 == 0.2
 
 
-def test_a_wider_type_is_compared_and_never_identical() -> None:
+def test_different_types_are_never_identical() -> None:
     tally = MetricSums("y")
     tally.add(np.ones(3, np.float32), np.ones(3, np.float64))
     assert (tally.metrics().error, tally.metrics().identical) == (0, False)
@@ -176,7 +176,7 @@ def test_a_wider_type_is_compared_and_never_identical() -> None:
         (None, np.ones(3), r"0 tensors in A, 1 in B"),
     ],
 )
-def test_what_cannot_be_compared_is_told_in_words(a: object, b: object, note: str) -> None:
+def test_incomparable_outputs_have_a_note(a: object, b: object, note: str) -> None:
     tally = MetricSums("y")
     tally.add(np.ones(2), np.ones(2))
     tally.add(a, b)
@@ -185,14 +185,14 @@ def test_what_cannot_be_compared_is_told_in_words(a: object, b: object, note: st
     assert not tally.metrics().identical
 
 
-def test_sequences_and_maps_are_compared_part_by_part() -> None:
+def test_sequences_and_maps_are_compared_by_element() -> None:
     tally = MetricSums("y")
     tally.add([{"a": 1.0, "b": 2.0}, {"a": 3.0}], [{"a": 1.0, "b": 2.0}, {"a": 4.0}])
     assert tally.metrics().max_abs == 1
     assert tally.metrics().equal == 2 / 3
 
 
-def test_nothing_at_all_is_identical() -> None:
+def test_empty_arrays_are_identical() -> None:
     assert metrics((np.zeros((0, 3)), np.zeros((0, 3)))).identical
 
 
@@ -209,27 +209,27 @@ def test_verdicts() -> None:
     assert compared(a, far, again=noisy, tolerance=0.01) == "within-tolerance"
 
 
-def test_noise_is_allowed_a_few_times_over() -> None:
+def test_noise_factor_scales_the_noise_floor() -> None:
     a = np.ones(10, np.float64)
     floor = a * (1 + 1e-3)
     assert compared(a, a * (1 + 0.99e-3 * NOISE_FACTOR), again=floor) == "within-noise"
     assert compared(a, a * (1 + 1.01e-3 * NOISE_FACTOR), again=floor) == "different"
 
 
-def test_the_tolerance_is_exact_surgery_where_none_is_given() -> None:
+def test_the_default_tolerance_is_that_of_exact_surgery() -> None:
     a = np.ones(10, np.float64)
     assert compared(a, a * (1 + 0.99 * EXACT_TOLERANCE)) == "within-tolerance"
     assert compared(a, a * (1 + 1.01 * EXACT_TOLERANCE)) == "different"
 
 
-def test_a_tolerance_binds_even_below_the_noise() -> None:
+def test_a_tolerance_below_the_noise_applies() -> None:
     a = np.ones(10, np.float64)
     assert compared(a, a * (1 + 1e-7), again=a * (1 + 1e-7), tolerance=1e-8) == "different"
     assert compared(a, a * (1 + 1e-7), again=a * (1 + 1e-7), tolerance=1e-6) == "within-noise"
     assert compared(a, a, tolerance=0.0) == "identical"
 
 
-def test_nan_and_shapes_are_different_whatever_the_tolerance_and_the_noise() -> None:
+def test_nan_and_other_shapes_are_always_different() -> None:
     nan = np.array([NAN, 1.0])
     assert compared(np.ones(2), nan, again=nan) == "different"
     assert compared(np.ones(2), nan, again=nan, tolerance=1e9) == "different"
@@ -247,13 +247,13 @@ def test_every_output_counts() -> None:
 
 
 @given(arrays, arrays)
-def test_no_pair_upsets_the_json(a: np.ndarray, b: np.ndarray) -> None:
+def test_every_result_is_valid_json(a: np.ndarray, b: np.ndarray) -> None:
     result = compare(giving(a), giving(b), feeds(), rerun_a=giving(b))
     again = json.loads(json.dumps(result.as_dict(), allow_nan=False))
     assert again["verdict"] == result.verdict
 
 
-# The comparison as a whole
+# Comparison of models
 
 
 def test_json_has_the_keys_that_scripts_rely_on() -> None:
@@ -277,26 +277,26 @@ def test_json_has_the_keys_that_scripts_rely_on() -> None:
     assert found["providers"] == ["cpu"]
 
 
-def test_it_says_what_it_was_run_on() -> None:
+def test_inputs_and_samples_are_reported() -> None:
     made = Batches(kind="noise", samples=6, count=3, make=lambda: iter(feeds(3)))  # type: ignore[arg-type]
     result = compare(giving(1.0, 2.0, 3.0), giving(1.0, 2.0, 3.0), made)
     assert (result.inputs, result.samples, result.noise_floor) == ("noise", 6, None)
     assert compare(giving(1.0, 2.0), giving(1.0, 2.0), feeds(2)).samples == 2
 
 
-def test_the_table_tells_verdict_and_shape_in_words() -> None:
+def test_the_table_shows_verdict_and_shapes() -> None:
     (table,) = compare(giving(np.ones(3)), giving(np.ones(4)), feeds()).tables()
     text = table.text()
     assert "verdict: different" in text
     assert "y: shape [3] in A, [4] in B" in text
 
 
-def test_nothing_to_compare_on_is_told() -> None:
+def test_no_samples_raise() -> None:
     with pytest.raises(BadData, match=r"no sample to compare on"):
         compare(giving(1.0), giving(1.0), [])
 
 
-def test_outputs_are_paired_by_name_and_then_by_place() -> None:
+def test_outputs_are_paired_by_name_then_by_position() -> None:
     assert pair_outputs(["y", "z"], ["z", "y"]) == [("y", "y"), ("z", "z")]
     assert pair_outputs(["y", "z"], ["w", "y"]) == [("y", "y"), ("z", "w")]
     assert pair_outputs(["y"], ["z"]) == [("y", "z")]
@@ -305,12 +305,12 @@ def test_outputs_are_paired_by_name_and_then_by_place() -> None:
 
 
 @pytest.mark.parametrize(("a", "b"), [(["y"], ["y", "z"]), ([], [])])
-def test_outputs_that_do_not_pair_are_told(a: Sequence[str], b: Sequence[str]) -> None:
+def test_unpaired_outputs_raise(a: Sequence[str], b: Sequence[str]) -> None:
     with pytest.raises(BadModel, match=rf"A gives {len(a)} outputs .* and B gives {len(b)}"):
         pair_outputs(a, b)
 
 
-def test_only_sums_are_kept() -> None:
+def test_outputs_are_not_kept_in_memory() -> None:
     given_out: list[ref[np.ndarray]] = []
 
     def run(_: object) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Milliseconds of candidates, and when a chain is quicker than its layer."""
+"""Latency of candidates, and when a chain is faster than its layer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CALL = ((12, 12), 1)
 
 
 class Place:
-    """A site that stands nowhere."""
+    """A site without a model."""
 
     name = "a"
     extra_params = 0
@@ -50,7 +50,7 @@ def conv(out: int = 64, into: int = 48, *kernel: int, **geometry: object) -> Lay
 
 
 def clock(per_layer: float, per_mac: float, seen: list[int]) -> LayerTiming:
-    """A clock of a machine on which every layer takes its MACs' time and some more."""
+    """A timer for which every layer takes `per_layer` and `per_mac` times its MACs. seen: chains per call."""
 
     def time(layer: Layer, chains: Sequence[Sequence[Layer]], calls: Sequence[Call]) -> list[float]:
         seen.append(len(chains))
@@ -59,7 +59,7 @@ def clock(per_layer: float, per_mac: float, seen: list[int]) -> LayerTiming:
     return time
 
 
-def test_times_between_those_that_were_measured_are_true_where_time_is_linear() -> None:
+def test_interpolated_times_are_exact_where_latency_is_linear() -> None:
     layer, seen = conv(), list[int]()
     site, view = Place(layer), CalibratedLayer(layer=layer)
     found = site_candidates(site, view, list(METHODS), "milliseconds")
@@ -72,7 +72,7 @@ def test_times_between_those_that_were_measured_are_true_where_time_is_linear() 
         assert c is timed[0] or c.milliseconds < (timed[0].milliseconds or 0)  # type: ignore[operator]
 
 
-def test_what_takes_longer_than_its_layer_is_out() -> None:
+def test_slower_chains_are_no_candidates() -> None:
     layer = conv()
     site, view = Place(layer), CalibratedLayer(layer=layer)
     found = site_candidates(site, view, list(METHODS), "milliseconds")
@@ -82,9 +82,9 @@ def test_what_takes_longer_than_its_layer_is_out() -> None:
 
 
 @given(share=st.floats(0.02, 1.5))
-def test_fewer_milliseconds_are_never_slower(share: float) -> None:
+def test_slower_is_beyond_a_margin(share: float) -> None:
     assert is_slower(1.0, share) == (share > 1.07)
-    assert not is_slower(0.01, 0.01 + 0.019 * min(share, 1.0))  # calling a node is no loss
+    assert not is_slower(0.01, 0.01 + 0.019 * min(share, 1.0))  # the overhead of a node doesn't count
 
 
 @pytest.mark.parametrize(
@@ -98,23 +98,21 @@ def test_fewer_milliseconds_are_never_slower(share: float) -> None:
         (Layer(weight=lowish(64, 64)), (), "svd", 0.95),
     ],
 )
-def test_a_share_of_the_macs_stands_for_time(
-    layer: Layer, size: tuple[int, ...], method: str, most: float
-) -> None:
+def test_break_even_share_of_macs(layer: Layer, size: tuple[int, ...], method: str, most: float) -> None:
     calls = [(size, 1)]
     for rank in range(1, 200):
         chain = METHODS[method].sketch(layer, rank)
         assert likely_faster(layer, chain, calls) == (macs(chain, calls) <= most * macs([layer], calls))
 
 
-def test_a_depthwise_layer_of_its_own_is_no_depthwise_factor() -> None:
+def test_grouped_factors_are_no_depthwise_factors() -> None:
     layer = Layer(weight=np.zeros((64, 8, 3, 3), "f4"), groups=4, padding=((1, 1), (1, 1)))
     chain = METHODS["svd"].sketch(layer, 8)
     assert all(link.groups == 4 for link in chain)
     assert likely_faster(layer, chain, [CALL]) == (macs(chain, [CALL]) <= 0.95 * macs([layer], [CALL]))
 
 
-def test_fewer_channels_save_their_makers_time_too() -> None:
+def test_channel_cuts_save_time_of_producers() -> None:
     layer = Layer(weight=lowish(64, 96), bias=np.zeros(64, "f4"))
     site, view = Place(layer), CalibratedLayer(layer=layer)
     site.calls, site.producers = [((), 1)], ChannelProducers(layers=("maker",), macs=10.0, params=10.0)
@@ -127,4 +125,4 @@ def test_fewer_channels_save_their_makers_time_too() -> None:
         assert isinstance(c.rank, int)
         share = c.rank / 96
         assert c.milliseconds == pytest.approx(whole["a"] * share - 5.0 * (1 - share))
-    assert not timed_channel_cuts(site, view, found, own, {"a": 1.0})  # its maker has no time
+    assert not timed_channel_cuts(site, view, found, own, {"a": 1.0})  # its producer has no time

@@ -1,4 +1,4 @@
-"""What is said before a cut: true of nets that were made to be one or the other."""
+"""The outlook before a cut, on nets of low rank and on nets of flat spectra."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def noise(*shape: int) -> np.ndarray:
 
 
 def falling(out: int, into: int, *kernel: int) -> np.ndarray:
-    """A weight whose energy lies in few directions, as that of trained kernels."""
+    """A weight with its energy in few directions, as in trained kernels."""
     left = RNG.normal(size=(out, into)) * 0.6 ** np.arange(into)
     right = RNG.normal(size=(into, into * int(np.prod(kernel))))
     return (left @ right).reshape(out, into, *kernel).astype(np.float32) / into
 
 
 def separable(make: Make, *, excited: bool = False) -> ir.Model:
-    """Two blocks of 1x1 -> depthwise -> 1x1 behind a small stem."""
+    """Two blocks of 1x1 -> depthwise -> 1x1 after a small stem."""
     excite = (
         "s = GlobalAveragePool (d) t = Conv (s, ws) u = Conv (t, wt) v = Mul (d, u)"
         if excited
@@ -76,7 +76,7 @@ def outlook_of(net: ir.Model, **how: Any) -> Outlook:  # noqa: ANN401 - as for `
 
 
 @pytest.mark.parametrize("excited", [False, True])
-def test_a_net_that_is_factorized_already_is_told_from_its_weights(excited: bool) -> None:
+def test_a_factorized_net_is_recognized_by_its_weights(excited: bool) -> None:
     found = outlook_of(separable(noise, excited=excited))
     assert found.compressibility.kinds[0].kind == BLOCKS and found.compressibility.kinds[0].share > 0.9
     assert found.net.startswith("this net is factorized already: 9")
@@ -84,22 +84,22 @@ def test_a_net_that_is_factorized_already_is_told_from_its_weights(excited: bool
     assert "as it is, the outputs will hardly hold; give --data" in found.cost
 
 
-def test_blocks_of_low_rank_still_pay() -> None:
+def test_low_rank_pays_in_blocks_of_low_rank() -> None:
     assert "low rank still pays" in outlook_of(separable(falling)).net
 
 
 @pytest.mark.parametrize(
     ("make", "words"), [(noise, "only samples show it: give --data"), (falling, "low rank pays here")]
 )
-def test_other_nets_are_judged_by_their_curves(make: Make, words: str) -> None:
+def test_other_nets_are_judged_by_error_curves(make: Make, words: str) -> None:
     found = outlook_of(kernels(make))
     assert {kind.kind for kind in found.compressibility.kinds} == {KERNELS, MATRICES}
     assert found.net.endswith(words)
     assert sum(kind.share for kind in found.compressibility.kinds) == pytest.approx(1)
 
 
-def test_with_samples_it_is_the_outputs_that_speak() -> None:
-    """Flat weights, but inputs of few causes."""
+def test_with_samples_outputs_are_judged() -> None:
+    """The weights have flat spectra, but the inputs are of low rank."""
     causes = np.random.default_rng(1).normal(size=(3, 16, 1, 1))
     data = np.einsum("nchw,cidj->nihw", np.random.default_rng(2).normal(size=(24, 3, 12, 12)), causes)
     found = outlook_of(kernels(noise), data=data.astype(np.float32), only=["a"], macs=0.97)
@@ -114,14 +114,14 @@ def test_with_samples_it_is_the_outputs_that_speak() -> None:
     assert found.compressibility.kinds[-1].kind == REST and found.compressibility.kinds[-1].lost is None
 
 
-def test_with_samples_a_factorized_net_says_what_is_done_instead() -> None:
+def test_with_samples_a_factorized_net_has_channels_cut() -> None:
     data = np.random.default_rng(3).normal(size=(12, 3, 16, 16)).astype(np.float32)
     found = outlook_of(separable(noise), data=data, macs=0.9)
     assert found.net.startswith("this net is factorized already") and "energy of their outputs" in found.net
     assert "low rank can't pay here; hidden channels are left out instead" in found.net
 
 
-def test_words_and_figures_are_in_the_table_and_the_json() -> None:
+def test_the_outlook_is_in_the_table_and_the_json() -> None:
     result = ms.compress(kernels(falling), macs=0.9, dry_run=True)
     table = result.tables()[-1]
     assert result.outlook is not None and table.title == "Outlook"
@@ -130,12 +130,12 @@ def test_words_and_figures_are_in_the_table_and_the_json() -> None:
     assert ms.compress(kernels(falling), macs=0.9, compare=False).outlook is None
 
 
-def test_a_sweep_says_what_the_net_is() -> None:
+def test_a_sweep_has_an_outlook() -> None:
     tables = ms.sweep(separable(noise), [0.9, 0.7], dry_run=True).tables()
     assert tables[-1].title == "Outlook" and len(tables[-1].notes) == 1
 
 
-def test_depthwise_layers_need_company_to_be_a_block() -> None:
+def test_a_depthwise_block_needs_two_1x1_layers() -> None:
     def conv(out: int, into: int, *kernel: int, groups: int = 1) -> Layer:
         return Layer(weight=np.ones((out, into // groups, *kernel), np.float32), groups=groups)
 

@@ -1,4 +1,4 @@
-"""What comes out slower than it went in is put right."""
+"""Chains that make the model slower are rolled back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from modelsurgeon.onnx.model import OnnxModel
 from modelsurgeon.surgery.plan import FULL_RANK, Plan, PlanStep
 from tests.zoo import lowish, model
 
-SLOW = PlanStep(method="cp", rank=FULL_RANK)  # far more work than the layer
+SLOW = PlanStep(method="cp", rank=FULL_RANK)  # far more MACs than the layer
 QUICK = PlanStep(method="svd", rank=8)
 
 
@@ -47,7 +47,7 @@ def studied(net: ir.Model, *methods: str) -> tuple[Study, OnnxModel]:
     return study, editable
 
 
-def test_a_slower_model_gets_its_slow_layers_back(net: ir.Model) -> None:
+def test_slow_chains_are_put_back(net: ir.Model) -> None:
     study, editable = studied(net)
     done = carry_out_with_rollback(Plan({"a": SLOW, "y": QUICK}), study, editable, firm=False)
     assert dict(done.plan) == {"y": QUICK}
@@ -58,7 +58,7 @@ def test_a_slower_model_gets_its_slow_layers_back(net: ir.Model) -> None:
     assert done.latency is not None
 
 
-def test_where_nothing_gains_the_original_stays(net: ir.Model) -> None:
+def test_without_gain_the_original_is_kept(net: ir.Model) -> None:
     study, editable = studied(net)
     done = carry_out_with_rollback(Plan({"a": SLOW}), study, editable, firm=False)
     assert not done.plan and done.latency is None
@@ -66,7 +66,7 @@ def test_where_nothing_gains_the_original_stays(net: ir.Model) -> None:
     assert len(editable.finish().graph) == len(net.graph)
 
 
-def test_an_order_is_guarded_however_slow(net: ir.Model) -> None:
+def test_a_firm_plan_is_kept_even_if_slow(net: ir.Model) -> None:
     study, editable = studied(net)
     done = carry_out_with_rollback(Plan({"a": SLOW}), study, editable, firm=True)
     assert dict(done.plan) == {"a": SLOW}
@@ -76,8 +76,8 @@ def test_an_order_is_guarded_however_slow(net: ir.Model) -> None:
     assert edit.milliseconds_after > edit.milliseconds_before
 
 
-def test_a_chain_that_is_measured_slower_never_enters() -> None:
-    """In three dimensions a depthwise factor takes more time than it saves, at .9 of the MACs."""
+def test_chains_measured_slower_are_not_chosen() -> None:
+    """In three dimensions a depthwise factor costs more time than it saves at .9 of the MACs."""
     net = model(
         """g (float[1, 32, 8, 8, 8] x) => (float[1, 32, 8, 8, 8] y) {
             y = Conv <pads = [1, 1, 1, 1, 1, 1]> (x, w)

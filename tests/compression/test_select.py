@@ -1,3 +1,5 @@
+"""Selection of candidates under a budget."""
+
 from __future__ import annotations
 
 from itertools import product
@@ -42,23 +44,23 @@ def test_the_choice_is_within_budget_and_near_the_best(net: dict[str, list[Candi
         for choice in product(*net.values())
         if sum(c.macs for c in choice) <= budget
     )
-    # What a Lagrangian with a greedy end misses is at most the damage of one layer.
+    # The Lagrangian with a greedy end is above the optimum by at most the damage of one layer.
     worst = max(c.damage for options in net.values() for c in options)
     assert sum(c.damage for c in chosen.values()) <= best + worst + 1e-9
 
 
-def test_a_budget_of_everything_leaves_everything() -> None:
+def test_a_full_budget_changes_nothing() -> None:
     net = {"a": [dense(10), cut(5, 0.1)], "b": [dense(20), cut(5, 0.1)]}
     assert all(c.method is None for c in select(net, 30, lambda c: c.macs).values())
 
 
-def test_the_least_damage_goes_first() -> None:
+def test_the_least_damage_is_chosen() -> None:
     net = {"a": [dense(10), cut(5, 0.9)], "b": [dense(10), cut(5, 0.1)]}
     chosen = select(net, 15, lambda c: c.macs)
     assert (chosen["a"].method, chosen["b"].method) == (None, "svd")
 
 
-def test_a_layer_that_becomes_narrower_with_another_stays_as_it_is_otherwise() -> None:
+def test_a_layer_narrowed_by_a_channel_cut_is_not_cut_itself() -> None:
     thin = Candidate(method="channels", rank=1, macs=-40, params=0, damage=0.3, also_changes=("a",))
     net = {"a": [dense(100), cut(60, 0.2)], "b": [dense(50), cut(40, 0.2), thin]}
     cost = {budget: select(net, budget, lambda c: c.macs) for budget in (150, 105, 60)}
@@ -70,7 +72,7 @@ def test_a_layer_that_becomes_narrower_with_another_stays_as_it_is_otherwise() -
 
 
 def test_no_layer_is_changed_by_two_candidates() -> None:
-    """Two layers are cut as one, so a third must not narrow one of them with what is left of the budget."""
+    """Two layers are cut jointly, so a channel cut of a third must not narrow one of them."""
     joint = Candidate(method="svd", rank=1, macs=-150, params=0, damage=0.01, also_changes=("a", "b"))
     thin = Candidate(method="channels", rank=1, macs=40, params=0, damage=0.1, also_changes=("b",))
     net = {

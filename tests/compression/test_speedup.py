@@ -1,4 +1,4 @@
-"""The search for the budget that gives a speed."""
+"""The search for the budget that gives a speedup."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.zoo import lowish, model
     allowed=st.floats(0.1, 0.95),
 )
 def test_the_budget_is_found_in_a_few_steps(least: float, curve: float, rest: float, allowed: float) -> None:
-    """Whatever the sums get wrong: time may bend with the budget, and a part of it doesn't shrink."""
+    """Latency is non-linear in the budget and has a constant part."""
 
     def taken(budget: float) -> float:
         return rest + (1 - rest) * budget**curve
@@ -39,13 +39,13 @@ def test_the_budget_is_found_in_a_few_steps(least: float, curve: float, rest: fl
     assert all(least <= budget <= 1 for budget in seen)
 
 
-def test_what_is_good_enough_is_not_tried_again() -> None:
+def test_a_start_at_the_goal_is_returned() -> None:
     start = BudgetPoint(budget=0.3, taken=0.5, choice="as it is")
     assert secant_search(start, 0.5, choose=lambda _: "another", taken=lambda _: 1.0) == "as it is"
 
 
-def test_a_net_of_wide_layers_gets_the_speed_asked_for() -> None:
-    """How much exactly is for the benchmarks: here, that all layers are timed and the faster net is told."""
+def test_a_speedup_budget_gives_faster_layers() -> None:
+    """Replaced layers are timed and faster, and the tables show it. Benchmarks check the speedup."""
     net = model(
         """g (float[1, 64, 32, 32] x) => (float[1, 64, 32, 32] y) {
             a = Conv <pads = [1, 1, 1, 1]> (x, one)
@@ -71,7 +71,7 @@ def test_a_net_of_wide_layers_gets_the_speed_asked_for() -> None:
         ms.compress(net, speedup=1000)
 
 
-def test_a_net_without_layers_can_not_be_made_faster() -> None:
+def test_a_net_without_layers_has_no_speedup() -> None:
     net = model("g (float[2, 8] x) => (float[2, 8] y) { y = Relu (x) }")
     with pytest.raises(Unreachable, match="no layer here can be timed and replaced"):
         ms.compress(net, speedup=1.5)

@@ -1,4 +1,4 @@
-"""Samples: how arrays are cut into feeds, what doesn't fit and why, noise, and a fair split."""
+"""Samples: batching of arrays, errors, noise, and the validation split."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ def shapes(found: Batches, name: str = "x") -> list[tuple[int, ...]]:
     return [feed[name].shape for feed in found]
 
 
-# Cutting
+# Batching
 
 
-def test_a_fixed_batch_is_filled_and_what_is_left_is_told(tmp_path: Path) -> None:
+def test_a_fixed_batch_drops_the_rest_with_a_note(tmp_path: Path) -> None:
     found = read(npz(tmp_path, x=images(10, 3)), [given_input(4, 3)])
     assert shapes(found) == [(4, 3), (4, 3)]
     assert (found.samples, len(found), found.kind) == (8, 2, "data")
     assert found.note == "2 samples left over: they don't fill a batch of 4"
 
 
-def test_an_open_batch_takes_one_or_what_was_asked_for(tmp_path: Path) -> None:
+def test_an_open_batch_is_1_by_default(tmp_path: Path) -> None:
     path = npz(tmp_path, x=images(5, 3))
     assert shapes(read(path, [OPEN])) == [(1, 3)] * 5
     found = read(path, [OPEN], batch=2)
@@ -64,7 +64,7 @@ def test_an_open_batch_takes_one_or_what_was_asked_for(tmp_path: Path) -> None:
     batch=st.integers(1, 5),
     fixed=st.booleans(),
 )
-def test_files_make_one_stream_without_seams(
+def test_batches_span_files(
     lengths: list[int], batch: int, fixed: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     total = sum(lengths)
@@ -80,14 +80,14 @@ def test_files_make_one_stream_without_seams(
     assert len(list(found)) == len(found)
 
 
-def test_batches_can_be_gone_through_again(tmp_path: Path) -> None:
+def test_batches_can_be_iterated_again(tmp_path: Path) -> None:
     found = read(npz(tmp_path, x=images(3, 3)), [OPEN])
     first, second = list(found), list(found)
     np.testing.assert_equal(first, second)
 
 
-def test_states_and_scalars_are_given_whole(tmp_path: Path) -> None:
-    """Silence detectors: audio, a state whose first axis is no batch, and a rate."""
+def test_states_and_scalars_are_one_per_feed(tmp_path: Path) -> None:
+    """As in voice activity detection: audio, a state whose first axis is no batch, and a rate."""
     inputs = [
         given_input(None, 8, name="audio"),
         given_input(2, None, 4, name="state"),
@@ -112,14 +112,14 @@ def test_an_input_of_any_rank_takes_samples_of_any_shape() -> None:
     assert shapes(batches(images(2, 5, 6), [loose])) == [(1, 5, 6)] * 2
 
 
-def test_npy_serves_a_model_with_one_input(tmp_path: Path) -> None:
+def test_npy_needs_a_model_with_one_input(tmp_path: Path) -> None:
     np.save(tmp_path / "data.npy", images(4, 3))
     assert shapes(read(tmp_path / "data.npy", [OPEN], batch=4)) == [(4, 3)]
     with pytest.raises(BadData, match=r"holds one array and the model has several inputs: use .npz"):
         read(tmp_path / "data.npy", [OPEN, given_input(None, 3, name="y")])
 
 
-def test_arrays_that_no_input_asks_for_are_left(tmp_path: Path) -> None:
+def test_unused_arrays_are_ignored(tmp_path: Path) -> None:
     pickled = np.array([{"not": "needed"}, None])
     assert len(read(npz(tmp_path, x=images(2, 3), labels=pickled), [OPEN])) == 2
 
@@ -139,23 +139,23 @@ def test_arrays_that_no_input_asks_for_are_left(tmp_path: Path) -> None:
         ({"x": np.array([[1, None, 3]])}, r"x.npy in .* holds pickled Python objects, which could run code"),
     ],
 )
-def test_arrays_that_do_not_fit_are_told(arrays: dict[str, Any], match: str, tmp_path: Path) -> None:
+def test_arrays_that_do_not_fit_raise(arrays: dict[str, Any], match: str, tmp_path: Path) -> None:
     with pytest.raises(BadData, match=match):
         read(npz(tmp_path, **arrays), [OPEN])
 
 
-def test_unequal_numbers_of_samples_are_told(tmp_path: Path) -> None:
+def test_unequal_numbers_of_samples_raise(tmp_path: Path) -> None:
     path = npz(tmp_path, x=images(4, 3), y=images(5, 3))
     with pytest.raises(BadData, match=r"has 4 samples for x and 5 for y: equal numbers are needed"):
         read(path, [OPEN, given_input(None, 3, name="y")])
 
 
-def test_less_than_a_batch_is_told(tmp_path: Path) -> None:
+def test_less_than_a_batch_raises(tmp_path: Path) -> None:
     with pytest.raises(BadData, match=r"has 3 samples: the model takes 8 at once"):
         read(npz(tmp_path, x=images(3, 3)), [given_input(8, 3)])
 
 
-def test_a_batch_that_the_model_does_not_take_is_told(tmp_path: Path) -> None:
+def test_an_invalid_batch_raises(tmp_path: Path) -> None:
     path = npz(tmp_path, x=images(4, 3, 4, 4))
     with pytest.raises(BadData, match=r"a batch of 2, and the model's is fixed at 1"):
         read(path, [IMAGE], batch=2)
@@ -167,7 +167,7 @@ def test_a_batch_that_the_model_does_not_take_is_told(tmp_path: Path) -> None:
     ("found", "needed"),
     [(F64, F32), (np.uint8, F32), (np.int64, np.int32), (np.bool_, np.float32), (np.float16, F32)],
 )
-def test_types_that_lose_nothing_of_note_are_converted(found: DTypeLike, needed: DTypeLike) -> None:
+def test_compatible_types_are_converted(found: DTypeLike, needed: DTypeLike) -> None:
     arrays = {"x": np.array([[0, 1, 1]], found)}
     (feed,) = batches(arrays, [given_input(None, 3, dtype=needed)])
     assert feed["x"].dtype == needed
@@ -185,28 +185,28 @@ def test_types_that_lose_nothing_of_note_are_converted(found: DTypeLike, needed:
         (np.array([[1.0]]), I64, r"x in the data is float64: the model needs int64"),
     ],
 )
-def test_types_that_lose_something_are_refused(values: np.ndarray, needed: DTypeLike, match: str) -> None:
+def test_incompatible_types_raise(values: np.ndarray, needed: DTypeLike, match: str) -> None:
     with pytest.raises(BadData, match=match):
         list(batches({"x": values}, [given_input(None, 1, dtype=needed)]))
 
 
-def test_infinities_and_nans_in_the_data_are_the_users_own() -> None:
+def test_infinities_and_nans_in_the_data_are_kept() -> None:
     arrays = {"x": np.array([[np.inf, np.nan, 1.0]])}
     (feed,) = batches(arrays, [OPEN])
     np.testing.assert_array_equal(feed["x"], arrays["x"])
 
 
-def test_files_of_different_form_are_told(tmp_path: Path) -> None:
+def test_files_of_different_rank_raise(tmp_path: Path) -> None:
     npz(tmp_path, "a.npz", x=images(2, 2, 2))
     npz(tmp_path, "b.npz", x=images(2, 1, 2, 2))
     with pytest.raises(BadData, match=r"in different files: one form is needed"):
         read(tmp_path, [given_input(None, 2, 2)])
 
 
-# What is no file of samples
+# Invalid files
 
 
-def test_paths_that_hold_no_samples_are_told(tmp_path: Path) -> None:
+def test_paths_without_samples_raise(tmp_path: Path) -> None:
     with pytest.raises(BadData, match=r"gone.npz doesn't exist"):
         read(tmp_path / "gone.npz", [OPEN])
     with pytest.raises(BadData, match=r"holds no .npz or .npy file"):
@@ -217,7 +217,7 @@ def test_paths_that_hold_no_samples_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip at all", b"PK\x03\x04" + bytes(30)])
-def test_broken_archives_are_told(content: bytes, tmp_path: Path) -> None:
+def test_broken_archives_raise(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "data.npz").write_bytes(content)
     with pytest.raises(BadData, match=r"data.npz can't be read as .npz"):
         read(tmp_path / "data.npz", [OPEN])
@@ -226,7 +226,7 @@ def test_broken_archives_are_told(content: bytes, tmp_path: Path) -> None:
         read(tmp_path / "data.npy", [OPEN])
 
 
-def test_arrays_cut_short_are_told(tmp_path: Path) -> None:
+def test_truncated_arrays_raise(tmp_path: Path) -> None:
     np.save(tmp_path / "data.npy", images(4, 3))
     whole = (tmp_path / "data.npy").read_bytes()
     (tmp_path / "data.npy").write_bytes(whole[:-1])
@@ -238,7 +238,7 @@ def test_arrays_cut_short_are_told(tmp_path: Path) -> None:
         read(tmp_path / "data.npz", [OPEN])
 
 
-def test_values_that_are_damaged_are_told(tmp_path: Path) -> None:
+def test_damaged_values_raise(tmp_path: Path) -> None:
     path = npz(tmp_path, x=images(50_000, 3))
     content = bytearray(path.read_bytes())
     content[300_000] ^= 255
@@ -250,7 +250,7 @@ def test_values_that_are_damaged_are_told(tmp_path: Path) -> None:
 # Data in memory
 
 
-def test_what_a_caller_may_call_data() -> None:
+def test_every_form_of_data_gives_equal_feeds() -> None:
     whole = images(4, 3)
     pairs = [{"x": whole[i : i + 2]} for i in (0, 2)]
     for data in (
@@ -268,7 +268,7 @@ def test_what_a_caller_may_call_data() -> None:
         assert batches(found, [OPEN]) is found
 
 
-def test_arrays_without_names_stand_in_the_order_of_inputs() -> None:
+def test_unnamed_arrays_are_in_the_order_of_inputs() -> None:
     inputs = [OPEN, given_input(None, 2, name="y")]
     (feed,) = batches([(images(1, 3), images(1, 2))], inputs)
     assert feed["y"].shape == (1, 2)
@@ -286,12 +286,12 @@ def test_arrays_without_names_stand_in_the_order_of_inputs() -> None:
         ([{"x": np.array([["a", "b", "c"]])}], r"the model needs float32"),
     ],
 )
-def test_data_that_is_none_is_told(data: object, match: str) -> None:
+def test_invalid_data_raises(data: object, match: str) -> None:
     with pytest.raises(BadData, match=match):
         batches(data, [OPEN])
 
 
-def test_an_iterable_that_can_be_gone_through_again_is_not_kept() -> None:
+def test_an_iterable_is_iterated_again_not_stored() -> None:
     class Loader:
         rounds = 0
 
@@ -332,7 +332,7 @@ def test_feeds_of_noise_differ() -> None:
     assert not np.array_equal(first["x"], second["x"])
 
 
-def test_an_open_batch_of_noise_is_one_or_what_was_asked_for() -> None:
+def test_an_open_batch_of_noise_is_1_by_default() -> None:
     assert shapes(noise([OPEN], samples=3)) == [(1, 3)] * 3
     found = noise([OPEN], samples=3, batch=2)
     assert (shapes(found), found.samples) == ([(2, 3)] * 2, 4)
@@ -371,7 +371,7 @@ def test_noise_needs_sizes() -> None:
 
 
 @given(st.integers(1, 40), st.integers(1, 50))
-def test_feeds_are_spread_from_all_over(count: int, most: int) -> None:
+def test_evenly_spaced_feeds(count: int, most: int) -> None:
     data = batches({"x": images(count, 1)}, [given_input(None, 1)])
     places = [int(feed["x"][0, 0]) for feed in evenly_spaced(data, most)]
     assert len(places) == evenly_spaced(data, most).count == min(count, most)
@@ -380,7 +380,7 @@ def test_feeds_are_spread_from_all_over(count: int, most: int) -> None:
 
 
 @given(count=st.integers(2, 60), share=st.floats(0.01, 0.99))
-def test_a_split_loses_nothing_and_spreads_the_held_out(count: int, share: float) -> None:
+def test_a_split_is_complete_and_evenly_spaced(count: int, share: float) -> None:
     whole = batches(images(count, 3), [OPEN])
     calibration, held_out = split(whole, share)
     kept, out = ([int(feed["x"][0, 0]) // 3 for feed in part] for part in (calibration, held_out))
@@ -390,7 +390,7 @@ def test_a_split_loses_nothing_and_spreads_the_held_out(count: int, share: float
     assert gaps.size == 0 or gaps.max() - gaps.min() <= 1
 
 
-def test_one_feed_is_both_sides_and_says_so() -> None:
+def test_one_feed_is_both_parts_with_a_note() -> None:
     whole = batches(images(1, 3), [OPEN])
     calibration, held_out = split(whole)
     assert len(calibration) == len(held_out) == 1
@@ -398,13 +398,13 @@ def test_one_feed_is_both_sides_and_says_so() -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -1.0])
-def test_a_share_that_is_none_is_told(share: float) -> None:
+def test_an_invalid_share_raises(share: float) -> None:
     with pytest.raises(BadData, match=r"it must be between 0 and 1"):
         split(batches(images(2, 3), [OPEN]), share)
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 10])
-def test_checks_are_every_fourth_feed_and_teach_nothing(count: int) -> None:
+def test_every_fourth_feed_is_for_validation(count: int) -> None:
     feeds = batches(
         [{"x": np.full((1, 2), i, np.float32)} for i in range(count)],
         [Input(name="x", dtype=F32, shape=(1, 2))],

@@ -1,4 +1,4 @@
-"""Which channels are left out, held against all choices there are."""
+"""Channel selection compared with least squares and with all choices of one channel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from modelsurgeon.layers import Layer
 
 
 def problem(n: int, seed: int, outputs: int = 5) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Inputs that hang together, a matrix, and the inputs' second moments."""
+    """Correlated inputs, a matrix, and the inputs' second moments."""
     draw = np.random.default_rng(seed)
     x = draw.normal(size=(4 * n, n)) @ draw.normal(size=(n, n))
     return x, draw.normal(size=(outputs, n)), x.T @ x / len(x)
@@ -34,7 +34,7 @@ def lost(x: np.ndarray, weight: np.ndarray, kept: np.ndarray) -> float:
 
 
 @given(n=st.integers(2, 12), seed=st.integers(0, 99), data=st.data())
-def test_what_is_foretold_is_lost(n: int, seed: int, data: st.DataObject) -> None:
+def test_predicted_error_is_exact(n: int, seed: int, data: st.DataObject) -> None:
     rank = data.draw(st.integers(1, n))
     x, weight, gram = problem(n, seed)
     found = eliminate(weight, gram)
@@ -45,13 +45,13 @@ def test_what_is_foretold_is_lost(n: int, seed: int, data: st.DataObject) -> Non
 
 
 @given(n=st.integers(2, 9), seed=st.integers(0, 99))
-def test_the_first_to_go_costs_least_of_all(n: int, seed: int) -> None:
+def test_the_first_removal_is_optimal(n: int, seed: int) -> None:
     x, weight, gram = problem(n, seed)
     choices = [lost(x, weight, np.array(kept)) for kept in combinations(range(n), n - 1)]
     assert eliminate(weight, gram).lost[n - 1] == pytest.approx(min(choices), rel=1e-6, abs=1e-9)
 
 
-def test_the_error_falls_with_every_channel_and_ends_at_all_and_nothing() -> None:
+def test_the_error_falls_with_every_channel_to_zero() -> None:
     x, weight, gram = problem(30, 1)
     curve = eliminate(weight, gram).lost
     assert (np.diff(curve) <= 1e-9).all()
@@ -59,7 +59,7 @@ def test_the_error_falls_with_every_channel_and_ends_at_all_and_nothing() -> Non
     assert curve[0] == pytest.approx(np.square(x @ weight.T).sum() / len(x))
 
 
-def test_many_channels_go_several_at_a_time_and_stay_foretold_from_above() -> None:
+def test_with_large_rounds_prediction_is_an_upper_bound() -> None:
     n = 3 * MAX_ELIMINATION_ROUNDS
     x, weight, gram = problem(n, 2)
     found = eliminate(weight, gram)
@@ -68,7 +68,7 @@ def test_many_channels_go_several_at_a_time_and_stay_foretold_from_above() -> No
     assert lost(x, weight, found.kept(n // 2)) == pytest.approx(found.lost[n // 2], rel=0.05)
 
 
-def test_a_double_costs_nothing() -> None:
+def test_a_duplicate_costs_nothing() -> None:
     x, weight, _ = problem(6, 3)
     x = np.hstack([x, x[:, :2]])
     weight = np.hstack([weight, weight[:, :2]])
@@ -77,11 +77,11 @@ def test_a_double_costs_nothing() -> None:
     assert sorted(found.kept(6) % 6) == list(range(6))
 
 
-def test_a_selection_takes_what_is_kept() -> None:
+def test_selection_takes_kept_channels() -> None:
     np.testing.assert_array_equal(selection(4, np.array([1, 3])) @ np.arange(4), [1, 3])
 
 
-def test_without_data_the_columns_of_least_norm_go() -> None:
+def test_without_data_least_norms_are_removed() -> None:
     layer = Layer(weight=np.diag([3.0, 1.0, 2.0]))
     first, last = METHODS["channels"](layer, 2)
     np.testing.assert_array_equal(first.weight, [[1, 0, 0], [0, 0, 1]])

@@ -1,4 +1,4 @@
-"""Chains that no method of ours makes, but that are one layer all the same; and those that aren't."""
+"""Chains that no method makes: those that compose to one layer, and those that don't."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ CHAINS = {
 
 
 @pytest.mark.parametrize("chain", CHAINS.values(), ids=CHAINS)
-def test_a_chain_is_the_layer_it_composes_to(chain: list[Layer]) -> None:
+def test_a_chain_equals_its_composed_layer(chain: list[Layer]) -> None:
     x = RNG.normal(size=(chain[0].in_channels, 8, 8))
     np.testing.assert_allclose(run([compose(chain)], x), run(chain, x), atol=1e-12)
 
@@ -62,6 +62,6 @@ NO_LAYER = {
 
 
 @pytest.mark.parametrize(("chain", "message"), NO_LAYER.values(), ids=NO_LAYER)
-def test_what_is_no_single_layer_is_told(chain: list[Layer], message: str) -> None:
+def test_other_chains_are_refused(chain: list[Layer], message: str) -> None:
     with pytest.raises(UnsupportedLayer, match=message):
         compose(chain)

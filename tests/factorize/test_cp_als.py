@@ -1,4 +1,4 @@
-"""Sums of rank-1 terms: what the start promises, what the sweeps keep, and what the correction does."""
+"""CP by alternating least squares: the error of the start, the sweeps, and the correction."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHAPES = [(12, 10, 9), (10, 12, 3, 3), (1, 1, 5), (7, 1, 4), (3, 8, 2, 3, 2)]
 
 
 def decaying(*shape: int, seed: int = 0) -> np.ndarray:
-    """A tensor whose spectra fall, as those of a trained kernel do."""
+    """A tensor with decaying spectra, as in trained kernels."""
     draw = np.random.default_rng(seed)
     tensor = draw.normal(size=shape)
     for mode, n in enumerate(shape):
@@ -39,18 +39,18 @@ def test_factors_have_the_shape_of_their_modes_and_are_balanced(shape: tuple[int
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_enough_is_exact(shape: tuple[int, ...]) -> None:
+def test_exact_rank_is_exact(shape: tuple[int, ...]) -> None:
     tensor = decaying(*shape)
     assert off(tensor, cp_als.decompose(tensor, cp_tensor.exact_rank(shape))) < 1e-12
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_tail_is_the_error_of_the_start_and_the_sweeps_better_it(shape: tuple[int, ...]) -> None:
+def test_the_start_has_the_error_of_the_tail_and_sweeps_lower_it(shape: tuple[int, ...]) -> None:
     tensor = decaying(*shape)
     ranks = [r for r in (1, 3, 6, 12) if r < cp_tensor.exact_rank(shape)]
     for rank, promised in zip(ranks, cp_tensor.orthogonal_terms(tensor, 1).errors(ranks), strict=True):
         assert off(tensor, cp_als.decompose(tensor, rank, sweeps=0, restarts=0)) == pytest.approx(promised)
-        # The ridge pays a hundredth of the terms' norms at most.
+        # The ridge raises the squared error by RIDGE at most.
         assert off(tensor, cp_als.decompose(tensor, rank)) ** 2 <= promised**2 + cp_als.RIDGE
 
 
@@ -59,7 +59,7 @@ def test_the_start_has_orthogonal_terms() -> None:
     assert cp_tensor.norm_ratio(modes) == pytest.approx(1.0)
 
 
-def test_a_sum_of_few_terms_is_found() -> None:
+def test_a_sum_of_few_terms_is_recovered() -> None:
     modes = tuple(RNG.normal(size=(n, 3)) for n in (20, 15, 9))
     tensor = cp_tensor.expand(modes)
     assert off(tensor, cp_als.decompose(tensor, 3)) < 0.03
@@ -76,7 +76,7 @@ def cancelling(size: int = 12, rank: int = 4) -> tuple[np.ndarray, cp_tensor.Mod
     return whole + 0.05 * np.linalg.norm(whole) * RNG.normal(size=whole.shape) / whole.size**0.5, modes
 
 
-def test_the_correction_lowers_the_norm_at_no_error() -> None:
+def test_correction_lowers_norms_at_equal_error() -> None:
     tensor, modes = cancelling()
     better = cp_als.corrected(tensor, modes, ratio=1.0)
     assert cp_tensor.norm_ratio(modes) > 4
@@ -84,7 +84,7 @@ def test_the_correction_lowers_the_norm_at_no_error() -> None:
     assert off(tensor, better) <= off(tensor, modes) * (1 + 1e-6)
 
 
-def test_what_does_not_cancel_is_left_as_it_is() -> None:
+def test_terms_that_do_not_cancel_are_unchanged() -> None:
     tensor = decaying(8, 8, 9)
     modes = cp_als.decompose(tensor, 4)
     assert cp_als.corrected(tensor, modes) is modes
@@ -92,12 +92,12 @@ def test_what_does_not_cancel_is_left_as_it_is() -> None:
 
 @settings(max_examples=15)
 @given(st.integers(0, 2**16), st.integers(2, 40))
-def test_terms_never_cancel_much(seed: int, rank: int) -> None:
+def test_the_norm_ratio_is_bounded(seed: int, rank: int) -> None:
     tensor = decaying(12, 10, 9, seed=seed)
     assert cp_tensor.norm_ratio(cp_als.decompose(tensor, rank)) <= cp_als.MAX_NORM_RATIO + 0.1
 
 
-def test_same_seed_same_factors_and_the_best_start_wins() -> None:
+def test_same_seed_same_factors_and_restarts_help() -> None:
     tensor = decaying(9, 9, 9)
     once, again = cp_als.decompose(tensor, 6, seed=1), cp_als.decompose(tensor, 6, seed=1)
     assert all(np.array_equal(a, b) for a, b in zip(once, again, strict=True))

@@ -1,4 +1,4 @@
-"""What holds for every factorization, over every geometry."""
+"""Properties of every factorization, over every geometry."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_chain_equals_its_composed_layer(method: Method, layer: Layer, rank: int
 
 @every_method
 @given(layer=layers(), rank=st.integers(1, 4))
-def test_geometry_survives(method: Method, layer: Layer, rank: int) -> None:
+def test_geometry_is_kept(method: Method, layer: Layer, rank: int) -> None:
     whole = compose(method(layer, rank))
     assert whole.weight.shape == layer.weight.shape
     assert whole.groups == layer.groups
@@ -71,8 +71,8 @@ def test_error_falls_as_rank_grows(method: Method, layer: Layer) -> None:
     assert errors[-1] < 1e-7
 
 
-# Promised for tucker2 is the HOSVD, at most sqrt(2) above the best, which the iteration betters; for cp the
-# error that all sweeps come to from one start, which the best of several may better.
+# Predicted for tucker2 is the error of the HOSVD, at most sqrt(2) times the best, which the iteration lowers;
+# for cp the error after all sweeps from one start, which the best of several starts may lower.
 PROMISES = {
     "svd": (1, 1e-6),
     "input-svd": (1, 1e-6),
@@ -123,7 +123,7 @@ def test_error_is_the_tail_of_the_spectrum(name: str, layer: Layer, rank: int) -
 
 @every_method
 @given(layer=layers(), rank=st.integers(1, 4))
-def test_sketch_is_the_chain_without_numbers(method: Method, layer: Layer, rank: int) -> None:
+def test_sketch_has_the_shapes_of_the_chain(method: Method, layer: Layer, rank: int) -> None:
     sketch, chain = method.sketch(layer, rank), method(layer, rank)
     assert [s.weight.shape for s in sketch] == [c.weight.shape for c in chain]
     assert chain_params(sketch) == chain_params(chain)
@@ -131,7 +131,7 @@ def test_sketch_is_the_chain_without_numbers(method: Method, layer: Layer, rank:
 
 
 def closed_form(name: str, layer: Layer, r: int) -> int:
-    """Weights of the chain, per group, as the papers give them; r within bounds, no transposition."""
+    """Number of weights, as in the papers. r: rank of each group, within bounds; not transposed."""
     out, into, *kernel = (layer.out_channels // layer.groups, *layer.weight.shape[1:])
     taps = int(np.prod(kernel))
     first = int(np.prod(kernel[: 2 if len(kernel) == 3 and into > out else 1]))
@@ -173,7 +173,7 @@ def test_macs_of_a_strided_layer_count_each_factor_at_its_own_resolution() -> No
 @every_method
 @settings(max_examples=40)
 @given(layer=layers(), dtype=dtypes, rank=st.sampled_from([1, 2, 1000]))
-def test_dtype_is_kept_and_costs_no_more_than_its_rounding(
+def test_dtype_is_kept_and_adds_only_rounding_error(
     method: Method, layer: Layer, dtype: np.dtype, rank: int
 ) -> None:
     narrow = replace(layer, weight=layer.weight.astype(dtype), bias=None)
@@ -206,7 +206,7 @@ def test_an_empty_weight_is_refused(method: Method, shape: tuple[int, ...]) -> N
 @every_factorization
 @pytest.mark.parametrize(("dtype", "scale"), [("float16", 1e4), ("float32", 1e30), ("float32", 1e-30)])
 @pytest.mark.parametrize("shape", [(64, 1, 3, 3), (1, 64, 3, 3), (32, 32, 3, 3), (96, 40)])
-def test_factors_stay_within_their_format(
+def test_factors_stay_in_range_of_dtype(
     method: Method, dtype: str, scale: float, shape: tuple[int, ...]
 ) -> None:
     weight = (np.random.default_rng(0).normal(size=shape) * scale).astype(dtype)
@@ -225,7 +225,7 @@ def test_rank_deficient_weights_are_exact_at_their_rank(method: Method) -> None:
 @every_method
 @settings(max_examples=20)
 @given(layer=layers())
-def test_same_layer_same_bytes(method: Method, layer: Layer) -> None:
+def test_same_layer_same_factors(method: Method, layer: Layer) -> None:
     once, again = method(layer, 2), method(layer, 2)
     assert all((a.weight == b.weight).all() for a, b in zip(once, again, strict=True))
 
@@ -244,7 +244,7 @@ def test_rank_zero_is_refused(method: Method) -> None:
         method(Layer(weight=np.ones((4, 4, 3, 3))), 0)
 
 
-def test_only_tucker_takes_a_pair() -> None:
+def test_only_tucker2_takes_two_ranks() -> None:
     layer = Layer(weight=np.random.default_rng(0).normal(size=(8, 6, 3, 3)))
     chain = METHODS["tucker2"](layer, (3, 2))
     assert [link.weight.shape for link in chain] == [(2, 6, 1, 1), (3, 2, 3, 3), (8, 3, 1, 1)]

@@ -1,3 +1,5 @@
+"""Choice of ranks: break-even, candidates, Pareto front, and ranks for energy, cost share and spectrum."""
+
 from __future__ import annotations
 
 from functools import partial
@@ -27,7 +29,7 @@ every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 
 @every_method
 @given(layer=layers())
-def test_break_even_is_the_last_rank_that_costs_less(method: Method, layer: Layer) -> None:
+def test_break_even_is_the_largest_cheaper_rank(method: Method, layer: Layer) -> None:
     price = partial(chain_macs, size=(9,) * len(layer.kernel))
     most = break_even(method, layer, price)
     whole = price([layer])
@@ -38,7 +40,7 @@ def test_break_even_is_the_last_rank_that_costs_less(method: Method, layer: Laye
 
 
 @every_method
-def test_the_ladder_is_of_blocks_and_pays(method: Method) -> None:
+def test_candidates_are_blocks_and_cheaper(method: Method) -> None:
     layer = Layer(weight=np.random.default_rng(0).normal(size=(128, 96, 3, 3)))
     ranks = candidate_ranks(method, layer, chain_params)
     assert ranks and all(r % RANK_BLOCK == 0 for r in ranks)
@@ -50,9 +52,7 @@ def test_the_ladder_is_of_blocks_and_pays(method: Method) -> None:
     "method", [method for method in METHODS.values() if method.alone], ids=lambda method: method.name
 )
 @given(seed=st.integers(0, 100), energy=st.sampled_from([0.5, 0.8, 0.95, 0.99]))
-def test_the_rank_for_an_energy_keeps_it_and_none_below_does(
-    method: Method, seed: int, energy: float
-) -> None:
+def test_for_energy_is_the_smallest_sufficient_rank(method: Method, seed: int, energy: float) -> None:
     rng = np.random.default_rng(seed)
     decay = 0.5 ** np.arange(8)
     layer = Layer(weight=np.einsum("or,ir,r->oi", rng.normal(size=(10, 8)), rng.normal(size=(12, 8)), decay))
@@ -65,7 +65,7 @@ def test_the_rank_for_an_energy_keeps_it_and_none_below_does(
 
 
 @every_method
-def test_no_rank_keeps_more_than_the_last_does(method: Method) -> None:
+def test_for_energy_is_none_if_unreachable(method: Method) -> None:
     layer = Layer(weight=np.random.default_rng(0).normal(size=(16, 16, 3, 3)))
     assert for_energy(method, layer, 0.999, [1, 2]) is None
     assert for_energy(method, layer, 0.5, []) is None
@@ -84,14 +84,14 @@ def test_no_rank_keeps_more_than_the_last_does(method: Method) -> None:
         (13, "nearest", 1, 13),
     ],
 )
-def test_ranks_fall_on_blocks(rank: int, towards: Towards, block: int, found: int) -> None:
+def test_ranks_round_to_blocks(rank: int, towards: Towards, block: int, found: int) -> None:
     assert aligned(rank, 100, block=block, towards=towards) == found
     assert aligned(rank, 7, block=block, towards=towards) == min(rank, 7)
 
 
 @every_method
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
-def test_the_rank_for_a_share_is_the_largest_that_costs_no_more(method: Method, share: float) -> None:
+def test_for_share_is_the_largest_affordable_rank(method: Method, share: float) -> None:
     layer = Layer(weight=np.random.default_rng(0).normal(size=(128, 96, 3, 3)))
     rank = for_share(method, layer, share, chain_params)
     assert rank is not None
@@ -101,7 +101,7 @@ def test_the_rank_for_a_share_is_the_largest_that_costs_no_more(method: Method, 
 
 
 @given(out=st.sampled_from([5, 40, 64]), into=st.sampled_from([3, 32, 80]), seed=st.integers(0, 99))
-def test_no_pair_of_ranks_betters_one_of_the_frontier(out: int, into: int, seed: int) -> None:
+def test_frontier_dominates_all_candidates(out: int, into: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     decay = 0.9 ** np.arange(out)[:, None, None, None] * 0.8 ** np.arange(into)[:, None, None]
     layer = Layer(weight=rng.normal(size=(out, into, 3, 3)) * decay, stride=(2, 2), padding=((1, 1), (1, 1)))
@@ -117,7 +117,7 @@ def test_no_pair_of_ranks_betters_one_of_the_frontier(out: int, into: int, seed:
 
 
 def under_noise(rank: int, shape: tuple[int, int], seed: int = 0) -> np.ndarray:
-    """A signal of that rank, each of its terms twice as strong as the strongest of the noise."""
+    """Noise plus a signal of this rank with singular values twice the largest of the noise."""
     rng = np.random.default_rng(seed)
     left, right = (np.linalg.qr(rng.normal(size=(side, rank)))[0] for side in shape)
     return rng.normal(size=shape) + 2 * sum(np.sqrt(shape)) * left @ right.T
@@ -125,7 +125,7 @@ def under_noise(rank: int, shape: tuple[int, int], seed: int = 0) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["svd", "spatial-svd"])
 @pytest.mark.parametrize("rank", [3, 20])
-def test_the_rank_for_a_spectrum_is_that_of_the_signal(name: str, rank: int) -> None:
+def test_for_spectrum_is_the_rank_of_the_signal(name: str, rank: int) -> None:
     layer = Layer(weight=under_noise(rank, (64, 90)))
     assert for_spectrum(METHODS[name], layer, block=1) == rank
     assert for_spectrum(METHODS[name], layer) == 16
@@ -133,7 +133,7 @@ def test_the_rank_for_a_spectrum_is_that_of_the_signal(name: str, rank: int) -> 
     assert for_spectrum(METHODS[name], noise) is None
 
 
-def test_both_ranks_of_tucker2_come_from_their_own_side() -> None:
+def test_each_tucker2_rank_is_from_its_own_unfolding() -> None:
     rng = np.random.default_rng(0)
     core = rng.normal(size=(6, 11, 9))
     left, right = (np.linalg.qr(rng.normal(size=s))[0] for s in ((40, 6), (50, 11)))

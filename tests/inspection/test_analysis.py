@@ -1,4 +1,4 @@
-"""The analysis as plain data: sorted, grouped, cut short, and shown."""
+"""An analysis sorted, grouped, filtered, shortened and displayed."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_an_unknown_key_is_refused() -> None:
         FOUND.grouped_by("color")
 
 
-def test_the_first_few_keep_the_totals() -> None:
+def test_top_keeps_the_totals() -> None:
     short = FOUND.sorted_by("macs").top(2)
     assert [row.name for row in short.layers] == ["odd", "head"]
     assert short.totals == FOUND.totals
@@ -103,19 +103,19 @@ def test_groups_add_up() -> None:
 
 
 @pytest.mark.parametrize("key", GROUPS)
-def test_groups_lose_nothing(key: str) -> None:
+def test_groups_keep_all_macs(key: str) -> None:
     assert sum(row.macs or 0 for row in FOUND.grouped_by(key).layers) == FOUND.totals.macs
 
 
 @pytest.mark.parametrize("width", [60, 80, 140])
-def test_tables_keep_to_their_width(width: int) -> None:
+def test_tables_fit_their_width(width: int) -> None:
     for table in FOUND.tables():
         lines = table.text(width).splitlines()
         assert lines
         assert max(map(len, lines)) <= width
 
 
-def test_the_table_shows_what_costs_or_holds_something() -> None:
+def test_rows_without_macs_and_params_are_hidden() -> None:
     layers, bottlenecks, uncounted = FOUND.tables()
     assert [row["name"] for row in layers.rows] == ["stem", "odd", "head"]
     assert layers.title == "net.onnx"
@@ -126,14 +126,14 @@ def test_the_table_shows_what_costs_or_holds_something() -> None:
     assert [row["reason"] for row in uncounted.rows] == ["nobody knows"]
 
 
-def test_a_long_formula_is_left_to_the_json() -> None:
+def test_a_long_formula_is_not_in_the_table() -> None:
     long = Analysis(
         model={}, totals=Totals(), layers=[], formulas={"macs": "N + " * 99 + "1"}, defaults={"N": 1}
     )
     assert long.tables()[0].notes[1:] == ["shown for N = 1"]
 
 
-def test_it_shows_itself() -> None:
+def test_rich_prints_it() -> None:
     console = Console(width=80, file=StringIO())
     console.print(FOUND)
     assert "dominates-macs" in console.file.getvalue()
@@ -147,13 +147,13 @@ class Colour:
         return [Table(title="Colour", columns=[Column(key="hue", title="Hue")], rows=[{"hue": 7}])]
 
 
-def test_a_section_stands_in_the_json_and_among_the_tables() -> None:
+def test_a_section_is_in_json_and_tables() -> None:
     whole = replace(FOUND, sections={"colour": Colour()})
     assert whole.as_dict() == {**FOUND.as_dict(), "colour": {"hue": 7}}
     assert [table.title for table in whole.top(1).tables()][-1] == "Colour"
 
 
-def test_a_choice_keeps_the_totals_and_tells_its_share() -> None:
+def test_a_filter_keeps_totals_and_notes_its_share() -> None:
     chosen = FOUND.filtered(only=["net.*"], ops=["Conv"])
     assert [row.name for row in chosen.layers] == ["stem"]
     assert chosen.totals == FOUND.totals
@@ -165,7 +165,7 @@ def test_a_choice_keeps_the_totals_and_tells_its_share() -> None:
     assert FOUND.top(1).view == ("the first 1 of 3 rows have 30.0 % of the MACs, 50.0 % of the params",)
 
 
-def test_sections_tell_of_the_chosen_layers() -> None:
+def test_sections_of_layers_are_filtered() -> None:
     model = zoo.model(
         "g (float[1, 4, 8, 8] x) => (float y) { a = Conv (x, v) r = Relu (a) y = Conv (r, w) }",
         v=zoo.ones(4, 4, 1, 1),
@@ -178,7 +178,7 @@ def test_sections_tell_of_the_chosen_layers() -> None:
     assert len(found.as_dict()["memory"]["timeline"]) == 3
 
 
-def test_a_tree_is_set_in_for_people_and_whole_for_programs() -> None:
+def test_a_tree_is_indented_except_in_csv() -> None:
     tree = FOUND.nested(2)
     [table, *_] = tree.tables()
     lines = table.text(140).splitlines()

@@ -1,4 +1,4 @@
-"""The choice of what to keep, against trying all choices."""
+"""The chosen checkpoints, compared with exhaustive search."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from modelsurgeon.inspection.checkpointing import CutPoint, Segments, segments
 
 @st.composite
 def nets(draw: st.DrawFn) -> tuple[list[CutPoint], int]:
-    """Cuts whose own activation is among what is needed before them, or isn't needed at all."""
+    """Cuts, each with its own activation counted in `before` or not, and the bytes of the whole net."""
     before, cuts = 0, []
     for _ in range(draw(st.integers(0, 7))):
         size = draw(st.integers(0, 20))
@@ -40,8 +40,8 @@ def test_no_choice_is_better(net: tuple[list[CutPoint], int]) -> None:
 
 
 @pytest.mark.parametrize("n", [4, 16, 64, 100])
-def test_an_even_chain_takes_two_square_roots(n: int) -> None:
-    """Chen et al. 2016, section 4.1, less the activations that are kept at the ends of segments already."""
+def test_a_uniform_chain_takes_2_sqrt_n(n: int) -> None:
+    """Chen et al. 2016, section 4.1, without the kept activation at the end of a segment."""
     cuts = [CutPoint(size=1, before=place + 1, own=1) for place in range(n - 1)]
     assert segments(cuts, n).total == 2 * n**0.5 - 1
 

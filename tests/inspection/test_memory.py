@@ -1,4 +1,4 @@
-"""Live bytes as plain data."""
+"""The memory footprint as plain data and as a table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def tensor(name: str, size: int, node: str | None = "a") -> LiveTensor:
     return LiveTensor(name=name, node=node, shape=(size,), dtype="int8", bytes=size)
 
 
-def test_the_peak_is_the_first_of_the_largest() -> None:
+def test_the_peak_is_the_first_maximum() -> None:
     found = Footprint(timeline=STEPS, tensors=[tensor("t", 30), tensor("x", 10, None)], main=40)
     assert found.peak == 1
     assert found.as_dict() == {
@@ -43,7 +43,7 @@ def test_the_peak_is_the_first_of_the_largest() -> None:
     assert table.notes == ["this peak is inside a branch or a loop body; the main graph's is 40 B"]
 
 
-def test_a_long_list_is_cut_but_counted() -> None:
+def test_tensors_not_shown_are_counted() -> None:
     found = Footprint(
         timeline=STEPS[:1], tensors=[tensor(f"t{n}", 5) for n in range(MAX_TENSORS_SHOWN + 3)], main=10
     )
@@ -53,7 +53,7 @@ def test_a_long_list_is_cut_but_counted() -> None:
     assert table.notes == ["3 smaller tensors are alive too (15 B)"]
 
 
-def test_a_model_without_nodes_has_no_course() -> None:
+def test_a_model_without_nodes_has_no_plot() -> None:
     found = Footprint(timeline=[], tensors=[], main=7)
     assert found.as_dict()["peak"] == {"node": None, "bytes": 7, "tensors": []}
     assert found.tables()[0].plot is None

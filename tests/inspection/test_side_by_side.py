@@ -21,7 +21,7 @@ BOTH = SideBySide(
 )
 
 
-def test_one_row_for_each() -> None:
+def test_one_row_per_model() -> None:
     [table] = BOTH.tables()
     assert [(row["model"], row["macs"]) for row in table.rows] == [("a/net.onnx", 5), ("b/net.onnx", 7)]
     assert table.notes == ["a/net.onnx: shown for N = 1", "b/net.onnx: not counted are Magic"]

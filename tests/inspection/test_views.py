@@ -1,4 +1,4 @@
-"""Views of rows: whatever is shown, sums stay what they are."""
+"""Views of rows: sums don't change with the view."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def total(rows: list[LayerRow], key: str) -> int | None:
 
 
 @given(rows=many(), depth=st.integers(1, 5))
-def test_each_row_of_a_tree_is_the_sum_of_those_right_below_it(rows: list[LayerRow], depth: int) -> None:
+def test_each_tree_row_is_the_sum_of_its_children(rows: list[LayerRow], depth: int) -> None:
     tree = nested(rows, depth)
     assert max(row.level for row in tree) < depth
     top = [row for row in tree if not row.level]
@@ -61,9 +61,7 @@ def test_each_row_of_a_tree_is_the_sum_of_those_right_below_it(rows: list[LayerR
 
 
 @given(rows=many(), depth=st.integers(1, 5), key=st.sampled_from(SORT_KEYS))
-def test_sorting_a_tree_keeps_rows_below_what_they_are_part_of(
-    rows: list[LayerRow], depth: int, key: str
-) -> None:
+def test_sorting_a_tree_keeps_the_parents(rows: list[LayerRow], depth: int, key: str) -> None:
     tree = nested(rows, depth)
     done = in_order(tree, key)
     assert sorted(map(repr, done)) == sorted(map(repr, tree))
@@ -89,7 +87,7 @@ def test_groups_add_up_to_all(rows: list[LayerRow], key: str) -> None:
             assert total(grouped(rows, key), column) == whole
 
 
-def test_a_module_with_nodes_of_its_own_says_so() -> None:
+def test_own_nodes_of_a_module_have_a_row() -> None:
     rows = [
         LayerRow(name="x", op="Conv", module="net.stem", macs=3),
         LayerRow(name="y", op="Add", module="net", macs=1),
@@ -124,11 +122,11 @@ NAMED = [
         (["odd", "stem"], [], ["Gemm"], ["odd"]),
     ],
 )
-def test_globs_choose(only: list[str], skip: list[str], ops: list[str], names: list[str]) -> None:
+def test_globs_filter(only: list[str], skip: list[str], ops: list[str], names: list[str]) -> None:
     assert [row.name for row in matching(NAMED, only, skip, ops)] == names
 
 
-def test_a_glob_that_fits_nothing_is_refused() -> None:
+def test_a_glob_without_match_is_refused() -> None:
     with pytest.raises(UnknownLayer, match="called 'tail'"):
         matching(NAMED, ["tail"], [], [])
     with pytest.raises(UnknownLayer, match="called 'tail'"):

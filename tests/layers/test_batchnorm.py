@@ -1,4 +1,4 @@
-"""The algebra of batch norm, held against what the operators compute, over every geometry of a layer."""
+"""Batch norm folding compared with the operators, over every geometry of a layer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def norm(channels: int, seed: int = 0, dtype: type = np.float64) -> BatchNorm:
 
 
 def normalised(x: Array, norm: BatchNorm) -> Array:
-    """The definition, written out."""
+    """Batch norm by its definition."""
     axes = (slice(None), *(None,) * (x.ndim - 1))
     centred = (x - norm.mean[axes]) / np.sqrt(norm.var[axes] + norm.epsilon)
     return norm.scale[axes] * centred + norm.shift[axes]
@@ -41,7 +41,7 @@ def relative(a: Array, b: Array) -> float:
 
 
 @given(layers(), SEEDS)
-def test_the_norm_behind_a_layer(layer: Layer, seed: int) -> None:
+def test_fold_norm_after_a_layer(layer: Layer, seed: int) -> None:
     after, x = norm(layer.out_channels, seed), maps(layer, seed)
     folded = fold_output_affine(layer, after.affine)
     assert relative(run([folded], x), normalised(run([layer], x), after)) < 1e-12
@@ -49,7 +49,7 @@ def test_the_norm_behind_a_layer(layer: Layer, seed: int) -> None:
 
 
 @given(layers(), SEEDS)
-def test_the_norm_in_front_of_a_layer(layer: Layer, seed: int) -> None:
+def test_fold_norm_before_a_layer(layer: Layer, seed: int) -> None:
     before, x = norm(layer.in_channels, seed), maps(layer, seed)
     try:
         folded = fold_input_affine(layer, before.affine)
@@ -60,7 +60,7 @@ def test_the_norm_in_front_of_a_layer(layer: Layer, seed: int) -> None:
 
 
 @given(layers(), SEEDS)
-def test_without_an_offset_no_padding_is_in_the_way(layer: Layer, seed: int) -> None:
+def test_without_offset_padding_is_allowed(layer: Layer, seed: int) -> None:
     draw = np.random.default_rng(seed)
     gain = Affine(gain=draw.normal(size=layer.in_channels), offset=np.zeros(layer.in_channels))
     x = maps(layer, seed)
@@ -88,7 +88,7 @@ def dense(dtype: type = np.float32) -> Layer:
     ("part", "value"),
     [("var", -1.0), ("var", np.nan), ("scale", np.inf), ("mean", np.nan), ("shift", np.inf)],
 )
-def test_broken_statistics_are_no_affine(part: str, value: float) -> None:
+def test_broken_statistics_are_refused(part: str, value: float) -> None:
     broken = norm(3)
     getattr(broken, part)[1] = value
     with pytest.raises(ms.UnsupportedLayer, match=r"broken.*bn sanitize"):
@@ -99,25 +99,25 @@ def test_broken_statistics_are_no_affine(part: str, value: float) -> None:
     ("layer", "channels", "told"),
     [(dense(), 4, "4 channels, the layer gives 3"), (dense(np.float16), 3, "isn't finite in float16")],
 )
-def test_what_does_not_fit_is_told(layer: Layer, channels: int, told: str) -> None:
+def test_mismatch_and_overflow_raise(layer: Layer, channels: int, told: str) -> None:
     large = Affine(gain=np.full(channels, 1e6), offset=np.zeros(channels))
     with pytest.raises(ms.UnsupportedLayer, match=told):
         fold_output_affine(layer, large)
 
 
 @pytest.mark.parametrize(("gain", "offset"), [((2, 2), (1, 1)), ((2, 3), (0, 0))])
-def test_a_constant_that_stays_one(gain: Sequence[float], offset: Sequence[float]) -> None:
+def test_constants_equal_in_all_channels(gain: Sequence[float], offset: Sequence[float]) -> None:
     affine = Affine(gain=np.array(gain), offset=np.array(offset))
     assert_allclose(affine.of_constant(0.0), offset[0], rtol=1e-15)
     assert_allclose(affine.before_constant(affine.of_constant(0.0)), 0.0, atol=1e-15)
 
 
-def test_a_constant_that_becomes_many() -> None:
+def test_unmappable_constants_are_refused() -> None:
     with pytest.raises(ms.UnsupportedLayer, match="differ from channel to channel"):
         Affine(gain=np.ones(2), offset=np.array([1.0, 2.0])).of_constant(0.0)
     with pytest.raises(ms.UnsupportedLayer, match="gain is 0"):
         Affine(gain=np.array([1.0, 0.0]), offset=np.zeros(2)).before_constant(1.0)
 
 
-def test_no_bias_is_made_where_none_is_needed() -> None:
+def test_a_zero_offset_adds_no_bias() -> None:
     assert fold_output_affine(dense(), Affine(gain=np.ones(3), offset=np.zeros(3))).bias is None

@@ -1,4 +1,4 @@
-"""Each way in which a batch norm goes wrong is found by its rule, and mended where it can be."""
+"""Each defect of a batch norm is found by its rule, and repaired where possible."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_sound_norm_has_no_finding() -> None:
         ({"mean": [0, 0, 0], "var": [1, 1, 1]}, "untrained"),
     ],
 )
-def test_wrong_numbers(parts: dict[str, Any], rule: str) -> None:
+def test_parameter_rules(parts: dict[str, Any], rule: str) -> None:
     assert rule in rules(norm(**parts))
 
 
@@ -59,11 +59,11 @@ def test_wrong_numbers(parts: dict[str, Any], rule: str) -> None:
         ({"truth": ChannelStatistics(count=9, mean=TRUTH.mean, var=np.array([9.0, 2, 3]))}, "variance-drift"),
     ],
 )
-def test_wrong_ways(more: dict[str, Any], rule: str) -> None:
+def test_mode_and_drift_rules(more: dict[str, Any], rule: str) -> None:
     assert rules(norm(), **more) == [rule]
 
 
-def test_one_value_is_no_truth() -> None:
+def test_one_value_shows_no_drift() -> None:
     assert rules(norm(), truth=ChannelStatistics(count=1, mean=np.full(3, 9.0), var=np.zeros(3))) == []
 
 
@@ -80,7 +80,7 @@ def test_one_value_is_no_truth() -> None:
         ({"epsilon": float("nan")}, "epsilon set to 1e-05", None),
     ],
 )
-def test_what_is_broken_is_mended(parts: dict[str, Any], done: str, truth: ChannelStatistics | None) -> None:
+def test_broken_norms_are_repaired(parts: dict[str, Any], done: str, truth: ChannelStatistics | None) -> None:
     better, told = repair(norm(**parts), truth)
     assert any(done in each for each in told)
     assert np.isfinite(better.gain).all()
@@ -89,16 +89,16 @@ def test_what_is_broken_is_mended(parts: dict[str, Any], done: str, truth: Chann
     assert repair(better, truth)[1] == []
 
 
-def test_a_channel_that_never_varied_gives_its_shift() -> None:
+def test_a_constant_channel_outputs_its_shift() -> None:
     better, _ = repair(norm(var=[1, 1e-30, 3], shift=[0, 7, 1], mean=[0, 5, 0]))
     assert (better.gain[1], better.offset[1]) == (0, 7)
 
 
-def test_a_variance_that_data_contradicts_is_not_taken_for_constant() -> None:
+def test_data_override_a_near_zero_variance() -> None:
     better, _ = repair(norm(var=[1, 1e-30, 3]), TRUTH)
     assert (better.scale[1], better.var[1]) == (2, 2)
 
 
-def test_where_nothing_varies_nothing_is_made_constant() -> None:
-    """Then it is the statistics that are missing, and only data can mend them."""
+def test_all_zero_variances_are_left_alone() -> None:
+    """The statistics are missing then, and only data can replace them."""
     assert repair(norm(var=[0, 0, 0]))[1] == []

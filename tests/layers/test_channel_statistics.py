@@ -1,4 +1,4 @@
-"""Streaming statistics equal those of all samples at once, however they are cut and wherever they lie."""
+"""Streaming statistics equal those of all samples at once, for any batches and any mean."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from modelsurgeon.layers.channel_statistics import ChannelStatistics
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.floats(-1e6, 1e6), st.integers(0, 99))
-def test_pieces_make_the_whole(cuts: list[int], centre: float, seed: int) -> None:
+def test_batches_add_up(cuts: list[int], centre: float, seed: int) -> None:
     x = np.random.default_rng(seed).normal(centre, 2.0, size=(sum(cuts), 3, 2, 4))
     pieces = np.split(x, np.cumsum(cuts)[:-1])
     whole = reduce(ChannelStatistics.with_more, map(ChannelStatistics.of, pieces))
@@ -22,7 +22,7 @@ def test_pieces_make_the_whole(cuts: list[int], centre: float, seed: int) -> Non
     assert_allclose(whole.var, x.var(axis=(0, 2, 3)), rtol=1e-6)
 
 
-def test_rows_without_maps() -> None:
+def test_rows_without_spatial_axes() -> None:
     rows = np.array([[1, 5], [3, 5]], np.float32)
     found = ChannelStatistics.of(rows)
     assert (found.count, found.mean.tolist(), found.var.tolist()) == (2, [2, 5], [1, 0])

@@ -1,4 +1,4 @@
-"""A convolution as a matrix: both forms against the definition written out, and against onnxruntime."""
+"""Convolution matrix and im2col, compared with the definition and with onnxruntime."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def test_the_weight_times_its_columns_is_the_convolution(layer: Layer) -> None:
 
 
 @given(layer=layers())
-def test_the_matrix_holds_a_number_a_mac_at_most(layer: Layer) -> None:
+def test_nonzeros_are_at_most_the_macs(layer: Layer) -> None:
     size = conv.sizes(layer)
     assert ms.conv_matrix(layer, size).nnz <= layer.macs(size)
 
 
-def test_the_matrix_is_what_onnxruntime_computes() -> None:
+def test_the_matrix_agrees_with_onnxruntime() -> None:
     weight = RNG.normal(size=(6, 2, 3, 2)).astype(np.float32)
     model = zoo.model(
         "g (float[1, 4, 9, 8] x) => (float y) "
@@ -66,7 +66,7 @@ def test_the_matrix_is_what_onnxruntime_computes() -> None:
 
 
 @pytest.mark.parametrize("size", [(5,), (5, 5, 5)])
-def test_a_size_of_other_axes_is_refused(size: tuple[int, ...]) -> None:
+def test_a_size_of_wrong_length_is_refused(size: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="one number per axis of the kernel"):
         ms.conv_matrix(Layer(weight=np.ones((2, 2, 3, 3))), size)
 
@@ -76,6 +76,6 @@ def test_a_map_smaller_than_the_kernel_is_refused() -> None:
         ms.conv_matrix(Layer(weight=np.ones((2, 2, 3, 3))), (2, 5))
 
 
-def test_columns_of_other_channels_are_refused() -> None:
+def test_im2col_refuses_wrong_channels() -> None:
     with pytest.raises(ValueError, match=r"\(2, \*size\) is needed"):
         ms.im2col(Layer(weight=np.ones((2, 2, 3, 3))), np.ones((3, 5, 5)))

@@ -1,4 +1,4 @@
-"""Patches against the written-out convolution."""
+"""Patches compared with a convolution written out."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_patches_times_weights_are_outputs(layer: Layer, seed: int) -> None:
     np.testing.assert_allclose(ours + bias, whole.transpose(0, 2, 1).reshape(ours.shape), atol=1e-12)
 
 
-def test_rows_of_a_matrix_are_its_inputs() -> None:
+def test_dense_patches_are_the_input() -> None:
     layer, x = Layer(weight=np.ones((3, 4))), np.arange(8.0).reshape(2, 4)
     assert output_positions(layer, x) == 1
     assert patches_at(layer, x, np.array([0])) is x
@@ -43,6 +43,6 @@ def test_channels_at_positions() -> None:
 @pytest.mark.parametrize(
     ("places", "wanted", "samples", "count"), [(9, 4, 2, 2), (9, 99, 2, 9), (1, 5, 0, 1)]
 )
-def test_as_many_positions_as_make_the_rows(places: int, wanted: int, samples: int, count: int) -> None:
+def test_number_of_drawn_positions(places: int, wanted: int, samples: int, count: int) -> None:
     found = draw_positions(places, wanted, samples, np.random.default_rng(0))
     assert len(set(found)) == count and prod(found.shape) == count and max(found) < places

@@ -1,4 +1,4 @@
-"""The leading part of an SVD, held against numpy's full SVD in float64 (Eckart and Young)."""
+"""Truncated SVD compared with numpy's full SVD in float64 (Eckart and Young)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from modelsurgeon.linalg import Truncation, cholesky, svd
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
-    """Threads that wait for each other on shared cores take longer than the work."""
+    """On shared cores, synchronization of threads takes longer than the work."""
     with linalg.single_blas_thread(1):
         yield
 
@@ -31,7 +31,7 @@ FORMATS = {"float16": 1e-3, "float32": 1e-6, "float64": 1e-12}
 
 @st.composite
 def matrices(draw: st.DrawFn, dtype: str = "float64") -> Array:
-    """Any shape, with singular values that fall by a factor, stand level in part, or end early."""
+    """Any shape; singular values decay geometrically or are equal, with a tail scaled by 0, 1e-6 or 1."""
     m, n = draw(st.integers(1, 24)), draw(st.integers(1, 24))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     k = min(m, n)
@@ -42,7 +42,7 @@ def matrices(draw: st.DrawFn, dtype: str = "float64") -> Array:
 
 
 def like_trained(m: int, n: int, seed: int = 0) -> Array:
-    """Singular values that fall as those of trained layers do, in float32."""
+    """A float32 matrix with singular values that decay as in trained layers."""
     rng = np.random.default_rng(seed)
     scale = 1 / np.sqrt(1 + np.arange(min(m, n), dtype=np.float32))
     left = rng.standard_normal((m, len(scale)), dtype=np.float32) * scale
@@ -54,13 +54,13 @@ def rebuilt(part: Truncation) -> Array:
 
 
 def least(matrix: Array, rank: int) -> float:
-    """The smallest relative error of any matrix of that rank."""
+    """The smallest relative error of any matrix of this rank."""
     values = np.linalg.svd(matrix.astype(np.float64), compute_uv=False)
     return float(norm(values[rank:]) / norm(values))
 
 
 @given(matrix=matrices(), rank=st.integers(1, 24))
-def test_no_matrix_of_that_rank_is_nearer(matrix: Array, rank: int) -> None:
+def test_error_is_least_up_to_the_accuracy(matrix: Array, rank: int) -> None:
     part = svd(matrix, rank)
     off = norm(rebuilt(part) - matrix) / norm(matrix)
     assert off <= (1 + linalg.DEFAULT_ACCURACY) * least(matrix, rank) + 1e-13
@@ -69,7 +69,7 @@ def test_no_matrix_of_that_rank_is_nearer(matrix: Array, rank: int) -> None:
 
 @pytest.mark.parametrize(("dtype", "allowed"), FORMATS.items(), ids=FORMATS)
 @given(data=st.data())
-def test_every_format_is_cut_to_its_own_rounding(dtype: str, allowed: float, data: st.DataObject) -> None:
+def test_each_dtype_is_accurate_to_its_rounding(dtype: str, allowed: float, data: st.DataObject) -> None:
     matrix = data.draw(matrices(dtype))
     part = svd(matrix, rank := data.draw(st.integers(1, 24)), accuracy=0)
     assert norm(rebuilt(part) - matrix) / norm(matrix.astype(np.float64)) <= least(matrix, rank) + allowed
@@ -79,19 +79,19 @@ def test_every_format_is_cut_to_its_own_rounding(dtype: str, allowed: float, dat
 
 
 @given(matrix=matrices(), rank=st.integers(1, 24))
-def test_factors_are_orthonormal_and_their_signs_fixed(matrix: Array, rank: int) -> None:
+def test_factors_are_orthonormal_with_fixed_signs(matrix: Array, rank: int) -> None:
     part = svd(matrix, rank, accuracy=0)
     here = part.sigma > 1e-12 * part.sigma[0]
     left, right = part.left[:, here], part.right[here]
     assert norm(left.T @ left - np.eye(here.sum())) < 1e-10
-    assert norm(right @ right.T - np.eye(here.sum())) < 1e-2  # of 1e-12 of the largest, 1e-4 is left
+    assert norm(right @ right.T - np.eye(here.sum())) < 1e-2  # rounding: 1e-4 of a singular value of 1e-12
     assert (np.diff(part.sigma) <= 0).all()
     peaks = left[np.abs(left).argmax(axis=0), np.arange(left.shape[1])]
     assert (peaks > 0).all()
 
 
 @given(matrix=matrices("float32"), rank=st.integers(1, 8), power=st.sampled_from([-120, -99, 67, 99]))
-def test_scale_changes_nothing_but_the_scale(matrix: Array, rank: int, power: int) -> None:
+def test_scaling_scales_only_sigma(matrix: Array, rank: int, power: int) -> None:
     one, two = svd(matrix, rank), svd(np.ldexp(matrix, power), rank)
     assert norm(two.sigma * 2.0**-power - one.sigma) <= 1e-5 * one.sigma[0]
     assert abs(one.error - two.error) <= 1e-5
@@ -114,7 +114,7 @@ def test_bfloat16_is_read() -> None:
 
 @pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_odd_numbers_are_refused(odd: float, dtype: str) -> None:
+def test_nan_and_inf_are_refused(odd: float, dtype: str) -> None:
     matrix = np.ones((4, 4), dtype)
     matrix[2, 1] = odd
     with pytest.raises(UnsupportedLayer, match="NaN or Inf"):
@@ -131,7 +131,7 @@ WIDE = {
 
 @pytest.mark.parametrize("matrix", WIDE.values(), ids=WIDE)
 @pytest.mark.parametrize("accuracy", [2e-3, 1e-5])
-def test_iteration_reaches_the_accuracy_asked_for(matrix: Array, accuracy: float) -> None:
+def test_iteration_reaches_the_accuracy(matrix: Array, accuracy: float) -> None:
     part = svd(matrix, 32, accuracy=accuracy)
     assert "Lanczos" in part.way
     gram = (matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix).astype(np.float64)
@@ -146,14 +146,14 @@ def orthogonal(size: int) -> Array:
     return np.linalg.qr(np.random.default_rng(0).standard_normal((size, size), dtype=np.float32))[0]
 
 
-def test_iteration_survives_equal_singular_values() -> None:
+def test_iteration_with_equal_singular_values() -> None:
     part = svd(orthogonal(1024), 64)
     assert part.error == pytest.approx(np.sqrt(1 - 64 / 1024), rel=1e-4)
     assert norm(part.left.T @ part.left - np.eye(64)) < 1e-3
 
 
 @pytest.mark.parametrize("true", [1, 20, 70])
-def test_iteration_survives_a_low_rank(true: int) -> None:
+def test_iteration_with_a_low_rank(true: int) -> None:
     rng = np.random.default_rng(0)
     matrix = (rng.normal(size=(1024, true)) @ rng.normal(size=(true, 1024))).astype(np.float32)
     part = svd(matrix, 64)
@@ -161,7 +161,7 @@ def test_iteration_survives_a_low_rank(true: int) -> None:
     assert norm(rebuilt(part) - matrix) / norm(matrix) <= least(matrix, 64) * 1.01 + 1e-6
 
 
-def test_single_precision_is_not_believed_where_its_rounding_shows() -> None:
+def test_float64_is_used_where_float32_is_inexact() -> None:
     values = np.concatenate([np.ones(8), np.full(292, 1e-4)])
     left, right = orthogonal(300).astype(np.float64), orthogonal(300).astype(np.float64).T
     matrix = ((left * values) @ right).astype(np.float32)
@@ -185,7 +185,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / mat
 
 
 @pytest.mark.parametrize("rank", [32, 300])
-def test_a_large_matrix_is_cut_in_little_memory(rank: int) -> None:
+def test_peak_memory_of_a_large_matrix(rank: int) -> None:
     done = subprocess.run(
         [sys.executable, "-c", MEMORY, str(rank)],
         capture_output=True,
@@ -193,18 +193,18 @@ def test_a_large_matrix_is_cut_in_little_memory(rank: int) -> None:
         check=True,
         env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
     )
-    assert float(done.stdout) < 2  # and its own makes three
+    assert float(done.stdout) < 2  # times its size, on top of the matrix itself
 
 
 @pytest.mark.parametrize("odd", [np.nan, np.inf])
-def test_no_root_of_odd_numbers_is_looked_for(odd: float) -> None:
+def test_cholesky_refuses_nan_and_inf(odd: float) -> None:
     covariance = np.eye(3)
     covariance[0, 0] = odd
     with pytest.raises(UnsupportedLayer, match="on the data hold NaN or Inf"):
         cholesky(covariance, 1e-4)
 
 
-def test_a_root_of_what_rounding_left_indefinite() -> None:
+def test_cholesky_of_an_indefinite_matrix() -> None:
     covariance = np.diag([1.0, -1e-9])
     root = cholesky(covariance, 1e-12)
     assert norm(root @ root.T - covariance) < 1e-6

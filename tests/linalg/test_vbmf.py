@@ -1,4 +1,4 @@
-"""EVBMF on what it assumes, a low-rank signal under white noise, and on what it doesn't."""
+"""EVBMF on a low-rank signal plus white noise, on an exact low rank and on zeros."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def values(matrix: Array) -> Array:
     noise=st.sampled_from([1e-6, 1.0, 1e6]),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_signals_are_told_from_noise_of_any_strength(
+def test_rank_of_a_signal_in_noise_of_any_scale(
     rows: int, wider: int, rank: int, noise: float, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -36,10 +36,10 @@ def test_signals_are_told_from_noise_of_any_strength(
 def test_the_threshold_is_that_of_the_paper() -> None:
     tau = 2.5129  # of a square matrix, section 4
     assert threshold(1.0) == pytest.approx((1 + tau) * (1 + 1 / tau), rel=1e-4)
-    assert threshold(0.1) > (1 + np.sqrt(0.1)) ** 2  # where the noise ends (Marchenko and Pastur)
+    assert threshold(0.1) > (1 + np.sqrt(0.1)) ** 2  # edge of the noise spectrum (Marchenko and Pastur)
 
 
-def test_an_exact_low_rank_and_nothing_at_all() -> None:
+def test_an_exact_low_rank_and_zeros() -> None:
     rng = np.random.default_rng(0)
     assert evbmf(values(rng.normal(size=(50, 7)) @ rng.normal(size=(7, 80))), 80) == 7
     assert evbmf(np.zeros(5), 9) == 0

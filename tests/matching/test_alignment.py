@@ -1,4 +1,4 @@
-"""Layers found again: by name, by chain, and by what they are."""
+"""Alignment of two nets: by name, by chain, and by operator and traits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from modelsurgeon.matching.alignment import MAX_GAP_COMPARISONS, Item, Pair, ali
 
 
 def net(*layers: str) -> list[Item]:
-    """`name:op` or `name:op:trait` each."""
+    """Items from `name:op` or `name:op:trait`."""
     return [
         Item(name=name, op=op, traits=tuple(traits)) for name, op, *traits in (x.split(":") for x in layers)
     ]
@@ -32,7 +32,7 @@ NETS = st.lists(
 
 
 @given(a=NETS, b=NETS)
-def test_every_layer_stands_in_one_pair(a: list[tuple[str, str]], b: list[tuple[str, str]]) -> None:
+def test_every_layer_is_in_one_pair(a: list[tuple[str, str]], b: list[tuple[str, str]]) -> None:
     items = [[Item(name=name, op=op) for name, op in one] for one in (a, b)]
     pairs = align(*items)
     assert sorted(i for left, _ in pairs for i in left) == list(range(len(a)))
@@ -46,35 +46,35 @@ def test_a_net_is_aligned_with_itself(a: list[tuple[str, str]]) -> None:
     assert align(items, items) == [([i], [i]) for i in range(len(a))]
 
 
-def test_names_pair_whatever_became_of_the_layer() -> None:
+def test_equal_names_pair_with_different_operators() -> None:
     assert told(net("x.a:Conv", "x.b:Gemm"), net("x.a:Gemm", "x.b:Gemm")) == ["x.a=x.a", "x.b=x.b"]
 
 
-def test_a_chain_stands_for_its_layer() -> None:
+def test_a_chain_pairs_with_its_layer() -> None:
     a = net("stem:Conv", "act:Relu", "head:Gemm")
     b = net("stem.0:Conv", "stem.1:Conv", "act:Relu", "head.0:Gemm", "head.1:Gemm")
     assert told(a, b) == ["stem=stem.0+stem.1", "act=act", "head=head.0+head.1"]
 
 
-def test_counted_names_shift_without_harm() -> None:
-    """A Relu is put in first; by names alone, each would be paired with the one before it."""
+def test_numbered_names_may_shift() -> None:
+    """A Relu is inserted first; by names alone, each Relu would be paired with the one before it."""
     a = net("conv_0:Conv:8", "relu_0:Relu:8", "conv_1:Conv:16", "relu_1:Relu:16")
     b = net("relu_0:Relu:3", "conv_0:Conv:8", "relu_1:Relu:8", "conv_1:Conv:16", "relu_2:Relu:16")
     assert told(a, b) == ["-=relu_0", "conv_0=conv_0", "relu_0=relu_1", "conv_1=conv_1", "relu_1=relu_2"]
 
 
-def test_renamed_layers_are_found_by_what_they_are() -> None:
+def test_renamed_layers_pair_by_operator_and_traits() -> None:
     a = net("a.x:Conv:8", "a.y:Relu:8", "a.z:Conv:16")
     b = net("b.x:Conv:8", "b.n:BatchNormalization:8", "b.y:Relu:8", "b.z:Conv:16")
     assert told(a, b) == ["a.x=b.x", "-=b.n", "a.y=b.y", "a.z=b.z"]
 
 
-def test_what_is_gone_stands_where_it_stood() -> None:
+def test_removed_layers_keep_their_position() -> None:
     assert told(net("p:A", "q:B", "r:C", "s:D"), net("p:A", "s:D")) == ["p=p", "q=-", "r=-", "s=s"]
     assert told(net("q:B", "p:A"), net("p:A")) == ["q=-", "p=p"]
 
 
-def test_layers_that_changed_places_are_still_the_same() -> None:
+def test_reordered_layers_pair_by_name() -> None:
     assert sorted(told(net("p:A", "q:B", "r:C"), net("r:C", "p:A", "q:B"))) == ["p=p", "q=q", "r=r"]
 
 

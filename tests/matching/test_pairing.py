@@ -1,4 +1,4 @@
-"""What one net can take from another: who matches whom, and rows for new classes."""
+"""Transfer between nets: pairing of layers, and rows for new classes."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ def test_names_come_before_structure_and_a_map_before_both() -> None:
     assert found.how == {"y": "map", "b": "name", "x": "structure"}
 
 
-def test_the_name_of_a_tensor_is_a_name() -> None:
+def test_equal_tensor_names_pair() -> None:
     found = pair([part("n1", 4, 3, alias="w")], [part("m7", 4, 3, alias="w")])
     assert found.how == {"m7": "name"}
 
 
-def test_renamed_layers_are_aligned_around_one_that_was_put_in() -> None:
+def test_renamed_layers_are_aligned_around_an_inserted_one() -> None:
     shapes = [(8, 3), (16, 8), (16, 16), (10, 16)]
     donors = [part(f"old{i}", *shape) for i, shape in enumerate(shapes)]
     ours = [part(f"new{i}", *shape) for i, shape in enumerate([*shapes[:2], (16, 32), *shapes[2:]])]
     assert pair(donors, ours).donors == {"new0": "old0", "new1": "old1", "new3": "old2", "new4": "old3"}
 
 
-def test_a_layer_without_a_bias_finds_its_weight() -> None:
+def test_layers_with_and_without_bias_pair() -> None:
     donors = [part("a", 4, 3), part("b", 8, 4)]
     biased = WeightedPart(name="y", kind="conv", shapes={"weight": (8, 4), "bias": (8,)})
     assert pair(donors, [biased]).donors == {"y": "b"}
     assert pair([biased], donors).donors == {"b": "y"}
 
 
-def test_another_kind_never_matches() -> None:
+def test_different_kinds_never_pair() -> None:
     assert not pair([part("a", 4, 3)], [part("a", 4, 3, kind="norm")]).donors
 
 
@@ -52,7 +52,7 @@ def test_a_map_of_unknown_names_is_refused(given: dict[str, str], side: str) -> 
         pair([part("a", 1, 1)], [part("a", 1, 1)], given)
 
 
-def test_the_overlap_is_taken_and_the_rest_stays() -> None:
+def test_the_overlap_is_copied_and_the_rest_kept() -> None:
     made = copy_overlap(np.ones((2, 5)), np.zeros((3, 4)))
     assert np.array_equal(made, [[1, 1, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0]])
     with pytest.raises(UnsupportedLayer, match="has 2 axes"):
@@ -69,7 +69,7 @@ def test_old_classes_keep_their_rows_bit_for_bit(init: str) -> None:
     assert np.array_equal(made[:3], OLD)
 
 
-def test_new_rows_are_what_was_asked_for() -> None:
+def test_new_rows_follow_the_init() -> None:
     rows = class_origins(5000, 3, None, "zero")
     assert not grow_rows(OLD, rows, "zero")[3:].any()
     assert np.allclose(grow_rows(OLD, rows, "mean")[3:], OLD.mean(axis=0))
@@ -79,7 +79,7 @@ def test_new_rows_are_what_was_asked_for() -> None:
     assert np.array_equal(drawn, grow_rows(OLD, rows, "random", 1)[3:])
 
 
-def test_labels_say_where_rows_come_from() -> None:
+def test_labels_set_the_origin_of_rows() -> None:
     names = {"donor": ["cat", "dog", "owl"], "recipient": ["owl", "ant", "cat", "dog"]}
     assert class_origins(4, 3, names, "zero") == [[2], [], [0], [1]]
     assert class_origins(4, 3, {"0": 1, "3": [0, 2]}, "map") == [[1], [], [], [0, 2]]
@@ -103,8 +103,8 @@ def test_labels_that_dont_fit_are_refused(message: str) -> None:
         class_origins(4, 3, labels, init)  # type: ignore[arg-type]
 
 
-def test_fitted_rows_answer_their_own_mean() -> None:
-    """Old rows that answer 10 to their own class and 0 to others; a new class is fitted to do the same."""
+def test_fitted_rows_respond_to_their_class_mean_only() -> None:
+    """Old rows give 10 for their own class mean and 0 for others; a new row is fitted likewise."""
     means = np.eye(4, 6)
     rows = class_origins(4, 3, None, "fit")
     weight = grow_rows(10 * means[:3], rows, "zero")
@@ -114,7 +114,7 @@ def test_fitted_rows_answer_their_own_mean() -> None:
     assert np.allclose(means @ made[3] + bias[3], [0, 0, 0, 10], atol=1e-8)
 
 
-def test_a_class_without_samples_stays_as_it_is() -> None:
+def test_a_class_without_samples_is_unchanged() -> None:
     means = np.full((4, 6), np.nan)
     means[:3] = np.eye(3, 6)
     rows = class_origins(4, 3, None, "fit")

@@ -1,4 +1,4 @@
-"""Layers of small graphs replaced, and what the graphs compute then."""
+"""Helpers that replace the layers of small graphs and compute outputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from modelsurgeon.surgery.plan import FULL_RANK, Plan, PlanStep
 
 
 def outputs(built: ir.Model, **feed: np.ndarray) -> list[np.ndarray]:
-    """What the model answers with optimizations off, so that nothing is folded or fused behind our back."""
+    """Outputs of the model with optimizations off, so that onnxruntime folds and fuses nothing."""
     return list(run.runner(built, optimize=False, threads=1)(feed).values())
 
 

@@ -1,4 +1,4 @@
-"""The models of onnx's own test-suite: none may end an analysis, and no shape may be wrong."""
+"""The models of onnx's own test suite: every analysis succeeds and no shape is wrong."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def runs(path: Path) -> bool:
     options.log_severity_level = 4
     try:
         onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception:  # noqa: BLE001 - it has no class of its own for all of them
+    except Exception:  # noqa: BLE001 - onnxruntime has no common class of errors
         return False
     return True
 
 
 @pytest.mark.slow
-def test_none_that_onnxruntime_loads_is_refused() -> None:
-    """Through the front door, whose checks come first; what isn't our own error ends the test."""
+def test_models_that_onnxruntime_loads_are_accepted() -> None:
+    """Uses `load` and `info`, which validate; an error other than SurgeryError fails the test."""
     for path in CASES:
         try:
             ms.info(ms.load(path))
@@ -67,15 +67,15 @@ def test_no_shape_is_wrong() -> None:
 
 
 def feed(path: Path, model: ir.Model) -> dict[str, np.ndarray] | None:
-    """The inputs that come with a test model; None where one is a sequence or left out."""
+    """The inputs that come with a test model; None if one is a sequence or missing."""
     data = path.parent / "test_data_set_0"
     given = {str(value.name): array(data / f"input_{i}.pb") for i, value in enumerate(data_inputs(model))}
     return None if any(found is None for found in given.values()) else given  # type: ignore[return-value]
 
 
 @pytest.mark.slow
-def test_what_is_counted_is_what_runs(tmp_path: Path) -> None:
-    """In all models with products that onnxruntime runs; sizes that only data tell are named as uncounted."""
+def test_macs_equal_those_of_onnxruntime(tmp_path: Path) -> None:
+    """All models with MACs that onnxruntime runs; nodes with data-dependent sizes are uncounted."""
     ran = 0
     for path in CASES:
         proto, model = onnx.load(path), ir.load(path)
@@ -86,7 +86,7 @@ def test_what_is_counted_is_what_runs(tmp_path: Path) -> None:
             node.name = f"n{number}"
         try:
             truth = macs.macs(macs.ran(proto, given, tmp_path))
-        except Exception:  # noqa: BLE001, S112 - what onnxruntime can't run, it can't count
+        except Exception:  # noqa: BLE001, S112 - onnxruntime can't run this model
             continue
         found = analyze(model, shapes={name: each.shape for name, each in given.items()})
         assert found.totals.macs == truth or found.uncounted, path

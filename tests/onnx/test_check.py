@@ -1,4 +1,4 @@
-"""The rules over whole models: which are asked, in what order they tell, and that no net is too odd."""
+"""Lint rules on whole models: selection, order of findings, robustness."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ TANGLED = "d = Conv (x, w) t = Constant <value = bool {1}> () r = Constant <valu
 
 
 def tangled() -> ir.Model:
-    """An error, warnings and notes in one."""
+    """A model with an error, warnings and notes."""
     return one(TANGLED, "1, 4, 2, 2", w=zoo.ones(4, 4, 1, 1))
 
 
-def test_the_gravest_comes_first() -> None:
+def test_findings_are_sorted_by_severity() -> None:
     findings = check(chain(16, 64, 4, 32, 32, 2, 64, kernel=1)).findings
     order = [SEVERITIES.index(finding.severity) for finding in findings]
     assert order == sorted(order)
@@ -48,7 +48,7 @@ def test_rules_are_selected_and_ignored() -> None:
 
 
 @pytest.mark.parametrize("option", ["select", "ignore"])
-def test_a_rule_that_there_is_not(option: str) -> None:
+def test_an_unknown_rule_raises(option: str) -> None:
     with pytest.raises(ValueError, match="there is no rule 'dead-nodes'; did you mean dead-node"):
         check(tangled(), **{option: ["dead-nodes"]})
 
@@ -58,28 +58,28 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
         check(tangled(), dims={"K": 1})
 
 
-def test_open_sizes_are_told() -> None:
+def test_default_sizes_are_noted() -> None:
     assert "judged at N = 1, H = 224, W = 224" in check(zoo.classifier()).notes
     bound = check(zoo.classifier(), shapes={"x": (1, 3, 64, 64)})
     assert not any("judged" in note for note in bound.notes)
 
 
 @pytest.mark.parametrize("balance", [1.0, 1000.0])
-def test_the_share_of_time_that_waits_grows_with_the_balance(balance: float) -> None:
+def test_the_memory_bound_share_grows_with_the_balance(balance: float) -> None:
     share = check(chain(16, 16, 16), balance=balance).roofline.memory_bound_share
     assert (share == 1.0) is (balance == 1000.0)
     assert 0 < share <= 1
 
 
-def test_info_tells_the_bottlenecks_of_each_rule_the_worst_few() -> None:
+def test_info_limits_the_bottlenecks_per_rule() -> None:
     built = chain(*[64, 4] * 6, 64)
     told = [entry for entry in analyze(built).bottlenecks if entry.rule == "narrow"]
     assert len(told) == MAX_BOTTLENECKS_PER_RULE < len(check(built, select=["narrow"]).findings)
     assert all(RULES[entry.rule].bottleneck for entry in analyze(built).bottlenecks)
 
 
-def test_a_residual_stream_holds_the_nearest_layers() -> None:
-    """All that came before would be a square of nodes, and a cube of pairs."""
+def test_predecessors_are_the_nearest_layers() -> None:
+    """With all predecessors, their number would be quadratic in depth and that of pairs cubic."""
     depth = 3 * MAX_PREDECESSORS
     adds = " ".join(f"c{i} = MatMul (x{i}, w) x{i + 1} = Add (x{i}, c{i})" for i in range(depth))
     built = zoo.model(f"g (float[2, 4] x0) => (float x{depth}) {{ {adds} }}", w=zoo.ones(4, 4))
@@ -90,16 +90,16 @@ def test_a_residual_stream_holds_the_nearest_layers() -> None:
     assert max(len(layer.predecessors) for layer in layers) == MAX_PREDECESSORS
 
 
-def test_a_model_without_layers_has_none() -> None:
+def test_a_model_without_layers_has_no_findings() -> None:
     assert not check(one("y = Relu (x)", "2")).findings
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
-def test_every_rule_says_what_it_looks_for_and_what_to_do(rule: object) -> None:
+def test_no_field_of_a_rule_is_empty(rule: object) -> None:
     assert all(str(text).strip() for text in vars(rule).values())
 
 
-# What stands in these nets and is no false alarm: poolings that drop a row, and heads that hold the weights.
+# True findings in these nets, such as poolings that drop a row and heads with most of the params.
 EXPECTED = {
     "bvlc_alexnet": {"drops-edge", "dominates-params", "memory-bound", "dropout-left"},
     "densenet121": {"bn-not-folded"},

@@ -1,4 +1,4 @@
-"""Costs of operators, against operators that were run on ones: then every output counts its own products."""
+"""Costs of operators, compared with runs on ones, where each output is its number of products."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def operation(
 
 
 def cost(op: str, *inputs: Size | None, **how: object) -> Cost:
-    """What one node costs; it must be counted."""
+    """The cost of one node, which must be counted."""
     found = cost_of(operation(op, *inputs, **how))
     assert isinstance(found, Cost), found
     return found
@@ -64,7 +64,7 @@ def run_on_ones(op: str, *inputs: Size, **attributes: object) -> float:
 
 @given(layer=layers(ndim=st.integers(1, 3)), size=st.lists(st.integers(6, 8), min_size=3, max_size=3))
 def test_convolutions_count_every_tap(layer: Layer, size: list[int]) -> None:
-    """A convolution of an input that was padded with ones before; a transposed one before it is cropped."""
+    """Padding counts as ones; a transposed convolution is counted before cropping."""
     size = size[: len(layer.kernel)]
     begin, end = zip(*layer.padding, strict=True)
     geometry = {"strides": layer.stride, "dilations": layer.dilation, "group": layer.groups}
@@ -118,12 +118,12 @@ def test_products_count_every_term(op: str, inputs: tuple[Size, ...], attributes
     assert found.bias_adds == found.other == 0
 
 
-def test_einsum_of_many_operands_goes_from_left_to_right() -> None:
+def test_einsum_of_many_operands_counts_left_to_right() -> None:
     found = cost("Einsum", (2, 3), (3, 4), (4, 5), equation="ij,jk,kl->il")
     assert found.macs == 2 * 3 * 4 + 2 * 4 * 5
 
 
-def test_einsum_sums_at_once_what_nothing_else_needs() -> None:
+def test_einsum_sums_unshared_indices_first() -> None:
     found = cost("Einsum", (2, 3), (2, 5), equation="ij,ik->i")
     assert found == Cost(macs=2, other=2 * 3 + 2 * 5)
 
@@ -163,7 +163,7 @@ def test_a_recurrent_layer_with_the_batch_first() -> None:
     assert first == cost("GRU", (7, 2, 5), (1, 9, 5), (1, 9, 3), hidden_size=3)
 
 
-def test_peepholes_are_no_macs() -> None:
+def test_peepholes_are_not_macs() -> None:
     x, w, r = (7, 2, 5), (1, 12, 5), (1, 12, 3)
     plain = cost("LSTM", x, w, r, hidden_size=3)
     peeping = cost("LSTM", x, w, r, None, None, None, None, (1, 9), hidden_size=3)
@@ -172,8 +172,8 @@ def test_peepholes_are_no_macs() -> None:
 
 @pytest.mark.parametrize("past", [0, 4])
 @pytest.mark.parametrize("heads_first", [True, False])
-def test_attention_meets_every_key(past: int, heads_first: bool) -> None:
-    """Scores, then values: 3 heads of 4 and 5 numbers, 6 queries, 7 keys and past ones."""
+def test_attention_counts_every_key(past: int, heads_first: bool) -> None:
+    """Scores and values: 3 heads of sizes 4 and 5, 6 queries, 7 keys plus past keys."""
     shapes = [(2, 3, 6, 4), (2, 3, 7, 4), (2, 3, 7, 5)]
     how: dict[str, object] = {}
     if not heads_first:
@@ -187,7 +187,7 @@ def test_attention_meets_every_key(past: int, heads_first: bool) -> None:
     assert found == Cost(macs=pairs * (4 + 5), other=6 * pairs)
 
 
-def test_contrib_attention_projects_first() -> None:
+def test_contrib_attention_includes_projections() -> None:
     how = {"domain": MICROSOFT_DOMAIN, "num_heads": 2}
     found = cost("Attention", (3, 5, 8), (8, 24), (24,), **how)
     assert found.macs == 3 * 5 * 8 * 24 + 2 * (3 * 2 * 5 * 5 * 4)
@@ -223,7 +223,7 @@ def test_a_transposed_operand_of_a_fused_product() -> None:
         ("QLinearMatMul", ((5, 4), (), (), (4, 3), (), (), (), ()), 60),
     ],
 )
-def test_quantised_forms(op: str, shapes: tuple[Size, ...], macs: int) -> None:
+def test_quantized_forms(op: str, shapes: tuple[Size, ...], macs: int) -> None:
     assert cost(op, *shapes).macs == macs
 
 
@@ -266,7 +266,7 @@ def test_packed_weights_have_their_true_sizes() -> None:
         ("QuantizeLinear", ((2, 3), ()), {}, 12),
     ],
 )
-def test_the_rest_is_no_macs(
+def test_other_operators_have_no_macs(
     op: str, inputs: tuple[Size, ...], attributes: dict[str, object], other: int
 ) -> None:
     assert cost(op, *inputs, **attributes) == Cost(other=other)
@@ -282,28 +282,28 @@ def test_resizing_counts_taps_of_the_axes_that_change(mode: str, each: int) -> N
     assert cost_of(ShapedNode(node=node, shape_of=sizes)) == Cost(other=each * 2 * 36)
 
 
-def test_a_mode_that_nobody_knows_is_uncounted() -> None:
+def test_an_unknown_mode_is_uncounted() -> None:
     odd = operation("GridSample", (1, 2, 3, 3), (1, 3, 3, 2), mode="magic")
     assert cost_of(odd) == Uncounted(reason="interpolation 'magic' is not understood")
 
 
-def test_a_scatter_that_adds_does_operations() -> None:
+def test_a_scatter_that_adds_counts_additions() -> None:
     shapes = ((5, 3), (2, 3), (2, 3))
     assert cost("ScatterElements", *shapes) == Cost()
     assert cost("ScatterElements", *shapes, reduction="add") == Cost(other=6)
 
 
-def test_an_unknown_shape_is_a_reason_and_no_zero() -> None:
+def test_an_unknown_shape_is_uncounted() -> None:
     assert cost_of(operation("Relu", None)) == Uncounted(reason="the shape of output 0 is unknown")
 
 
-def test_inputs_that_do_not_fit_are_told_by_their_shapes() -> None:
+def test_inputs_that_do_not_fit_are_uncounted() -> None:
     assert cost_of(operation("LSTM", (2, 3), (1, 8, 3))) == Uncounted(
         reason="its inputs don't fit the operator: their shapes are 2×3, 1×8×3"
     )
 
 
-def test_an_operator_that_nobody_knows_is_uncounted() -> None:
+def test_an_unknown_operator_is_uncounted() -> None:
     odd = operation("Magic", (2, 3), domain="somewhere")
     assert cost_of(odd) == Uncounted(
         reason="no cost is defined for this operator: define one with modelsurgeon.counts"
@@ -311,7 +311,7 @@ def test_an_operator_that_nobody_knows_is_uncounted() -> None:
     assert not is_free(odd.node)
 
 
-def test_moving_data_is_known_to_be_free() -> None:
+def test_moving_data_is_free() -> None:
     assert is_free(operation("Transpose", (2, 3)).node)
     assert not is_free(operation("Relu", (2, 3)).node)
     assert cost("Transpose", (2, 3)) == Cost()
@@ -321,12 +321,12 @@ def test_the_long_name_of_the_standard_domain() -> None:
     assert cost_of(operation("Transpose", (2, 3), domain="ai.onnx")) == Cost()
 
 
-def test_an_operator_has_one_cost() -> None:
+def test_a_second_cost_of_an_operator_raises() -> None:
     with pytest.raises(ValueError, match=r"cost of ai\.onnx::Conv is already defined"):
         counts("Conv")(moves)
 
 
-def test_every_standard_operator_is_counted_free_or_says_why_not() -> None:
+def test_every_standard_operator_has_a_cost_function() -> None:
     known = {schema.name for schema in onnx.defs.get_all_schemas() if schema.domain == ""}
     missing = set()
     for name in known - CONTROL:

@@ -1,4 +1,4 @@
-"""What differs between two graphs."""
+"""Differences between two graphs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def told(found: Difference) -> list[tuple[str, str, tuple[str, ...]]]:
     return [(change.kind, change.name, tuple(change.what)) for change in found.shown]
 
 
-def test_a_model_is_like_itself() -> None:
+def test_a_model_equals_itself() -> None:
     found = ms.diff(net(), net())
     assert found.identical
     assert found.counts == {"same": 3}
@@ -38,14 +38,14 @@ def test_a_model_is_like_itself() -> None:
     assert "no difference in 3 nodes" in found.tables()[0].notes
 
 
-def test_weights_are_read_unless_they_shall_not_be() -> None:
+def test_weights_are_compared_unless_disabled() -> None:
     assert told(ms.diff(net(), net(scale=2))) == [("changed", "y", ("input 1 has other values",))]
     blind = ms.diff(net(), net(scale=2), weights=False)
     assert blind.identical
     assert "weights are compared by type and shape only" in blind.notes
 
 
-def test_attributes_and_operators_are_told() -> None:
+def test_attributes_and_operators_are_compared() -> None:
     found = ms.diff(net(), net(TEXT.replace("0.1", "0.5")))
     assert told(found) == [("changed", "r", ("alpha 0.1 → 0.5",))]
     [change] = ms.diff(net(), net(TEXT.replace("LeakyRelu <alpha = 0.1>", "Relu"))).shown
@@ -56,7 +56,7 @@ CONV = "g (float[1, 8, 9, 9] x) => (float y) { y = Conv (x, w) }"
 SPELT = 'auto_pad = "NOTSET", strides = [1, 1], pads = [0, 0, 0, 0], kernel_shape = [3, 3], group = 1'
 
 
-def test_a_default_is_the_same_written_or_left_out() -> None:
+def test_an_explicit_default_is_no_difference() -> None:
     bare, full = (
         zoo.model(CONV.replace("Conv", text), w=zoo.ones(8, 8, 3, 3)) for text in ("Conv", f"Conv <{SPELT}>")
     )
@@ -65,13 +65,13 @@ def test_a_default_is_the_same_written_or_left_out() -> None:
     assert "pads unset → [1, 1, 1, 1]" in ms.diff(full, wide).shown[0].what
 
 
-def test_a_bias_that_was_added_is_told_once() -> None:
+def test_an_added_bias_is_reported_once() -> None:
     biased = zoo.model(CONV.replace("w)", "w, b)"), w=zoo.ones(8, 8, 3, 3), b=zoo.ones(8))
     plain = zoo.model(CONV, w=zoo.ones(8, 8, 3, 3))
     assert told(ms.diff(plain, biased)) == [("changed", "y", ("input 2 none → 8",))]
 
 
-def test_what_is_new_gone_or_renamed_is_told() -> None:
+def test_added_removed_and_renamed_nodes() -> None:
     longer = net(TEXT.replace("y = MatMul (r", "n = Neg (r) y = MatMul (n"))
     assert told(ms.diff(net(), longer)) == [("added", "n", ("output 1×8",))]
     assert told(ms.diff(longer, net())) == [("removed", "n", ("output 1×8",))]
@@ -80,7 +80,7 @@ def test_what_is_new_gone_or_renamed_is_told() -> None:
     ]
 
 
-def test_sizes_and_files_are_told() -> None:
+def test_sizes_and_opsets_are_compared() -> None:
     found = ms.diff(net(), net(TEXT.replace("[1, 8] x", "[2, 8] x"), opset=18))
     assert [change.kind for change in found.changes] == ["changed"] * 3
     assert found.changes[1].what == ["input 1×8 → 2×8", "output 1×8 → 2×8"]
@@ -94,8 +94,8 @@ def test_branches_are_compared_inside() -> None:
     assert told(ms.diff(before, after)) == [("changed", "b", ("input 1 has other values",))]
 
 
-def test_a_branch_that_is_not_taken_any_more_is_told() -> None:
-    """The condition is constant now, and the other branch does all the work."""
+def test_a_branch_that_no_longer_runs_is_reported() -> None:
+    """The condition is constant now, so the other branch runs."""
     assert told(ms.diff(zoo.branches(), zoo.branches("yes"))) == [
         ("changed", "y", ("input 0 is a constant now",)),
         ("changed", "a", ("runs 0 → 1 times",)),
@@ -126,7 +126,7 @@ def test_layers_add_up_to_the_totals(compressed: Difference) -> None:
             assert sum(rows) == getattr(totals, key)
 
 
-def test_it_shows_itself(compressed: Difference) -> None:
+def test_tables_fit_the_width_and_json_has_its_keys(compressed: Difference) -> None:
     for width in (80, 140):
         for table in compressed.tables():
             assert max(map(len, table.text(width).splitlines())) <= width

@@ -1,4 +1,4 @@
-"""The analysis of whole models: against what they cost when they run, and against itself."""
+"""Analysis of whole models: measured costs, consistent totals, formulas and JSON."""
 
 from __future__ import annotations
 
@@ -106,14 +106,14 @@ def test_formulas_hold_at_other_sizes(dims: dict[str, int]) -> None:
         assert ir.SymbolicDim(formula).evaluate(dims) == getattr(there, key)
 
 
-def test_a_batch_axis_makes_one_product() -> None:
+def test_macs_are_proportional_to_the_batch_size() -> None:
     found = analyze(zoo.classifier(), shapes=None, dims={"H": 32, "W": 32})
     assert found.formulas["macs"] == f"{found.totals.macs}*N"
 
 
 @pytest.mark.parametrize("factor", [0.5, 2])
-def test_a_size_that_only_numbers_tell_has_no_formula(factor: float) -> None:
-    """Be it so small at the defaults that nothing is left to count."""
+def test_a_data_dependent_size_has_no_formula(factor: float) -> None:
+    """Even if the size is 0 at the default sizes."""
     built = zoo.model(
         """
         g (float[N, 4] x) => (float y) {
@@ -157,7 +157,7 @@ def test_a_loop_whose_length_is_a_size_has_no_formula() -> None:
     assert "macs" not in found.formulas
 
 
-def test_what_is_unknown_is_named_and_no_zero() -> None:
+def test_unknown_costs_are_listed_and_not_zero() -> None:
     built = zoo.model(
         "g (float[2, 3] x) => (float y) { a = somewhere.Magic (x) b = Relu (a) r = Relu (x) y = Add (r, b) }"
     )
@@ -172,12 +172,12 @@ def test_what_is_unknown_is_named_and_no_zero() -> None:
     assert found.notes == ["activations leave out 3 values of unknown size (a, b, y)"]
 
 
-def test_nodes_of_the_branch_that_is_not_counted_run_never() -> None:
+def test_nodes_of_an_uncounted_branch_have_no_runs() -> None:
     runs = {row.name: row.runs for row in analyze(zoo.branches()).layers}
     assert runs == {"yes": 1, "y": 1, "a": 0, "h": 1, "b": 1}
 
 
-def test_default_sizes_that_a_model_was_not_made_for_are_told() -> None:
+def test_default_sizes_that_do_not_fit_are_noted() -> None:
     built = zoo.model("g (float[N, T] x) => (float y) { y = MatMul (x, w) }", w=zoo.ones(7, 3))
     found = analyze(built)
     assert found.uncounted
@@ -185,7 +185,7 @@ def test_default_sizes_that_a_model_was_not_made_for_are_told() -> None:
     assert "bind N, T" in found.notes[-1]
 
 
-def test_the_json_is_what_the_contract_says() -> None:
+def test_the_json_has_the_documented_keys() -> None:
     found = analyze(zoo.classifier()).as_dict()
     assert json.loads(json.dumps(found)) == json.loads(json.dumps(found, default=str))
     assert set(found) >= {"model", "totals", "formulas", "layers", "uncounted", "bottlenecks"}
@@ -242,7 +242,7 @@ def test_a_binding_that_does_not_fit_is_refused() -> None:
         analyze(zoo.classifier(), shapes={"z": (1,)})
 
 
-def test_the_model_is_left_as_it_is() -> None:
+def test_the_model_is_unchanged() -> None:
     built = zoo.functions()
     before = ir.to_proto(built).SerializeToString()
     analyze(built)
@@ -256,15 +256,15 @@ def test_types_that_numpy_lacks_have_names() -> None:
     assert isinstance(analyze(built).layers[0].dtype, str)
 
 
-def test_weights_are_attributed_to_the_layer_that_works_with_them() -> None:
+def test_weights_are_attributed_to_the_layer_that_uses_them() -> None:
     text = "g (float[2, 3] x) => (float y) { t = Transpose (w) c = Identity (t) y = MatMul (x, c) }"
     rows = {row.name: row.params for row in analyze(zoo.model(text, w=np.ones((4, 3), np.float32))).layers}
     assert rows == {"t": 0, "c": 0, "y": 12}
 
 
 @given(build=st.sampled_from(ZOO), rng=st.randoms(use_true_random=False))
-def test_a_broken_graph_ends_in_an_error_of_ours_or_none(build: Callable[[], ir.Model], rng: Random) -> None:
-    """Attributes and inputs get lost, operators are exchanged, sizes become what none can be."""
+def test_a_broken_graph_raises_only_surgery_errors(build: Callable[[], ir.Model], rng: Random) -> None:
+    """Damage: removed attributes and inputs, exchanged operators, impossible sizes."""
     proto = ir.to_proto(build())
     node = rng.choice(proto.graph.node)
     for damage in rng.sample(range(4), 2):
@@ -282,7 +282,7 @@ def test_a_broken_graph_ends_in_an_error_of_ours_or_none(build: Callable[[], ir.
         assert str(error)
 
 
-def test_what_is_in_a_branch_that_cannot_run_costs_nothing() -> None:
+def test_a_branch_that_cannot_run_costs_nothing() -> None:
     built = zoo.branches()
     built.graph.initializers["w3"].const_value = ir.tensor(zoo.ones(7, 3))
     found = analyze(built)
@@ -292,7 +292,7 @@ def test_what_is_in_a_branch_that_cannot_run_costs_nothing() -> None:
 
 
 @pytest.mark.parametrize("make", [zoo.classifier, zoo.branches, zoo.loop, zoo.functions])
-def test_a_graph_that_was_given_away_is_told_the_same_of(make: Callable[[], ir.Model]) -> None:
+def test_spend_does_not_change_the_analysis(make: Callable[[], ir.Model]) -> None:
     kept = make()
     found = analyze(kept)
     assert analyze(make(), spend=True).as_dict() == found.as_dict() == analyze(kept).as_dict()

@@ -1,4 +1,4 @@
-"""What is counted for the zoo of traps is what onnxruntime did when it ran it."""
+"""The counted MACs of the trap models equal those that onnxruntime runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.traps import TRAPS
 
 
 def feed(model: ir.Model) -> dict[str, np.ndarray]:
-    """Zeros for all inputs: a condition is false then, which is the dearer branch of the zoo."""
+    """Zeros for all inputs: conditions are false, which selects the costlier branch."""
     return {
         str(value.name): np.zeros(tuple(value.shape.numpy()), value.dtype.numpy())
         for value in model.graph.inputs
@@ -23,7 +23,7 @@ def feed(model: ir.Model) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("name", TRAPS)
-def test_what_is_counted_is_what_runs(name: str, tmp_path: Path) -> None:
+def test_macs_equal_those_of_onnxruntime(name: str, tmp_path: Path) -> None:
     model = TRAPS[name]()
     for number, node in enumerate(model.graph):
         node.name = f"n{number}"

@@ -1,4 +1,4 @@
-"""Plots keep to their width, lose no peak, and do no harm."""
+"""Bar plots: width, peak values, and escaping of labels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def plot(values: list[int], mark: int = 0, label: str = "layer") -> Plot:
 
 
 @given(values=VALUES, width=st.integers(30, 140), plain=st.booleans())
-def test_it_keeps_to_its_width(values: list[int], width: int, plain: bool) -> None:
+def test_text_fits_the_width(values: list[int], width: int, plain: bool) -> None:
     lines = plot(values, values.index(max(values))).text(width, plain=plain)
     assert max(map(len, lines)) <= width
     assert len(lines) >= TEXT_HEIGHT + 2
@@ -36,7 +36,7 @@ def test_bins_keep_the_largest_value_and_the_order(values: list[int], count: int
     assert count < len(values) or bins == values
 
 
-def test_the_largest_fills_its_column_and_a_tiny_one_still_shows() -> None:
+def test_column_heights_of_zero_tiny_and_largest_value() -> None:
     *rows, foot, mark = plot([0, 1, 4000], 2).text(60)
     columns = ["".join(column) for column in zip(*(row.ljust(22) for row in rows), strict=True)][9:21]
     assert (
@@ -50,7 +50,7 @@ def test_the_largest_fills_its_column_and_a_tiny_one_still_shows() -> None:
 
 
 @pytest.mark.parametrize(("mark", "start"), [(0, "^ "), (99, "4.00 kB at")])
-def test_the_mark_is_named_where_there_is_room(mark: int, start: str) -> None:
+def test_the_label_is_on_the_side_with_room(mark: int, start: str) -> None:
     values = [9] * 100
     values[mark] = 4000
     line = plot(values, mark).text(100)[-1]
@@ -62,14 +62,14 @@ def test_an_empty_plot_has_no_lines() -> None:
     assert plot([]).text(80) == []
 
 
-def test_the_drawing_is_sound_and_escaped() -> None:
+def test_the_svg_is_valid_and_escaped() -> None:
     drawn = ET.fromstring(plot([1, 5, 2], 1, "<b>\x1b&").svg())  # noqa: S314 - our own drawing
     assert "".join(drawn.itertext()).count("5 B at <b>\\x1b& (node 2 of 3)") == 2
     path = next(iter(drawn.iter("path"))).get("d")
     assert path == "M0 160V128.0H300.0V0.0H600.0V96.0H900.0V160Z"
 
 
-def test_a_table_shows_its_plot_to_people_only() -> None:
+def test_csv_and_json_have_no_plot() -> None:
     table = Table(title="T", columns=[Column(key="a", title="A")], rows=[{"a": 1}], plot=plot([1, 2], 1, "x"))
     told = "2 B at x (node 2 of 2)"
     assert told in table.text(80)

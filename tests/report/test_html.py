@@ -1,4 +1,4 @@
-"""The HTML report: whole, self-contained, and safe with any name."""
+"""The HTML report: well-formed, self-contained, and safe with any name."""
 
 import re
 from html.parser import HTMLParser
@@ -53,7 +53,7 @@ def layers(name: str) -> Table:
 
 
 @given(st.text(max_size=80))
-def test_any_name_leaves_the_page_as_it_is(name: str) -> None:
+def test_names_do_not_change_the_tags(name: str) -> None:
     page = Outline(html_page(name, [layers(name)], lead=[name]))
     calm = Outline(html_page("x", [layers("x")], lead=["x"]))
     assert not page.open

@@ -1,4 +1,4 @@
-"""Charts show every value where it belongs, and do no harm."""
+"""Line charts: positions of the values, and escaping of names."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def test_every_value_is_a_point_in_the_drawing(values: list[float | None]) -> No
     assert [y for _, y in larger] == sorted((y for _, y in larger), reverse=True)
 
 
-def test_places_lie_where_they_are() -> None:
+def test_points_are_placed_by_their_x_values() -> None:
     line = ChartLine(name="error", values=[1.0, 2.0, 3.0])
     chart = Chart(lines=[line], labels=["a", "b", "c"], axis="kept", at=[0.9, 0.5, 0.4])
     (right, _), (middle, _), (left, _) = circles(drawn(chart))
     assert abs((right - middle) / (middle - left) - 4) < 0.01
 
 
-def test_level_lines_are_round_and_reach_the_largest() -> None:
+def test_levels_are_round_and_reach_the_largest_value() -> None:
     figure = drawn(
         Chart(lines=[ChartLine(name="e", values=[0.031, 0.053, inf])], labels=["a", "b", "c"], axis="x")
     )
@@ -52,13 +52,13 @@ def test_level_lines_are_round_and_reach_the_largest() -> None:
     assert told[:7] == ["0", "0.02", "0.04", "0.06", "x", "a", "b"]
 
 
-def test_names_do_no_harm() -> None:
+def test_names_are_escaped() -> None:
     bad = "<b>\x1b&"
     figure = drawn(Chart(lines=[ChartLine(name=bad, values=[1.0])], labels=[bad], axis=bad))
     assert "".join(figure.itertext()).count("<b>\\x1b&") == 6
 
 
-def test_only_pages_show_it() -> None:
+def test_only_html_has_the_chart() -> None:
     chart = Chart(lines=[ChartLine(name="error", values=[1.0, 2.0])], labels=["a", "b"], axis="layers")
     table = Table(title="T", columns=[Column(key="a", title="A")], rows=[{"a": 1}], plot=chart)
     plain = Table(title="T", columns=[Column(key="a", title="A")], rows=[{"a": 1}])

@@ -1,4 +1,4 @@
-"""Tables: every format shows the same values, fits its width, and lets no name do harm."""
+"""Tables: formatting of values, layout at a width, and escaping of names in every format."""
 
 import csv
 import io
@@ -82,7 +82,7 @@ def test_bytes_are_decimal() -> None:
     assert size(12) == "12 B"
 
 
-def test_a_share_that_rounds_to_nothing_still_shows() -> None:
+def test_a_small_share_is_not_shown_as_zero() -> None:
     assert [percent(x) for x in (0.0, 1e-6, 0.0006, 0.999, 1.0)] == [
         "0.0 %",
         "<0.1 %",
@@ -100,14 +100,14 @@ def test_a_bar_is_as_long_as_its_share(share: float, width: int) -> None:
     assert len(bar(share, width, plain=True)) == round(share * width)
 
 
-def test_shapes_keep_symbols_and_name_what_is_unknown() -> None:
+def test_shapes_keep_symbols_and_mark_unknown_sizes() -> None:
     assert shape((1, "batch", None)) == "1×batch×?"
     assert shape([(1, 3), None, ()]) == "1×3, ?, scalar"
     assert shape(["\x1b", 1]) == "\\x1b×1"
 
 
 @pytest.mark.parametrize("kind", ["count", "bytes", "percent", "int", "float", "shape"])
-def test_a_formula_passes_through(kind: Kind) -> None:
+def test_a_formula_is_shown_unchanged(kind: Kind) -> None:
     assert show("4089184256*N", kind) == "4089184256*N"
     assert show(None, kind) == ""
 
@@ -131,14 +131,14 @@ def test_text_fits_its_width_and_keeps_every_number(names: list[str], width: int
             assert "not shown at this width" in printed
 
 
-def test_what_has_no_room_is_named() -> None:
+def test_hidden_columns_are_listed() -> None:
     narrow, wide = table().text(60), table().text(120)
     assert "not shown at this width: bytes" in narrow
     assert "803 kB" in wide
     assert "not shown" not in wide
 
 
-def test_names_are_shortened_inside() -> None:
+def test_names_are_shortened_in_the_middle() -> None:
     assert shorten("abcdefghij", 5, 2) == "ab…ij"
     assert shorten("abcde", 5, 2) == "abcde"
     assert cell_len(shorten("日本語日本語", 6, 3)) <= 6
@@ -151,17 +151,17 @@ def test_shortened_names_still_differ(place: int) -> None:
     assert len({shorten(name, 12, kept) for name in names}) == 10
 
 
-def test_names_that_differ_nowhere_are_shortened_in_the_middle() -> None:
+def test_equal_names_are_shortened_in_the_middle() -> None:
     assert head(["same-name-everywhere"] * 3, 9) == 4
 
 
-def test_an_endless_name_is_laid_out_at_once() -> None:
+def test_a_very_long_name_is_laid_out_quickly() -> None:
     began = time.process_time()
     table(row("n" * 1_000_000)).text(80)
     assert time.process_time() - began < 2
 
 
-def test_prose_is_wrapped_and_whole() -> None:
+def test_prose_is_wrapped_and_not_cut() -> None:
     message = "a convolution with few channels moves more bytes than it computes"
     prose = Table(
         title="Bottlenecks",
@@ -173,7 +173,7 @@ def test_prose_is_wrapped_and_whole() -> None:
     assert " ".join("\n".join(lines).split()) == f"conv1 {message}"
 
 
-def test_numbers_stand_at_the_right() -> None:
+def test_numbers_are_right_aligned() -> None:
     one, many = table(row(macs=1), row(macs=10**9)).text(100).splitlines()[3:5]
     assert one.index(" 1 ") + len(" 1 ") == many.index("1.00 G ") + len("1.00 G ")
 
@@ -215,7 +215,7 @@ def test_json_keeps_names_exactly_and_is_strict() -> None:
     assert table(row(NASTY)).json().isascii()
 
 
-def test_plain_data_has_no_types_of_ours() -> None:
+def test_plain_gives_builtin_types() -> None:
     value = {"a": (np.float32(0.5), np.bool_(True)), 1: {"x"}, "n": None, "z": np.array([1.0, np.inf])}
     assert plain(value) == {"a": [0.5, True], "1": ["x"], "n": None, "z": [1.0, None]}
 
@@ -229,7 +229,7 @@ def test_csv_has_each_key_once_and_full_numbers() -> None:
 
 
 @pytest.mark.parametrize("name", ["=cmd()", "+1", "-1", "@x"])
-def test_csv_disarms_names_that_a_spreadsheet_would_run(name: str) -> None:
+def test_csv_quotes_names_that_look_like_formulas(name: str) -> None:
     assert table(row(name)).csv().splitlines()[1].startswith(f"'{name}")
     assert table(row(macs=-1)).csv().splitlines()[1].split(",")[3] == "-1"
 
@@ -271,12 +271,12 @@ def test_a_table_without_rows_shows_its_header() -> None:
     assert "<caption>" not in empty.html()
 
 
-def test_notes_stand_for_rows_that_are_not_there() -> None:
+def test_notes_replace_an_empty_table() -> None:
     empty = Table(title="Findings", columns=COLUMNS, rows=(), notes=["nothing was found"])
     assert empty.text(80) == "Findings\nnothing was found\n"
 
 
-def test_a_page_shows_commands_as_code_and_breaks_them_at_spaces_alone() -> None:
+def test_html_shows_commands_as_code_broken_only_at_spaces() -> None:
     columns = [Column(key="name", title="name"), Column(key="advice", title="advice", kind="prose")]
     long = "encoder/" * 8
     page = Table(
@@ -291,7 +291,7 @@ def test_a_page_shows_commands_as_code_and_breaks_them_at_spaces_alone() -> None
     assert page.count("<wbr>") == long.count("/e")
 
 
-def test_a_spark_is_a_line_of_columns_and_a_list_in_json() -> None:
+def test_a_spark_is_bars_in_text_and_a_list_in_json() -> None:
     table = Table(
         title="",
         columns=[Column(key="curve", title="Spectrum", kind="spark")],
@@ -312,7 +312,7 @@ def test_the_numbers_of_a_shape_are_never_cut() -> None:
     assert "1024×512×3×3" in table.text(30)
 
 
-def test_tables_stand_apart() -> None:
+def test_tables_are_separated_by_a_blank_line() -> None:
     table = Table(title="One", columns=COLUMNS, rows=(), notes=["nothing"])
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(stacked([table, table]), stacked([]))

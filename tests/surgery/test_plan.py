@@ -1,3 +1,5 @@
+"""Plans: JSON files and invalid plans."""
+
 from __future__ import annotations
 
 import json
@@ -17,7 +19,7 @@ PLAN = Plan(
 )
 
 
-def test_a_plan_survives_json(tmp_path: Path) -> None:
+def test_a_plan_is_unchanged_by_json(tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     path.write_text(PLAN.text())
     assert dict(Plan.read(path)) == dict(PLAN)
@@ -25,7 +27,7 @@ def test_a_plan_survives_json(tmp_path: Path) -> None:
     assert json.loads(PLAN.text())["last"] == {"method": "cp", "rank": "full"}
 
 
-def test_an_empty_plan_is_a_plan(tmp_path: Path) -> None:
+def test_an_empty_plan_is_valid(tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     path.write_text(Plan({}).text())
     assert len(Plan.read(path)) == 0
@@ -45,12 +47,12 @@ BAD = {
 
 
 @pytest.mark.parametrize(("data", "message"), BAD.values(), ids=BAD)
-def test_what_is_no_plan_is_told(data: object, message: str) -> None:
+def test_invalid_plans_raise(data: object, message: str) -> None:
     with pytest.raises(BadPlan, match=message):
         Plan.from_dict(data)
 
 
-def test_a_file_that_is_no_json(tmp_path: Path) -> None:
+def test_unreadable_files_raise(tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     path.write_text("{")
     with pytest.raises(BadPlan, match=r"plan\.json: a plan in JSON is needed"):

@@ -1,4 +1,4 @@
-"""Two doors agree: a module compressed in place and its export compressed as a graph are the same model."""
+"""A module compressed in place and its export compressed as a graph are the same model."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ NETS = {"planes": (Planes, (2, 3, 16, 14)), "lines": (Lines, (2, 6, 20))}
 
 
 class Case:
-    """A net with running statistics that aren't trivial, its export, and an input."""
+    """A net with non-trivial running statistics, its export, and an input."""
 
     def __init__(self, kind: str) -> None:
         torch.manual_seed(0)
         make, shape = NETS[kind]
         self.x = torch.randn(shape)
         net = make()
-        net(torch.randn(shape))  # in train mode: batch norms see data
+        net(torch.randn(shape))  # in train mode, to update running statistics
         self.net = net.eval()
         self.graph = export(self.net, self.x)
         self.want = self.outputs(self.net)
@@ -115,7 +115,7 @@ def params(model: nn.Module | ir.Model) -> int:
 
 
 def numbers_of(edit: FactorizationEdit) -> tuple[object, ...]:
-    """Numbers of an edit that module and graph share: params saved, as a graph's MatMul has no bias."""
+    """Values of an edit that module and graph share; only params saved, as a MatMul has no bias."""
     saved = None if edit.params_before is None else edit.params_before - (edit.params_after or 0)
     error = pytest.approx(edit.error, abs=1e-6)
     return edit.method, edit.rank, edit.macs_before, edit.macs_after, saved, error, edit.skipped
@@ -123,7 +123,7 @@ def numbers_of(edit: FactorizationEdit) -> tuple[object, ...]:
 
 @pytest.mark.parametrize("rank", [2, FULL_RANK])
 @pytest.mark.parametrize("method", METHODS)
-def test_one_plan_gives_one_model(case: Case, method: str, rank: int) -> None:
+def test_one_plan_gives_equal_models(case: Case, method: str, rank: int) -> None:
     plan = case.plan(method, rank)
     edits, net = case.in_place(plan)
     others, graph = case.as_graph(plan)
@@ -136,10 +136,10 @@ def test_one_plan_gives_one_model(case: Case, method: str, rank: int) -> None:
     if rank == FULL_RANK:
         assert distance(case.outputs(net), case.want) <= 1e-5
     else:
-        assert distance(case.outputs(net), case.want) > 1e-3  # it was surgery, not a copy
+        assert distance(case.outputs(net), case.want) > 1e-3  # the model did change
 
 
-def test_a_module_compressed_and_then_exported_is_the_same_again(case: Case) -> None:
+def test_compression_and_export_commute(case: Case) -> None:
     plan = case.plan("svd", 2)
     _, net = case.in_place(plan)
     _, graph = case.as_graph(plan)

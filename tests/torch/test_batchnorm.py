@@ -1,4 +1,4 @@
-"""Batch norm of modules: folded, frozen and measured anew in place, and the same as on the export."""
+"""Batch norms of modules: folded, frozen and recalibrated in place, and folded as on the export."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHAPES = {"input": (2, 3, 8, 8)}
 
 
 def stirred(module: nn.Module) -> nn.Module:
-    """The module in eval mode with statistics that no training gives."""
+    """The module in eval mode with random batch norm parameters and statistics."""
     torch.manual_seed(0)
     for part in module.modules():
         if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.running_mean is not None:
@@ -37,7 +37,7 @@ def norms(module: nn.Module) -> int:
     return sum(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())
 
 
-def test_norms_go_into_the_layers_before_them() -> None:
+def test_norms_fold_into_the_layers_before() -> None:
     module = net()
     done = ms.bn.fold(module, shapes=SHAPES)
     assert done.model is module
@@ -63,7 +63,7 @@ def _exported(module: nn.Module) -> object:
 
 
 class Apart(nn.Module):
-    """A norm whose input goes elsewhere, too, in one of several ways."""
+    """A convolution and a batch norm, called by the given forward."""
 
     def __init__(self, forward: Callable[[Apart, Tensor], Tensor], norm: nn.Module | None = None) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ def never(self: Apart, x: Tensor) -> Tensor:
 
 
 class Odd(nn.BatchNorm2d):
-    """A batch norm that does something of its own."""
+    """A batch norm with a forward of its own."""
 
     def forward(self, input: Tensor) -> Tensor:
         return 2 * super().forward(input)
@@ -118,13 +118,13 @@ class Odd(nn.BatchNorm2d):
         (Apart(plain, nn.BatchNorm2d(6, track_running_stats=False)), "keeps no running statistics"),
     ],
 )
-def test_what_is_left_alone_has_its_reason(module: nn.Module, reason: str) -> None:
+def test_skipped_norms_have_a_reason(module: nn.Module, reason: str) -> None:
     (edit,) = ms.bn.fold(stirred(module), shapes=SHAPES, compare=False).edits
     assert reason in str(edit.skipped)
     assert norms(module) == 1
 
 
-def test_training_mode_and_hooks_and_names_are_reasons() -> None:
+def test_training_mode_hooks_and_skip_are_reasons() -> None:
     module = net()
     module[1].train()
     module[4].register_forward_hook(lambda *_: None)
@@ -135,7 +135,7 @@ def test_training_mode_and_hooks_and_names_are_reasons() -> None:
     assert norms(module) == 3
 
 
-def test_where_the_gate_does_not_hold_the_module_is_as_it_was() -> None:
+def test_an_exceeded_tolerance_restores_the_module() -> None:
     module = net()
     before = {key: value.clone() for key, value in module.state_dict().items()}
     with pytest.raises(ms.ToleranceExceeded, match="bn fold changed the outputs"):
@@ -145,7 +145,7 @@ def test_where_the_gate_does_not_hold_the_module_is_as_it_was() -> None:
     assert all(torch.equal(after[key], before[key]) for key in before)
 
 
-def test_frozen_no_training_moves_it() -> None:
+def test_frozen_norms_ignore_train_mode() -> None:
     module = net()
     done = ms.bn.freeze(module, shapes=SHAPES)
     assert norms(module) == 0
@@ -157,8 +157,8 @@ def test_frozen_no_training_moves_it() -> None:
         ms.bn.freeze(net(), form="batchnorm", shapes=SHAPES)
 
 
-def test_recalibrated_it_is_what_one_large_batch_gives() -> None:
-    """In training mode with momentum 1, torch takes over the statistics of its batch, all layers at once."""
+def test_recalibration_equals_one_large_batch() -> None:
+    """In training mode with momentum 1, torch stores the statistics of its batch in all layers at once."""
     data = np.random.default_rng(0).normal(size=(8, 3, 8, 8)).astype(np.float32)
     ours, theirs = net(), net()
     done = ms.bn.recalibrate(ours, data=data)

@@ -1,4 +1,4 @@
-"""Examples bound to forwards, and what comes out under which name."""
+"""Examples bound to the arguments of a forward, and names of outputs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Masked(nn.Module):
 X = np.ones((1, 2), np.float32)
 
 
-def test_arguments_go_where_they_belong() -> None:
+def test_arguments_are_bound_by_name() -> None:
     args, named = bind(Masked(), {"scale": 2, "x": X})
     assert [value.tolist() for value in args] == [[[1, 1]]]
     assert named == {"scale": 2}
@@ -42,7 +42,7 @@ def test_floating_arrays_take_the_dtype_of_the_weights(dtype: torch.dtype) -> No
     assert mask.dtype == torch.bool
 
 
-def test_a_tensor_is_taken_as_it_is() -> None:
+def test_a_tensor_keeps_its_dtype() -> None:
     (x,), _ = bind(Masked(), torch.ones(1, 2, dtype=torch.float64))
     assert x.dtype == torch.float64
 
@@ -68,7 +68,7 @@ def test_noise_is_seeded_and_named() -> None:
     assert not np.array_equal(one["x"], other["x"])
 
 
-def test_noise_for_an_input_that_is_not_there() -> None:
+def test_noise_for_an_unknown_input() -> None:
     with pytest.raises(BadData, match="Masked has no input 'y'; it takes x, mask, scale"):
         noise(Masked(), {"y": (1, 2)})
 

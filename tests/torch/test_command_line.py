@@ -1,4 +1,4 @@
-"""`modelsurgeon` on package.module:factory, as it is typed."""
+"""The command line on package.module:factory."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_compress(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_a_problem_is_one_line_on_stderr() -> None:
+def test_an_error_is_one_line_on_stderr() -> None:
     command = [sys.executable, "-m", "modelsurgeon_cli", "info", "typed_case:Branch", "--shape", "image=1,3"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")

@@ -1,4 +1,4 @@
-"""Factorizations on torch's arrays: the same numbers as numpy's. The device here is torch's own CPU."""
+"""Factorizations on torch's arrays, mostly on the CPU, agree with numpy's."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SHAPES = {"tall": (300, 40), "wide": (40, 300), "single precision": (280, 300), 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_torch_and_numpy_cut_alike(shape: tuple[int, int], dtype: str) -> None:
+def test_torch_and_numpy_agree(shape: tuple[int, int], dtype: str) -> None:
     rng = np.random.default_rng(0)
     k = min(shape)
     scale = 0.98 ** np.arange(k)
@@ -55,14 +55,14 @@ def test_torch_and_numpy_cut_alike(shape: tuple[int, int], dtype: str) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 @given(layer=layers(), rank=st.integers(1, 4))
-def test_every_method_errs_alike_on_both(name: str, layer: ms.Layer, rank: int) -> None:
+def test_every_method_has_equal_error(name: str, layer: ms.Layer, rank: int) -> None:
     here = relative_error(layer, METHODS[name](layer, rank))
     with linalg.use_backend(EVERYTHING):
         there = relative_error(layer, METHODS[name](layer, rank))
     assert abs(here - there) <= 1e-5
 
 
-def test_small_matrices_stay_here_and_the_device_leaves_with_the_block() -> None:
+def test_device_is_for_large_matrices_within_the_block() -> None:
     torch.set_float32_matmul_precision("high")
     with on("cpu"):
         assert backend_for(np.zeros((8, 8))) is HOST
@@ -74,7 +74,7 @@ def test_small_matrices_stay_here_and_the_device_leaves_with_the_block() -> None
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_a_device_that_does_not_work_is_refused() -> None:
+def test_an_unavailable_device_is_refused() -> None:
     with (
         pytest.raises(ms.Unavailable, match=r"work on cuda here .*use --device cpu"),
         ms.device("cuda"),
@@ -87,7 +87,7 @@ def test_a_device_that_does_not_work_is_refused() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_cuts_as_numpy_does() -> None:
+def test_gpu_and_numpy_agree() -> None:
     matrix = np.random.default_rng(0).standard_normal((2048, 3000), dtype=np.float32)
     here = approximation(matrix, 300)
     with ms.device("cuda"):

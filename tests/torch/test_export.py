@@ -1,4 +1,4 @@
-"""Exports: names, plain graphs, clean streams, and outputs like the module's."""
+"""Exports: names, a plain graph, nothing printed, and the module's outputs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LINEAR = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 
 
 class Net(nn.Module):
-    """Each kind of layer, with bias and without, on two axes and on three, and what should vanish."""
+    """Each kind of layer, with and without bias, on two and three axes, and modules that export removes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,24 +78,24 @@ def assert_same_outputs(module: nn.Module, model: ir.Model, feed: Mapping[str, n
         np.testing.assert_allclose(got[name], value.numpy(), rtol=0, atol=1e-5, err_msg=name)
 
 
-def test_the_graph_answers_as_the_module(net: Net, graph: ir.Model) -> None:
+def test_outputs_equal_the_modules(net: Net, graph: ir.Model) -> None:
     assert_same_outputs(net, graph, {"image": IMAGE.numpy()})
 
 
-def test_layers_are_called_as_their_modules(net: Net, graph: ir.Model) -> None:
+def test_layers_are_named_as_their_modules(net: Net, graph: ir.Model) -> None:
     names = {name for node, name in layer_names(graph).items() if node.op_type in LINEAR}
     found, left = module_sites(net, example=IMAGE)
     assert not left
     assert names == {site.name for site in found} == {site.name for site in graph_sites(graph)[0]}
 
 
-def test_other_nodes_are_called_as_their_modules_too(graph: ir.Model) -> None:
+def test_other_nodes_are_named_as_their_modules_too(graph: ir.Model) -> None:
     named = {node.name: node.op_type for node in graph.graph}
     assert named["norm"] == "BatchNormalization"
     assert len(named) == len(list(graph.graph))
 
 
-def test_a_layer_that_holds_a_module_of_its_own_has_its_name() -> None:
+def test_a_layer_with_a_submodule_keeps_its_name() -> None:
     class Padded(nn.Conv1d):
         def __init__(self) -> None:
             super().__init__(2, 2, 3)
@@ -108,13 +108,13 @@ def test_a_layer_that_holds_a_module_of_its_own_has_its_name() -> None:
     assert {node.name: node.op_type for node in graph} == {"0.pad": "Pad", "0": "Conv"}
 
 
-def test_nodes_of_several_kinds_keep_their_own_names() -> None:
+def test_decomposed_modules_keep_node_names() -> None:
     model = export(nn.Sequential(nn.GroupNorm(2, 4)).eval(), torch.ones(1, 4, 3))
     assert len(list(model.graph)) > 1
     assert all(str(node.name).startswith("node_") for node in model.graph)
 
 
-def test_both_doors_see_the_same_layers_and_calls(net: Net, graph: ir.Model) -> None:
+def test_module_and_graph_have_the_same_sites(net: Net, graph: ir.Model) -> None:
     others = {site.name: site for site in graph_sites(editable_copy(graph))[0]}
     for site in module_sites(net, example=IMAGE)[0]:
         other, layer = others[site.name], site.layer
@@ -124,15 +124,15 @@ def test_both_doors_see_the_same_layers_and_calls(net: Net, graph: ir.Model) -> 
         assert [getattr(other.layer, key) for key in geometry] == [getattr(layer, key) for key in geometry]
 
 
-def test_weights_keep_their_names_and_are_there_once(net: Net, graph: ir.Model) -> None:
+def test_weights_keep_names_and_are_stored_once(net: Net, graph: ir.Model) -> None:
     found = {name: shape for name, shape in weights(graph).items() if not name.startswith("val_")}
     expected = {name: tuple(value.shape) for name, value in net.state_dict().items() if value.ndim}
-    for name in ("rows.weight", "bare_rows.weight"):  # stored as MatMul wants it
+    for name in ("rows.weight", "bare_rows.weight"):  # stored transposed for MatMul
         expected[f"{name}.T"] = expected.pop(name)[::-1]
     assert found == expected
 
 
-def test_the_graph_is_plain_and_nothing_dead_is_left(graph: ir.Model) -> None:
+def test_the_graph_has_no_functions_or_dead_nodes(graph: ir.Model) -> None:
     assert type(graph) is ir.Model
     assert not graph.functions
     kinds = [node.op_type for node in graph.graph]
@@ -141,13 +141,13 @@ def test_the_graph_is_plain_and_nothing_dead_is_left(graph: ir.Model) -> None:
     assert all(value.uses() for value in graph.graph.initializers.values())
 
 
-def test_no_trace_of_this_machine_is_left(graph: ir.Model) -> None:
+def test_no_stack_traces_or_paths(graph: ir.Model) -> None:
     proto = ir.to_proto(graph).SerializeToString()
     assert b"stack_trace" not in proto
     assert __file__.encode() not in proto
 
 
-def test_inputs_and_outputs_have_the_names_that_the_module_gives_them() -> None:
+def test_inputs_and_outputs_have_the_modules_names() -> None:
     class Named(nn.Module):
         def forward(self, left: torch.Tensor, right: torch.Tensor) -> dict[str, object]:
             return {"sum": left + right, "parts": (left * 2, [right * 3])}
@@ -182,7 +182,7 @@ def test_an_optional_input() -> None:
     assert_same_outputs(module, export(module, feed), feed)
 
 
-def test_a_dynamic_batch_stays_open() -> None:
+def test_dynamic_batch_of_any_size() -> None:
     module = Net().eval()
     model = export(module, IMAGE, dynamic_batch=True)
     assert str(model.graph.inputs[0].shape) == "[batch,3,12,12]"
@@ -190,7 +190,7 @@ def test_a_dynamic_batch_stays_open() -> None:
         assert_same_outputs(module, model, {"image": np.resize(IMAGE.numpy(), (batch, 3, 12, 12))})
 
 
-def test_a_batch_of_one_is_no_constant() -> None:
+def test_batch_one_is_not_specialized() -> None:
     class Rows(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.view(x.shape[0] if x.shape[0] > 1 else 1, -1)
@@ -199,7 +199,7 @@ def test_a_batch_of_one_is_no_constant() -> None:
     assert_same_outputs(Rows().eval(), model, {"x": np.ones((3, 3, 4), np.float32)})
 
 
-def test_a_batch_that_the_module_fixes() -> None:
+def test_a_fixed_batch_cant_be_dynamic() -> None:
     class Fixed(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x + torch.ones(2, 3)
@@ -209,7 +209,7 @@ def test_a_batch_that_the_module_fixes() -> None:
 
 
 @pytest.mark.parametrize("opset", [18, 22])
-def test_an_opset_is_kept_and_names_with_it(opset: int) -> None:
+def test_opset_and_names_are_kept(opset: int) -> None:
     model = export(Net().eval(), IMAGE, opset=opset)
     assert model.opset_imports[""] == opset
     assert "stem" in layer_names(model).values()
@@ -251,7 +251,7 @@ def test_shared_weights_stay_shared_under_one_name(shape: tuple[int, ...]) -> No
     assert [edit.layer for edit in left] == [edit.layer for edit in graph_left] == ["head"]
 
 
-def test_a_recurrent_weight_is_folded_whatever_its_size() -> None:
+def test_large_recurrent_weights_are_folded() -> None:
     module = nn.LSTM(96, 64).eval()
     model = export(module, torch.ones(2, 1, 96))
     (lstm,) = [node for node in model.graph if node.op_type == "LSTM"]
@@ -259,7 +259,7 @@ def test_a_recurrent_weight_is_folded_whatever_its_size() -> None:
     assert_same_outputs(module, model, {"input": np.ones((2, 1, 96), np.float32)})
 
 
-def test_a_batch_norm_without_statistics_of_its_own() -> None:
+def test_a_batch_norm_without_running_statistics() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)).eval()
     x = np.random.default_rng(0).normal(size=(2, 3, 6, 6)).astype(np.float32)
     assert_same_outputs(module, export(module, x), {"input": x})
@@ -276,7 +276,7 @@ def test_the_graph_is_a_copy() -> None:
         np.testing.assert_array_equal(model.graph.initializers[name].const_value.numpy(), array)
 
 
-def test_shapes_are_inferred_all_through(graph: ir.Model) -> None:
+def test_all_shapes_are_inferred(graph: ir.Model) -> None:
     model = shapes.bound(graph)
     assert all(value.shape is not None for node in model.graph for value in node.outputs)
 
@@ -295,7 +295,7 @@ def test_train_mode_is_warned_of_and_restored(capfd: pytest.CaptureFixture[str])
     assert capfd.readouterr() == ("", "")
 
 
-def test_nothing_is_printed_even_where_the_export_fails(capfd: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_printed_if_the_export_fails(capfd: pytest.CaptureFixture[str]) -> None:
     class Branch(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x + 1 if x.sum() > 0 else x
@@ -326,6 +326,6 @@ def test_a_convolution_without_bias_gets_none() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.Conv2d(4, 5, 3)).eval()
     bias = net[1].bias
     assert isinstance(bias, nn.Parameter)
-    nn.init.zeros_(bias)  # zeros, but the module's own
+    nn.init.zeros_(bias)  # zeros, but a parameter of the module
     graph = export(net, torch.zeros(1, 3, 8, 8)).graph
     assert set(graph.initializers) == {"0.weight", "1.weight", "1.bias"}

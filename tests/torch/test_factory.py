@@ -1,4 +1,4 @@
-"""Modules from `package.module:factory`, and one line for everything that can go wrong with user's code."""
+"""Modules from `package.module:factory`, and a one-line error for every failure of the user's code."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def other(): return {"weight": 1}
 
 @pytest.fixture
 def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A package in the current folder, forgotten afterwards."""
+    """A package in the current folder, removed from `sys.modules` afterwards."""
     (package := tmp_path / "surgery_case").mkdir()
     (package / "__init__.py").touch()
     (package / "nets.py").write_text(CODE)
@@ -62,7 +62,7 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.mark.parametrize("name", ["make", "Net", "Net.small", "made"])
 @pytest.mark.usefixtures("code")
-def test_what_makes_a_module(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_sources_of_a_module(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     module = load_module(f"surgery_case.nets:{name}")
     assert isinstance(module, nn.Module)
     assert not any(part.training for part in module.modules())
@@ -94,20 +94,20 @@ def test_weights_are_loaded(tmp_path: Path) -> None:
         ("surgery_case.nets:other", "surgery_case.nets:other returns dict: an nn.Module is needed"),
     ],
 )
-def test_one_line_for_what_goes_wrong(source: str, message: str) -> None:
+def test_errors_are_one_line(source: str, message: str) -> None:
     with pytest.raises(BadModel, match=message) as raised:
         load_module(source)
     assert "\n" not in str(raised.value)
 
 
-def test_an_exported_program_is_code(tmp_path: Path) -> None:
+def test_a_pt2_file_needs_trust(tmp_path: Path) -> None:
     torch.export.save(torch.export.export(nn.Linear(3, 2), (torch.ones(1, 3),)), path := tmp_path / "net.pt2")
     with pytest.raises(BadModel, match="can run code of whoever made it: allow it with --trust"):
         load_module(str(path))
     assert load_module(str(path), trust=True)(torch.ones(1, 3)).shape == (1, 2)
 
 
-def test_a_trusted_program_that_is_none(tmp_path: Path) -> None:
+def test_a_broken_or_missing_pt2_file(tmp_path: Path) -> None:
     (path := tmp_path / "net.pt2").write_text("hello")
     with pytest.raises(BadModel, match=r"net.pt2 is no sound .pt2 file"):
         load_module(str(path), trust=True)

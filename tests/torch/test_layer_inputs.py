@@ -1,4 +1,4 @@
-"""Inputs of modules, recorded by hooks, against the tensors of a forward that keeps them."""
+"""Layer inputs recorded by hooks, compared with those of an explicit forward."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from modelsurgeon.torch.model import TorchModel
 
 
 class Net(nn.Module):
-    """Two layers, named against the order in which they run."""
+    """Two layers, defined in reverse order of their calls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ def data() -> np.ndarray:
     return np.random.default_rng(0).normal(size=(4, 2, 5, 5)).astype(np.float32)
 
 
-def test_layers_are_observed_in_the_order_of_their_calls(data: np.ndarray) -> None:
+def test_inputs_are_recorded_in_call_order(data: np.ndarray) -> None:
     net = Net()
     seen = layer_inputs.recorded_inputs(net, {"last": net.last, "first": net.first}, {"x": data})
     assert [name for name, _ in seen] == ["first", "last"]
@@ -55,7 +55,7 @@ def test_replaced_layers_change_the_inputs_of_later_ones(data: np.ndarray) -> No
     torch.testing.assert_close(net.first.weight, 2 * before.first.weight)
 
 
-def test_nothing_behind_the_layer_is_run(data: np.ndarray) -> None:
+def test_nothing_after_the_layer_is_run(data: np.ndarray) -> None:
     class Breaks(Net):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             try:

@@ -1,4 +1,4 @@
-"""A module as a layer and back, held against torch's own forward and the convolution written out."""
+"""Modules to layers and back, compared with torch's forward and a convolution written out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.strategies import layers
 
 
 def even(layer: Layer) -> Layer:
-    """The layer as torch can have it: both ends padded alike."""
+    """The layer with equal padding at both ends, as torch requires."""
     return replace(layer, padding=tuple((min(pair),) * 2 for pair in layer.padding))
 
 
@@ -38,14 +38,14 @@ def test_a_linear_is_a_layer_without_a_kernel() -> None:
 
 
 @given(layers().map(even))
-def test_a_layer_as_a_module_computes_the_convolution_written_out(layer: Layer) -> None:
+def test_a_layer_as_a_module_computes_the_convolution(layer: Layer) -> None:
     x = draw_input(layer)
     ours = module_of(layer)(torch.tensor(x)[None])[0].detach().numpy()
     np.testing.assert_allclose(ours, conv.run([layer], x), rtol=0, atol=1e-10)
 
 
 @given(layers().map(even))
-def test_there_and_back_loses_nothing(layer: Layer) -> None:
+def test_the_round_trip_is_exact(layer: Layer) -> None:
     back = layer_of(module_of(layer))
     for name, value in vars(layer).items():
         np.testing.assert_array_equal(getattr(back, name), value, err_msg=name)
@@ -71,7 +71,7 @@ def test_padding_by_name(dilation: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_dtypes_survive(dtype: torch.dtype) -> None:
+def test_dtypes_are_kept(dtype: torch.dtype) -> None:
     module = nn.Conv1d(2, 3, 3, dtype=dtype)
     layer = layer_of(module)
     assert layer.weight.dtype == (np.float64 if dtype == torch.float64 else np.float32)
@@ -110,13 +110,13 @@ def test_a_new_module_draws_no_random_numbers() -> None:
         ),
     ],
 )
-def test_what_torch_has_no_module_for(change: dict[str, object], reason: str) -> None:
+def test_layers_without_a_module(change: dict[str, object], reason: str) -> None:
     layer = Layer(weight=np.ones((2, 2, 3)))
     fields = {"output_padding": ()} | change
     with pytest.raises(UnsupportedLayer, match=reason):
         module_of(replace(layer, **fields))
 
 
-def test_reading_what_is_no_layer() -> None:
+def test_a_module_that_is_no_layer() -> None:
     with pytest.raises(UnsupportedLayer, match="ReLU is none of torch's Linear"):
         layer_of(nn.ReLU())

@@ -1,4 +1,4 @@
-"""MACs of an exported graph, against torch's own count of the module on the meta device."""
+"""MACs of an exported graph, compared with torch's count of the module on the meta device."""
 
 from __future__ import annotations
 

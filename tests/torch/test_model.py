@@ -65,7 +65,7 @@ def test_a_module_is_compressed_in_place_and_stays_trainable(net: Net) -> None:
     assert 0 < result.after["macs"] <= result.before["macs"] / 2
     assert result.after["params"] == sum(p.numel() for p in net.parameters()) + 32
     assert result.comparison is not None
-    held_out = [2, 5]  # what nothing was fitted to
+    held_out = [2, 5]  # not used for fitting
     ours, theirs = outputs(net)[held_out], before[held_out]
     assert result.comparison.worst == pytest.approx(distance(ours, theirs), rel=1e-3)
     assert all(part.training for part in net.modules())
@@ -76,7 +76,7 @@ def test_a_module_is_compressed_in_place_and_stays_trainable(net: Net) -> None:
 def test_the_plan_of_a_module_fits_its_export(net: Net) -> None:
     graph = export(deepcopy(net).eval(), {"image": DATA["image"][:1]})
     result = ms.compress(net, params=0.5, method="tucker2", data=DATA, refit=False)
-    other = ms.compress(graph, plan=result.plan, data=DATA, refit=False)  # a search makes much of rounding
+    other = ms.compress(graph, plan=result.plan, data=DATA, refit=False)  # a search amplifies rounding
     assert {edit.layer: edit.rank for edit in result.edits} == {edit.layer: edit.rank for edit in other.edits}
     assert other.after["macs"] == result.after["macs"]
     assert other.after["params"] == result.after["params"]
@@ -121,7 +121,7 @@ def test_macs_of_fused_layers_are_those_of_info(make: Callable[[], nn.Module]) -
     [
         (DATA["image"], 2),
         (torch.tensor(DATA["image"]), 2),
-        ([{"image": DATA["image"][:3]}, {"image": DATA["image"][3:]}], 6),  # three are too few to learn from
+        ([{"image": DATA["image"][:3]}, {"image": DATA["image"][3:]}], 6),  # three are too few to calibrate
         ([(torch.tensor(DATA["image"]), torch.arange(6))], 6),  # a loader's batch, with labels
         (iter([DATA["image"]]), 6),
     ],
@@ -138,7 +138,7 @@ def test_shapes_alone_are_compared_on_noise(net: Net) -> None:
     assert result.comparison.inputs == "noise"
 
 
-def test_with_neither_nothing_is_compared(net: Net) -> None:
+def test_no_comparison_without_data_or_shapes(net: Net) -> None:
     result = ms.compress(net, rank=4, method="svd")
     assert result.comparison is None
     assert "not compared" in result.notes
@@ -154,12 +154,12 @@ def test_a_budget_in_macs_needs_sizes(net: Net) -> None:
     ("data", "message"),
     [("data.npz", "not on a file: load it first"), (3, "data of type int"), ([], "no batch")],
 )
-def test_data_that_is_none(net: Net, data: object, message: str) -> None:
+def test_invalid_data_raises(net: Net, data: object, message: str) -> None:
     with pytest.raises(BadData, match=message):
         ms.compress(net, rank=4, data=data)
 
 
-def test_a_fresh_copy_is_the_module_as_it_was(net: Net) -> None:
+def test_a_fresh_copy_is_the_original(net: Net) -> None:
     editable = TorchModel(net, data=DATA)
     before = editable.runner()(DATA)["output"]
     editable.sites[0].replace([replace(editable.sites[0].layer, bias=None)])
@@ -168,7 +168,7 @@ def test_a_fresh_copy_is_the_module_as_it_was(net: Net) -> None:
     assert not np.array_equal(editable.runner()(DATA)["output"], before)
 
 
-def test_a_module_that_can_not_be_copied() -> None:
+def test_a_module_that_cant_be_copied() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the older weight norm, deprecated and still in use
         module = nn.Sequential(nn.utils.weight_norm(nn.Linear(2, 2)))
@@ -195,12 +195,12 @@ def test_layers_are_chosen_by_name(net: Net) -> None:
         ms.compress(net, rank=2, only=["haed"])
 
 
-def test_a_tolerance_that_is_missed(net: Net) -> None:
+def test_an_exceeded_tolerance(net: Net) -> None:
     with pytest.raises(ToleranceExceeded, match="relative L2 at the outputs is"):
         ms.compress(net, rank=1, method="svd", data=DATA, tolerance=1e-4)
 
 
-def test_the_result_is_plain_data_and_shows_itself(net: Net) -> None:
+def test_the_result_as_plain_data_and_tables(net: Net) -> None:
     result = ms.compress(net, rank=4, method="svd", data=DATA)
     again = json.loads(json.dumps(result.as_dict()))
     assert set(again) >= {"before", "after", "edits", "comparison", "latency", "plan"}

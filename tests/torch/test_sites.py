@@ -1,4 +1,4 @@
-"""Sites of modules: what is found, what is put in its place, and one case for each reason to leave alone."""
+"""Sites of modules: which are found, what replaces them, and one case for each reason to skip a module."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_every_layer_is_found_with_name_and_calls() -> None:
     assert not left
 
 
-def test_sizes_are_stated_defaults_without_an_example() -> None:
+def test_sizes_are_defaults_without_an_example() -> None:
     calls = {site.name: site.calls for site in sites(Net())[0]}
     assert calls["stem"] == [(PROBE_SIZES[2], 1)] == [((224, 224), 1)]
     assert calls["head"] == [((), 1)]
@@ -125,12 +125,12 @@ def test_all_factors_train(method: str) -> None:
     net(torch.randn(4, 3, 12, 20)).square().sum().backward()
     optimizer.step()
     still = [name for name, _ in net.named_parameters() if torch.equal(net.state_dict()[name], before[name])]
-    # A batch norm takes away what a bias in front of it adds: its gradient is rounding at most.
+    # A batch norm cancels a bias before it: the gradient of the bias is only rounding.
     assert not [name for name in still if not name.startswith("stem")]
     assert "stem.0.weight" not in still
 
 
-def test_new_modules_take_over_dtype_and_flags() -> None:
+def test_new_modules_keep_dtype_and_flags() -> None:
     net = nn.Sequential(nn.Conv1d(4, 4, 3, dtype=torch.bfloat16)).eval()
     net[0].weight.requires_grad = False
     (site,), _ = sites(net)
@@ -141,7 +141,7 @@ def test_new_modules_take_over_dtype_and_flags() -> None:
     assert not any(part.training for part in net.modules())
 
 
-def test_an_example_leaves_no_trace() -> None:
+def test_no_side_effects_of_an_example() -> None:
     class Counting(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -291,24 +291,24 @@ def scripted() -> nn.Module:
         (lambda: nn.Linear(2, 2, device="meta"), "weight is on the meta device"),
     ],
 )
-def test_a_module_that_is_left_alone(make: Callable[[], nn.Module], reason: str) -> None:
+def test_skipped_modules_have_a_reason(make: Callable[[], nn.Module], reason: str) -> None:
     found, left = sites(nn.Sequential(make()))
     assert not found
     assert [edit.layer for edit in left] == ["0"]
     assert reason in (left[0].skipped or "")
 
 
-def test_tied_weights_are_left_alone() -> None:
+def test_tied_weights_are_skipped() -> None:
     net = nn.ModuleDict({"words": nn.Embedding(5, 3), "head": nn.Linear(3, 5, bias=False)})
     net["head"].weight = net["words"].weight
     assert reasons(net) == {"head": "its weight or bias belongs to several modules: words, head"}
 
 
-def test_the_whole_model_has_no_place_to_be_put_into() -> None:
+def test_a_model_that_is_one_layer_is_skipped() -> None:
     assert reasons(nn.Linear(2, 2)) == {"Linear": "it is the whole model: put it into an nn.Sequential"}
 
 
-def test_a_module_that_the_example_never_calls() -> None:
+def test_uncalled_modules_are_skipped() -> None:
     class Spare(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -320,7 +320,7 @@ def test_a_module_that_the_example_never_calls() -> None:
     assert reasons(Spare(), example=torch.ones(1, 2)) == {"spare": "the model never calls it on the example"}
 
 
-def test_a_weight_that_is_read_outside_of_its_module() -> None:
+def test_weights_read_elsewhere_are_skipped() -> None:
     class Reader(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -333,7 +333,7 @@ def test_a_weight_that_is_read_outside_of_its_module() -> None:
     assert reasons(Reader(), example=torch.ones(1, 2)) == {"one": reason, "two": reason}
 
 
-def test_an_output_size_is_no_part_of_a_layer() -> None:
+def test_a_call_with_output_size_is_skipped() -> None:
     class Sized(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -347,7 +347,7 @@ def test_an_output_size_is_no_part_of_a_layer() -> None:
 
 
 @pytest.mark.parametrize("how", [{}, {"example": torch.ones(2, 3, 8)}])
-def test_fused_attention_reads_weights_by_itself(how: dict[str, object]) -> None:
+def test_layers_of_fused_attention_are_skipped(how: dict[str, object]) -> None:
     net = nn.Sequential(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0), nn.Linear(8, 2))
     found, _ = sites(net, **how)
     assert [site.name for site in found] == ["1"]

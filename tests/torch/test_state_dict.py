@@ -1,4 +1,4 @@
-"""Weights from files: every form a checkpoint comes in, and one line for each that doesn't fit."""
+"""Weights from files: every form of checkpoint, and an error for each file that doesn't fit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def net() -> nn.Sequential:
 
 @pytest.fixture
 def state() -> State:
-    """A state that no fresh net has."""
+    """Random values, unlike those of a new net."""
     torch.manual_seed(1)
     return {name: torch.rand_like(v) if v.ndim else v + 5 for name, v in net().double().state_dict().items()}
 
@@ -70,9 +70,7 @@ def prefixed(prefix: str) -> Callable[[State], State]:
         lambda state: {"n_averaged": torch.tensor(3)} | prefixed("module.")(state),
     ],
 )
-def test_what_training_wraps_around_weights(
-    tmp_path: Path, state: State, wrap: Callable[[State], Any]
-) -> None:
+def test_wrapped_and_prefixed_checkpoints(tmp_path: Path, state: State, wrap: Callable[[State], Any]) -> None:
     torch.save(wrap(state), path := tmp_path / "checkpoint.pth")
     assert_loaded(path, state)
 
@@ -139,7 +137,7 @@ def payload(path: Path) -> None:
 
 def script(path: Path) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecated, and still in circulation
+        warnings.simplefilter("ignore")  # deprecated, and still in use
         torch.jit.script(net()).save(str(path))
 
 
@@ -162,7 +160,7 @@ def cut_short(path: Path) -> None:
         (Path.exists, "no such file of weights"),
     ],
 )
-def test_a_file_that_is_no_weights(
+def test_invalid_files_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], object], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -180,7 +178,7 @@ def test_a_file_that_is_no_weights(
         ("weights.h5", "is none of .safetensors, .pth, .pt, .bin, .ckpt"),
     ],
 )
-def test_other_files(tmp_path: Path, name: str, message: str) -> None:
+def test_invalid_other_files(tmp_path: Path, name: str, message: str) -> None:
     (path := tmp_path / name).write_text("hello")
     with pytest.raises(BadModel, match=message):
         load_weights(net(), path)

@@ -1,4 +1,4 @@
-"""Stealing between state dicts, and the command line over their files."""
+"""`steal` between state dicts, and its command line on files."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def test_a_grown_head_keeps_the_old_logits() -> None:
     assert not [name for name in done.frozen if name.startswith("4.")]
 
 
-def test_layers_of_a_sorted_file_are_in_their_own_order() -> None:
+def test_layers_are_in_natural_order() -> None:
     state = {f"{i}.weight": torch.ones(1) for i in range(12)}
     assert [part.name for part in state_parts(dict(sorted(state.items())))] == [str(i) for i in range(12)]
 
 
-def test_overlaps_and_reasons() -> None:
+def test_size_mismatch_and_partial() -> None:
     donor, recipient = net(1, wide=6).state_dict(), net(2).state_dict()
     skipped = ms.steal(donor, recipient)
     assert "its weight is (8, 3, 3, 3), the donor's (6, 3, 3, 3)" in str(skipped.edits[0].skipped)
@@ -60,7 +60,7 @@ def test_overlaps_and_reasons() -> None:
     assert torch.equal(done.model["0.weight"][6:], recipient["0.weight"][6:])
 
 
-def test_files_of_both_kinds_and_a_list_to_freeze(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_command_line_writes_a_freeze_list(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     save_file(net(1).state_dict(), tmp_path / "donor.safetensors")
     torch.save({"state_dict": net(2).state_dict()}, tmp_path / "recipient.pth")
     files = [

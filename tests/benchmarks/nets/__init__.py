@@ -1,4 +1,4 @@
-"""The nets that are judged."""
+"""The nets of the accuracy benchmark."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two nets of our own on scikit-learn's digits: the example's, of the VGG kind, and a residual one."""
+"""Two nets trained on scikit-learn's digits: the VGG-like one of the example, and a ResNet-20."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def vgg_like(samples: int, tests: int) -> Subject:
 
 
 def residual(samples: int, tests: int) -> Subject:
-    """A ResNet-20, trained once and kept."""
+    """A ResNet-20, trained once and cached."""
     path = CACHE / "resnet20-digits.onnx"
     if not path.exists():
         _train(path)

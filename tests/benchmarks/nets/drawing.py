@@ -1,4 +1,4 @@
-"""Text as images, drawn with Pillow from a seed: lines, captchas and pages, all in grey."""
+"""Text images drawn with Pillow from a seed: lines, captchas and pages, all grayscale."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
 CLEAR = ("DejaVuSans", "DejaVuSerif", "LiberationSans-Regular", "LiberationSerif-Regular")
-ALIKE = "0O1IlijJoQq9gZz2S5s"  # what a reader may take for something else in a captcha
+ALIKE = "0O1IlijJoQq9gZz2S5s"  # characters that are easily confused in a captcha
 MARGIN = 8
 
 
 def pillow() -> Any:  # noqa: ANN401 - a module
-    """Pillow's parts that draw. Raises Absent."""
+    """Pillow's modules for drawing. Raises Absent."""
     try:
         from PIL import Image, ImageDraw, ImageFont
     except ImportError:
@@ -33,7 +33,7 @@ def pillow() -> Any:  # noqa: ANN401 - a module
 
 @cache
 def font(number: int, size: int) -> FreeTypeFont:
-    """One of the clear fonts that are here, or the one that Pillow brings."""
+    """One of the clear fonts that are installed, or Pillow's default."""
     fonts = pillow()[2]
     found = []
     for name in CLEAR:
@@ -46,7 +46,7 @@ def font(number: int, size: int) -> FreeTypeFont:
 
 @cache
 def docstrings() -> tuple[str, ...]:
-    """Those of the standard library, in the order of its files."""
+    """Docstrings of the standard library, in the order of its files."""
     return tuple(text for path in sorted(_library().glob("*.py")) for text in _told(path))
 
 
@@ -70,7 +70,7 @@ def words() -> tuple[str, ...]:
 
 
 def line(random: Random, height: int, width: int) -> tuple[Array, str]:
-    """Dark words on a light ground, `(height, width)` of 0 to 255, and the text."""
+    """Dark words on a light background, `(height, width)` of 0 to 255, and the text."""
     text = " ".join(random.choices(words(), k=random.randint(1, 2)))
     if random.random() < 0.3:
         text = f"{text.split()[0].title()} {random.randint(10, 99999)}"
@@ -83,7 +83,7 @@ def line(random: Random, height: int, width: int) -> tuple[Array, str]:
 
 
 def captcha(random: Random, height: int, width: int) -> tuple[Array, str]:
-    """Four to six letters and digits, each turned a little, and a line across."""
+    """Four to six letters and digits, each slightly rotated, and a line across."""
     images = pillow()[0]
     signs = [s for s in "ABCDEFGHJKLMNPRTUVWXYabdefhjkmnprtuvwxy34678" if s not in ALIKE]
     text = "".join(random.choices(signs, k=random.randint(4, 6)))
@@ -102,7 +102,7 @@ def captcha(random: Random, height: int, width: int) -> tuple[Array, str]:
 
 
 def page(random: Random, height: int, width: int) -> Array:
-    """Some twenty lines of words in several sizes, here and there."""
+    """Lines of words at random sizes and indents."""
     image, draw = _ground(random, height, width)
     top = random.randint(10, 30)
     while top < height - 40:

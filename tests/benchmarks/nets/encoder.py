@@ -1,4 +1,4 @@
-"""The encoder that MiniLM's weights belong to (BERT, Devlin et al., 2019), for sentences of one length."""
+"""MiniLM's encoder (BERT, Devlin et al., 2019), for sentences of one length."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EPSILON = 1e-12
 
 
 class Layer(nn.Module):
-    """Attention, then two dense layers, each added to what went in and normalised."""
+    """Attention, then two dense layers, each part with a residual connection and layer norm."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Layer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Token numbers `(N, T)` to one direction a sentence: `(N, 384)` of length 1."""
+    """Token ids `(N, T)` to sentence embeddings `(N, 384)` of norm 1."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ OURS = {
 
 
 def exported(weights: Path, length: int) -> ir.Model:
-    """The encoder with published weights as a graph; the number of sentences stays open."""
+    """The encoder with published weights as an ONNX model with a dynamic batch."""
     net = Encoder()
     stored = {_name(name): tensor for name, tensor in load_file(weights).items()}
     net.load_state_dict({name: stored[name] for name in net.state_dict()})
@@ -77,7 +77,7 @@ def exported(weights: Path, length: int) -> ir.Model:
 
 
 def _name(name: str) -> str:
-    """What we call a weight."""
+    """Our name of a published weight."""
     for theirs, ours in OURS.items():
         name = name.replace(theirs, ours)
     return name

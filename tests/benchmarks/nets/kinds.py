@@ -1,4 +1,4 @@
-"""magika: what kind of file it is, by its first and last bytes; the original's answer is the truth."""
+"""magika: file type by the first and last bytes; the original's prediction is the ground truth."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import modelsurgeon as ms
 from tests.benchmarks.subjects import Absent, Array, Net, Scores, Subject, agreement, flat, label, public
 
 ENDS, BLOCK, PADDING = 1024, 4096, 256
-LEAST = 64  # bytes
-OF_A_KIND = 12  # files of one ending
+LEAST = 64  # bytes of a file
+OF_A_KIND = 12  # files of one suffix
 FOLDERS = ("/usr/share", "/usr/lib", "/etc", sysconfig.get_path("stdlib"), sysconfig.get_path("platlib"))
 BATCH = 8
 
 
 def magika(samples: int, tests: int) -> Subject:
-    """Files of this machine, a few of each ending."""
+    """Files of this machine, a few of each suffix."""
     files = _files()
     if len(files) < 2 * BATCH:
         raise Absent(f"{len(files)} files in {', '.join(FOLDERS)}: some more are needed")
@@ -44,7 +44,7 @@ def _score(ours: Sequence[Any], theirs: Sequence[Any]) -> Scores:
 
 
 def _files() -> list[Path]:
-    """In an order of chance that is always the same."""
+    """Files of all folders, shuffled with a fixed seed."""
     kinds: dict[str, list[Path]] = {}
     for folder in FOLDERS:
         for path in _below(Path(folder)):
@@ -64,7 +64,7 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def _ends(content: bytes) -> Array:
-    """The first and last 1024 bytes inside the space around them; padding between them in a shorter file."""
+    """The first and last 1024 bytes without outer whitespace; padding between them in a shorter file."""
     first, last = content[:BLOCK].lstrip()[:ENDS], content[-BLOCK:].rstrip()[-ENDS:]
     found = np.full(2 * ENDS, PADDING, np.int32)
     found[: len(first)] = list(first)

@@ -21,7 +21,7 @@ CLASSES = 1000
 
 
 def efficientnet(samples: int, tests: int) -> Subject:
-    """Photos to calibrate on and to judge by alternate, spread over all classes."""
+    """Calibration and test photos are of alternate classes, spread over all of them."""
     files = _photos()
     learned, judged = (list(range(start, CLASSES, 2)) for start in (0, 1))
     known, asked = _spread(learned, samples), _spread(judged, tests)
@@ -35,7 +35,7 @@ def efficientnet(samples: int, tests: int) -> Subject:
 
 
 def _spread(numbers: list[int], count: int) -> list[int]:
-    """So many of them, evenly."""
+    """`count` of the numbers, evenly spaced."""
     return [numbers[place * len(numbers) // count] for place in range(min(count, len(numbers)))]
 
 
@@ -52,7 +52,7 @@ def _photos() -> list[Path]:
 
 
 def _cropped(path: Path) -> Array:
-    """The middle of a photo: `(3, 224, 224)` of -1 to 1."""
+    """The center crop of a photo: `(3, 224, 224)` of -1 to 1."""
     images = pillow()[0]
     image = images.open(path).convert("RGB")
     scale = SHORT / min(image.size)
@@ -82,7 +82,7 @@ def _export(code: Path, weights: Path, path: Path) -> None:
     net.load_state_dict(torch.load(weights, weights_only=True))
     example = (torch.zeros(1, 3, SIDE, SIDE),)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch warns of what it does itself
+        warnings.simplefilter("ignore")  # torch warns about its own code
         program = torch.onnx.export(
             net.eval(), example, dynamo=True, optimize=True, input_names=["x"], output_names=["logits"]
         )

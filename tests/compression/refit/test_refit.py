@@ -1,4 +1,4 @@
-"""The refit against least squares on all rows at once."""
+"""The refit compared with the error of the running chain and with least squares on all rows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KERNELS = {"svd": (), "input-svd": (3, 3), "spatial-svd": (3, 3), "tucker2": (3,
 
 
 def made(method: str, groups: int = 1) -> tuple[Layer, list[InputPair]]:
-    """A layer, and what it was fed and is fed now: the second mixed, scaled and shifted."""
+    """A layer and pairs of inputs: original, and current, which is mixed, scaled and shifted."""
     kernel = KERNELS[method]
     layer = Layer(
         weight=RNG.normal(size=(8, 6 // groups, *kernel)),
@@ -58,7 +58,7 @@ def off(layer: Layer, chain: list[Layer], pairs: list[InputPair]) -> float:
 
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("method", KERNELS)
-def test_a_fit_repairs_what_came_before(method: str, groups: int) -> None:
+def test_a_refit_lowers_the_error(method: str, groups: int) -> None:
     layer, pairs = made(method, groups if KERNELS[method] else 1)
     chain = METHODS[method](layer, 3)
     fit = refit(layer, chain, pairs, 64)
@@ -69,8 +69,8 @@ def test_a_fit_repairs_what_came_before(method: str, groups: int) -> None:
 
 
 @pytest.mark.parametrize("shape", [(5, 9), (9, 5)])
-def test_a_reduced_factor_is_the_nearest_of_its_rank(shape: tuple[int, int]) -> None:
-    """The error of the best rank-2 answers to the rows is the tail of the spectrum of all answers."""
+def test_a_reduced_factor_is_the_best_of_its_rank(shape: tuple[int, int]) -> None:
+    """The error of the best rank-2 outputs is the tail of the spectrum of all outputs."""
     rng = np.random.default_rng(5)
     z = rng.normal(size=(200, shape[1])) @ rng.normal(size=(shape[1], shape[1]))
     factor = rng.normal(size=shape)
@@ -110,7 +110,7 @@ def test_fitting_all_factors_is_better_than_the_last_alone(method: str, groups: 
         assert vars(same) == vars(theirs)
 
 
-def test_a_kernel_of_too_many_columns_has_its_last_factor_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_too_many_columns_only_the_last_factor_is_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
     layer, pairs = made("cp")
     chain = METHODS["cp"](layer, 3)
     monkeypatch.setattr(module, "MAX_KERNEL_COLUMNS", 6 * 9 - 1)
@@ -119,8 +119,8 @@ def test_a_kernel_of_too_many_columns_has_its_last_factor_fitted(monkeypatch: py
 
 
 @pytest.mark.parametrize("kernel", [(), (3, 3)])
-def test_what_a_sum_has_lost_on_its_other_side_is_made_up_for(kernel: tuple[int, ...]) -> None:
-    """The other side has lost what the layer can see: a linear map of its input."""
+def test_errors_in_the_other_term_of_a_sum_are_corrected(kernel: tuple[int, ...]) -> None:
+    """The error of the other term is a linear map of the layer's original input."""
     layer, pairs = made("cp" if kernel else "svd")
     lost = replace(layer, weight=0.3 * RNG.normal(size=layer.weight.shape), bias=None)
     fed = []
@@ -130,7 +130,7 @@ def test_what_a_sum_has_lost_on_its_other_side_is_made_up_for(kernel: tuple[int,
     chain = METHODS["svd"](layer, 6 if not kernel else 54)
 
     def wrong(fitted: list[Layer]) -> float:
-        """Of the sums, relative to what the layer ought to give."""
+        """Error of the sums, relative to the layer's original outputs."""
         sums = [
             (answers([layer], f.original) + f.residual[0], answers(fitted, f.current) + f.residual[1])
             for f in fed
@@ -140,11 +140,11 @@ def test_what_a_sum_has_lost_on_its_other_side_is_made_up_for(kernel: tuple[int,
 
     alone = [InputPair(f.original, f.current) for f in fed]
     assert wrong(list(refit(layer, chain, alone, 64).chain)) > 0.1
-    # at the border the shift of what is fed is none, which no bias tells apart
+    # zero padding has no shift at the border, which a bias can't represent
     assert wrong(list(refit(layer, chain, fed, 64).chain)) < 0.06
 
 
-def test_what_is_broadcast_into_a_sum_is_not_made_up_for() -> None:
+def test_errors_in_a_broadcast_term_are_not_corrected() -> None:
     layer, pairs = made("svd")
     fed = [InputPair(was, now, (np.ones((1, 8)), np.zeros((1, 8)))) for was, now, _ in pairs]
     chain = METHODS["svd"](layer, 3)
@@ -161,8 +161,8 @@ def gained(net: ir.Model, data: np.ndarray, methods: tuple[str, ...]) -> dict[st
     return module.refit_gains(editable, tried, feeds)
 
 
-def test_trial_fits_tell_what_fits_are_worth() -> None:
-    """Of kernels alone, once for those that are alike, and about what a fit of the layer then does."""
+def test_trial_fits_predict_the_gain_of_a_refit() -> None:
+    """Pointwise layers have no trial, equal shapes share one, and the gain is near that of the real refit."""
     rng = np.random.default_rng(9)
     weights = {f"w{i}": rng.normal(size=(8, 8, 3, 3)).astype(np.float32) / 8 for i in range(3)}
     net = model(
@@ -187,7 +187,7 @@ def test_trial_fits_tell_what_fits_are_worth() -> None:
     assert edit.output_error == pytest.approx(found["a"]["cp"] * edit.own_error, rel=0.3)
 
 
-def test_a_choice_counts_on_what_fits_gain() -> None:
+def test_gains_scale_the_errors_of_candidates() -> None:
     options = {"a": [Candidate(macs=9, params=9), Candidate(method="cp", macs=4, params=4, error=0.5)]}
     [[dense, cut]] = with_refit_gain(options, {"a": {"cp": 0.6}}).values()
     assert (dense.error, cut.error) == (0.0, pytest.approx(0.3))
@@ -201,7 +201,7 @@ def test_at_full_rank_a_linear_change_is_undone() -> None:
     assert off(layer, list(refit(layer, chain, pairs, 64).chain), pairs) < 1e-3
 
 
-def test_nothing_to_repair_leaves_the_answers() -> None:
+def test_an_exact_chain_stays_exact() -> None:
     layer, pairs = made("cp")
     same = [InputPair(fed.original, fed.original) for fed in pairs]
     chain = METHODS["cp"](layer, METHODS["cp"].full_rank(layer))
@@ -215,7 +215,7 @@ def test_without_a_bias_none_is_added() -> None:
 
 
 def test_few_rows_do_not_overfit() -> None:
-    """Five rows for a factor of forty columns: on other rows it must not be worse than before."""
+    """Five rows for a factor of 40 columns: on other rows the error grows by less than 10 %."""
     layer = Layer(weight=RNG.normal(size=(48, 48)), bias=np.zeros(48))
     chain = METHODS["svd"](layer, 40)
     few = [InputPair(x, x + 0.1 * RNG.normal(size=x.shape)) for x in RNG.normal(size=(5, 1, 48))]
@@ -223,7 +223,7 @@ def test_few_rows_do_not_overfit() -> None:
     assert off(layer, list(refit(layer, chain, few, 5).chain), many) < 1.1 * off(layer, chain, many)
 
 
-def test_dead_inputs_leave_the_factor() -> None:
+def test_zero_inputs_keep_the_factor() -> None:
     layer, _ = made("svd")
     chain = METHODS["svd"](layer, 3)
     fit = refit(layer, chain, [InputPair(np.zeros((4, 6)), np.zeros((4, 6)))] * 8, 32)
@@ -231,7 +231,7 @@ def test_dead_inputs_leave_the_factor() -> None:
     np.testing.assert_allclose(fit.chain[-1].bias, layer.bias)
 
 
-def test_sums_of_parts_are_those_of_the_whole() -> None:
+def test_sums_of_parts_add_up_and_solve() -> None:
     z, y = RNG.normal(size=(30, 4)), RNG.normal(size=(30, 2))
     whole, parts = RegressionSums.of(z, y), RegressionSums.of(z[:7], y[:7]) + RegressionSums.of(z[7:], y[7:])
     for key, value in vars(whole).items():
@@ -246,8 +246,8 @@ def test_sums_of_parts_are_those_of_the_whole() -> None:
     assert problem.loss(factor, problem.bias(factor)) == pytest.approx(rest)
 
 
-def test_patches_of_the_layer_become_those_of_the_last_factor() -> None:
-    """The errors that the fit reports are those of the chain as it runs."""
+def test_the_reported_error_is_that_of_the_running_chain() -> None:
+    """The reported error is near that of the running chain, relative to outputs by patches."""
     layer, pairs = made("spatial-svd")
     chain = METHODS["spatial-svd"](layer, 3)
     fit = refit(layer, chain, pairs, 64)

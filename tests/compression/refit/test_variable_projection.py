@@ -1,4 +1,4 @@
-"""All factors together, against composed weights, differences and problems whose answer is known."""
+"""Variable projection compared with composed weights, finite differences and known solutions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ALONE = [name for name, method in METHODS.items() if method.alone]
 
 @st.composite
 def chains(draw: st.DrawFn) -> list[Layer]:
-    """What a method makes of a layer without groups, random numbers in all factors."""
+    """Chains with the shapes of a method for a layer without groups, and random weights."""
     layer = draw(layers(ndim=st.integers(1, 3), groups=st.just(1), transposed=st.just(False)))
     method = METHODS[draw(st.sampled_from(suited(layer, ALONE)))]
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
@@ -30,7 +30,7 @@ def chains(draw: st.DrawFn) -> list[Layer]:
 
 
 def problem_of(chain: list[Layer], rng: np.random.Generator, *, noise: float = 0.3) -> LeastSquares:
-    """Of what the chain answers to correlated rows, and noise."""
+    """Least squares with correlated rows; the targets are the chain's outputs plus noise."""
     weight = compose(chain).weight.reshape(chain[-1].out_channels, -1)
     mix = np.eye(weight.shape[1]) + 0.3 * rng.normal(size=(weight.shape[1],) * 2)
     x = rng.normal(size=(500, weight.shape[1])) @ mix
@@ -45,7 +45,7 @@ def loss(chain: list[Layer], problem: LeastSquares) -> float:
 
 @given(chains(), st.integers(0, 2**32 - 1))
 def test_the_gradient_of_a_factor_is_the_adjoint_of_composing(chain: list[Layer], seed: int) -> None:
-    """A weight is linear in each factor: moved by p it moves by L p, and <G, L p> = <gradient, p>."""
+    """The weight is linear in each factor: a step p changes it by L p, and <G, L p> = <gradient, p>."""
     rng = np.random.default_rng(seed)
     whole = compose(chain).weight
     slope = rng.normal(size=whole.shape)
@@ -57,7 +57,7 @@ def test_the_gradient_of_a_factor_is_the_adjoint_of_composing(chain: list[Layer]
 
 
 @given(chains(), st.integers(0, 2**32 - 1))
-def test_the_search_goes_where_its_gradient_says(chain: list[Layer], seed: int) -> None:
+def test_the_gradient_matches_differences(chain: list[Layer], seed: int) -> None:
     rng = np.random.default_rng(seed)
     search = _Search(chain, problem_of(chain, rng), 1e-2)
     x = search.start * (1 + 0.1 * rng.normal(size=search.start.shape))
@@ -66,9 +66,9 @@ def test_the_search_goes_where_its_gradient_says(chain: list[Layer], seed: int) 
     assert (high - low) / 2 == pytest.approx(slope @ step, rel=1e-3, abs=1e-11)
 
 
-@settings(max_examples=10)  # each a search
+@settings(max_examples=10)  # each runs a search
 @given(chains(), st.integers(0, 2**32 - 1))
-def test_on_the_rows_that_judge_nothing_gets_worse(chain: list[Layer], seed: int) -> None:
+def test_the_validation_loss_does_not_grow(chain: list[Layer], seed: int) -> None:
     rng = np.random.default_rng(seed)
     problem, checks = problem_of(chain, rng), problem_of(chain, rng)
     began = [replace(link, weight=link.weight + 0.3 * rng.normal(size=link.weight.shape)) for link in chain]
@@ -79,7 +79,7 @@ def test_on_the_rows_that_judge_nothing_gets_worse(chain: list[Layer], seed: int
 
 
 @pytest.mark.parametrize("method", ["cp", "tucker2", "spatial-svd", "input-svd", "cp-separable"])
-def test_a_chain_that_was_shaken_is_found_again(method: str) -> None:
+def test_a_perturbed_chain_is_recovered(method: str) -> None:
     rng = np.random.default_rng(7)
     layer = Layer(weight=rng.normal(size=(8, 6, 3, 3)), padding=((1, 1), (1, 1)))
     chain = METHODS[method](layer, 3)
@@ -91,8 +91,8 @@ def test_a_chain_that_was_shaken_is_found_again(method: str) -> None:
     )
 
 
-def test_it_ends_where_the_rows_that_judge_say_so() -> None:
-    """They want what the chain gives at first, so every step away from that is one too many."""
+def test_validation_rows_stop_the_search() -> None:
+    """The start fits the validation rows exactly, so that every step raises their loss."""
     rng = np.random.default_rng(3)
     layer = Layer(weight=rng.normal(size=(8, 6, 3, 3)))
     chain = METHODS["cp"](layer, 3)
@@ -104,8 +104,8 @@ def test_it_ends_where_the_rows_that_judge_say_so() -> None:
     np.testing.assert_allclose(compose(found).weight, compose(start).weight, rtol=1e-5, atol=1e-6)
 
 
-def test_rows_that_hardly_vary_lead_nowhere_far() -> None:
-    """In float32 the covariance of such rows is rounding, and seems to be negative here and there."""
+def test_nearly_constant_rows_give_bounded_weights() -> None:
+    """The covariance of such rows in float32 is rounding error, with negative eigenvalues."""
     rng = np.random.default_rng(3)
     layer = Layer(weight=rng.normal(size=(8, 6, 3, 3)))
     chain = METHODS["cp"](layer, 3)

@@ -1,4 +1,4 @@
-"""SARIF and JUnit: the structure that code hosts and build servers read, whatever a layer is called."""
+"""SARIF and JUnit output is well-formed for any layer name and message."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_sarif_has_the_structure_of_its_schema(found: list[Finding]) -> None:
 
 
 def check_result(result: dict[str, Any], run: dict[str, Any]) -> None:
-    """One result points at its rule, at its file, and at its layer."""
+    """The result refers to its rule, its file and its layer."""
     rule = run["tool"]["driver"]["rules"][result["ruleIndex"]]
     assert (rule["id"], rule["defaultConfiguration"]["level"]) == (result["ruleId"], result["level"])
     assert result["message"]["text"].isprintable()
@@ -100,7 +100,7 @@ def test_a_path_becomes_a_uri(path: str, uri: str) -> None:
 
 
 @given(findings, st.sampled_from([*SEVERITIES, None]))
-def test_junit_is_xml_whose_counts_are_true(found: list[Finding], fail_on: Severity | None) -> None:
+def test_junit_is_xml_with_correct_counts(found: list[Finding], fail_on: Severity | None) -> None:
     root = ElementTree.fromstring(report(*found).junit(fail_on))  # noqa: S314
     suite = root.find("testsuite")
     assert root.tag == "testsuites"
@@ -116,7 +116,7 @@ def test_junit_is_xml_whose_counts_are_true(found: list[Finding], fail_on: Sever
     assert len(list(root.iter("failure"))) == len(report(*found).reaching(fail_on)) if fail_on else True
 
 
-def test_what_is_milder_passes_and_is_told() -> None:
+def test_milder_findings_pass_and_are_listed() -> None:
     text = report(finding("error"), finding("note", "conv2")).junit("warning")
     root = ElementTree.fromstring(text)  # noqa: S314
     cases = {case.attrib["name"]: case for case in root.iter("testcase")}

@@ -1,4 +1,4 @@
-"""A report shows itself: as tables that people read, and as plain data."""
+"""A report as tables and as plain data."""
 
 import json
 from pathlib import Path
@@ -37,7 +37,7 @@ def report() -> Report:
     return ms.check(built)
 
 
-def test_a_severity_reaches_all_that_is_milder() -> None:
+def test_a_severity_reaches_itself_and_milder() -> None:
     pairs = [(a, b) for a in SEVERITIES for b in SEVERITIES if reaches(a, b)]
     assert pairs == [
         ("error", "error"), ("error", "warning"), ("error", "note"),
@@ -46,13 +46,13 @@ def test_a_severity_reaches_all_that_is_milder() -> None:
 
 
 @pytest.mark.parametrize("width", [80, 140])
-def test_the_tables_read_well(report: Report, width: int) -> None:
+def test_tables_match_golden_files(report: Report, width: int) -> None:
     shown = "\n".join(table.text(width) for table in report.brief(2).tables())
     assert shown == (GOLDEN / f"check_{width}.txt").read_text(encoding="utf-8")
     assert max(map(len, shown.splitlines())) <= width
 
 
-def test_a_brief_report_hides_and_tells(report: Report) -> None:
+def test_brief_hides_and_counts_findings(report: Report) -> None:
     [whole, _] = report.tables()
     [brief, _] = report.brief(1).tables()
     assert len(whole.rows) == len(report.findings) == len(report.brief(1).findings)
@@ -60,7 +60,7 @@ def test_a_brief_report_hides_and_tells(report: Report) -> None:
     assert "bn-not-folded: 2 more like these" in brief.notes
 
 
-def test_only_what_is_grave_enough(report: Report) -> None:
+def test_at_least_drops_milder_ones(report: Report) -> None:
     grave = report.at_least("warning")
     assert {finding.severity for finding in grave.findings} == {"error", "warning"}
     assert f"{report.counts()['note']} milder findings aren't shown" in grave.notes

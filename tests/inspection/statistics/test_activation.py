@@ -1,4 +1,4 @@
-"""A tally of feeds holds what the whole data hold."""
+"""Statistics of an activation accumulated over batches, and their findings."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def said(found: Activation) -> dict[str, str]:
 
 
 @given(seed=st.integers(0, 99), axis=st.sampled_from([1, -1, 2]), cut=st.integers(1, 5))
-def test_feeds_add_up_to_the_whole(seed: int, axis: int, cut: int) -> None:
+def test_batches_add_up_to_all_data(seed: int, axis: int, cut: int) -> None:
     whole = np.random.default_rng(seed).normal(size=(6, 4, 5)).astype(np.float32)
     found = tallied(whole[:cut], whole[cut:], axis=axis)
     assert found.spread.mean == pytest.approx(whole.mean(dtype=np.float64), rel=1e-9, abs=1e-12)
@@ -36,7 +36,7 @@ def test_feeds_add_up_to_the_whole(seed: int, axis: int, cut: int) -> None:
         assert value == pytest.approx(true, rel=0.01)
 
 
-def test_dead_and_constant_channels_are_so_in_all_feeds() -> None:
+def test_dead_and_constant_hold_over_all_batches() -> None:
     feeds = np.random.default_rng(0).uniform(0.1, 1, (4, 5, 3, 3))
     feeds[:, 1] = 0
     feeds[:, 2] = 7
@@ -49,7 +49,7 @@ def test_dead_and_constant_channels_are_so_in_all_feeds() -> None:
     }
 
 
-def test_few_numbers_say_nothing_of_a_channel() -> None:
+def test_few_values_give_no_channel_finding() -> None:
     assert said(tallied(np.zeros((4, 5)))) == {}
 
 
@@ -60,7 +60,7 @@ def test_nan_and_inf_are_counted() -> None:
     assert said(tallied(feed))["nan-or-inf"] == "3 NaN and 1 Inf among 256 values"
 
 
-def test_a_saturated_sigmoid_is_told_and_a_working_rectifier_is_not() -> None:
+def test_saturation_ignores_the_zeros_of_a_rectifier() -> None:
     ends = np.repeat([0.001, 0.995, 0.5, 0.4], [40, 40, 10, 10])
     found = tallied(ends.reshape(1, 1, -1), op="Sigmoid", bounds=Bounds(low=0.0, high=1.0, margin=0.01))
     assert (found.at_low, found.at_high) == (0.4, 0.4)
@@ -73,20 +73,20 @@ def test_a_saturated_sigmoid_is_told_and_a_working_rectifier_is_not() -> None:
     )
 
 
-def test_what_half_precision_cannot_hold() -> None:
+def test_float16_overflow_and_subnormals() -> None:
     large, small = np.full((1, 1, 50), 1e5), np.full((1, 1, 50), 1e-6)
     large[..., :10] = small[..., :10] = 1
     assert "80.0 % of the values are larger" in said(tallied(large))["half-overflow"]
     assert said(tallied(small))["half-subnormal"].startswith("80.0 % of the values that aren't 0")
 
 
-def test_no_axis_no_channels() -> None:
+def test_without_axis_no_channels() -> None:
     found = tallied(np.zeros((3, 4)), axis=None)
     assert (found.channels, found.dead) == (0, ())
     assert found.as_dict()["dead_channels"] == []
 
 
-def test_the_table_has_a_row_for_each_and_json_the_findings() -> None:
+def test_table_rows_and_findings_in_json() -> None:
     found = Activations(places=[tallied(np.ones((2, 3, 4, 4)))], samples=2, notes=["a note"])
     first, second = found.tables()
     assert [row["channels"] for row in first.rows] == [3]

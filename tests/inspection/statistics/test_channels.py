@@ -1,3 +1,5 @@
+"""Dead, broken, duplicate and scaled channels of a weight."""
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,14 +16,14 @@ def layer(out: int = 8, into: int = 6, groups: int = 1, dtype: type = np.float32
 
 
 @given(sound=layers(dtype=np.float32))
-def test_random_weights_have_nothing_to_report(sound: Layer) -> None:
+def test_random_weights_have_no_findings(sound: Layer) -> None:
     found = channels(sound)
     assert (found.dead, found.dead_inputs, found.broken, found.duplicates) == ((), (), (), ())
     assert (found.outputs, found.inputs) == (sound.out_channels, sound.in_channels)
 
 
 @given(sound=layers(dtype=np.float64), data=st.data())
-def test_what_is_planted_is_found(sound: Layer, data: st.DataObject) -> None:
+def test_planted_defects_are_found(sound: Layer, data: st.DataObject) -> None:
     size = sound.out_channels // sound.groups
     dead = data.draw(st.integers(0, sound.out_channels - 1))
     sound.weight[dead] = 0
@@ -36,7 +38,7 @@ def test_what_is_planted_is_found(sound: Layer, data: st.DataObject) -> None:
     assert found.spare == (1 if twins else 0)
 
 
-def test_a_multiple_is_no_duplicate_but_is_told() -> None:
+def test_multiples_are_scaled_not_duplicates() -> None:
     net = layer()
     net.weight[3] = -2.5 * net.weight[1]
     net.weight[6] = net.weight[1]
@@ -46,7 +48,7 @@ def test_a_multiple_is_no_duplicate_but_is_told() -> None:
     assert set(found.scaled) == {(1, 3), (0, 7)}
 
 
-def test_channels_of_different_groups_are_never_the_same() -> None:
+def test_duplicates_are_within_one_group() -> None:
     net = layer(groups=2)
     net.weight[4:] = net.weight[:4]
     assert channels(net).duplicates == ()
@@ -54,13 +56,13 @@ def test_channels_of_different_groups_are_never_the_same() -> None:
     assert channels(net).duplicates == ((4, 5),)
 
 
-def test_dead_inputs_are_counted_over_all_groups() -> None:
+def test_dead_inputs_are_numbered_over_all_groups() -> None:
     net = layer(groups=2)
     net.weight[4:, 1] = 0
     assert channels(net).dead_inputs == (4,)
 
 
-def test_what_is_tiny_is_dead() -> None:
+def test_a_tiny_channel_is_dead() -> None:
     net = layer()
     net.weight[2] = 1e-9
     assert channels(net).dead == (2,)
@@ -79,7 +81,7 @@ def test_minus_zero_is_zero() -> None:
     assert channels(Layer(weight=weight)).duplicates == ((0, 1),)
 
 
-def test_all_the_same_is_one_group() -> None:
+def test_equal_channels_are_one_set() -> None:
     found = channels(Layer(weight=np.broadcast_to(np.float32(1), (300, 200))))
     assert found.duplicates == (tuple(range(300)),)
     assert found.scaled == ()

@@ -1,4 +1,4 @@
-"""The oracle is the operator as a dense matrix, filled tap by tap, circular at its edges."""
+"""Singular values of convolutions compared with those of the dense matrix, with circular padding."""
 
 from itertools import product
 
@@ -16,7 +16,7 @@ from tests.strategies import layers
 
 
 def dense(layer: Layer, size: tuple[int, ...]) -> np.ndarray:
-    """The matrix of the convolution on maps of this size; of a transposed one, from the small map."""
+    """Dense matrix of the convolution on input maps of this size, with circular padding."""
     fine = tuple(n * s for n, s in zip(size, layer.stride, strict=True)) if layer.transposed else size
     coarse = tuple(n // s for n, s in zip(fine, layer.stride, strict=True))
     shape = (layer.out_channels, *coarse, layer.in_channels, *fine)
@@ -42,7 +42,7 @@ def dense(layer: Layer, size: tuple[int, ...]) -> np.ndarray:
 
 
 def maps(layer: Layer, steps: int) -> tuple[int, ...]:
-    """A size that the stride divides."""
+    """A map size divisible by the stride."""
     return tuple(s * steps for s in layer.stride)
 
 
@@ -61,7 +61,7 @@ def test_all_singular_values_are_those_of_the_dense_operator(layer: Layer, steps
 
 @settings(max_examples=20)
 @given(layer=layers(ndim=st.just(2), groups=st.just(1)))
-def test_the_coarse_grid_keeps_its_promise(layer: Layer) -> None:
+def test_coarse_grid_error_is_within_slack(layer: Layer) -> None:
     size = maps(layer, 40)
     exact = operator_norm(layer, size).norm
     with pytest.MonkeyPatch.context() as patch:
@@ -72,7 +72,7 @@ def test_the_coarse_grid_keeps_its_promise(layer: Layer) -> None:
     assert found.norm <= exact * (1.03 if found.slack else 1 + 1e-9)
 
 
-def test_iteration_comes_close_on_a_wide_layer() -> None:
+def test_iteration_is_accurate_on_a_wide_layer() -> None:
     layer = Layer(weight=np.random.default_rng(0).normal(size=(48, 40, 3, 3)).astype(np.float32))
     exact = operator_spectrum(layer, (10, 10))[0]
     assert operator_norm(layer, (10, 10)).norm == pytest.approx(exact, rel=1e-5)
@@ -84,12 +84,12 @@ def test_iteration_comes_close_on_a_wide_layer() -> None:
     assert 0.95 * exact <= found.norm <= 1.00001 * exact
 
 
-def test_a_map_that_the_stride_does_not_divide_grows() -> None:
+def test_map_size_is_rounded_up_to_the_stride() -> None:
     layer = Layer(weight=np.ones((1, 1, 3, 3)), stride=(2, 3))
     assert operator_norm(layer, (7, 7)).size == (8, 9)
 
 
-def test_a_kernel_of_one_tap_is_its_matrix() -> None:
+def test_a_1x1_kernel_has_its_matrix_norm() -> None:
     layer = Layer(weight=np.random.default_rng(0).normal(size=(5, 4, 1, 1)), stride=(2, 2))
     assert operator_norm(layer, (6, 6)).norm == pytest.approx(spectrum(layer).norm, rel=1e-9)
 

@@ -1,3 +1,5 @@
+"""Histograms of values: percentiles, sums and shares below a threshold."""
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ NUMBERS = arrays(np.float32, st.integers(0, 50), elements=st.floats(width=32))
 
 
 @given(array=NUMBERS, percent=st.floats(0, 100))
-def test_a_percentile_is_off_by_less_than_a_hundredth(array: np.ndarray, percent: float) -> None:
+def test_percentiles_are_within_1_percent(array: np.ndarray, percent: float) -> None:
     found = percentile(histogram(array), percent)
     finite = np.sort(array[np.isfinite(array)].astype(np.float64))
     if not finite.size:
@@ -37,7 +39,7 @@ def test_shares_below_a_power_of_two_are_exact(array: np.ndarray, power: int) ->
         assert share_below(histogram(array), 2.0**power) == pytest.approx(true)
 
 
-def test_wider_numbers_are_rounded() -> None:
+def test_other_dtypes_are_rounded() -> None:
     counts = histogram(np.array([1e300, 1.0, 2.0]))
     assert percentile(counts, 100) == pytest.approx(2, rel=0.01)
     assert percentile(histogram(np.array([1, 2, 3], np.float16)), 50) == pytest.approx(2, rel=0.01)

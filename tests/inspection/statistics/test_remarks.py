@@ -1,4 +1,4 @@
-"""One case for each rule: a tensor to which it applies, what it says, and that a sound tensor has none."""
+"""Every weight rule on a tensor that it applies to; a sound tensor has no findings."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from modelsurgeon.layers import Array, Layer
 
 
 def matrix(out: int = 64, into: int = 48) -> Array:
-    """A weight as He would draw it."""
+    """A random weight with He's initialization."""
     draw = np.random.default_rng(0).normal(size=(out, into)) * np.sqrt(2 / into)
     return draw.astype(np.float32)
 
@@ -73,45 +73,45 @@ CASES = {
 }
 
 
-def test_the_smallest_and_the_largest_number_alone_are_no_clipping() -> None:
+def test_minimum_and_maximum_alone_are_no_clipping() -> None:
     assert not [one for one in remarks(weighed(matrix(4, 4))) if one.rule == "clipped"]
 
 
-def test_every_rule_has_its_case() -> None:
+def test_every_rule_has_a_case() -> None:
     assert set(CASES) == set(REMARK_RULES)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_rule_says_what_it_saw(name: str) -> None:
+def test_messages_of_all_rules(name: str) -> None:
     weight, message = CASES[name]
     said = {remark.rule: remark for remark in remarks(weight)}
     assert message in said[name].message
     assert said[name].layer == "fc"
 
 
-def test_a_sound_weight_has_nothing_to_say() -> None:
+def test_a_sound_weight_has_no_findings() -> None:
     assert remarks(weighed(matrix())) == []
     assert remarks(weighed(np.zeros(8, np.float32), "bias")) == []
 
 
-def test_a_broken_vector_counts_its_values() -> None:
+def test_nan_in_a_vector_is_counted() -> None:
     (said,) = remarks(weighed(outlier(np.nan), "bias"))
     assert said.message == "bias: NaN in 1 of 8 values"
 
 
-def test_a_constant_weight_is_told_once() -> None:
+def test_a_constant_weight_has_one_finding() -> None:
     zeros = remarks(weighed(np.zeros((64, 64), np.float32)))
     assert [remark.rule for remark in zeros] == ["constant"]
 
 
-def test_the_scale_is_that_of_the_initialisations() -> None:
+def test_scale_relative_to_he_and_xavier() -> None:
     weight = weighed(matrix(512, 300))
     assert weight.fan == (300, 512)
     assert weight.he == pytest.approx(1, rel=0.02)
     assert weight.xavier == pytest.approx(np.sqrt(812 / 300), rel=0.02)
 
 
-def test_the_table_shows_matrices_and_the_findings_all() -> None:
+def test_table_has_matrices_and_all_findings() -> None:
     report = Weights(tensors=[weighed(matrix()), weighed(outlier(np.nan), "bias")])
     weights, findings = report.tables()
     assert [row["name"] for row in weights.rows] == ["fc"]
@@ -120,7 +120,7 @@ def test_the_table_shows_matrices_and_the_findings_all() -> None:
     assert [len(entry["findings"]) for entry in report.as_dict()] == [0, 1]
 
 
-def test_a_weight_with_nan_has_no_spectrum_but_all_else() -> None:
+def test_with_nan_only_the_spectra_are_missing() -> None:
     found = CASES["nan-or-inf"][0].as_dict()
     assert (found["spectrum"], found["operator"]) == (None, None)
     assert (found["nan"], found["inf"]) == (3, 1)

@@ -1,3 +1,5 @@
+"""Singular values of weights, ranks for an energy, and condition numbers."""
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,14 +12,14 @@ from tests.strategies import layers
 
 
 def by_numpy(layer: Layer) -> np.ndarray:
-    """Singular values of the block-diagonal matrix that all groups make."""
+    """Singular values of the block-diagonal matrix of all groups."""
     size = layer.out_channels // layer.groups
     blocks = [layer.weight[g * size : (g + 1) * size].reshape(size, -1) for g in range(layer.groups)]
     return np.sort(np.concatenate([np.linalg.svd(b, compute_uv=False) for b in blocks]))[::-1]
 
 
 @given(layer=layers())
-def test_it_has_the_singular_values_of_the_unfolded_weight(layer: Layer) -> None:
+def test_values_are_those_of_the_unfolded_weight(layer: Layer) -> None:
     found, true = spectrum(layer), by_numpy(layer)
     assert np.linalg.norm(found.values - true) <= 1e-7 * true[0]
     assert found.full == len(true)
@@ -27,7 +29,7 @@ def test_it_has_the_singular_values_of_the_unfolded_weight(layer: Layer) -> None
 
 
 @given(layer=layers())
-def test_the_ranks_are_the_least_that_keep_the_energy(layer: Layer) -> None:
+def test_ranks_are_the_smallest_for_the_energy(layer: Layer) -> None:
     found = spectrum(layer)
     squares = by_numpy(layer) ** 2
     for energy in RANK_ENERGIES:
@@ -37,7 +39,7 @@ def test_the_ranks_are_the_least_that_keep_the_energy(layer: Layer) -> None:
         assert squares[: rank - 1].sum() < (energy + 1e-9) * squares.sum()
 
 
-def test_condition_is_told_of_full_rank_only() -> None:
+def test_condition_needs_full_rank() -> None:
     weight = np.diag([4.0, 2.0, 1.0])
     found = spectrum(Layer(weight=weight))
     assert (found.rank, found.condition) == (3, pytest.approx(4.0))
@@ -46,7 +48,7 @@ def test_condition_is_told_of_full_rank_only() -> None:
     assert (spectrum(Layer(weight=weight)).rank, spectrum(Layer(weight=weight)).condition) == (2, None)
 
 
-def test_a_weight_of_zeros_has_no_norm() -> None:
+def test_a_zero_weight_has_rank_0() -> None:
     found = spectrum(Layer(weight=np.zeros((3, 4), np.float32))).as_dict()
     assert (found["norm"], found["rank"], found["stable_rank"], found["condition"]) == (0.0, 0, 0.0, None)
     assert found["ranks"] == {"0.9": 0, "0.95": 0, "0.99": 0}
@@ -57,7 +59,7 @@ def test_an_empty_weight_has_no_values(shape: tuple[int, int]) -> None:
     assert spectrum(Layer(weight=np.zeros(shape, np.float32))).as_dict()["full_rank"] == 0
 
 
-def test_of_the_largest_matrices_the_norm_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_matrices_have_norm_but_no_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = Layer(weight=np.random.default_rng(0).normal(size=(60, 50)).astype(np.float32))
     true = by_numpy(layer)
     monkeypatch.setattr(module, "LARGEST_SIDE", 40)

@@ -1,3 +1,5 @@
+"""Counts, range, mean and deviation of an array, whole and in parts."""
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,7 +13,7 @@ NUMBERS = arrays(np.float32, array_shapes(max_dims=3, max_side=6))
 
 
 @given(array=NUMBERS)
-def test_it_counts_what_numpy_counts(array: np.ndarray) -> None:
+def test_agrees_with_numpy(array: np.ndarray) -> None:
     found, finite = spread(array), array[np.isfinite(array)].astype(np.float64)
     assert found.count == array.size
     assert found.nan == np.isnan(array).sum()
@@ -37,7 +39,7 @@ def test_parts_add_up_to_the_whole(whole: np.ndarray, data: st.DataObject) -> No
     assert parts.squares == pytest.approx(found.squares, rel=1e-6, abs=1e-9 * found.peak**2)
 
 
-def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_independent_of_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
     array = np.random.default_rng(0).normal(3.0, 2.0, (7, 11)).astype(np.float32)
     whole = spread(array)
     monkeypatch.setattr(module, "ELEMENT_BLOCK", 10)
@@ -45,12 +47,12 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert spread(array).std == pytest.approx(whole.std, rel=1e-12)
 
 
-def test_one_number_shown_many_times_is_not_copied() -> None:
+def test_a_broadcast_array_is_not_copied() -> None:
     found = spread(np.broadcast_to(np.float32(0.5), (1 << 20, 1 << 20)))
     assert (found.count, found.mean, found.std, found.zeros) == (1 << 40, 0.5, 0.0, 0)
 
 
-def test_nothing_has_no_range() -> None:
+def test_no_values_no_range() -> None:
     assert spread(np.zeros((0, 3))) == Spread()
     assert spread(np.array([np.nan])).as_dict()["min"] is None
     assert Spread().std is None

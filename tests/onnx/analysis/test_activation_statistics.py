@@ -1,4 +1,4 @@
-"""The oracle: the same tensors, collected whole from onnxruntime with its optimizations off."""
+"""Activation statistics equal those of the whole tensors from onnxruntime with optimizations off."""
 
 import numpy as np
 import onnx_ir as ir
@@ -17,7 +17,7 @@ FEEDS = RNG.normal(size=(6, 3, 20, 16)).astype(np.float32)
 
 
 def net() -> ir.Model:
-    """The classifier with weights that differ, and a channel that never fires."""
+    """The classifier with random weights and one dead channel."""
     model = zoo.classifier()
     for name, value in model.graph.initializers.items():
         array = value.const_value
@@ -36,7 +36,7 @@ def watched(model: ir.Model, feeds: object = FEEDS, batch: int | None = 2) -> di
     return {place.place.layer: place for place in collect_activation_statistics(model, batches).places}
 
 
-def test_every_activation_is_that_of_the_runtime() -> None:
+def test_statistics_equal_those_of_onnxruntime() -> None:
     model = net()
     found = watched(model)
     names = [name for name in found if name != "y"]
@@ -53,7 +53,7 @@ def test_every_activation_is_that_of_the_runtime() -> None:
     assert found["r"].as_dict()["shape"] == [2, 8, 10, 8]
 
 
-def test_groups_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_group_size_does_not_change_results(monkeypatch: pytest.MonkeyPatch) -> None:
     model = net()
     whole = watched(model)
     monkeypatch.setattr(activation_statistics, "GROUP_BYTES", 1)
@@ -81,7 +81,7 @@ def test_bounds_are_those_of_the_operator(text: str, true: Bounds | None) -> Non
     assert bounds(list(zoo.model(f"g (float[2, 4] x) => (float[2, 4] y) {{ {text} }}").graph)[-1]) == true
 
 
-def test_clip_had_attributes_before() -> None:
+def test_bounds_of_clip_with_attributes() -> None:
     model = zoo.model("g (float[2, 4] x) => (float[2, 4] y) { y = Clip <min = 0.0, max = 6.0> (x) }", opset=6)
     assert bounds(next(iter(model.graph))) == Bounds(low=0.0, high=6.0)
 
@@ -94,7 +94,7 @@ def test_clip_had_attributes_before() -> None:
         ("y = Relu (x)", None),
     ],
 )
-def test_channels_are_where_the_last_layer_has_them(text: str, axis: int | None) -> None:
+def test_channel_axis_is_that_of_the_last_layer(text: str, axis: int | None) -> None:
     model = zoo.model(
         f"g (float[2, 5, 4] x) => (float y) {{ {text} }}", w=zoo.ones(4, 3), s=np.array([2, 3, 5], np.int64)
     )
@@ -102,7 +102,7 @@ def test_channels_are_where_the_last_layer_has_them(text: str, axis: int | None)
     assert collect_activation_statistics(model, batches).places[-1].place.axis == axis
 
 
-def test_functions_are_looked_into() -> None:
+def test_activations_inside_functions() -> None:
     feeds = {
         "x": RNG.normal(size=(4, 4)).astype(np.float32),
         "z": RNG.normal(size=(12, 4)).astype(np.float32),

@@ -1,4 +1,4 @@
-"""The oracle is a runtime: a layer that is fed the identity gives its weight."""
+"""Dequantized weights, compared with ONNX runtimes and with formulas."""
 
 import ml_dtypes
 import numpy as np
@@ -28,7 +28,7 @@ def last(model: ir.Model) -> ir.Node:
         ((3, 2, 2), (2,), (2,), 1),
     ],
 )
-def test_a_scale_for_all_or_for_each_index(
+def test_per_tensor_and_per_axis_scales(
     weight: tuple[int, ...], scale: tuple[int, ...], zero: tuple[int, ...], axis: int
 ) -> None:
     arrays = {
@@ -48,7 +48,7 @@ def test_a_scale_for_all_or_for_each_index(
     np.testing.assert_allclose(found, true, rtol=1e-6)
 
 
-def test_a_scale_for_each_block() -> None:
+def test_blockwise_scales() -> None:
     arrays = {
         "q": RNG.integers(-8, 7, (6, 4)).astype(ml_dtypes.int4),
         "s": RNG.uniform(0.1, 1, (3, 4)).astype(np.float32),
@@ -75,7 +75,7 @@ def _value(node: object, arrays: dict[str, np.ndarray]) -> ir.Value:
 
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("with_zeros", [False, True])
-def test_packed_blocks_are_what_onnxruntime_multiplies_by(bits: int, with_zeros: bool) -> None:
+def test_packed_blocks_equal_the_weight_in_onnxruntime(bits: int, with_zeros: bool) -> None:
     inner, outer, block = 40, 5, 16
     blocks = -(-inner // block)
     arrays = {
@@ -112,7 +112,7 @@ def test_packed_blocks_are_what_onnxruntime_multiplies_by(bits: int, with_zeros:
     assert np.linalg.norm(found - true) <= 1e-5 * np.linalg.norm(true)
 
 
-def test_operators_with_scales_of_their_own() -> None:
+def test_weight_of_qlinearconv() -> None:
     weight, scale = RNG.integers(0, 255, (3, 2, 1, 1)).astype(np.uint8), np.array([0.5, 2, 3], np.float32)
     model = zoo.model(
         """
@@ -129,7 +129,7 @@ def test_operators_with_scales_of_their_own() -> None:
     np.testing.assert_allclose(found, (weight.astype(np.float32) - 7) * scale.reshape(3, 1, 1, 1))
 
 
-def test_a_matrix_has_a_scale_for_each_column() -> None:
+def test_per_column_scales_of_a_matrix() -> None:
     weight, scale = RNG.integers(-9, 9, (4, 3)).astype(np.int8), np.array([1, 2, 3], np.float32)
     model = zoo.model(
         "g (float[2, 4] x) => (float[2, 3] y) { y = com.microsoft.DynamicQuantizeMatMul (x, w, s) }",
@@ -141,6 +141,6 @@ def test_a_matrix_has_a_scale_for_each_column() -> None:
     np.testing.assert_allclose(found, weight * scale)
 
 
-def test_what_is_computed_at_run_time_is_none() -> None:
+def test_a_computed_weight_gives_none() -> None:
     model = zoo.model("g (float[2, 4] x, float[4, 3] w) => (float y) { y = MatMul (x, w) }")
     assert dequantize.dequantized_input(last(model), 1) is None

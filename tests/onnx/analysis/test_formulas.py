@@ -1,4 +1,4 @@
-"""Formulas, for the whole and for each layer: at any sizes they give what is counted at these sizes."""
+"""Formulas of models and layers equal the counts of an analysis at fixed sizes."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ NAMES = {"ceiling": sympy.ceiling, "floor": sympy.floor, "Max": sympy.Max, "Min"
 
 
 def value(formula: str, sizes: Mapping[str, int]) -> int:
-    """The formula's value; any letters may be a symbol, such as N, S or E."""
+    """The formula's value at these sizes; names such as N, S and E are symbols, too."""
     symbols = {name: sympy.Symbol(name, integer=True, positive=True) for name in sizes}
     parsed = sympy.sympify(formula, locals=NAMES | symbols)
     return int(parsed.subs({symbols[name]: size for name, size in sizes.items()}))
 
 
 def check(found: Analysis, fixed: Analysis, sizes: Mapping[str, int]) -> None:
-    """Every formula of the open analysis gives the number of the one at these sizes."""
+    """Every formula of `found` evaluates to the count of `fixed`, the analysis at these sizes."""
     for key, formula in found.formulas.items():
         assert value(formula, sizes) == getattr(fixed.totals, key), key
     texts: dict[str, int] = {}
@@ -55,7 +55,7 @@ def test_every_formula_holds_at_other_sizes(n: int, h: int, w: int) -> None:
     check(found, analyze(zoo.classifier(), dims=sizes), sizes)
 
 
-def test_a_layer_has_its_formula_and_its_order() -> None:
+def test_formula_and_growth_of_a_layer() -> None:
     text = "g (float[N, T, 8] x) => (float y) { t = Transpose <perm = [0, 2, 1]> (x) y = MatMul (x, t) }"
     found = analyze(zoo.model(text))
     assert found.layers[1].formulas["macs"] == found.formulas["macs"] == "8*N*T**2"
@@ -75,7 +75,7 @@ def test_a_model_without_open_sizes_has_no_formula() -> None:
     assert not {"formulas", "growth", "defaults"} & set(found)
 
 
-def test_names_that_cannot_stand_in_a_formula_are_told() -> None:
+def test_renamed_dimensions_are_noted() -> None:
     built = zoo.model("g (float[1, 4] x) => (float y) { y = MatMul (x, w) }", w=zoo.ones(4, 2))
     built.graph.inputs[0].shape = ir.Shape(["p2o.0", 4])
     found = analyze(built)
@@ -99,7 +99,7 @@ def test_formulas_of_public_models_hold_at_three_other_sizes(path: Path) -> None
 
 
 def there(path: Path, found: Analysis, sizes: dict[str, int]) -> tuple[Analysis, dict[str, int]]:
-    """The analysis at these sizes; where a model can't run at one of them, with its default in its place."""
+    """The analysis and its sizes; a size at which the model can't run is replaced by its default."""
     for kept in ({}, *({name: size} for name, size in found.defaults.items())):
         fixed = analyze(ir.load(path), dims=sizes | kept)
         if fixed.uncounted == found.uncounted:
@@ -109,8 +109,8 @@ def there(path: Path, found: Analysis, sizes: dict[str, int]) -> tuple[Analysis,
 
 @pytest.mark.models
 @pytest.mark.skipif(not PUBLIC, reason="MODELSURGEON_MODELS names no folder of public models")
-def test_symbols_in_place_of_all_sizes_of_the_test_models() -> None:
-    """What is inferred with every size open is, at the true sizes, what is inferred at these."""
+def test_symbolic_shapes_of_the_test_models() -> None:
+    """Shapes inferred with open sizes, evaluated at the true sizes, equal those inferred with fixed sizes."""
     known = 0
     for path in sorted(Path(str(MODELS)).rglob("backend/test/data/*/*/model.onnx")):
         fixed = bound(ir.load(path))

@@ -1,4 +1,4 @@
-"""Orders of growth, against the formula itself at sizes that double."""
+"""Orders of growth, compared with the formula at doubled sizes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_orders(formula: sympy.Expr, order: str) -> None:
     ),
     floors=st.booleans(),
 )
-def test_doubling_a_size_that_is_large_multiplies_by_its_power(
+def test_doubling_a_large_size_multiplies_by_its_power(
     terms: list[tuple[int, int, int]], floors: bool
 ) -> None:
     size = sympy.floor(H / 3) if floors else H

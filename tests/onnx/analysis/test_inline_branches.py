@@ -1,4 +1,4 @@
-"""What the followed path gives is what the model itself gives, and the model is left alone."""
+"""A model with its taken branches inlined has the same outputs; the original is unchanged."""
 
 import numpy as np
 import onnx_ir as ir
@@ -53,7 +53,7 @@ def nested() -> ir.Model:
         ({"x": X, "s": -np.ones(1, np.float32)}, ["else_branch"]),
     ],
 )
-def test_the_path_gives_what_the_model_gives(feed: dict[str, np.ndarray], taken: list[str]) -> None:
+def test_inlined_branches_give_the_same_outputs(feed: dict[str, np.ndarray], taken: list[str]) -> None:
     model = nested()
     taken_path = branch_path(model, feed)
     assert list(taken_path.taken.values()) == taken
@@ -78,7 +78,7 @@ def test_a_constant_condition_needs_no_run() -> None:
     assert (list(taken_path.taken.values()), taken_path.conditions) == (["then_branch"], {})
 
 
-def test_weights_of_a_branch_move_with_it() -> None:
+def test_weights_of_a_branch_are_inlined() -> None:
     model = zoo.branches()
     (choice,) = (node for node in model.graph if node.op_type == "If")
     body = choice.attributes["then_branch"].as_graph()
@@ -92,7 +92,7 @@ def test_weights_of_a_branch_move_with_it() -> None:
     np.testing.assert_allclose(found, X @ np.full((4, 3), 2), rtol=1e-5)
 
 
-def test_activations_of_the_branch_are_watched_under_their_layers() -> None:
+def test_activations_of_a_branch_have_layer_names() -> None:
     model = nested()
     feeds = [{"x": X, "s": np.ones(1, np.float32)}] * 3
     found = collect_activation_statistics(model, batches(feeds, run.inputs(model)))
@@ -100,7 +100,7 @@ def test_activations_of_the_branch_are_watched_under_their_layers() -> None:
     assert found.notes[0].startswith("branches that the data take: y: then_branch")
 
 
-def test_samples_that_part_ways_are_refused() -> None:
+def test_samples_of_different_branches_raise() -> None:
     model = nested()
     feeds = [{"x": X, "s": sign * np.ones(1, np.float32)} for sign in (1, -1)]
     with pytest.raises(BadData, match="take different branches, by c: give those of one kind"):

@@ -1,4 +1,4 @@
-"""Activations: their bytes together, and the most that live at once."""
+"""Activation memory: total bytes and peak of live bytes."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def measure(text: str, **weights: object) -> Memory:
 @pytest.mark.parametrize(
     ("text", "total", "peak"),
     [
-        # a chain: two neighbours live together
+        # a chain: two adjacent tensors are live at once
         ("g (float[5] x) => (float y) { a = Relu (x) b = Relu (a) y = Relu (b) }", 80, 40),
         # x is needed again at the end
         ("g (float[5] x) => (float y) { a = Relu (x) b = Relu (a) y = Add (b, x) }", 80, 60),
-        # an output stays, though nothing uses it any more
+        # an output stays live until the end
         ("g (float[5] x) => (float a, float y) { a = Relu (x) b = Relu (a) y = Relu (b) }", 80, 60),
-        # what nothing uses dies at once, an input before it begins
+        # unused values are freed at once; an unused input is never live
         ("g (float[5] x, float[9] z) => (float y) { a = Relu (x) y = Relu (x) }", 96, 40),
-        # an optional output without a name is none
+        # an unnamed optional output has no size
         ("g (float[5] x) => (float y) { y, = Dropout (x) }", 40, 40),
-        # text, and the types below a byte, are as large as they are
+        # int8 has one byte per element
         ("g (float[3] x) => (int8 y) { y = Cast <to = 3> (x) }", 15, 15),
     ],
 )
@@ -41,12 +41,12 @@ def test_activations_of_small_graphs(text: str, total: int, peak: int) -> None:
     assert measure(text) == Memory(total=total, peak=peak, unknown=[])
 
 
-def test_constants_are_no_activations() -> None:
+def test_constants_are_not_activations() -> None:
     text = "g (float[2, 3] x) => (float y) { t = Transpose (w) y = MatMul (x, t) }"
     assert measure(text, w=zoo.ones(4, 3)).total == 24 + 32
 
 
-def test_what_a_branch_captures_lives_until_then() -> None:
+def test_captured_values_live_until_the_branch() -> None:
     whole = bound(
         zoo.model(
             """
@@ -69,7 +69,7 @@ def test_what_a_branch_captures_lives_until_then() -> None:
     assert memory(whole, constant_values(whole), bytes_of).peak == 1 + 3 * 20
 
 
-def test_unknown_sizes_are_told() -> None:
+def test_unknown_sizes_are_listed() -> None:
     found = measure("g (float[5] x) => (int64 y) { y = NonZero (x) }")
     assert (found.total, found.unknown) == (20, ["y"])
 
@@ -104,7 +104,7 @@ def course(built: ir.Model) -> Footprint:
     return section
 
 
-def test_the_course_of_a_chain() -> None:
+def test_timeline_of_a_chain() -> None:
     found = course(
         zoo.model("g (float[5] x) => (float y) { a = Relu (x) b = Concat <axis=0> (a, a) y = Relu (b) }")
     )
@@ -115,15 +115,15 @@ def test_the_course_of_a_chain() -> None:
     ]
 
 
-def test_folded_nodes_are_no_steps() -> None:
+def test_folded_nodes_are_not_steps() -> None:
     text = "g (float[2, 3] x) => (float y) { t = Transpose (w) y = MatMul (x, t) }"
     found = course(zoo.model(text, w=zoo.ones(4, 3)))
     assert [step.node for step in found.timeline] == ["y"]
     assert [(one.name, one.node) for one in found.tensors] == [("y", "y"), ("x", None)]
 
 
-def test_the_branch_that_is_counted_lives_beside_what_is_around_it() -> None:
-    """x is 2 x 4, c one byte, h 2 x 5, b and y 2 x 3; x is needed until h is made."""
+def test_memory_of_a_branch_includes_the_outer_graph() -> None:
+    """x is 2 x 4, c one byte, h 2 x 5, b and y 2 x 3; x is live until h is computed."""
     found = course(zoo.branches())
     x, c, h, y = 32, 1, 40, 24
     assert [(step.node, step.bytes, step.depth) for step in found.timeline] == [
@@ -134,18 +134,18 @@ def test_the_branch_that_is_counted_lives_beside_what_is_around_it() -> None:
     assert [one.name for one in found.tensors] == ["h", "x", "b", "c"]
 
 
-def test_what_a_body_captures_is_alive_but_not_twice() -> None:
-    """The body's state s is a copy of x beside x; its counter and condition are 8 and 1 bytes."""
+def test_captured_values_are_counted_once() -> None:
+    """The state s is a copy of x, so both are live; counter and condition have 8 and 1 bytes."""
     found = course(zoo.loop())
     inputs, state, counter, goes_on = 32, 32, 8, 1
-    # five and yes are constants; n is an input that nothing needs
+    # five and yes are constants; n is an unused input
     assert (found.timeline[0].node, found.timeline[0].bytes) == ("z", inputs + state + goes_on + 32)
     assert counter not in {one.bytes for one in found.tensors}  # nothing uses it
     captured = course(zoo.loop(body="z = Add (s, x)"))
     assert captured.timeline[0] == found.timeline[0]
 
 
-def test_what_a_loop_stacks_is_there_from_the_start() -> None:
+def test_scan_outputs_are_live_from_the_start() -> None:
     found = course(zoo.scan())
     rows, row, out, stack = 7 * 16, 16, 12, 7 * 12
     assert [(step.bytes, step.depth) for step in found.timeline] == [
@@ -157,10 +157,10 @@ def test_what_a_loop_stacks_is_there_from_the_start() -> None:
 @pytest.mark.parametrize(
     "build", [zoo.classifier, zoo.branches, zoo.loop, zoo.scan, zoo.functions, zoo.padded, zoo.quantised]
 )
-def test_the_course_agrees_with_the_totals(build: Callable[[], ir.Model]) -> None:
+def test_timeline_agrees_with_the_totals(build: Callable[[], ir.Model]) -> None:
     assert course(build()).timeline
 
 
-def test_unknown_sizes_are_told_of_the_course_too() -> None:
+def test_unknown_sizes_are_noted() -> None:
     found = course(zoo.model("g (float[5] x) => (int64 y) { y = NonZero (x) }"))
     assert found.notes == ["1 values of unknown size are left out (y)"]

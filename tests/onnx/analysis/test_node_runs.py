@@ -25,20 +25,20 @@ def macs(node_runs: dict[str, NodeRun]) -> int:
     return sum(run.total.macs for run in node_runs.values())
 
 
-def test_the_dearer_branch_counts() -> None:
+def test_the_costlier_branch_counts() -> None:
     node_runs, notes = counted(zoo.branches())
     assert {name: run.times for name, run in node_runs.items()} == {"yes": 1, "y": 1, "a": 0, "h": 1, "b": 1}
     assert macs(node_runs) == 2 * 4 * 5 + 2 * 5 * 3
     assert notes == ["y: else_branch is counted, then_branch costs no more"]
 
 
-def test_a_constant_condition_decides() -> None:
+def test_a_constant_condition_selects_a_branch() -> None:
     node_runs, notes = counted(zoo.branches("yes"))
     assert macs(node_runs) == 2 * 4 * 3
     assert not notes
 
 
-def test_a_branch_that_cannot_run_is_not_taken() -> None:
+def test_a_branch_that_cannot_run_is_not_counted() -> None:
     built = zoo.branches()
     built.graph.initializers["w3"].const_value = ir.tensor(zoo.ones(7, 3))
     node_runs, [note] = counted(built)
@@ -46,7 +46,7 @@ def test_a_branch_that_cannot_run_is_not_taken() -> None:
     assert note == "y: then_branch is counted, else_branch can't run at these sizes"
 
 
-def test_a_loop_counts_as_often_as_it_runs() -> None:
+def test_a_loop_counts_every_iteration() -> None:
     node_runs, notes = counted(zoo.loop())
     assert node_runs["z"].times == 5
     assert macs(node_runs) == 5 * 2 * 4 * 4
@@ -54,14 +54,14 @@ def test_a_loop_counts_as_often_as_it_runs() -> None:
 
 
 @pytest.mark.parametrize("how", [{"trips": "n"}, {"goes_on": "stop"}])
-def test_a_loop_of_unknown_length_counts_per_iteration_and_says_so(how: dict[str, str]) -> None:
+def test_a_loop_of_unknown_length_counts_per_iteration(how: dict[str, str]) -> None:
     body = "t = ReduceSum <keepdims = 0> (s) stop = Cast <to = 9> (t) z = MatMul (s, w)"
     node_runs, notes = counted(zoo.loop(**how, body=body))
     assert node_runs["z"].times == 1
     assert notes == ["y: counted per iteration, as its number of runs isn't constant"]
 
 
-def test_a_loop_that_never_begins_costs_nothing() -> None:
+def test_a_loop_without_iterations_costs_nothing() -> None:
     built = zoo.model(
         """
         g (float[2] x) => (float y) {
@@ -85,7 +85,7 @@ def test_a_scan_runs_along_its_axis() -> None:
     assert not notes
 
 
-def test_loops_in_loops_multiply() -> None:
+def test_runs_of_nested_loops_multiply() -> None:
     built = zoo.model(
         """
         g (float[7, 4] x) => (float y) {

@@ -1,4 +1,4 @@
-"""Params: weights wherever they sit, each once; nothing else, and nothing is read."""
+"""Params: every weight in initializers and nodes counts once, without a read of its data."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_weights_in_initializers(dtype: type) -> None:
     assert param.node.op_type == "CastLike"
 
 
-def test_shapes_and_indices_are_none() -> None:
+def test_shapes_and_indices_are_not_params() -> None:
     built = zoo.model(
         "g (float[2, 3] x) => (float y) { r = Reshape (x, n) y = Gather (r, i) }",
         n=np.array([3, 2]),
@@ -60,7 +60,7 @@ def test_shapes_and_indices_are_none() -> None:
     assert elements(built) == 0
 
 
-def test_a_shared_weight_is_one() -> None:
+def test_a_shared_weight_counts_once() -> None:
     built = zoo.model(
         "g (float[2, 3] x) => (float y) { a = MatMul (x, w) b = MatMul (a, w) y = MatMul (b, w) }",
         w=zoo.ones(3, 3),
@@ -70,7 +70,7 @@ def test_a_shared_weight_is_one() -> None:
     assert param.node.outputs[0].name == "a"
 
 
-def test_a_weight_that_no_node_uses_is_none() -> None:
+def test_an_unused_weight_is_not_counted() -> None:
     built = zoo.model("g (float[2, 3] x) => (float y) { y = Relu (x) }", w=zoo.ones(5))
     assert elements(built) == 0
 
@@ -81,17 +81,17 @@ def test_weights_in_branches_count_together_and_in_loops_once() -> None:
     assert elements(zoo.scan()) == 12
 
 
-def test_a_function_holds_its_weights_once_however_often_it_is_called() -> None:
+def test_weights_of_a_function_count_once() -> None:
     assert elements(zoo.functions()) == 16 + 4
 
 
-def test_running_statistics_are_told_apart() -> None:
+def test_running_statistics_are_marked() -> None:
     whole = found(zoo.classifier())
     assert sum(param.elements for param in whole if param.statistic) == 16
     assert {param.value.name for param in whole if param.statistic} == {"mean", "var"}
 
 
-def test_a_quantised_layer_has_as_many_params_as_before() -> None:
+def test_quantization_keeps_the_number_of_params() -> None:
     whole = found(zoo.quantised())
     assert sum(param.elements for param in whole) == 4 * 3 + 3
     assert sum(param.bytes for param in whole) == 4 * 3 + 3 * 4
@@ -105,7 +105,7 @@ def test_a_quantised_layer_has_as_many_params_as_before() -> None:
         ("QLinearConv (x, s, z, w, s, z, s, z, b)", 10),
     ],
 )
-def test_quantised_operators_hold_weights(node: str, count: int) -> None:
+def test_weights_of_quantized_operators(node: str, count: int) -> None:
     built = zoo.model(
         f"g (uint8[1, 1, 4, 4] x) => (y) {{ y = {node} }}",
         **{
@@ -122,7 +122,7 @@ def test_quantised_operators_hold_weights(node: str, count: int) -> None:
     assert elements(built) == count
 
 
-def test_packed_weights_count_as_what_they_stand_for() -> None:
+def test_packed_weights_count_unpacked_elements() -> None:
     built = zoo.model(
         """
         g (float[2, 64] x) => (float y) {
@@ -137,7 +137,7 @@ def test_packed_weights_count_as_what_they_stand_for() -> None:
 
 
 def test_no_weight_is_read() -> None:
-    """The data file isn't even there."""
+    """The data file doesn't exist."""
     built = zoo.model("g (float[2, 3] x) => (float y) { y = MatMul (x, w) }", w=zoo.ones(3, 4))
     built.graph.initializers["w"].const_value = ir.ExternalTensor(
         location="missing.bin",

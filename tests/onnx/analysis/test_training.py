@@ -1,4 +1,4 @@
-"""Memory to train: what is kept, against what torch.autograd saves."""
+"""Training memory: kept activations, compared with what torch.autograd saves."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def plan(built: ir.Model) -> TrainingMemory:
 
 
 def saved(run: Callable[[], torch.Tensor], without: list[torch.Tensor]) -> int:
-    """Bytes of the storages that autograd saves, those of weights and statistics apart."""
+    """Bytes of the storages that autograd saves, without those of weights and statistics."""
     storages: dict[int, int] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         storages[storage.data_ptr()] = storage.nbytes()
-        held.append(tensor)  # or else its place would be taken by the next one
+        held.append(tensor)  # so that its storage isn't reused
         return tensor
 
     held: list[torch.Tensor] = []
@@ -81,7 +81,7 @@ ELEMENTWISE = {
 
 @pytest.mark.parametrize("text", ELEMENTWISE)
 def test_an_operator_keeps_what_autograd_saves(text: str) -> None:
-    """Behind a product, which keeps its input x, as everything else depends on weights so."""
+    """The operator follows a MatMul, which keeps x, so its input `a` requires a gradient."""
     built = zoo.model(
         f"g (float[8, 8] x, bool[8, 8] c) => (float y) {{ a = MatMul (x, w) y = {text} }}",
         w=zoo.ones(8, 8),
@@ -145,7 +145,7 @@ def test_a_residual_net_keeps_what_autograd_saves() -> None:
 
 
 def test_attention_keeps_what_autograd_saves() -> None:
-    """As products and softmax, the way that most exports spell it; scores are scaled by a constant."""
+    """Attention as MatMul and Softmax, as in most exports; scores are scaled by a constant."""
     text = """
         g (float[16, 8] x) => (float y) {
             q = MatMul (x, wq)
@@ -171,7 +171,7 @@ def test_attention_keeps_what_autograd_saves() -> None:
     assert found.activations == saved(run, [wq, wk, wv, wo])
 
 
-def test_what_two_need_is_kept_once_and_named_twice() -> None:
+def test_a_tensor_that_two_nodes_need_is_kept_once() -> None:
     built = zoo.model(
         "g (float[4] x) => (float y) { a = Mul (x, w) b = Relu (a) c = Sigmoid (b) y = Mul (b, c) }",
         w=zoo.ones(4),
@@ -180,7 +180,7 @@ def test_what_two_need_is_kept_once_and_named_twice() -> None:
     assert by == {"x": ("a",), "b": ("b", "y"), "c": ("c", "y")}
 
 
-def test_a_view_keeps_what_it_is_a_view_of() -> None:
+def test_a_view_keeps_its_base_tensor() -> None:
     text = """
         g (float[2, 8] x) => (float y) {
             a = MatMul (x, w) r = Relu (a) f = Flatten (r) u, v = Split <axis = 1> (f) y = MatMul (u, w2)
@@ -190,7 +190,7 @@ def test_a_view_keeps_what_it_is_a_view_of() -> None:
     assert {one.name: one.bytes for one in kept} == {"x": 64, "r": 64}
 
 
-def test_what_depends_on_no_weight_is_not_kept() -> None:
+def test_nodes_without_a_gradient_keep_nothing() -> None:
     built = zoo.model(
         "g (float[4] x) => (float y) { a = Exp (x) b = Relu (a) y = Mul (b, w) }", w=zoo.ones(4)
     )
@@ -203,7 +203,7 @@ def test_a_loop_keeps_each_iteration() -> None:
     assert [(one.name, one.bytes) for one in plan(zoo.loop(body=body)).kept] == [("h", 5 * 32)]
 
 
-def test_only_the_branch_that_is_counted_keeps() -> None:
+def test_only_the_counted_branch_keeps_tensors() -> None:
     assert [(one.name, one.bytes) for one in plan(zoo.branches()).kept] == [("x", 32), ("h", 40)]
 
 
@@ -214,7 +214,7 @@ def test_operators_without_a_rule_are_named() -> None:
     assert found.notes == ["Asinh assumed to save all inputs and outputs, as there is no rule for them"]
 
 
-def test_half_precision_has_copies() -> None:
+def test_half_precision_has_master_weights() -> None:
     built = zoo.model(
         "g (float16[2, 4] x) => (float16 y) { y = MatMul (x, w) }", w=np.ones((4, 3), np.float16)
     )
@@ -222,7 +222,7 @@ def test_half_precision_has_copies() -> None:
     assert (weights.stored, weights.gradients, weights.master, weights.state) == (24, 24, 48, 48)
 
 
-def test_quantised_weights_are_not_trained() -> None:
+def test_quantized_weights_are_not_trained() -> None:
     found = plan(zoo.quantised())
     assert found.weights.trained == 0
     assert not found.kept
@@ -230,21 +230,21 @@ def test_quantised_weights_are_not_trained() -> None:
 
 
 def test_a_chain_is_recomputed_in_segments() -> None:
-    """16 products in a row: each keeps its input; the best is about 2 sqrt(16) of them."""
+    """16 MatMuls in sequence, each keeps its input; the optimum is about 2 sqrt(16) tensors."""
     text = " ".join(f"a{n + 1} = MatMul (a{n}, w)" for n in range(16))
     built = zoo.model(f"g (float[1, 8] a0) => (float a16) {{ {text} }}", w=zoo.ones(8, 8))
     found = plan(built)
     assert found.activations == 16 * 32
     again = found.recomputation
     assert again is not None
-    # the input, three cuts, and what is between two of them
+    # kept: the input and three boundaries; largest: the tensors between two boundaries
     assert (len(again.boundaries), again.kept, again.largest) == (3, 4 * 32, 3 * 32)
     assert found.total("adam", recompute=True) == found.total("adam") - 9 * 32
     assert again.macs == int(again.boundaries[-1][1:]) * 64
 
 
-def test_a_net_without_a_single_tensor_to_cut_at_is_left() -> None:
-    """Two chains side by side meet at the end only."""
+def test_recomputation_of_parallel_chains() -> None:
+    """Two parallel chains join only at the end."""
     one, two = (" ".join(f"{c}{n + 1} = MatMul ({c}{n}, w)" for n in range(9)) for c in "ab")
     text = f"g (float[1, 8] a0, float[1, 8] b0) => (float y) {{ {one} {two} y = Add (a9, b9) }}"
     found = plan(zoo.model(text, w=zoo.ones(8, 8)))
@@ -254,11 +254,11 @@ def test_a_net_without_a_single_tensor_to_cut_at_is_left() -> None:
     assert tables[0].total["sgd-momentum"] == found.total("sgd-momentum")
 
 
-def test_a_mask_that_every_block_needs_is_kept_beside_the_cuts() -> None:
+def test_a_mask_that_every_block_needs_is_kept() -> None:
     text = " ".join(f"b{n} = Add (a{n}, m) a{n + 1} = MatMul (b{n}, w)" for n in range(16))
     built = zoo.model(
         f"g (float[1, 8] a0, float[1, 8] i) => (float a16) {{ m = Neg (i) {text} }}", w=zoo.ones(8, 8)
     )
     again = plan(built).recomputation
     assert again is not None
-    assert again.kept == (len(again.boundaries) + 2) * 32  # b0, which no weight changes, and m
+    assert again.kept == (len(again.boundaries) + 2) * 32  # b0, which depends on no weight, and m

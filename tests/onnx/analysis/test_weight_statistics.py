@@ -1,4 +1,4 @@
-"""Weights of whole graphs: every tensor once, under the names and in the numbers of the analysis."""
+"""Weight statistics: every tensor once, with the layer names and params of the analysis."""
 
 import tracemalloc
 from pathlib import Path
@@ -30,7 +30,7 @@ def weighed(model: ir.Model) -> dict[tuple[str, str], Weight]:
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-def test_every_param_is_weighed_once_and_under_its_layer(name: str) -> None:
+def test_every_param_is_measured_once_under_its_layer(name: str) -> None:
     model = GRAPHS[name]()
     analysis = analyze(model)
     found = collect_weight_statistics(model, dims=analysis.defaults).tensors
@@ -40,7 +40,7 @@ def test_every_param_is_weighed_once_and_under_its_layer(name: str) -> None:
         assert sum(weight.spread.count for weight in found if weight.layer == layer) == count
 
 
-def test_quantised_weights_are_weighed_as_the_numbers_they_stand_for() -> None:
+def test_quantized_weights_are_measured_dequantized() -> None:
     found = weighed(zoo.quantised())
     weight, bias = found["y", "weight"], found["y", "bias"]
     assert (weight.dtype, weight.shape, weight.spread.high) == ("int8", (4, 3), 1.0)
@@ -48,7 +48,7 @@ def test_quantised_weights_are_weighed_as_the_numbers_they_stand_for() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, np.float64])
-def test_every_floating_type_is_weighed(dtype: type) -> None:
+def test_every_floating_type_is_measured(dtype: type) -> None:
     weight = np.random.default_rng(0).normal(size=(6, 4)).astype(dtype)
     model = zoo.model(
         "g (float[2, 6] x) => (float[2, 4] y) { f = Cast <to = 1> (w) y = MatMul (x, f) }", opset=19
@@ -64,7 +64,7 @@ def test_every_floating_type_is_weighed(dtype: type) -> None:
     assert found.dtype == weight.dtype.name
 
 
-def test_what_a_runtime_folds_is_one_weight() -> None:
+def test_folded_constants_are_one_weight() -> None:
     gates = {
         name: np.random.default_rng(i).normal(size=(1, 3, 4)).astype(np.float32)
         for i, name in enumerate("ab")
@@ -89,7 +89,7 @@ def test_what_a_runtime_folds_is_one_weight() -> None:
     assert spectrum.norm == pytest.approx(np.linalg.norm(whole, 2), rel=1e-5)
 
 
-def test_a_branch_folds_too() -> None:
+def test_constants_in_a_branch_are_folded() -> None:
     model = zoo.branches()
     (choice,) = (node for node in model.graph if node.op_type == "If")
     body = choice.attributes["then_branch"].as_graph()
@@ -100,14 +100,14 @@ def test_a_branch_folds_too() -> None:
     assert weighed(model)["a", "weight"].channels is not None
 
 
-def test_what_is_done_on_the_way_unseen_leaves_the_tensor_as_stored() -> None:
+def test_unknown_operators_leave_the_tensor_as_stored() -> None:
     model = zoo.model(
         "g (float[2, 4] x) => (float[2, 3] y) { v = local.odd (w) y = MatMul (x, v) }", w=zoo.ones(4, 3)
     )
     assert [weight.channels for weight in collect_weight_statistics(model).tensors] == [None]
 
 
-def test_codes_have_no_scale_to_judge() -> None:
+def test_integer_weights_without_a_scale_have_no_fan() -> None:
     model = zoo.model(
         "g (uint8[2, 4] x) => (int32[2, 3] y) { y = MatMulInteger (x, w) }", w=np.ones((4, 3), np.int8)
     )
@@ -123,7 +123,7 @@ def test_an_initializer_that_may_be_overridden_is_a_weight() -> None:
     assert [weight.role for weight in collect_weight_statistics(model).tensors] == ["weight"]
 
 
-def test_convolutions_are_measured_at_the_size_of_their_map() -> None:
+def test_convolutions_are_measured_at_their_input_size() -> None:
     analysis = ms.info(zoo.classifier(), shapes={"x": (1, 3, 20, 16)}, weights=True)
     sizes = {
         entry["layer"]: entry["operator"] for entry in analysis.as_dict()["weights"] if entry["operator"]
@@ -147,7 +147,7 @@ def test_one_weight_at_a_time_is_in_memory(tmp_path: Path) -> None:
         **{f"w{i}": weight for i in range(count)},
     )
     files.save(model, tmp_path / "large.onnx")
-    collect_weight_statistics(zoo.quantised())  # whatever is imported, is now
+    collect_weight_statistics(zoo.quantised())  # imports happen before the measurement
     loaded = files.load(tmp_path / "large.onnx")
     tracemalloc.start()
     try:

@@ -29,7 +29,7 @@ def names(built: ir.Model) -> list[str]:
     return [found[node] for node in nodes_with_functions(built)]
 
 
-def test_a_linear_layer_is_called_as_its_module() -> None:
+def test_a_linear_layer_has_the_name_of_its_module() -> None:
     built = named(a="['', 'net', 'net.fc', 'linear']", y="['', 'head', 'matmul']")
     assert names(built) == ["net.fc", "r", "head"]
 
@@ -39,7 +39,7 @@ def test_two_layers_of_one_module_keep_their_own_names() -> None:
     assert names(named(a=scopes, y=scopes)) == ["a", "r", "y"]
 
 
-def test_only_linear_layers_are_called_as_their_module() -> None:
+def test_only_linear_layers_have_module_names() -> None:
     assert names(named(r="['', 'net', 'relu']")) == ["a", "r", "y"]
 
 
@@ -50,7 +50,7 @@ def test_a_node_has_its_own_name_where_that_is_unique() -> None:
     assert names(built) == ["a", "own", "y"]
 
 
-def test_no_two_layers_have_one_name() -> None:
+def test_layer_names_are_unique() -> None:
     built = named(a="['', 'r', 'linear']")
     first, *_ = built.graph
     assert first.outputs[0].name == "a"
@@ -66,7 +66,7 @@ def test_subgraphs_and_functions_are_named_too() -> None:
     "scopes",
     ["", "[", "'text'", "[]", "['']", "['', 3, 'op']", "['', '', 'op']", "__import__('os')", "(" * 999],
 )
-def test_export_metadata_that_tells_no_module(scopes: str) -> None:
+def test_export_metadata_without_a_module_is_ignored(scopes: str) -> None:
     built = named(a=scopes)
     assert module_path(next(iter(built.graph))) is None
     assert names(built) == ["a", "r", "y"]
@@ -82,6 +82,6 @@ def test_export_metadata_that_tells_no_module(scopes: str) -> None:
         ("", "/head/fc/Gemm_output_0", "head.fc"),
     ],
 )
-def test_a_name_that_is_a_path_tells_the_module(name: str, output: str, path: str | None) -> None:
+def test_a_path_in_a_name_gives_the_module(name: str, output: str, path: str | None) -> None:
     node = ir.node("Relu", [], name=name or None, outputs=[ir.Value(name=output)])
     assert scope(node) == path

@@ -1,4 +1,4 @@
-"""Files in and out: what is no model, what lies beside a model, and bytes that are the same every time."""
+"""Loading and saving: errors for invalid files, external data, deterministic bytes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def saved(folder: Path, name: str = "model.onnx") -> Path:
 
 
 def outside(folder: Path, location: str = "model.data", *, data: bool = True, **entries: str) -> Path:
-    """A model whose weight w lies beside it."""
+    """A model whose weight w is external data."""
     model = onnx.load(saved(folder))
     (weight,) = (each for each in model.graph.initializer if each.name == "w")
     weight.ClearField("raw_data")
@@ -63,20 +63,20 @@ def output(model: ir.Model | Path) -> np.ndarray:
     return found
 
 
-# What is no model
+# Invalid files
 
 
-def test_a_wrong_path_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_raises(tmp_path: Path) -> None:
     with pytest.raises(BadModel, match=r"gone.onnx can't be opened \(No such file or directory\)"):
         files.load(tmp_path / "gone.onnx")
 
 
-def test_a_path_can_not_upset_a_terminal(tmp_path: Path) -> None:
+def test_control_characters_of_a_path_are_escaped(tmp_path: Path) -> None:
     with pytest.raises(BadModel, match=r"\\x1b\[2J\\n.onnx can't be opened"):
         files.load(tmp_path / "\x1b[2J\n.onnx")
 
 
-def test_a_folder_is_told(tmp_path: Path) -> None:
+def test_a_folder_raises(tmp_path: Path) -> None:
     with pytest.raises(BadModel, match=r"is a folder: name the .onnx file in it"):
         files.load(tmp_path)
 
@@ -97,14 +97,14 @@ def test_a_folder_is_told(tmp_path: Path) -> None:
         (bytes([0xFB, 0xF0, 0xD5]) + bytes([0xFF]) * 50, r"no ONNX model|can't be read"),
     ],
 )
-def test_other_files_are_told(content: bytes, match: str, tmp_path: Path) -> None:
+def test_other_files_raise(content: bytes, match: str, tmp_path: Path) -> None:
     path = tmp_path / "file.onnx"
     path.write_bytes(content)
     with pytest.raises(BadModel, match=match):
         files.load(path)
 
 
-def test_a_model_cut_short_is_told(tmp_path: Path) -> None:
+def test_a_truncated_model_raises(tmp_path: Path) -> None:
     whole = saved(tmp_path).read_bytes()
     for length in (len(whole) - 1, len(whole) // 2, 20):
         (tmp_path / "model.onnx").write_bytes(whole[:length])
@@ -113,16 +113,16 @@ def test_a_model_cut_short_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes with names")
-def test_a_pipe_is_told_and_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_raises_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.onnx")
     with pytest.raises(BadModel, match=r"is a device or a pipe"):
         files.load(tmp_path / "pipe.onnx")
 
 
-# Weights stay on disk
+# Weights on disk
 
 
-def test_large_weights_stay_on_disk_until_touched(tmp_path: Path) -> None:
+def test_large_weights_are_read_on_access(tmp_path: Path) -> None:
     model = files.load(saved(tmp_path))
     weight = tensor(model)
     assert isinstance(weight, StoredTensor)
@@ -133,7 +133,7 @@ def test_large_weights_stay_on_disk_until_touched(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("field", ["float_data", "raw_data"])
-def test_weights_in_attributes_and_typed_fields_stay_there_too(field: str, tmp_path: Path) -> None:
+def test_attributes_and_typed_fields_are_read_on_access(field: str, tmp_path: Path) -> None:
     proto = onnx.load(saved(tmp_path))
     weight = next(each for each in proto.graph.initializer if each.name == "w")
     proto.graph.initializer.remove(weight)
@@ -152,7 +152,7 @@ def test_weights_in_attributes_and_typed_fields_stay_there_too(field: str, tmp_p
 
 
 @pytest.mark.parametrize("dtype", list(ir.DataType), ids=lambda dtype: dtype.name)
-def test_every_element_type_is_read_as_onnx_reads_it(dtype: ir.DataType, tmp_path: Path) -> None:
+def test_every_element_type_is_read_as_in_onnx_ir(dtype: ir.DataType, tmp_path: Path) -> None:
     if dtype in (ir.DataType.UNDEFINED, ir.DataType.STRING):
         return
     count = 200_001 if dtype.bitwidth in (2, 4) else 200_000  # the last byte isn't full
@@ -168,7 +168,7 @@ def test_every_element_type_is_read_as_onnx_reads_it(dtype: ir.DataType, tmp_pat
     np.testing.assert_array_equal(stored.numpy(), ir.serde.deserialize_tensor(whole).numpy())
 
 
-def test_a_file_that_changed_is_not_read_from(tmp_path: Path) -> None:
+def test_reading_from_a_changed_file_raises(tmp_path: Path) -> None:
     path = saved(tmp_path)
     model = files.load(path)
     path.write_bytes(path.read_bytes()[::-1])
@@ -207,12 +207,12 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     "entries",
     [{}, {"offset": "0"}, {"length": str(BIG.nbytes)}, {"checksum": "1234"}, {"location": "./model.data"}],
 )
-def test_data_beside_the_model_is_found(entries: dict[str, str], tmp_path: Path) -> None:
+def test_external_data_is_found(entries: dict[str, str], tmp_path: Path) -> None:
     model = files.load(outside(tmp_path, **entries))
     np.testing.assert_array_equal(tensor(model).numpy(), BIG)
 
 
-def test_data_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_external_data_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = outside(tmp_path)
     monkeypatch.chdir(tmp_path)
     model = files.load(path.name)
@@ -247,7 +247,7 @@ def test_data_outside_the_folder_is_refused(location: str, tmp_path: Path) -> No
         ({"location": "*/_ORT_MEM_ADDR_/*"}, r"needs its data file"),
     ],
 )
-def test_data_that_is_not_there_is_told(entries: dict[str, str], match: str, tmp_path: Path) -> None:
+def test_invalid_external_data_raises(entries: dict[str, str], match: str, tmp_path: Path) -> None:
     with pytest.raises(BadModel, match=match):
         files.load(outside(tmp_path, **entries))
 
@@ -261,7 +261,7 @@ def test_a_location_given_twice_is_refused(tmp_path: Path) -> None:
         files.load(tmp_path / "model.onnx")
 
 
-def test_a_link_out_of_the_folder_is_refused_unless_it_stays_in_the_root(tmp_path: Path) -> None:
+def test_a_link_out_of_the_folder_is_refused_unless_in_the_root(tmp_path: Path) -> None:
     folder = tmp_path / "snapshot"
     folder.mkdir()
     path = outside(folder)
@@ -282,8 +282,8 @@ def test_a_link_within_the_folder_is_followed(tmp_path: Path) -> None:
     np.testing.assert_array_equal(tensor(files.load(path)).numpy(), BIG)
 
 
-def test_a_cache_of_links_is_read_whole(tmp_path: Path) -> None:
-    """As download caches are laid out: model and data are links into a folder of blobs."""
+def test_a_cache_of_links_is_read(tmp_path: Path) -> None:
+    """The layout of download caches: model and data are links into a folder of blobs."""
     blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshot"
     blobs.mkdir()
     snapshot.mkdir()
@@ -294,7 +294,7 @@ def test_a_cache_of_links_is_read_whole(tmp_path: Path) -> None:
     np.testing.assert_array_equal(tensor(files.load(snapshot / "model.onnx", root=tmp_path)).numpy(), BIG)
 
 
-def test_a_hard_link_is_refused_unless_a_root_is_trusted(tmp_path: Path) -> None:
+def test_a_hard_link_is_refused_unless_a_root_is_given(tmp_path: Path) -> None:
     path = outside(tmp_path)
     os.link(tmp_path / "model.data", tmp_path / "twin")
     with pytest.raises(BadModel, match=r"which is a hard link to a file elsewhere: copy the file"):
@@ -309,10 +309,10 @@ def test_a_device_is_refused(tmp_path: Path) -> None:
         files.load(path, root=Path("/"))
 
 
-# Messages in memory
+# ModelProtos in memory
 
 
-def test_a_message_is_validated_too(tmp_path: Path) -> None:
+def test_a_model_proto_is_validated(tmp_path: Path) -> None:
     proto = ir.to_proto(dense())
     np.testing.assert_array_equal(tensor(files.from_proto(proto)).numpy(), BIG)
     proto.graph.node[0].input[0] = "q"
@@ -334,7 +334,7 @@ def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["bvlc_alexnet", "squeezenet"])
-def test_real_models_survive(name: str, tmp_path: Path) -> None:
+def test_saving_keeps_nodes_and_weights(name: str, tmp_path: Path) -> None:
     files.save(files.load(zoo.light(name)), tmp_path / "model.onnx")
     before, after = onnx.load(zoo.light(name)), onnx.load(tmp_path / "model.onnx")
     assert [node.SerializeToString() for node in before.graph.node] == [
@@ -345,7 +345,7 @@ def test_real_models_survive(name: str, tmp_path: Path) -> None:
     }
 
 
-def test_a_model_can_be_saved_over_itself_and_read_on(tmp_path: Path) -> None:
+def test_a_model_can_be_saved_over_its_own_file(tmp_path: Path) -> None:
     path = saved(tmp_path)
     model = files.load(path)
     model.graph.initializers["b"].const_value = ir.tensor(np.zeros((1, 80), np.float32), name="b")
@@ -354,7 +354,7 @@ def test_a_model_can_be_saved_over_itself_and_read_on(tmp_path: Path) -> None:
     np.testing.assert_allclose(output(path), np.ones((2, 100), np.float32) @ BIG, rtol=1e-4, atol=1e-4)
 
 
-def test_nothing_is_left_of_a_save_that_failed(tmp_path: Path) -> None:
+def test_a_failed_save_changes_no_file(tmp_path: Path) -> None:
     path = saved(tmp_path)
     before = path.read_bytes()
 
@@ -370,7 +370,7 @@ def test_nothing_is_left_of_a_save_that_failed(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.onnx"]
 
 
-def test_a_weight_that_gives_too_little_is_not_written(tmp_path: Path) -> None:
+def test_a_weight_with_too_few_bytes_is_not_written(tmp_path: Path) -> None:
     model = dense()
     short = ir.LazyTensor(lambda: ir.tensor(SMALL), ir.DataType.FLOAT, ir.Shape([100, 80]), name="w")
     model.graph.initializers["w"].const_value = short
@@ -379,7 +379,7 @@ def test_a_weight_that_gives_too_little_is_not_written(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_an_unsound_graph_is_not_written(tmp_path: Path) -> None:
+def test_an_invalid_graph_is_not_written(tmp_path: Path) -> None:
     model = dense()
     del model.graph.initializers["w"]
     with pytest.raises(BadModel, match=r"the graph isn't valid, no node makes 'w'"):
@@ -387,12 +387,12 @@ def test_an_unsound_graph_is_not_written(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_missing_folder_is_told(tmp_path: Path) -> None:
+def test_a_missing_folder_raises(tmp_path: Path) -> None:
     with pytest.raises(Unwritable, match=r"the folder .*gone doesn't exist"):
         files.save(dense(), tmp_path / "gone" / "model.onnx")
 
 
-def test_stack_traces_stay_at_home(tmp_path: Path) -> None:
+def test_stack_traces_are_not_saved(tmp_path: Path) -> None:
     model = dense()
     node = model.graph[0]
     node.metadata_props["pkg.torch.onnx.stack_trace"] = "File /srv/me/net.py"
@@ -405,7 +405,7 @@ def test_stack_traces_stay_at_home(tmp_path: Path) -> None:
     assert "pkg.torch.onnx.stack_trace" in node.metadata_props
 
 
-def test_beyond_the_limit_weights_lie_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_models_have_external_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "MAX_PROTOBUF_BYTES", 10_000)
     files.save(dense(), tmp_path / "model.onnx")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
@@ -420,14 +420,14 @@ def test_beyond_the_limit_weights_lie_beside(tmp_path: Path, monkeypatch: pytest
     np.testing.assert_array_equal(tensor(files.load(tmp_path / "model.onnx")).numpy(), BIG)
 
 
-def test_data_beside_a_model_comes_home_when_it_fits(tmp_path: Path) -> None:
+def test_external_data_is_embedded_when_it_fits(tmp_path: Path) -> None:
     files.save(files.load(outside(tmp_path)), tmp_path / "one.onnx")
     (tmp_path / "model.data").unlink()
     np.testing.assert_array_equal(output(tmp_path / "one.onnx"), output(dense()))
 
 
 @pytest.mark.models
-def test_every_public_model_is_let_in_and_survives(tmp_path: Path) -> None:
+def test_every_public_model_is_loaded_and_saved(tmp_path: Path) -> None:
     folder = os.environ.get("MODELSURGEON_MODELS")
     if folder is None:
         pytest.skip("MODELSURGEON_MODELS names no folder")

@@ -13,7 +13,7 @@ from modelsurgeon.onnx.io import history
 from tests import zoo
 
 
-def test_every_operation_leaves_a_line_oldest_first(tmp_path: Path) -> None:
+def test_every_operation_adds_a_record_oldest_first(tmp_path: Path) -> None:
     first, second = tmp_path / "first.onnx", tmp_path / "second.onnx"
     ms.save(zoo.classifier(), first)
     once = ms.extract(first, ["e"])
@@ -46,23 +46,23 @@ def test_equal_inputs_give_equal_bytes(tmp_path: Path) -> None:
     assert str(tmp_path).encode() not in (tmp_path / "one" / "out.onnx").read_bytes()
 
 
-def test_a_graph_in_memory_has_the_digest_of_the_file_that_it_makes(tmp_path: Path) -> None:
+def test_digests_of_a_graph_and_its_file_are_equal(tmp_path: Path) -> None:
     ms.save(zoo.classifier(), tmp_path / "model.onnx")
     assert history.digest(zoo.classifier()) == history.digest(tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize("text", ["", "[", "7", '["line"]', '[{"verb": "x"}]', '[{"time": 1}]', "{}"])
-def test_what_is_not_ours_is_no_history(text: str) -> None:
+def test_invalid_metadata_is_no_history(text: str) -> None:
     model = zoo.classifier()
     model.metadata_props[history.HISTORY_KEY] = text
     assert ms.history(model).as_dict() == []
 
 
-def test_an_empty_history_says_so() -> None:
+def test_an_empty_history_shows_none() -> None:
     assert "none" in ms.history(zoo.classifier()).tables()[0].text(80)
 
 
-def test_the_lines_are_plain_json() -> None:
+def test_the_records_are_plain_json() -> None:
     model = zoo.classifier()
     history.add(
         model, history.HistoryRecord(verb="bn fold", input_sha256="0" * 64, arguments={"only": ["a*"]})

@@ -1,4 +1,4 @@
-"""What is set aside is put back where it was, and nothing else is touched."""
+"""Large tensors split from a model are joined again, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def tensors(draw: st.DrawFn) -> TensorProto:
 
 @st.composite
 def models(draw: st.DrawFn, depth: int = 2) -> ModelProto:
-    """Tensors wherever they may lie: initializers, attributes, graphs inside nodes, functions."""
+    """Models with tensors in all places: initializers, attributes, subgraphs, functions."""
     model = ModelProto(ir_version=9, graph=helper.make_graph([], "g", [], []))
     graph = model.graph
     for _ in range(depth):
@@ -84,7 +84,7 @@ def every_tensor(message: object) -> list[TensorProto]:
 
 
 @given(models())
-def test_what_is_set_aside_is_put_back(model: ModelProto) -> None:
+def test_split_tensors_are_joined_unchanged(model: ModelProto) -> None:
     whole = model.SerializeToString()
     skeleton = ModelProto.FromString(protobuf.split_large_tensors(BytesIO(whole), len(whole)))
     references = [each for each in every_tensor(skeleton) if each.data_location == TensorProto.EXTERNAL]
@@ -103,7 +103,7 @@ def test_what_is_set_aside_is_put_back(model: ModelProto) -> None:
 
 
 @given(models())
-def test_all_that_is_large_and_can_be_is_set_aside(model: ModelProto) -> None:
+def test_large_tensors_in_one_field_are_split(model: ModelProto) -> None:
     whole = model.SerializeToString()
     skeleton = ModelProto.FromString(protobuf.split_large_tensors(BytesIO(whole), len(whole)))
     for before, after in zip(every_tensor(model), every_tensor(skeleton), strict=True):
@@ -116,7 +116,7 @@ def test_all_that_is_large_and_can_be_is_set_aside(model: ModelProto) -> None:
 
 
 def normal(model: ModelProto) -> bytes:
-    """Bytes in which typed floats stand as raw data does."""
+    """The serialized model, with typed floats as raw data."""
     copy = ModelProto()
     copy.CopyFrom(model)
     for tensor in every_tensor(copy):
@@ -131,8 +131,8 @@ def normal(model: ModelProto) -> bytes:
     return copy.SerializeToString(deterministic=True)
 
 
-def test_floats_that_are_not_packed_stay() -> None:
-    loose = b"\x25\x00\x00\x80\x3f" * 5000  # float_data, one by one
+def test_unpacked_floats_are_not_split() -> None:
+    loose = b"\x25\x00\x00\x80\x3f" * 5000  # float_data, not packed
     content = TensorProto(name="w", dims=[5000], data_type=1).SerializeToString() + loose
     graph = b"\x2a" + varint(len(content)) + content
     whole = b"\x08\x09\x3a" + varint(len(graph)) + graph
@@ -143,7 +143,7 @@ def varint(value: int) -> bytes:
     return bytes([value & 127 | 128, *varint(value >> 7)]) if value > 127 else bytes([value])
 
 
-def test_a_file_may_not_pretend_that_something_was_set_aside(tmp_path: Path) -> None:
+def test_a_forged_reference_to_split_data_raises(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     model = zoo.model("g (float[2] x) => (float[2] y) { y = Neg (x) }")
     files.save(model, path)
@@ -159,6 +159,6 @@ def test_a_file_may_not_pretend_that_something_was_set_aside(tmp_path: Path) -> 
     "content",
     [b"\x3a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", b"\x3a\x05abc", b"\x0b", b"\xff" * 12, b"\x3d\x00"],
 )
-def test_bytes_that_are_no_protobuf_are_told(content: bytes) -> None:
+def test_bytes_that_are_no_protobuf_raise(content: bytes) -> None:
     with pytest.raises(BadModel, match=r"is cut short or no ONNX model|can't be read as an ONNX model"):
         protobuf.split_large_tensors(BytesIO(content), len(content))

@@ -1,4 +1,4 @@
-"""Sparse weights: read as the dense ones that a runtime makes of them, counted as they are stored."""
+"""Sparse weights are read as dense; their bytes are those of the stored form."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ VALUES = np.array([2, 3, 5], np.float32)
 
 @pytest.mark.parametrize("constant", [False, True])
 @pytest.mark.parametrize("indices", [FLAT, PAIRS])
-def test_a_sparse_weight_is_a_dense_one(indices: np.ndarray, constant: bool) -> None:
+def test_a_sparse_weight_is_read_as_dense(indices: np.ndarray, constant: bool) -> None:
     given = proto(sparse(indices, VALUES), constant=constant)
     before = given.SerializeToString()
     model = from_proto(given)
@@ -71,6 +71,6 @@ DAMAGE: dict[str, Callable[[], onnx.SparseTensorProto]] = {
 
 
 @pytest.mark.parametrize("problem", DAMAGE)
-def test_what_does_not_fit_is_refused(problem: str) -> None:
+def test_invalid_sparse_tensors_are_refused(problem: str) -> None:
     with pytest.raises(BadModel, match=problem):
         from_proto(proto(DAMAGE[problem]()))

@@ -1,4 +1,4 @@
-"""Every way in which a file is no sound model has its one line; what onnxruntime loads is let in."""
+"""Invalid models raise BadModel with a one-line message; models that onnxruntime loads are accepted."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ SOUND = {
 
 
 @pytest.mark.parametrize("proto", SOUND.values(), ids=SOUND)
-def test_sound_models_are_let_in(proto: ModelProto, tmp_path: Path) -> None:
+def test_valid_models_are_accepted(proto: ModelProto, tmp_path: Path) -> None:
     load(proto, tmp_path)
     options = ort.SessionOptions()
     options.log_severity_level = 4
     ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def test_nodes_out_of_order_are_put_in_order(tmp_path: Path) -> None:
+def test_nodes_out_of_order_are_sorted(tmp_path: Path) -> None:
     for name in ("out of order", "captured, made later"):
         path = tmp_path / "model.onnx"
         path.write_bytes(SOUND[name].SerializeToString())
@@ -138,7 +138,7 @@ UNSOUND = {
 
 
 @pytest.mark.parametrize(("match", "proto"), UNSOUND.items(), ids=UNSOUND)
-def test_unsound_models_are_told_in_one_line(match: str, proto: ModelProto, tmp_path: Path) -> None:
+def test_invalid_models_raise_in_one_line(match: str, proto: ModelProto, tmp_path: Path) -> None:
     with pytest.raises(BadModel, match=match) as caught:
         load(proto, tmp_path)
     assert str(caught.value).startswith(str(tmp_path / "model.onnx"))
@@ -169,7 +169,7 @@ F, I64, I4, C64, STRING = 1, 7, 22, 14, 8
         {"data_type": 9, "int32_data": [0, 1]},
     ],
 )
-def test_tensors_that_hold_what_they_say_are_let_in(fields: dict[str, object], tmp_path: Path) -> None:
+def test_valid_tensors_are_accepted(fields: dict[str, object], tmp_path: Path) -> None:
     load(weight(**fields), tmp_path)
 
 
@@ -195,12 +195,12 @@ def test_tensors_that_hold_what_they_say_are_let_in(fields: dict[str, object], t
         ({"dims": [30_000], "float_data": np.ones(29_999)}, r"has 119996 bytes, 120000 are needed"),
     ],
 )
-def test_tensors_that_do_not_are_told(fields: dict[str, object], match: str, tmp_path: Path) -> None:
+def test_invalid_tensors_raise(fields: dict[str, object], match: str, tmp_path: Path) -> None:
     with pytest.raises(BadModel, match=match):
         load(weight(**fields), tmp_path)
 
 
-def test_names_that_are_not_text_are_told(tmp_path: Path) -> None:
+def test_names_that_are_not_utf8_raise(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(
         model("yyyy = Neg (x) y = Neg (yyyy)").SerializeToString().replace(b"yyyy", b"\xff\xfe\xfd\xfc")
@@ -210,7 +210,7 @@ def test_names_that_are_not_text_are_told(tmp_path: Path) -> None:
 
 
 def nested(depth: int) -> ModelProto:
-    """An If in an If in an If ..."""
+    """An If node nested `depth` times."""
     proto = model("y = Neg (x)")
     graph = proto.graph
     for _ in range(depth):
@@ -222,19 +222,19 @@ def nested(depth: int) -> ModelProto:
     return proto
 
 
-def test_graphs_in_graphs_have_a_limit(tmp_path: Path) -> None:
+def test_nesting_of_graphs_has_a_limit(tmp_path: Path) -> None:
     load(nested(20), tmp_path)
     with pytest.raises(BadModel, match=r"nested deeper than 32|can't be read as an ONNX model"):
         load(nested(34), tmp_path)
 
 
-def test_functions_that_explode_are_refused(tmp_path: Path) -> None:
+def test_too_large_expanded_functions_raise(tmp_path: Path) -> None:
     doubling = [function(f"F{i}", f"c = local.F{i + 1} (a) b = local.F{i + 1} (c)") for i in range(30)]
     with pytest.raises(BadModel, match=r"nodes once its functions are expanded"):
         load(model("y = local.F0 (x)", *doubling, function("F30", "b = Neg (a)")), tmp_path)
 
 
-def test_functions_that_call_too_deep_are_refused(tmp_path: Path) -> None:
+def test_too_deep_function_calls_raise(tmp_path: Path) -> None:
     chain = [function(f"F{i}", f"b = local.F{i + 1} (a)") for i in range(validate_calls.MAX_CALL_DEPTH)]
     last = function(f"F{validate_calls.MAX_CALL_DEPTH}", "b = Neg (a)")
     with pytest.raises(BadModel, match=r"call each other 65 deep: 64 at most"):
@@ -242,7 +242,7 @@ def test_functions_that_call_too_deep_are_refused(tmp_path: Path) -> None:
 
 
 def mutants(count: int, seed: int) -> Iterator[bytes]:
-    """Bytes of small models, some of them changed, and sometimes put in, cut out or doubled."""
+    """Bytes of small models, with some bytes replaced, inserted, removed or repeated."""
     dice = random.Random(seed)  # noqa: S311 - no secrets here
     whole = [proto.SerializeToString() for proto in SOUND.values()]
     whole += [zoo.light(name).read_bytes() for name in ("bvlc_alexnet", "zfnet512")]
@@ -255,7 +255,7 @@ def mutants(count: int, seed: int) -> Iterator[bytes]:
         yield bytes(data)
 
 
-def test_a_broken_file_is_a_bad_model_or_a_model(tmp_path: Path) -> None:
+def test_a_broken_file_loads_or_raises_bad_model(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     outcomes = {"model": 0, "bad": 0}
     for data in mutants(600, seed=0):

@@ -1,4 +1,4 @@
-"""LSTM, GRU and RNN: the product with the input is a site, all else about the operator stays."""
+"""LSTM, GRU and RNN: the product with the input is a site; the rest of the operator is unchanged."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def numbers(*shape: int) -> np.ndarray:
 
 
 def recurrent(op: str = "LSTM", direction: str = "forward", *, extras: str = "", layout: int = 0) -> ir.Model:
-    """One operator; extras: letters for its optional inputs: B, lengths (S), states (H) and peepholes (P)."""
+    """One operator; `extras` are its optional inputs: biases (B), lengths (S), states (H), peepholes (P)."""
     d, g = (2 if direction == "bidirectional" else 1), GATES[op]
     weights = {"w": numbers(d, g * HIDDEN, INPUT), "r": numbers(d, g * HIDDEN, HIDDEN)}
     optional = {
@@ -58,7 +58,7 @@ def feed(layout: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("extras", ["", "B", "BSH", "H"])
 @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
 @pytest.mark.parametrize("op", GATES)
-def test_full_rank_changes_nothing(op: str, direction: str, extras: str) -> None:
+def test_full_rank_keeps_the_outputs(op: str, direction: str, extras: str) -> None:
     built, x = recurrent(op, direction, extras=extras), feed()
     copy = operated(built, rank=FULL_RANK)
     assert [node.op_type for node in copy.graph] == ["MatMul", op]
@@ -66,14 +66,14 @@ def test_full_rank_changes_nothing(op: str, direction: str, extras: str) -> None
         assert relative(one, two) < 1e-5
 
 
-def test_peepholes_stay() -> None:
+def test_peepholes_are_kept() -> None:
     built, x = recurrent(extras="BSHP"), feed()
     for one, two in zip(outputs(operated(built), x=x), outputs(built, x=x), strict=True):
         assert relative(one, two) < 1e-5
 
 
 @pytest.mark.parametrize("op", GATES)
-def test_batches_first(op: str) -> None:
+def test_batch_first_layout(op: str) -> None:
     built, x = recurrent(op, layout=1), feed(1)
     [site], _ = sites(editable_copy(built))
     assert site.calls == [((), SEQUENCE * BATCH)]
@@ -83,7 +83,7 @@ def test_batches_first(op: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_chain_in_its_place_answers_as_the_operator_with_its_product(method: str) -> None:
+def test_a_chain_gives_the_outputs_of_its_composed_weight(method: str) -> None:
     built, x = recurrent("GRU", "bidirectional", extras="B"), feed()
     [site], _ = sites(editable_copy(built))
     whole = compose(METHODS[method](site.layer, 3))
@@ -95,8 +95,8 @@ def test_a_chain_in_its_place_answers_as_the_operator_with_its_product(method: s
 
 
 @pytest.mark.parametrize("extras", ["", "B"])
-def test_the_bias_of_a_chain_joins_that_of_the_operator(extras: str) -> None:
-    """A constant added to the gates is the same as an input that shifts them."""
+def test_the_bias_of_a_chain_is_added_to_the_operator(extras: str) -> None:
+    """A bias W s on the gates has the same effect as a shift of the input by s."""
     built, x = recurrent(extras=extras), feed()
     [site], _ = sites(editable_copy(built))
     shift = numbers(INPUT)
@@ -130,7 +130,7 @@ LEFT_ALONE = {
 
 
 @pytest.mark.parametrize(("given", "made", "reason"), LEFT_ALONE.values(), ids=LEFT_ALONE)
-def test_left_alone_with_the_reason(given: str, made: str, reason: str) -> None:
+def test_skipped_layers_have_a_reason(given: str, made: str, reason: str) -> None:
     step = "" if made == "w" else f"w = {made}"
     built = model(
         f"g (float[5, 2, 7] x, {given}) => (float y) {{ {step}\n y = RNN <hidden_size = 4> (x, w, r) }}",
@@ -139,7 +139,7 @@ def test_left_alone_with_the_reason(given: str, made: str, reason: str) -> None:
     assert [r for r in reasons(built) if reason in r]
 
 
-def test_a_bias_that_is_computed_is_a_reason() -> None:
+def test_a_layer_with_a_computed_bias_is_skipped() -> None:
     built = model(
         "g (float[5, 2, 7] x, float[1, 8] b) => (float y) { y = RNN <hidden_size = 4> (x, w, r, b) }",
         w=numbers(1, 4, 7),

@@ -1,4 +1,4 @@
-"""Layers with the same input are factorized as one: found, named, chosen where that is better, replayed."""
+"""Layers with a shared input as one site: detection, names, selection, plans."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def normal(*shape: int, seed: int = 0) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def attention() -> ir.Model:
-    """Query, key and value of different size, which look at the same few directions of what they are fed."""
+    """Query, key and value weights of different norms that nearly share a 12-dimensional input subspace."""
     seen = normal(32, 12)
     weights = {
         f"w{name}": scale * (seen @ normal(12, width, seed=i) + 0.3 * normal(32, width, seed=9 + i))
@@ -113,7 +113,7 @@ def test_matrices_with_the_same_input_are_one_site() -> None:
         ),
     ],
 )
-def test_others_are_no_shared_input_site(nodes: str, weights: dict[str, np.ndarray]) -> None:
+def test_other_layers_are_no_shared_input_site(nodes: str, weights: dict[str, np.ndarray]) -> None:
     assert shared_names(nodes, **weights) == []
 
 
@@ -122,7 +122,7 @@ def test_a_joint_layer_is_its_parts_concatenated(attention: ir.Model) -> None:
     assert union.name == "{q,k,v}"
     assert union.layer.weight.shape == (144, 32)
     norms = [float(np.linalg.norm(part)) for part in np.split(union.layer.weight, 3)]
-    assert max(norms) < 2 * min(norms)  # none of them is the only one that counts
+    assert max(norms) < 2 * min(norms)  # scaled to similar norms
 
 
 @pytest.mark.parametrize("biased", [False, True])
@@ -169,13 +169,13 @@ def test_skipped_layers_are_in_no_shared_input_site(attention: ir.Model) -> None
     assert set(result.plan) <= {"q", "k"}
 
 
-def test_a_plan_cuts_nothing_twice(attention: ir.Model) -> None:
+def test_a_plan_that_cuts_a_layer_twice_raises(attention: ir.Model) -> None:
     step = {"method": "svd", "rank": 8}
     with pytest.raises(BadPlan, match="the plan cuts 'k' twice, alone and with others"):
         ms.compress(attention, plan={"{q,k,v}": step, "k": step})
 
 
-def test_without_samples_a_joint_layer_counts_as_its_parts(attention: ir.Model) -> None:
+def test_a_dry_run_without_samples_gives_the_same_totals(attention: ir.Model) -> None:
     asked = {"macs": 0.75, "block": 4, "compare": False, "dims": {"N": 1, "T": 6}}
     result, foretold = (ms.compress(attention, **asked, dry_run=dry) for dry in (False, True))
     assert isinstance(result.plan, Plan) and list(result.plan) == ["{q,k,v}"]
@@ -183,7 +183,7 @@ def test_without_samples_a_joint_layer_counts_as_its_parts(attention: ir.Model) 
     assert foretold.after == {key: result.after[key] for key in ("macs", "params")}
 
 
-def test_a_shared_input_site_is_chosen_by_its_milliseconds() -> None:
+def test_a_shared_input_site_is_chosen_by_latency() -> None:
     wide = zoo.model(
         "g (float[N, 256] x) => (float[N, 999] y) { a = MatMul (x, wa)  b = MatMul (x, wb)  y = Add (a, b) }",
         wa=normal(256, 16) @ normal(16, 999),

@@ -1,4 +1,4 @@
-"""Sites of ONNX graphs: every operator reads as its layer, and a chain answers in its place."""
+"""Sites of ONNX graphs: operators are read as layers and replaced by chains."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def written(layer: Layer, size: tuple[int, ...]) -> ir.Model:
 
 @settings(max_examples=40)
 @given(layer=layers(dtype=np.float32))
-def test_an_operator_reads_as_the_layer_it_applies(layer: Layer) -> None:
+def test_an_operator_is_read_as_its_layer(layer: Layer) -> None:
     size = conv.sizes(layer)
     x = RNG.normal(size=(layer.in_channels, *size)).astype(np.float32)
     built = written(layer, size)
@@ -62,7 +62,7 @@ def test_an_operator_reads_as_the_layer_it_applies(layer: Layer) -> None:
 @pytest.mark.parametrize("method", METHODS)
 @settings(max_examples=25)
 @given(layer=layers(dtype=np.float32))
-def test_a_chain_in_its_place_answers_as_the_chain(method: str, layer: Layer) -> None:
+def test_a_replaced_layer_gives_the_outputs_of_the_chain(method: str, layer: Layer) -> None:
     size = conv.sizes(layer)
     x = RNG.normal(size=(layer.in_channels, *size)).astype(np.float32)
     [y] = outputs(operated(written(layer, size), method, 2), x=x[None])
@@ -111,7 +111,7 @@ def test_padding_in_all_its_forms(pads: str, op: str, method: str) -> None:
     assert relative(outputs(operated(built, method), x=x)[0], outputs(built, x=x)[0]) < 1e-6
 
 
-def test_weights_in_constants_and_behind_simple_steps() -> None:
+def test_weights_behind_casts_and_reshapes() -> None:
     w = RNG.normal(size=(3, 5)).astype(np.float32)
     built = model(
         """g (float[2, 3] x) => (float[2, 5] y) {
@@ -145,7 +145,7 @@ def test_a_shared_weight_is_factorized_once() -> None:
     assert site.calls == [((), 2), ((), 2)]
 
 
-def test_initializers_of_ir_version_3_are_no_inputs() -> None:
+def test_initializers_of_ir_version_3_are_not_inputs() -> None:
     w = RNG.normal(size=(6, 6)).astype(np.float32)
     built = model(
         "g (float[2, 6] x, float[6, 6] w) => (float[2, 6] y) { y = MatMul (x, w) }", opset=9, version=3, w=w
@@ -156,7 +156,7 @@ def test_initializers_of_ir_version_3_are_no_inputs() -> None:
     assert [v.name for v in built.graph.inputs] == ["x", "w"]
 
 
-def test_the_original_is_left_as_it_was() -> None:
+def test_the_original_is_unchanged() -> None:
     w = RNG.normal(size=(6, 6)).astype(np.float32)
     built = model("g (float[2, 6] x) => (float[2, 6] y) { y = MatMul (x, w) }", w=w)
     before = ir.to_proto(built).SerializeToString()
@@ -164,7 +164,7 @@ def test_the_original_is_left_as_it_was() -> None:
     assert ir.to_proto(built).SerializeToString() == before
 
 
-def test_names_of_outputs_survive_and_new_names_are_free() -> None:
+def test_output_names_are_kept_and_new_names_are_unique() -> None:
     w = RNG.normal(size=(6, 6)).astype(np.float32)
     built = model(
         """g (float[2, 6] x) => (float[2, 6] y) {
@@ -182,7 +182,7 @@ def test_names_of_outputs_survive_and_new_names_are_free() -> None:
     assert len(names) == len(set(names))
 
 
-def test_a_bias_that_did_not_change_stays_where_it_is() -> None:
+def test_an_unchanged_bias_is_kept() -> None:
     w, b = RNG.normal(size=(6, 6)).astype(np.float32), RNG.normal(size=6).astype(np.float32)
     copy = operated(model("g (float[2, 6] x) => (float[2, 6] y) { y = Gemm (x, w, b) }", w=w, b=b), rank=2)
     assert "b" in copy.graph.initializers
@@ -276,7 +276,7 @@ SKIPPED: dict[str, tuple[Callable[[], ir.Model], str]] = {
 
 
 @pytest.mark.parametrize(("build", "reason"), SKIPPED.values(), ids=SKIPPED)
-def test_left_alone_with_the_reason(build: Callable[[], ir.Model], reason: str) -> None:
+def test_skipped_layers_have_a_reason(build: Callable[[], ir.Model], reason: str) -> None:
     found = reasons(build())
     assert found and all(re.search(reason, each) for each in found), found
 

@@ -1,4 +1,4 @@
-"""Each weight as a layer: the layer, applied to a feed, gives what onnxruntime gives."""
+"""Weights of ONNX nodes as layers: the (out, in) matrix, groups, geometry and role."""
 
 import numpy as np
 import onnx_ir as ir
@@ -12,7 +12,7 @@ RNG = np.random.default_rng(0)
 
 
 def node(text: str, **weights: np.ndarray) -> tuple[ir.Node, int, np.ndarray]:
-    """The last node of a graph, which of its inputs is `w`, and its numbers."""
+    """The last node of a graph, the index of its input `w`, and the array of `w`."""
     last = list(zoo.model(f"g (float[2, 4] x) => (float y) {{ {text} }}", **weights).graph)[-1]
     index = next(i for i, value in enumerate(last.inputs) if value is not None and value.name == "w")
     return last, index, weights["w"]
@@ -96,7 +96,7 @@ def test_a_transposed_convolution_has_its_outputs_first() -> None:
         ("y = Conv <group = 3> (x, w)", (4, 3, 3, 3)),
     ],
 )
-def test_what_is_no_matrix_makes_no_layer(text: str, shape: tuple[int, ...]) -> None:
+def test_a_weight_that_is_no_matrix_gives_no_layer(text: str, shape: tuple[int, ...]) -> None:
     assert as_layer(*node(text, w=normal(*shape))) is None
 
 

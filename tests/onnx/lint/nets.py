@@ -1,4 +1,4 @@
-"""Nets for the rules: a chain of convolutions, and what a rule finds in a model."""
+"""Models for the tests of lint rules, and the findings of one rule."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests import zoo
 
 
 def found(model: ir.Model, rule: str, **options: object) -> list[Finding]:
-    """What one rule finds."""
+    """Findings of one rule."""
     return list(check(model, select=[rule], **options).findings)
 
 
 def chain(*widths: int, kernel: int = 3, size: int = 32) -> ir.Model:
-    """Convolutions in a row over a map that keeps its size, by their channels; Relu behind each."""
+    """A chain of convolutions of these widths, each with a Relu; the map keeps its size."""
     names = ["x", *(f"c{number}" for number in range(1, len(widths)))]
     pads = [kernel // 2] * 4
     nodes = [
@@ -34,5 +34,5 @@ def chain(*widths: int, kernel: int = 3, size: int = 32) -> ir.Model:
 
 
 def one(op: str, shape: str, out: str = "float y", **weights: ArrayLike) -> ir.Model:
-    """A model of one node or a few, from `x` to `y`."""
+    """A model of one or a few nodes, from `x` to `y`."""
     return zoo.model(f"g (float[{shape}] x) => ({out}) {{ {op} }}", **weights)

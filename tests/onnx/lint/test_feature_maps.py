@@ -1,4 +1,4 @@
-"""Feature maps along the depth: each rule finds its net, and nothing in the healthy variant."""
+"""Rules about feature maps: a finding in a net with the problem, none in a net without it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from tests import zoo
 from tests.onnx.lint.nets import chain, found, one
 
 
-def test_channels_through_a_needle() -> None:
+def test_narrow_layer() -> None:
     [entry] = found(chain(16, 64, 4, 32), "narrow")
     assert entry.layer == "c2"
     assert entry.message == "squeezes 64 channels into 4 on the way to 32"
     assert not found(chain(16, 64, 16, 64), "narrow")
 
 
-def test_a_factor_is_meant_to_be_narrow() -> None:
+def test_low_rank_factor_is_not_narrow() -> None:
     built = zoo.model(
         """
         g (float[1, 64, 8, 8] x) => (float y) {
@@ -28,7 +28,7 @@ def test_a_factor_is_meant_to_be_narrow() -> None:
     assert not found(built, "narrow")
 
 
-def test_what_goes_around_is_not_lost() -> None:
+def test_residual_block_is_not_narrow() -> None:
     body = "a = Conv (x, w1) b = Conv (a, w2) c = Relu (b) d = Conv (c, w3) {} y = Conv (e, w1)"
     weights = {"w1": zoo.ones(64, 64, 1, 1), "w2": zoo.ones(4, 64, 1, 1), "w3": zoo.ones(64, 4, 1, 1)}
     assert found(one(body.format("e = Relu (d)"), "1, 64, 8, 8", **weights), "narrow")
@@ -36,7 +36,7 @@ def test_what_goes_around_is_not_lost() -> None:
 
 
 def enlarged(first: str, second: str) -> ir.Model:
-    """A Resize by 2 and two convolutions, in one order or the other."""
+    """A convolution, then a Resize by 2 and a convolution in either order."""
     return zoo.model(
         f"""
         g (float[1, 8, 16, 16] x) => (float y) {{
@@ -50,7 +50,7 @@ def enlarged(first: str, second: str) -> ir.Model:
     )
 
 
-def test_work_on_a_map_that_has_just_grown() -> None:
+def test_convolution_after_upsampling() -> None:
     convolve = "Conv <pads = [1, 1, 1, 1]>"
     [entry] = found(enlarged("u = Resize (a, , s)", f"y = {convolve} (u, w)"), "grown-map")
     assert entry.layer == "y"
@@ -59,7 +59,7 @@ def test_work_on_a_map_that_has_just_grown() -> None:
 
 
 def strided(strides: list[int], size: int = 128) -> ir.Model:
-    """Convolutions of one width, each with its stride."""
+    """A chain of convolutions with 8 channels and these strides."""
     nodes = [
         f"c{i + 1} = Conv <pads = [1, 1, 1, 1], strides = [{s}, {s}]> (c{i}, w)"
         for i, s in enumerate(strides)
@@ -68,19 +68,19 @@ def strided(strides: list[int], size: int = 128) -> ir.Model:
     return zoo.model(text, w=zoo.ones(8, 8, 3, 3))
 
 
-def test_a_map_that_is_small_before_the_net_is_deep() -> None:
+def test_early_collapse() -> None:
     [entry] = found(strided([2, 2, 2, 2, 2, 1, 1, 1]), "early-collapse")
     assert entry.layer == "c5"
     assert entry.message == "from here on 4 of 8 convolutions work on a map of 4×4 or less"
 
 
 @pytest.mark.parametrize("strides", [[1, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1, 1], [2, 2, 1, 1, 1, 1], [2, 2, 2]])
-def test_a_map_may_shrink_step_by_step(strides: list[int]) -> None:
+def test_no_early_collapse(strides: list[int]) -> None:
     assert not found(strided(strides), "early-collapse")
 
 
 @pytest.mark.parametrize(("kernel", "count"), [(4, 1), (2, 0)])
-def test_one_step_may_not_leave_nothing(kernel: int, count: int) -> None:
+def test_collapse_in_one_node(kernel: int, count: int) -> None:
     sides = f"{kernel}, {kernel}"
     built = one(
         f"p = MaxPool <kernel_shape = [{sides}], strides = [{sides}]> (x) y = Conv (p, w)",
@@ -94,7 +94,7 @@ def test_one_step_may_not_leave_nothing(kernel: int, count: int) -> None:
     )
 
 
-def test_patches_keep_their_values() -> None:
+def test_patches_are_no_collapse() -> None:
     built = one(
         "p = Conv <strides = [16, 16]> (x, w) y = Conv (p, v)",
         "1, 3, 64, 64",
@@ -105,11 +105,11 @@ def test_patches_keep_their_values() -> None:
 
 
 @pytest.mark.parametrize(("shape", "count"), [("1, 8, 1, 1", 1), ("1, 8, 7, 7", 0), ("1, 8, H, W", 0)])
-def test_a_global_pooling_needs_a_map(shape: str, count: int) -> None:
+def test_global_pool_of_one_position(shape: str, count: int) -> None:
     assert len(found(one("y = GlobalAveragePool (x)", shape), "nothing-to-pool")) == count
 
 
 @pytest.mark.parametrize(("kernel", "count"), [(1, 1), (2, 0)])
-def test_a_pooling_needs_a_kernel(kernel: int, count: int) -> None:
+def test_pooling_with_kernel_1(kernel: int, count: int) -> None:
     built = one(f"y = MaxPool <kernel_shape = [{kernel}, {kernel}]> (x)", "1, 8, 8, 8")
     assert len(found(built, "nothing-to-pool")) == count

@@ -1,4 +1,4 @@
-"""Layers with large shares: each rule finds its net, and nothing in the healthy variant."""
+"""Rules about costly layers: a finding in a net with the problem, none in a net without it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests import zoo
 from tests.onnx.lint.nets import chain, found
 
 
-def test_one_layer_does_most_of_the_work() -> None:
+def test_one_layer_dominates_macs() -> None:
     [entry] = found(chain(4, 4, 4, 32, 32, 4, 4), "dominates-macs")
     assert entry.layer == "c4"
     assert entry.message.startswith("77.1 % of all MACs (9.44 M)")
@@ -18,7 +18,7 @@ def test_one_layer_does_most_of_the_work() -> None:
     assert not found(chain(16, 16, 16, 16, 16, 16), "dominates-macs")
 
 
-def test_of_two_layers_one_with_almost_all_is_told_and_of_one_none() -> None:
+def test_dominates_macs_with_one_or_two_layers() -> None:
     assert [entry.layer for entry in found(chain(1, 32, 32), "dominates-macs")] == ["c2"]
     assert not found(chain(4, 32, 4), "dominates-macs")
     assert not found(chain(32, 32), "dominates-macs")
@@ -35,7 +35,7 @@ HEAVY = {
 
 
 @pytest.mark.parametrize("advice", HEAVY)
-def test_what_to_do_is_what_the_operator_can_take(advice: str) -> None:
+def test_advice_depends_on_the_operator(advice: str) -> None:
     port, nodes = HEAVY[advice].split("|")
     built = zoo.model(
         f"g ({port}) => (float y) {{ {nodes} y = MatMul (a, v) }}",
@@ -49,7 +49,7 @@ def test_what_to_do_is_what_the_operator_can_take(advice: str) -> None:
 
 
 def pyramid(features: int) -> ir.Model:
-    """Three convolutions and a fully connected layer behind a flattened map, or behind a pooled one."""
+    """Three convolutions and a fully connected layer on a flattened map, or on a pooled one."""
     pool = "p = GlobalAveragePool (c)" if features == 8 else "p = Relu (c)"
     return zoo.model(
         f"""
@@ -64,7 +64,7 @@ def pyramid(features: int) -> ir.Model:
     )
 
 
-def test_a_dense_layer_holds_most_params() -> None:
+def test_dense_layer_dominates_params() -> None:
     [entry] = found(pyramid(8 * 26 * 26), "dominates-params")
     assert entry.layer == "y"
     assert "97.5 % of all params" in entry.message
@@ -74,31 +74,31 @@ def test_a_dense_layer_holds_most_params() -> None:
     assert not found(pyramid(8), "dominates-params")
 
 
-def test_below_the_break_even_rank_two_factors_are_smaller() -> None:
+def test_params_at_the_break_even_rank() -> None:
     [entry] = found(pyramid(8 * 26 * 26), "dominates-params")
     rank = entry.evidence["break_even_rank"]
     assert rank * (5408 + 10) <= 5408 * 10 < (rank + 1) * (5408 + 10)
 
 
-def test_reading_weights_takes_the_time() -> None:
+def test_memory_bound_layer() -> None:
     [bound] = found(pyramid(8 * 26 * 26), "memory-bound")
     assert bound.layer == "y"
     assert bound.message.startswith("0.45 FLOPs a byte: limited by reading 216 kB of weights")
     assert not found(pyramid(8), "memory-bound")
 
 
-def test_the_balance_of_the_machine_decides() -> None:
+def test_memory_bound_uses_the_balance() -> None:
     assert not found(pyramid(8 * 26 * 26), "memory-bound", balance=0.4)
 
 
-def test_neighbours_that_are_far_apart() -> None:
+def test_uneven_neighbors() -> None:
     [entry] = found(chain(1, 1, 128, 128), "uneven")
     assert entry.layer == "c3"
     assert entry.message == "does 128 times the MACs of 'c2' before it"
     assert not found(chain(64, 64, 128, 128), "uneven")
 
 
-def test_a_depthwise_layer_is_meant_to_be_cheap() -> None:
+def test_depthwise_layer_is_not_uneven() -> None:
     built = zoo.model(
         """
         g (float[1, 256, 32, 32] x) => (float y) {
@@ -112,7 +112,7 @@ def test_a_depthwise_layer_is_meant_to_be_cheap() -> None:
     assert not found(built, "uneven")
 
 
-def test_a_branch_is_no_neighbour() -> None:
+def test_branches_are_not_uneven() -> None:
     built = zoo.model(
         """
         g (float[1, 256, 16, 16] x) => (float y, float z) {
@@ -127,7 +127,7 @@ def test_a_branch_is_no_neighbour() -> None:
 
 
 @pytest.mark.parametrize(("width", "count"), [(128, 1), (4, 0)])
-def test_one_map_takes_the_memory(width: int, count: int) -> None:
+def test_dominates_activations(width: int, count: int) -> None:
     widths = [4] * 13
     widths[6] = width
     entries = found(chain(*widths), "dominates-activations")

@@ -1,4 +1,4 @@
-"""A weight of low rank is found, with the rank that is enough; a full one isn't."""
+"""The low-rank rule: findings for weights of low rank, none for weights of full rank."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_weight_of_low_rank() -> None:
     assert entry.advice.endswith("--only y --method svd --rank 16`")
 
 
-def test_the_advice_holds() -> None:
+def test_predicted_macs() -> None:
     built = one("y = MatMul (x, w)", "4, 256", w=dense(16))
     [entry] = found(built, "low-rank")
     result = ms.compress(built, rank=entry.evidence["rank"], method=entry.evidence["method"])
@@ -41,11 +41,11 @@ def test_a_convolution_of_low_rank() -> None:
 @pytest.mark.parametrize(
     "weight", [DRAW.normal(size=(256, 192)), np.zeros((256, 192)), np.full((256, 192), np.nan)]
 )
-def test_a_full_spectrum_is_left_alone(weight: np.ndarray) -> None:
+def test_full_rank_zero_or_nan_weight(weight: np.ndarray) -> None:
     assert not found(one("y = MatMul (x, w)", "4, 256", w=weight.astype(np.float32)), "low-rank")
 
 
-def test_weights_are_read_when_asked_for() -> None:
+def test_rule_needs_weights_option() -> None:
     built = one("y = MatMul (x, w)", "4, 256", w=dense(16))
     assert "low-rank" not in [rule.id for rule in check(built).rules]
     assert "low-rank" in [entry.rule for entry in check(built, weights=True).findings]

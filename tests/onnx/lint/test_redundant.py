@@ -1,4 +1,4 @@
-"""Unused and duplicate nodes and weights: each rule finds its net, and nothing in the healthy variant."""
+"""Rules about unused and duplicate nodes and weights: a finding where there are any, else none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.onnx.lint.nets import found, one
 DRAW = np.random.default_rng(0)
 
 
-def test_a_branch_that_leads_nowhere() -> None:
+def test_dead_branch() -> None:
     body = "a = MatMul (x, w) b = Relu (a) c = Abs (b) y = Neg (x)"
     [entry] = found(one(body, "2, 4", w=zoo.ones(4, 4)), "dead-node")
     assert entry.layer == "c"
@@ -19,7 +19,7 @@ def test_a_branch_that_leads_nowhere() -> None:
     assert entry.evidence == {"nodes": 3, "flops": 2 * 32 + 16}
 
 
-def test_what_an_output_needs_is_alive() -> None:
+def test_used_nodes_are_not_dead() -> None:
     assert not found(one("a = Relu (x) y = Neg (a)", "2, 4"), "dead-node")
     assert not found(zoo.branches(), "dead-node")
     assert not found(zoo.loop(), "dead-node")
@@ -30,14 +30,14 @@ def test_a_dead_node_in_a_loop() -> None:
     assert entry.layer == "q"
 
 
-def test_the_same_twice() -> None:
+def test_duplicate_node() -> None:
     body = "a = MatMul (x, w) b = MatMul (x, w) y = Add (a, b)"
     [entry] = found(one(body, "2, 4", w=zoo.ones(4, 4)), "duplicate-node")
     assert (entry.layer, entry.evidence["first"]) == ("b", "a")
     assert entry.message == "computes what 'a' has computed: 64 FLOPs and 32 B twice"
 
 
-def test_the_same_twice_behind_the_same_twice() -> None:
+def test_duplicate_node_after_a_duplicate() -> None:
     body = "a = Relu (x) b = Relu (x) c = Neg (a) d = Neg (b) y = Add (c, d)"
     assert {entry.layer for entry in found(one(body, "2, 4"), "duplicate-node")} == {"b", "d"}
 
@@ -51,23 +51,23 @@ def test_the_same_twice_behind_the_same_twice() -> None:
         "a = Relu (x) b = Neg (x) y = Add (a, b)",
     ],
 )
-def test_alike_is_not_the_same(body: str) -> None:
+def test_no_duplicate_nodes(body: str) -> None:
     assert not found(one(body, "4, 4", w=zoo.ones(4, 4), v=2 * zoo.ones(4, 4)), "duplicate-node")
 
 
-def test_shapes_that_exporters_repeat_cost_nothing() -> None:
+def test_repeated_shape_is_not_reported() -> None:
     body = "s = Shape (x) t = Shape (x) a = Reshape (x, s) b = Reshape (a, t) y = Relu (b)"
     assert not found(one(body, "64, 64, 64"), "duplicate-node")
 
 
-def test_weights_that_nothing_uses() -> None:
+def test_unused_weights() -> None:
     weights = {"w": zoo.ones(4, 4), "v": zoo.ones(64, 64), "u": zoo.ones(3)}
     [entry] = found(one("y = MatMul (x, w)", "2, 4", **weights), "dead-weight")
     assert entry.message == "'v' and 1 others are used by no node: 16.4 kB for nothing"
     assert not found(one("y = MatMul (x, w)", "2, 4", w=zoo.ones(4, 4)), "dead-weight")
 
 
-def test_the_same_weight_twice() -> None:
+def test_duplicate_weight() -> None:
     weight = DRAW.normal(size=(32, 32)).astype(np.float32)
     body = "a = MatMul (x, w) y = MatMul (a, v)"
     [entry] = found(one(body, "2, 32", w=weight, v=weight.copy()), "duplicate-weight")

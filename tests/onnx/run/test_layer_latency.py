@@ -1,4 +1,4 @@
-"""Chains alone in a model: the very chain, at the very size, timed once."""
+"""Latency of standalone chains; equal chains at equal sizes are timed once."""
 
 from __future__ import annotations
 
@@ -24,9 +24,7 @@ SIZE = 9
 
 @settings(max_examples=25)
 @given(layer=layers(), rank=st.integers(1, 3), positions=st.integers(1, 3))
-def test_a_standalone_chain_has_the_cost_of_the_chain_in_a_model(
-    layer: Layer, rank: int, positions: int
-) -> None:
+def test_a_standalone_chain_has_the_macs_of_the_chain(layer: Layer, rank: int, positions: int) -> None:
     size = (SIZE,) * len(layer.kernel)
     call = size, positions
     layer = replace(layer, weight=layer.weight.astype("f4"), bias=None)

@@ -1,4 +1,4 @@
-"""Two graphs a stage at a time: the tensors between stages are those inside whole runs."""
+"""Paired runs of two graphs in stages: tensors between stages equal those of whole runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def weights(*shape: int) -> np.ndarray:
 
 @pytest.fixture
 def residual() -> ir.Model:
-    """A sum across two layers, a shape that is computed, and a tensor that is an output and used on."""
+    """A residual sum over two layers, a computed shape, and a graph output that nodes use."""
     return model(
         """g (float[N, 4, 6, 6] x, float[4] s) => (float[N, 5] y, float[N, 4, 6, 6] r) {
             a = Conv <pads = [1, 1, 1, 1]> (x, w1)
@@ -57,17 +57,17 @@ STARTS = [StageStart("x", "a"), StageStart("r", "b", "x"), StageStart("k", "y")]
 
 
 @pytest.mark.parametrize("held", [spool.MAX_HELD_BYTES, 0])
-def test_stages_pass_on_the_tensors_of_whole_runs(
+def test_stage_tensors_equal_those_of_whole_runs(
     residual: ir.Model, held: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spool, "MAX_HELD_BYTES", held)  # with nothing held, every tensor goes through a file
+    monkeypatch.setattr(spool, "MAX_HELD_BYTES", held)  # at 0, every tensor is written to a file
     feeds = fed(residual)
     changed = editable_copy(residual)
     inside = runner(residual, outputs=["r", "k"])
     for (tensor, _, other), pairs in zip(
         STARTS, paired_inputs(residual, changed, STARTS, feeds), strict=True
     ):
-        for _ in range(2):  # they may be gone through again
+        for _ in range(2):  # pairs can be iterated again
             for feed, (ours, theirs, added) in zip(feeds, pairs(), strict=True):
                 whole = {**feed, **inside(feed)}
                 np.testing.assert_allclose(ours, whole[tensor], atol=1e-5)
@@ -93,7 +93,7 @@ def test_replaced_layers_change_the_inputs_of_later_ones(residual: ir.Model) -> 
 
 
 def residual_of(text: str, **constants: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """The residual of layer `a` in a net whose layer `s` was doubled after the copy."""
+    """The residual of layer `a` in a net whose layer `s` is doubled in the edited copy."""
     net = model(text, v=weights(4, 4), w=weights(4, 4), **constants)
     editable = OnnxModel(net, data={"x": weights(1, 4)})
     found = None
@@ -117,7 +117,7 @@ def test_the_addend_of_a_layers_output_is_its_residual(sum_up: str, constants: d
 
 
 def test_the_addend_after_an_absorbed_norm_is_the_residual() -> None:
-    """The last of a residual block makes up for what the shortcut has lost, behind its batch norm."""
+    """The last layer of a residual block has a residual despite a BatchNormalization before the sum."""
     parts = {name: np.ones(4, np.float32) for name in ("scale", "shift", "mean", "var")}
     net = model(
         """g (float[N, 4, 6, 6] x) => (float[N, 4, 6, 6] y) {
@@ -141,22 +141,22 @@ def test_the_addend_after_an_absorbed_norm_is_the_residual() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        # the other side is made later
+        # the other addend is computed later
         "g (float[N, 4] x) => (float[N, 4] y) { a = MatMul (x, w) s = MatMul (x, v) y = Add (a, s) }",
-        # its answers go elsewhere, too
+        # its output has another use
         "g (float[N, 4] x) => (float[N, 4] y) "
         "{ s = MatMul (x, v) a = MatMul (x, w) r = Relu (a) c = Add (a, s) y = Add (r, c) }",
-        # or out of the graph
+        # its output is a graph output
         "g (float[N, 4] x) => (float[N, 4] y, float[N, 4] a) "
         "{ s = MatMul (x, v) a = MatMul (x, w) y = Add (a, s) }",
-        # a non-linearity stands before the sum
+        # a non-linearity precedes the sum
         "g (float[N, 4] x) => (float[N, 4] y) "
         "{ s = MatMul (x, v) a = MatMul (x, w) r = Relu (a) y = Add (r, s) }",
         "g (float[N, 4] x) => (float[N, 4] y) { s = MatMul (x, v) a = MatMul (x, w) y = Mul (a, s) }",
     ],
     ids=["made later", "used twice", "an output", "not straight", "no sum"],
 )
-def test_elsewhere_there_is_no_residual(text: str) -> None:
+def test_other_layers_have_no_residual(text: str) -> None:
     assert residual_of(text) is None
 
 

@@ -1,4 +1,4 @@
-"""Shapes: open dimensions get names, bindings are checked, and nothing is known that isn't certain."""
+"""Shapes: open dimensions get names, bindings are checked, uncertain sizes are unknown."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def test_a_renamed_dimension_has_both_names() -> None:
         assert sizes(bound(relu("p2o.Dynamic.0", 3), dims={name: 5}).graph.outputs[0]) == (5, 3)
 
 
-def test_names_of_open_dimensions_are_free() -> None:
+def test_names_of_open_dimensions_are_unique() -> None:
     assert symbols(bound(relu("x_1", None, name="x"))) == ["x_1", "x_1_2"]
     assert symbols(bound(relu(None, name="in:0"))) == ["in_0_0"]
 
 
-def test_the_model_is_left_as_it_is() -> None:
+def test_the_model_is_unchanged() -> None:
     built = zoo.classifier()
     before = ir.to_proto(built).SerializeToString()
     bound(built, {"x": (2, 3, 32, 32)})
@@ -125,7 +125,7 @@ def test_a_sum_of_symbols_is_the_sum_of_their_sizes() -> None:
         bound(built, {"x": (3,), "z": (4,), "w": (8,)})
 
 
-def test_two_symbols_on_one_axis_are_stretched_to_the_larger() -> None:
+def test_two_symbols_on_one_axis_broadcast_to_the_larger() -> None:
     built = zoo.model("g (float[N, 2] x, float[M, 1] z) => (float y) { y = Add (x, z) }")
     for n, m in ((1, 5), (5, 1), (5, 5)):
         assert sizes(bound(built).graph.outputs[0], {"N": n, "M": m}) == (5, 2)
@@ -150,12 +150,12 @@ def test_a_graph_out_of_order_is_refused() -> None:
         bound(built)
 
 
-def test_stale_shapes_are_forgotten() -> None:
+def test_stale_shapes_are_discarded() -> None:
     built = zoo.model("g (float[2, 3] x) => (float[9, 9] y) { h = Relu (x) y = Relu (h) }")
     assert sizes(bound(built).graph.outputs[0]) == (2, 3)
 
 
-def test_initializers_that_old_files_list_as_inputs_are_no_data() -> None:
+def test_initializers_listed_as_inputs_are_not_data() -> None:
     built = zoo.model("g (float[1, 2] x, float[2, 3] w) => (float y) { y = MatMul (x, w) }", w=zoo.ones(2, 3))
     assert [value.name for value in data_inputs(built)] == ["x"]
     assert sizes(bound(built).graph.outputs[0]) == (1, 3)
@@ -176,7 +176,7 @@ def test_defaults(dims: tuple[int | str, ...], defaults: dict[str, int]) -> None
     assert default_dims(bound(relu(*dims))) == defaults
 
 
-def test_sizes_are_whole_or_nothing() -> None:
+def test_partly_unknown_sizes_are_none() -> None:
     model = bound(zoo.classifier())
     [a, *_] = model.graph
     assert sizes(a.outputs[0]) is None
@@ -185,7 +185,7 @@ def test_sizes_are_whole_or_nothing() -> None:
     assert sizes(None) is None
 
 
-def test_expressions_only_speak_of_given_symbols() -> None:
+def test_expressions_only_use_given_symbols() -> None:
     model = bound(zoo.classifier())
     last = model.graph.outputs[0]
     assert expressions(model, {"N"})(last) is not None
@@ -198,7 +198,7 @@ def test_every_call_of_a_function_has_its_own_shapes() -> None:
     assert not model.functions
 
 
-def test_a_function_of_another_opset_stays_a_call() -> None:
+def test_a_function_of_another_opset_is_not_inlined() -> None:
     built = zoo.model(
         """
         g (float[2] x) => (float y) { y = local.f (x) }
@@ -208,7 +208,7 @@ def test_a_function_of_another_opset_stays_a_call() -> None:
     assert [node.op_type for node in bound(built).graph] == ["f"]
 
 
-def test_a_node_that_cannot_run_is_told_and_the_rest_goes_on() -> None:
+def test_a_node_that_cannot_run_does_not_end_inference() -> None:
     built = zoo.model("g (float[2, 3] x) => (float y, float z) { y = MatMul (x, x) z = Relu (x) }")
     found = bound(built)
     bad, good = found.graph
@@ -218,7 +218,7 @@ def test_a_node_that_cannot_run_is_told_and_the_rest_goes_on() -> None:
     assert [node.domain for node in (bad, good)] == ["", ""]
 
 
-def test_paddings_spelled_as_arithmetic_are_computed() -> None:
+def test_paddings_computed_by_nodes_are_inferred() -> None:
     assert str(shape(bound(zoo.padded()), "y")) == "[N,10]"
 
 
@@ -242,7 +242,7 @@ def test_the_branch_of_a_constant_condition_gives_the_shape() -> None:
     assert sizes(bound(built).graph.outputs[0]) == (2, 3)
 
 
-def test_what_grows_in_a_loop_has_no_size() -> None:
+def test_a_tensor_that_grows_in_a_loop_has_no_size() -> None:
     grows = "u = Concat <axis = 0> (s, s) z = Relu (u)"
     model = bound(zoo.loop(body=grows))
     assert sizes(model.graph.outputs[0]) is None
@@ -250,7 +250,7 @@ def test_what_grows_in_a_loop_has_no_size() -> None:
     assert sizes(bound(zoo.loop()).graph.outputs[0]) == (2, 4)
 
 
-def test_a_rank_that_changes_in_a_loop_is_told() -> None:
+def test_a_rank_that_changes_in_a_loop_is_reported() -> None:
     model = bound(zoo.loop(body="t = Constant <value = int64[1] {0}> () z = Unsqueeze (s, t)"))
     [node] = [node for node in model.graph if node.op_type == "Loop"]
     assert "'s' changes from one iteration" in unknown(model)[node]
@@ -264,7 +264,7 @@ def test_a_rank_that_changes_in_a_loop_is_told() -> None:
         "g (float[6] x, int64[1] n) => (float y) { y = Reshape (x, n) }",
     ],
 )
-def test_what_only_the_run_tells_is_unknown(text: str) -> None:
+def test_data_dependent_sizes_are_unknown(text: str) -> None:
     assert all(sizes(value) is None for value in bound(zoo.model(text)).graph.outputs)
 
 
@@ -275,7 +275,7 @@ def test_what_only_the_run_tells_is_unknown(text: str) -> None:
     opset=st.sampled_from([9, 17]),
 )
 def test_slices_of_open_axes(size: int, start: int, end: int, opset: int) -> None:
-    """A size is right where it is known, whether the axis was open or bound."""
+    """A known size is correct, whether the axis is open or bound."""
     node = f"Slice <starts = [{start}], ends = [{end}]> (x)" if opset < 10 else "Slice (x, s, e)"
     text = f"g (float[N] x) => (float y) {{ y = {node} }}"
     ends = {} if opset < 10 else {"s": np.array([start]), "e": np.array([end])}
@@ -324,7 +324,7 @@ def test_contrib_operators(node: str, expected: tuple[int, ...]) -> None:
     assert sizes(bound(built).graph.outputs[0]) == expected
 
 
-def test_a_quantised_lstm() -> None:
+def test_a_quantized_lstm() -> None:
     built = zoo.model(
         """
         g (float[7, 2, 4] x, uint8[2, 4, 12] w, uint8[2, 3, 12] r) => (float y, float h, float c) {
@@ -336,7 +336,7 @@ def test_a_quantised_lstm() -> None:
     assert [sizes(value) for value in bound(built).graph.outputs] == [(7, 2, 2, 3), (2, 2, 3), (2, 2, 3)]
 
 
-def test_what_the_file_says_of_an_unknown_operator_is_believed() -> None:
+def test_stated_shapes_of_unknown_operators_are_used() -> None:
     text = "g (float[N, 4] x) => (float y) <float[N, 6] h, float[M, 6] odd> { %s y = MatMul (h, w) }"
     known = zoo.model(text % "h = somewhere.Magic (x)", w=zoo.ones(6, 3))
     assert sizes(bound(known, dims={"N": 5}).graph.outputs[0]) == (5, 3)
@@ -345,7 +345,7 @@ def test_what_the_file_says_of_an_unknown_operator_is_believed() -> None:
     assert sizes(bound(other, dims={"N": 5}).graph.outputs[0]) is None
 
 
-def test_a_bound_model_remembers_its_nodes_and_no_copy_of_it_does() -> None:
+def test_a_copy_of_a_bound_model_lists_its_own_nodes() -> None:
     found = bound(zoo.model("g (float[N, 3] x) => (float[N, 3] y) { t = Relu (x) y = Sin (t) }"))
     assert list(nodes(found)) == list(found.graph.all_nodes())
     copy = found.clone()
@@ -353,7 +353,7 @@ def test_a_bound_model_remembers_its_nodes_and_no_copy_of_it_does() -> None:
     assert [node.op_type for node in nodes(copy)] == ["Relu"]
 
 
-def test_usual_sizes_that_leave_a_map_empty_are_no_defaults() -> None:
+def test_default_sizes_leave_no_tensor_empty() -> None:
     pools = " ".join(
         f"{new} = MaxPool <strides = [2, 2], kernel_shape = [3, 3]> ({old})" for old, new in pairwise("xabcd")
     )
@@ -364,6 +364,6 @@ def test_usual_sizes_that_leave_a_map_empty_are_no_defaults() -> None:
     assert default_dims(sound) == {"N": 1, "T": 512}
 
 
-def test_usual_sizes_stay_where_no_others_fit_better() -> None:
+def test_default_sizes_are_kept_when_no_others_fit() -> None:
     text = "g (float[N, 3, H, W] x) => (float y) { y = Squeeze (x, axis) }"
     assert default_dims(bound(zoo.model(text, axis=np.array([2])))) == {"N": 1, "H": 224, "W": 224}

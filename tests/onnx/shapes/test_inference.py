@@ -1,4 +1,4 @@
-"""What is inferred once for each kind of node is what onnx_shape_inference tells of every one."""
+"""Inference once per kind of node equals inference of every node by onnx_shape_inference."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def told(model: ir.Model) -> Told:
 
 
 def again(model: ir.Model, infer: Callable[[ir.Model], object]) -> Told:
-    """Inferred anew."""
+    """Sizes and types after a new inference."""
     for node in nodes(model):
         for value in node.outputs:
             value.shape = None
@@ -67,7 +67,7 @@ def again(model: ir.Model, infer: Callable[[ir.Model], object]) -> Told:
         zoo.quantised,
     ],
 )
-def test_each_kind_once_tells_what_all_of_them_do(make: Callable[[], ir.Model]) -> None:
+def test_inference_per_kind_equals_that_per_node(make: Callable[[], ir.Model]) -> None:
     assert again(bound(make()), _infer_each_kind) == again(bound(make()), _infer_all)
 
 
@@ -78,7 +78,7 @@ def test_other_attributes_or_symbols_make_another_kind() -> None:
     assert shapes["m"] != shapes["n"] and shapes["e"] != shapes["f"]
 
 
-def test_a_graph_with_more_than_nodes_is_left_to_the_whole_walk() -> None:
+def test_subgraphs_and_invalid_nodes_need_full_inference() -> None:
     bad = bound(zoo.model("g (float[2, 3] x) => (float y) { y = MatMul (x, x) }"))
     for model in (bound(zoo.branches()), bound(zoo.loop()), bad):
         assert not _infer_each_kind(model)

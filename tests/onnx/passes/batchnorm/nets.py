@@ -17,7 +17,7 @@ MAPS, ROWS = "float[2, 4, 6, 6] x", "float[N, 4] x"
 
 
 def weights(channels: int = 4, **shapes: tuple[int, ...]) -> dict[str, np.ndarray]:
-    """The statistics of a batch norm, and normal weights of these shapes."""
+    """Params of a batch norm, and Gaussian weights of these shapes."""
     draw = np.random.default_rng(channels)
     made = dict(zip(("scale", "shift", "mean"), draw.normal(size=(3, channels)), strict=True))
     made |= {"var": draw.gamma(2, size=channels)} | {n: draw.normal(size=s) for n, s in shapes.items()}

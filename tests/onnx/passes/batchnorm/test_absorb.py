@@ -1,4 +1,4 @@
-"""Batch norms that are one with the layer before them: found, taken up by a chain, else left as they are."""
+"""Batch norms absorbed by the chain that replaces the layer before them, and those that can't be."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def normal(*shape: int, dtype: str = "f4") -> np.ndarray:
 
 
 def norm(channels: int, suffix: str = "", dtype: str = "f4") -> dict[str, np.ndarray]:
-    """Weights of a batch norm whose gains differ much from channel to channel."""
+    """Params of a batch norm with scales from 1/8 to 8."""
     gain = np.exp2(RNG.uniform(-3, 3, channels))
     parts = {"scale": gain, "shift": RNG.normal(size=channels), "mean": RNG.normal(size=channels)}
     parts["var"] = RNG.uniform(0.5, 2, channels)
@@ -59,7 +59,7 @@ def found(net: ir.Model) -> list[str]:
 
 
 def merged(net: ir.Model) -> ir.Model:
-    """Every norm folded by the verb, which is written apart."""
+    """All norms folded by `bn fold`."""
     return ms.bn.fold(net).model
 
 
@@ -77,7 +77,7 @@ LAYERS = {
 @pytest.mark.parametrize("dtype", ["f4", "f2"])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("kind", LAYERS)
-def test_a_chain_that_takes_up_the_norm_answers_the_same(kind: str, *, bias: bool, dtype: str) -> None:
+def test_outputs_unchanged_after_absorbing(kind: str, *, bias: bool, dtype: str) -> None:
     node, shape, method = LAYERS[kind]
     operator, _, attributes = node.partition(" ")
     space = "" if operator == "Gemm" else ", 7, 6"
@@ -125,7 +125,7 @@ def images(count: int = 24) -> np.ndarray:
     return normal(count, 16, 8, 8) * 10
 
 
-def test_norms_go_where_their_layer_is_cut_and_only_there(net: ir.Model) -> None:
+def test_only_replaced_layers_absorb_norms(net: ir.Model) -> None:
     result = ms.compress(net, plan={"a": {"method": "svd", "rank": 16}}, data=images())
     assert operators(result.model)["BatchNormalization"] == 1
     assert {"scale2", "var2"} <= set(result.model.graph.initializers)
@@ -135,7 +135,7 @@ def test_norms_go_where_their_layer_is_cut_and_only_there(net: ir.Model) -> None
 
 
 @pytest.mark.parametrize("how", [{}, {"data": True, "compare": False}])
-def test_without_samples_all_norms_stay(net: ir.Model, how: dict[str, bool]) -> None:
+def test_norms_stay_without_calibration(net: ir.Model, how: dict[str, bool]) -> None:
     asked = how | ({"data": images()} if "data" in how else {})
     result = ms.compress(net, plan={"a": {"method": "svd", "rank": 16}}, **asked)
     assert operators(result.model)["BatchNormalization"] == 2
@@ -143,7 +143,7 @@ def test_without_samples_all_norms_stay(net: ir.Model, how: dict[str, bool]) -> 
     assert (edit.params_before, edit.params_after) == (32 * 16 * 9, 16 * 16 * 9 + 32 * 16)
 
 
-def test_errors_are_those_behind_the_norm(net: ir.Model) -> None:
+def test_error_is_measured_after_the_norm(net: ir.Model) -> None:
     plan = Plan({"a": PlanStep(method="svd", rank=8)})
     [edit] = apply_plan(plan, OnnxModel(net, data=images()).sites)
     folded, raw = (
@@ -153,9 +153,9 @@ def test_errors_are_those_behind_the_norm(net: ir.Model) -> None:
     assert abs(raw - folded) > 0.05
 
 
-def test_a_cut_is_the_same_whether_norms_were_folded_before(net: ir.Model) -> None:
+def test_same_plan_if_norms_are_folded_first(net: ir.Model) -> None:
     samples = images(48)
-    plain = ms.compress(net, macs=0.6, data=samples, block=4, refit=False)  # a search makes much of rounding
+    plain = ms.compress(net, macs=0.6, data=samples, block=4, refit=False)  # a search amplifies rounding
     folded = ms.compress(merged(net), macs=0.6, data=samples, block=4, refit=False)
     assert len(plain.plan) == 2 and list(plain.plan.values()) == list(folded.plan.values())
     assert distance(plain.model, folded.model, x=images(4)) < 1e-4
@@ -163,7 +163,7 @@ def test_a_cut_is_the_same_whether_norms_were_folded_before(net: ir.Model) -> No
 
 @pytest.mark.parametrize("data", [False, True])
 @pytest.mark.parametrize("goal", [{"macs": 0.6}, {"params": 0.6}, {"rank": 8}])
-def test_a_dry_run_foretells_what_comes_out(net: ir.Model, goal: dict[str, object], *, data: bool) -> None:
+def test_dry_run_matches_the_result(net: ir.Model, goal: dict[str, object], *, data: bool) -> None:
     samples = images() if data else None
     foretold = ms.compress(net, **goal, data=samples, dry_run=True, block=4)
     done = ms.compress(net, **goal, data=samples, block=4)
@@ -174,7 +174,7 @@ def test_a_dry_run_foretells_what_comes_out(net: ir.Model, goal: dict[str, objec
     assert done.before["params"] - done.after["params"] == saved
 
 
-def test_budgets_count_the_norm_with_its_layer(net: ir.Model) -> None:
+def test_budget_includes_the_norm(net: ir.Model) -> None:
     editable = OnnxModel(net, data=images())
     dense = [
         site_candidates(site, CalibratedLayer(layer=site.layer), ["svd"], "params")[0]
@@ -184,7 +184,7 @@ def test_budgets_count_the_norm_with_its_layer(net: ir.Model) -> None:
     assert sum(each.params for each in dense) + 24 * 64 == editable.total("params")
 
 
-def test_a_plan_gives_the_same_model_again(net: ir.Model) -> None:
+def test_plan_reproduces_the_model(net: ir.Model) -> None:
     samples = images()
     once = ms.compress(net, macs=0.6, data=samples, block=4)
     again = ms.compress(net, plan=once.plan, data=samples)
@@ -199,7 +199,7 @@ SHARED = f"""g (float[N, 8, 6, 6] x) => (float[N, 12, 6, 6] y) {{
 }}"""
 
 
-def test_numbers_that_two_norms_share_are_counted_once() -> None:
+def test_params_shared_by_two_norms() -> None:
     net = model(SHARED, w=normal(12, 8, 1, 1), v=normal(12, 12, 1, 1), **norm(12))
     data = normal(8, 8, 6, 6)
     plan = {"a": {"method": "svd", "rank": 2}}
@@ -211,7 +211,7 @@ def test_numbers_that_two_norms_share_are_counted_once() -> None:
 
 
 def behind(between: str, outputs: str = "float y", opset: int = 17, **weights: np.ndarray) -> list[str]:
-    """The layers that have a norm in a net that begins with a convolution `a` to 4 channels."""
+    """Layers with an absorbable norm in a net that starts with a convolution `a` of 4 channels."""
     parts = {**norm(4), **weights}
     text = f"g (float[N, 4, 6, 6] x, float[4] s) => ({outputs}) {{ a = Conv (x, w)  {between} }}"
     used = {name: array for name, array in parts.items() if name in text}
@@ -253,12 +253,12 @@ APART: dict[str, dict[str, object]] = {
 
 
 @pytest.mark.parametrize("case", APART)
-def test_layer_and_norm_stay_two(case: str) -> None:
+def test_norm_is_not_absorbed(case: str) -> None:
     assert behind(f"y = BatchNormalization (a, {NORM})") == ["a"]
     assert behind(**APART[case]) == []  # type: ignore[arg-type]
 
 
-def test_outputs_that_nothing_takes_are_no_hindrance() -> None:
+def test_norm_with_unused_statistics_outputs() -> None:
     net = model(
         f"""g (float[N, 4, 6, 6] x) => (float y) {{
             a = Conv (x, w)  n, p, q, o, t = BatchNormalization (a, {NORM})  y = Relu (n)
@@ -273,12 +273,12 @@ def test_outputs_that_nothing_takes_are_no_hindrance() -> None:
     assert [node.op_type for node in site.graph] == ["Conv", "Relu"]
 
 
-def test_a_norm_of_other_axes_stays() -> None:
+def test_norm_on_another_axis_stays() -> None:
     net = "g (float[N, 4, 4] x) => (float y) {{ a = MatMul (x, w)  y = BatchNormalization (a, {0}) }}"
     assert found(model(net.format(NORM), w=normal(4, 4), **norm(4))) == []
 
 
-def test_a_weight_that_is_applied_twice_takes_up_no_norm() -> None:
+def test_shared_weight_absorbs_no_norm() -> None:
     net = model(
         f"""g (float[N, 4, 6, 6] x) => (float y) {{
             a = Conv (x, w)  n = BatchNormalization (a, {NORM})
@@ -302,8 +302,8 @@ CROSSED = f"""g (float[N, 8, 6, 6] x) => (float y) {{
 }}"""
 
 
-def test_two_layers_and_then_their_norms_are_still_cut() -> None:
-    """Stages of a lockstep begin at layers: what is alive there must be in both nets."""
+def test_norms_after_two_layers() -> None:
+    """Only `c` absorbs its norm: the output of `a` is still needed where the stage of `c` starts."""
     net = model(CROSSED, w=normal(12, 8, 3, 3), v=normal(12, 8, 3, 3), **norm(12))
     assert found(net) == ["c"]
     step = {"method": "svd", "rank": 10}
@@ -313,7 +313,7 @@ def test_two_layers_and_then_their_norms_are_still_cut() -> None:
     assert result.comparison is not None and result.comparison.worst < 0.5
 
 
-def test_stages_hand_on_what_the_cut_net_has_behind_its_norms(net: ir.Model) -> None:
+def test_stage_inputs_are_those_of_the_edited_model(net: ir.Model) -> None:
     feeds = batches(images(6), run.inputs(net))
     editable = OnnxModel(net, data=feeds)
     seen = []
@@ -324,7 +324,7 @@ def test_stages_hand_on_what_the_cut_net_has_behind_its_norms(net: ir.Model) -> 
     np.testing.assert_allclose(seen[1], np.concatenate([inside(feed)["r"] for feed in feeds]), atol=1e-4)
 
 
-def test_layers_side_by_side_are_cut_as_one_with_their_norms() -> None:
+def test_layers_with_a_shared_input_absorb_their_norms() -> None:
     net = model(
         f"""g (float[N, 32, 4, 4] x) => (float y, float n) {{
             a = Conv (x, w)  n = BatchNormalization (a, {NORM})
@@ -361,7 +361,7 @@ BLOCK = f"""g (float[N, 8, 6, 6] x) => (float[N, 8, 6, 6] y) {{
 
 
 @pytest.mark.parametrize("rest", [{}, {"e": {"method": "svd", "rank": 6}}])
-def test_channels_are_left_out_across_norms(rest: dict[str, object]) -> None:
+def test_channels_method_across_norms(rest: dict[str, object]) -> None:
     net = model(
         BLOCK,
         we=normal(64, 8, 1, 1),

@@ -1,4 +1,4 @@
-"""Folding in graphs: what is folded holds its answers, what is left alone has its reason."""
+"""Folding in graphs: outputs are unchanged, and skipped norms have a reason."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ALIKE = CONV | {name: zoo.ones(4) * 0.3 for name in ("scale", "shift", "mean", "
 FULL = weights(w=(4, 4), b=(4,))
 
 
-# name: the body, its data, its weights, the operators that are left
+# name: the body, its input, its weights, the operators that are left
 HOLDS: dict[str, tuple[str, str, dict[str, np.ndarray], str]] = {
     "conv": (f"c = Conv (x, w) y = {NORM}", MAPS, CONV, "Conv"),
     "conv with bias": (f"c = Conv <pads = [1, 1, 1, 1]> (x, w, b) y = {NORM}", MAPS, CONV, "Conv"),
@@ -116,7 +116,7 @@ HOLDS: dict[str, tuple[str, str, dict[str, np.ndarray], str]] = {
 
 
 @pytest.mark.parametrize("case", HOLDS)
-def test_what_can_be_folded_is_and_holds_its_answers(case: str) -> None:
+def test_fold_keeps_the_outputs(case: str) -> None:
     body, x, arrays, left = HOLDS[case]
     done = ms.bn.fold(net(body, x, **arrays), shapes={"x": (2, 4, 7, 5)} if "H" in x else {})
     assert ops(done.model) == left
@@ -241,7 +241,7 @@ ALONE: dict[str, tuple[str, dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", ALONE)
-def test_what_is_left_alone_has_its_reason(case: str) -> None:
+def test_skipped_norm_has_a_reason(case: str) -> None:
     body, more, reason = ALONE[case]
     model = net(body, **({**CONV, **more}))
     before = ops(model)
@@ -250,8 +250,8 @@ def test_what_is_left_alone_has_its_reason(case: str) -> None:
     assert ops(done.model) == before
 
 
-def test_what_a_graph_gives_stays() -> None:
-    """The values beside the norm are outputs: of them, only the norm's own name goes on."""
+def test_norm_next_to_a_graph_output() -> None:
+    """A norm isn't folded where the value between it and the layer is a graph output."""
     model = zoo.model(
         f"g ({MAPS}) => (float c, float y) {{ c = Conv (x, w) n = {NORM} y = Relu (n) }}", **CONV
     )
@@ -264,7 +264,7 @@ def test_what_a_graph_gives_stays() -> None:
     assert "is a graph output" in str(edit.skipped)
 
 
-def test_a_norm_in_a_branch_is_left_alone() -> None:
+def test_norm_in_a_subgraph_is_skipped() -> None:
     model = zoo.model(
         f"""
         g ({MAPS}, bool f) => (float y) {{
@@ -279,7 +279,7 @@ def test_a_norm_in_a_branch_is_left_alone() -> None:
     assert "subgraph" in str(edit.skipped)
 
 
-def test_names_choose() -> None:
+def test_skip_option() -> None:
     model = net(f"c = Conv (x, w) y = {NORM}", **CONV)
     (edit,) = ms.bn.fold(model, skip=["y"]).edits
     assert edit.skipped == "left out as asked (--skip)"

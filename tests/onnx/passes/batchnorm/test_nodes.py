@@ -1,4 +1,4 @@
-"""Batch norm frozen: the same answers without running statistics, and without training mode where asked."""
+"""Freezing batch norm: outputs are unchanged, and training mode ends only on request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KINDS = [("mul-add", "Relu Mul Add"), ("batchnorm", "Relu BatchNormalization")]
 
 @pytest.mark.parametrize(("form", "left"), KINDS)
 @pytest.mark.parametrize("x", [MAPS, "float[N, 4] x", "float[2, 4, L] x"])
-def test_frozen_it_gives_the_same(form: Form, left: str, x: str) -> None:
+def test_freeze_keeps_the_outputs(form: Form, left: str, x: str) -> None:
     done = ms.bn.freeze(net(f"c = Relu (x) y = {NORM}", x, **CONV), form=form)
     assert ops(done.model) == left
     assert done.comparison is not None
@@ -26,7 +26,7 @@ def test_frozen_it_gives_the_same(form: Form, left: str, x: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["mul-add", "batchnorm"])
-def test_training_mode_ends_only_where_that_is_asked_for(form: Form) -> None:
+def test_training_mode_ends_only_on_request(form: Form) -> None:
     body = f"c = Relu (x) y, m, v = BatchNormalization <training_mode = 1> (c, {STATS})"
     model = net(body, **CONV)
     (kept,) = ms.bn.freeze(model, form=form, compare=False).edits
@@ -36,14 +36,14 @@ def test_training_mode_ends_only_where_that_is_asked_for(form: Form) -> None:
     assert ms.compare(done.model, plain).verdict in ("identical", "within-noise", "within-tolerance")
 
 
-def test_statistics_that_are_outputs_are_not_frozen() -> None:
+def test_norm_with_used_statistics_is_skipped() -> None:
     model = net(f"c = Relu (x) z, m, v = {NORM} y = Add (z, z)", opset=9, **CONV)
     model.graph.outputs.append(model.graph[1].outputs[1])
     (edit,) = ms.bn.freeze(model, training=True, compare=False).edits
     assert edit.skipped == "its running statistics are used as outputs"
 
 
-def test_without_axes_there_is_another_form() -> None:
+def test_unknown_axes_need_batchnorm_form() -> None:
     model = net(f"c = Reshape (x, s) y = {NORM}", f"{MAPS}, int64[R] s", **CONV)
     (edit,) = ms.bn.freeze(model, compare=False).edits
     assert "--form batchnorm needs no axes" in str(edit.skipped)

@@ -1,4 +1,4 @@
-"""Statistics from data: equal to those of one large batch in training mode, and good for an answer."""
+"""Statistics from data equal those of one large batch; `bn inspect` and `bn sanitize`."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def samples(count: int) -> np.ndarray:
     return np.random.default_rng(7).normal(1.0, 2.0, size=(count, 4, 6, 6)).astype(np.float32)
 
 
-def test_it_is_what_one_large_batch_gives() -> None:
-    """onnxruntime in training mode with momentum 0 returns the statistics of its batch, everywhere."""
+def test_statistics_equal_one_large_batch() -> None:
+    """The reference is onnxruntime: in training mode with momentum 0 it outputs the batch statistics."""
     done = ms.bn.recalibrate(net(DEEP, "float[N, 4, 6, 6] x", **CONV), data=samples(8))
     model = net(DEEP, "float[8, 4, 6, 6] x", **CONV)
     norms = [node for node in model.graph if node.op_type == "BatchNormalization"]
@@ -53,7 +53,7 @@ def test_it_is_what_one_large_batch_gives() -> None:
     assert done.comparison.samples == 2
 
 
-def test_without_samples_it_says_what_it_needs() -> None:
+def test_recalibrate_needs_samples() -> None:
     with pytest.raises(ms.BadData, match="can't be made from noise: give samples with --data"):
         ms.bn.recalibrate(net(f"c = Relu (x) y = {NORM}", **CONV))
 
@@ -65,19 +65,19 @@ def test_without_samples_it_says_what_it_needs() -> None:
         (f"y = BatchNormalization (x, {STATS})", "float[1, 4] x", "one value per channel"),
     ],
 )
-def test_what_is_left_alone_has_its_reason(body: str, x: str, reason: str) -> None:
+def test_skipped_norm_has_a_reason(body: str, x: str, reason: str) -> None:
     model = net(body, x, **CONV)
     data = np.ones([int(size) for size in model.graph.inputs[0].shape], np.float32)  # type: ignore[union-attr]
     (edit,) = ms.bn.recalibrate(model, data=data, compare=False).edits
     assert reason in str(edit.skipped)
 
 
-def test_only_what_is_asked_for() -> None:
+def test_only_option() -> None:
     done = ms.bn.recalibrate(net(DEEP, **CONV), data=samples(4), only=["m"])
     assert [edit.layer for edit in done.edits if edit.skipped is None] == ["m"]
 
 
-def test_inspection_names_every_norm() -> None:
+def test_inspect_lists_every_norm() -> None:
     body = (
         f"n = BatchNormalization (x, {STATS}) y, m, v = BatchNormalization <training_mode = 1> (n, {STATS})"
     )
@@ -95,13 +95,13 @@ def test_inspection_names_every_norm() -> None:
     assert "mean-drift" in {f.rule for f in ms.bn.inspect(model, data=samples(4)).layers["n"]}
 
 
-def test_what_can_not_be_read_is_told() -> None:
+def test_unreadable_norm_is_reported() -> None:
     model = net("y = BatchNormalization (x, scale, shift, mean, v)", f"{MAPS}, float[4] v", **CONV)
     assert ms.bn.inspect(model).layers["y"][0].rule == "unreadable"
 
 
 @pytest.mark.parametrize("data", [None, samples(4)])
-def test_sanitized_it_gives_numbers_again(data: np.ndarray | None) -> None:
+def test_sanitize_gives_finite_outputs(data: np.ndarray | None) -> None:
     broken = CONV | {"var": np.array([1, np.nan, 0, -1], np.float32)}
     norm = f"BatchNormalization <training_mode = 1, momentum = 2.0> (c, {STATS})"
     model = net(f"c = Conv (x, w) n, m, v = {norm} y = Relu (n)", **broken)

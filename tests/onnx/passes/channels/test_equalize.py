@@ -1,4 +1,4 @@
-"""Equalisation: the answers stay, ranges meet, and what can't be scaled says why."""
+"""Equalization: outputs are unchanged, weight ranges equal, and skipped layers have a reason."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RNG = np.random.default_rng(11)
 
 
 def uneven(*shape: int) -> np.ndarray:
-    """Normal weights whose outputs and inputs have ranges over four orders of magnitude."""
+    """Gaussian weights, each output and input channel scaled by a factor from .01 to 100."""
     scale = 10 ** RNG.uniform(-2, 2, (shape[0], 1)) * 10 ** RNG.uniform(-2, 2, (1, shape[1]))
     return (RNG.normal(size=shape) * scale.reshape(shape[0], -1, *(1,) * (len(shape) - 2))).astype(np.float32)
 
@@ -93,7 +93,7 @@ THROUGH = {
 
 
 @pytest.mark.parametrize("name", THROUGH)
-def test_answers_stay(name: str) -> None:
+def test_outputs_unchanged(name: str) -> None:
     nodes, more = THROUGH[name]
     model = net(f"a = Conv (x, w, b) {nodes}", **(CONVS | more))
     done = ms.equalize(model)
@@ -115,7 +115,7 @@ def test_both_sides_of_a_channel_get_the_same_range() -> None:
     assert details["spread_after"] == pytest.approx(made.max() / made.min(), rel=1e-4)
 
 
-def test_a_shared_layer_has_one_factor() -> None:
+def test_shared_weight_stays_shared() -> None:
     model = net("a = Conv (x, w) r = Relu (a) c = Conv (r, u) q = Relu (c) d = Conv (q, u) y = Conv (d, v)",
                 w=CONVS["w"], v=CONVS["v"], u=uneven(6, 6, 1, 1))  # fmt: skip
     done = ms.equalize(model)
@@ -138,7 +138,7 @@ BEHIND = {
 
 
 @pytest.mark.parametrize("reason", BEHIND)
-def test_what_stays_has_its_reason(reason: str) -> None:
+def test_skipped_layer_has_a_reason(reason: str) -> None:
     nodes = BEHIND[reason]
     outputs = "float y, float h2" if "h2" in nodes else "float y"
     model = zoo.model(
@@ -148,7 +148,7 @@ def test_what_stays_has_its_reason(reason: str) -> None:
     assert reasons(ms.equalize(model))["a"] == reason
 
 
-def test_tokens_have_their_channels_last() -> None:
+def test_channels_on_the_last_axis() -> None:
     nodes = "a = MatMul (x, w) s = Add (a, b) r = Relu (s) y = MatMul (r, v)"
     weights = {"w": normal(3, 6) * [1, 9, 1, 9, 1, 9], "b": normal(6), "v": normal(6, 2)}
     model = zoo.model(
@@ -162,20 +162,20 @@ def test_tokens_have_their_channels_last() -> None:
     np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-5)
 
 
-def test_other_axes_stay() -> None:
+def test_layer_before_a_transpose_is_skipped() -> None:
     nodes = "a = MatMul (x, w) t = Transpose <perm = [0, 2, 1]> (a) y = MatMul (t, v)"
     model = zoo.model(f"g (float[2, 5, 3] x) => (float y) {{ {nodes} }}", w=normal(3, 5), v=normal(5, 2))
     assert reasons(ms.equalize(model))["a"] == "after it: Transpose isn't known to scale with its input"
 
 
-def test_left_out_as_asked() -> None:
+def test_skip_option() -> None:
     model = net("a = Conv (x, w, b) r = Relu (a) y = Conv (r, v)", **CONVS)
     done = ms.equalize(model, skip=["y"])
     assert reasons(done)["y"] == "left out as asked (--skip)"
     assert reasons(done)["a"] == "after it: Conv isn't known to scale with its input"
 
 
-def test_a_dead_channel_moves_nothing() -> None:
+def test_dead_channel_stays_finite() -> None:
     dead = CONVS["w"].copy()
     dead[2] = 0
     model = net("a = Conv (x, w, b) r = Relu (a) y = Conv (r, v)", **(CONVS | {"w": dead}))

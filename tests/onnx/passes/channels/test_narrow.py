@@ -1,4 +1,4 @@
-"""Blocks of which hidden channels are left out, from what makes a channel to the narrower graph."""
+"""Removal of hidden channels from a block: their producers, and the narrower graph."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BLOCK = """g (float[N, 8, 6, 6] x) => (float[N, 5] y) {
 
 
 def weights(causes: int = 64) -> dict[str, np.ndarray]:
-    """An expansion to 64 channels that are mixed from some causes."""
+    """Weights of `BLOCK`, whose 64 hidden channels are copies of `causes` different ones."""
     rng = np.random.default_rng(1)
 
     def weight(*shape: int) -> np.ndarray:
@@ -57,7 +57,7 @@ def makers(net: ir.Model) -> dict[str, ChannelProducers | None]:
     return {site.name: site.producers for site in OnnxModel(net).sites}
 
 
-def test_what_makes_a_hidden_channel_is_known_with_its_cost(net: ir.Model) -> None:
+def test_producers_and_their_cost(net: ir.Model) -> None:
     found = makers(net)
     assert found["p"] == ChannelProducers(layers=("e", "d"), macs=36 * 8 + 36 * 9, params=9 + 10)
     assert [name for name, each in found.items() if each is not None] == ["p"]
@@ -66,19 +66,19 @@ def test_what_makes_a_hidden_channel_is_known_with_its_cost(net: ir.Model) -> No
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ("=> (float[N, 5] y)", "=> (float[N, 5] y, float[N, 64, 6, 6] r)"),  # seen from outside
+        ("=> (float[N, 5] y)", "=> (float[N, 5] y, float[N, 64, 6, 6] r)"),  # a graph output
         ("f = GlobalAveragePool (o)", "z = Conv (s, wp, bp) o2 = Add (o, z) f = GlobalAveragePool (o2)"),
         ("s = HardSwish (d)", "t = Softmax <axis = 1> (d) s = HardSwish (t)"),  # mixes channels
     ],
 )
-def test_channels_that_somebody_else_needs_stay(before: str, after: str) -> None:
+def test_channels_with_other_uses_stay(before: str, after: str) -> None:
     assert BLOCK.replace(before, after) != BLOCK
     found = makers(model(BLOCK.replace(before, after), **weights()))
-    shared = "z = Conv" in after  # one layer that is used twice: all of its uses take the same channels
+    shared = "z = Conv" in after  # one layer is used twice: both uses take the same channels
     assert (found["p"] is None) is not shared
 
 
-def test_the_graph_becomes_narrower_and_the_report_says_where(net: ir.Model) -> None:
+def test_narrower_graph_and_its_edits(net: ir.Model) -> None:
     result = ms.compress(net, plan={"p": {"method": "channels", "rank": 32}}, data=data())
     assert result.before is not None and result.after is not None
     assert result.after["macs"] == ms.info(result.model).totals.macs
@@ -95,16 +95,16 @@ def test_the_graph_becomes_narrower_and_the_report_says_where(net: ir.Model) -> 
     assert (32, 8, 1, 1) in shapes and (32, 1, 3, 3) in shapes and (8, 32, 1, 1) in shapes
 
 
-def test_channels_that_hang_together_are_left_out_at_no_loss() -> None:
+def test_duplicate_channels_are_removed_without_loss() -> None:
     double = model(BLOCK, **weights(causes=20))
     result = ms.compress(double, plan={"p": {"method": "channels", "rank": 20}}, data=data())
     assert result.comparison is not None and result.comparison.worst < 1e-3
 
 
-def test_it_is_chosen_where_it_is_the_best(net: ir.Model) -> None:
+def test_channels_method_is_chosen_if_best(net: ir.Model) -> None:
     result = ms.compress(net, macs=0.7, data=data(96))
     assert result.plan["p"].method == "channels"
-    assert sorted(edit.layer for edit in result.edits) == ["d", "e", "p", "y"]  # one line each
+    assert sorted(edit.layer for edit in result.edits) == ["d", "e", "p", "y"]  # one edit each
     assert result.after is not None and result.before is not None
     assert result.after["macs"] <= 0.7 * result.before["macs"]
     others = [name for name in ms.factorize.METHODS if name != "channels"]
@@ -113,14 +113,14 @@ def test_it_is_chosen_where_it_is_the_best(net: ir.Model) -> None:
     assert all(r.comparison is not None and r.comparison.worst > result.comparison.worst for r in worsts)
 
 
-def test_a_maker_that_is_factorized_too_becomes_narrower_all_the_same(net: ir.Model) -> None:
+def test_factorized_producer_becomes_narrower(net: ir.Model) -> None:
     plan = {"e": {"method": "svd", "rank": 6}, "p": {"method": "channels", "rank": 32}}
     result = ms.compress(net, plan=plan, data=data())
     assert result.after is not None
     assert result.after["macs"] == ms.info(result.model).totals.macs == 36 * (6 * 8 + 32 * (6 + 9 + 8)) + 40
 
 
-def test_hidden_units_of_fully_connected_layers_go() -> None:
+def test_hidden_units_of_gemm_layers() -> None:
     rng = np.random.default_rng(0)
     mlp = model(
         "g (float[N, 16] x) => (float[N, 6] y) { h = Gemm (x, w1, b1) a = Relu (h) y = Gemm (a, w2, b2) }",
@@ -142,7 +142,7 @@ def test_hidden_units_of_fully_connected_layers_go() -> None:
         "t = Sigmoid (s) a = Mul (s, t)",
     ],
 )
-def test_hidden_units_of_a_transformers_mlp_go(gelu: str) -> None:
+def test_hidden_units_of_a_transformer_mlp(gelu: str) -> None:
     rng = np.random.default_rng(0)
     mlp = model(
         f"""g (float[N, T, 16] x) => (float[N, T, 16] z) {{

@@ -1,4 +1,4 @@
-"""Channels that go: the answers stay, what is dead, double or unused is gone, and the rest says why."""
+"""Removal of dead, duplicate and unused channels: outputs are unchanged, skips have a reason."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests import zoo
 from tests.onnx.passes.moves import MOVES
 
 RNG = np.random.default_rng(17)
-DEAD, DOUBLE, OF = 1, 4, 2  # of six channels, one is zero and one made as another
+DEAD, DOUBLE, OF = 1, 4, 2  # of six channels, one is zero and one a duplicate of another
 
 
 def normal(*shape: int) -> np.ndarray:
@@ -24,14 +24,14 @@ def normal(*shape: int) -> np.ndarray:
 
 
 def planted(*shape: int) -> np.ndarray:
-    """Normal weights with a dead row and a double one."""
+    """Gaussian weights with a dead row and a duplicate one."""
     weight = normal(*shape)
     weight[DEAD], weight[DOUBLE] = 0, weight[OF]
     return weight
 
 
 def net(nodes: str, *, batch: str = "N", **weights: np.ndarray) -> ir.Model:
-    """A first layer `a` of six channels, one dead and one double; `nodes` take it."""
+    """A first layer `a` of six channels, one dead and one duplicate; `nodes` use its output."""
     made = {"w": planted(6, 3, 3, 3), "b": planted(6), "v": normal(5, 6, 3, 3)} | weights
     return zoo.model(f"g (float[{batch}, 3, 8, 8] x) => (float y) {{ a = Conv (x, w, b) {nodes} }}", **made)
 
@@ -43,7 +43,7 @@ def error(model: ir.Model, done: ms.Operation) -> float:
 
 
 def told(done: ms.Operation) -> dict[str, object]:
-    """Per layer its channels before and after, or why it stays."""
+    """Channels of each layer before and after, or the reason why it is skipped."""
     sides = ("channels_before", "channels_after")
     return {edit.layer: edit.skipped or [edit.details[side] for side in sides] for edit in done.edits}
 
@@ -101,7 +101,7 @@ THROUGH = {
 
 
 @pytest.mark.parametrize("name", THROUGH)
-def test_dead_and_double_channels_go(name: str) -> None:
+def test_dead_and_duplicate_channels(name: str) -> None:
     nodes, more = THROUGH[name]
     model = net(nodes, **more)
     done = ms.prune(model)
@@ -114,7 +114,7 @@ def test_dead_and_double_channels_go(name: str) -> None:
     assert error(model, done) < 1e-6
 
 
-def test_a_constant_goes_into_the_bias_behind_it_unless_that_pads() -> None:
+def test_constant_moves_into_the_next_bias_unless_padded() -> None:
     bias = planted(6)
     bias[DEAD] = 0.5
     through = "r = Relu (a) y = Conv {} (r, v)"
@@ -126,7 +126,7 @@ def test_a_constant_goes_into_the_bias_behind_it_unless_that_pads() -> None:
     assert error(model, done) < 1e-6
 
 
-def test_what_nothing_takes_goes_with_what_only_that_needed() -> None:
+def test_unused_channels_and_their_inputs() -> None:
     taken = normal(5, 6, 3, 3)
     taken[:, [0, 3]] = 0
     model = net(
@@ -142,12 +142,12 @@ def test_what_nothing_takes_goes_with_what_only_that_needed() -> None:
     assert error(model, done) < 1e-6
 
 
-def test_other_slopes_make_other_channels() -> None:
+def test_slopes_distinguish_channels() -> None:
     done = ms.prune(net("r = PRelu (a, s) y = Conv (r, v)", s=normal(6, 1, 1)))
     assert told(done)["a"] == [6, 5]
 
 
-def test_a_layer_keeps_a_channel() -> None:
+def test_one_channel_is_kept() -> None:
     model = net("r = Relu (a) y = Conv (r, v, t)", w=0 * normal(6, 3, 3, 3), b=0 * normal(6), t=normal(5))
     done = ms.prune(model)
     assert told(done) == {"a": [6, 1], "y": [5, 5]}
@@ -175,7 +175,7 @@ STAYS = {
 
 
 @pytest.mark.parametrize("reason", STAYS)
-def test_what_stays_has_its_reason(reason: str) -> None:
+def test_skipped_layer_has_a_reason(reason: str) -> None:
     model = net(STAYS[reason], batch="2", u=normal(6, 3, 1, 1), z=normal(6, 4))
     done = ms.prune(model)
     assert told(done)["a"] == reason
@@ -183,18 +183,18 @@ def test_what_stays_has_its_reason(reason: str) -> None:
     assert done.comparison.verdict == "identical"
 
 
-def test_a_sound_net_stays_as_it_is() -> None:
+def test_nothing_to_prune() -> None:
     done = ms.prune(net("r = Relu (a) y = Conv (r, v)", w=normal(6, 3, 3, 3), b=normal(6)))
     assert set(told(done).values()) == {"each of its channels is needed"}
 
 
-def test_left_out_as_asked() -> None:
+def test_skip_option() -> None:
     done = ms.prune(net("r = Relu (a) y = Conv (r, v)"), skip=["y"])
     assert told(done)["y"] == "left out as asked (--skip)"
     assert "Conv y isn't known" not in str(told(done)["a"])
 
 
-def test_sizes_without_a_proper_name_stay_open() -> None:
+def test_unnamed_sizes_stay_open() -> None:
     model = net("r = Relu (a) y = Conv (r, v)")
     model.graph.inputs[0].shape = ir.Shape(["?", 3, 8, 8])
     done = ms.prune(model)
@@ -203,7 +203,7 @@ def test_sizes_without_a_proper_name_stay_open() -> None:
     assert str(done.model.graph.inputs[0].shape) == "[?,3,8,8]"
 
 
-# What may follow on a value X of C channels: nodes, and the channels of what they give. w[...] is a weight of
+# Nodes that may follow a value X of C channels, and the channels of their output V. w[...] is a weight of
 # that shape, Y an earlier value of D channels.
 STEPS = {
     "V = Conv (X, w[4 C 1 1], w[4])": "4",
@@ -226,7 +226,7 @@ STEPS = {
 
 @st.composite
 def nets(draw: st.DrawFn) -> ir.Model:
-    """Nets whose weights are -1, 0 and 1, so that by chance channels are dead, double and constant."""
+    """Nets with weights of -1, 0 and 1, so that some channels are dead, duplicate or constant."""
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     weights = {"low": np.float32(-0.5), "high": np.float32(6)}
     nodes, values = [], [("x", 2)]
@@ -255,7 +255,7 @@ def nets(draw: st.DrawFn) -> ir.Model:
 
 @settings(max_examples=20, deadline=None)
 @given(model=nets())
-def test_answers_stay_whatever_is_dead(model: ir.Model) -> None:
+def test_prune_is_exact_and_idempotent(model: ir.Model) -> None:
     done = ms.prune(model, compare=False)
     x = normal(2, 2, 4, 4)
     a, b = (run.runner(m, optimize=False)({"x": x})["y"] for m in (model, done.model))

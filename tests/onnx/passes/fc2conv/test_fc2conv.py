@@ -1,4 +1,4 @@
-"""Fully connected layers as convolutions and back: the same scores, maps at larger sizes, told reasons."""
+"""Fully connected layers as convolutions and back: same scores, maps at larger sizes, reasons."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def head(name: str, opset: int = 17) -> ir.Model:
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_the_scores_are_the_same_and_a_larger_input_gives_a_map(name: str) -> None:
+def test_same_scores_and_a_map_for_larger_inputs(name: str) -> None:
     model, x = head(name), normal(2, 3, 13, 11)
     done = ms.fc2conv(model)
     assert not reasons(done)
@@ -90,8 +90,8 @@ def test_the_scores_are_the_same_and_a_larger_input_gives_a_map(name: str) -> No
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_a_place_of_the_map_is_the_crop_under_it(name: str) -> None:
-    """Nothing is padded here, so the map one position on is that of the crop one stride further."""
+def test_map_position_equals_its_crop(name: str) -> None:
+    """Without padding, the scores at a position of the map are those of the crop under it."""
     model = head(name)
     big, x = ms.fc2conv(model, compare=False).model, normal(1, 3, 17, 15)
     crop = np.ascontiguousarray(x[:, :, 2:15, 4:15])
@@ -113,7 +113,7 @@ def test_softmax_runs_along_the_channels_of_a_map(opset: int) -> None:
         "p = ReduceMean <axes = [-1, 2]> (m) f = Flatten (p)",
     ],
 )
-def test_a_layer_goes_in_front_of_a_mean(pool: str) -> None:
+def test_layer_moves_before_a_mean(pool: str) -> None:
     model = body(f"{pool} d = Dropout (f) y = Gemm (d, w, b)", w=normal(4, 7), b=normal(7))
     done = ms.fc2conv(model)
     assert operators(done.model) == ["Conv", "Conv", "GlobalAveragePool", "Flatten"]
@@ -122,7 +122,7 @@ def test_a_layer_goes_in_front_of_a_mean(pool: str) -> None:
     assert [edit.action for edit in done.edits] == ["to convolution before the mean"]
 
 
-def test_what_needs_vectors_gets_them() -> None:
+def test_flatten_before_vector_ops() -> None:
     model = body("f = Flatten (m) h = Gemm (f, w, b) r = Relu (h) y = CumSum (r, one)", w=normal(120, 7),
                  b=normal(7), one=np.int64(1))  # fmt: skip
     done = ms.fc2conv(model)
@@ -131,7 +131,7 @@ def test_what_needs_vectors_gets_them() -> None:
     assert same(answers(model, x), answers(done.model, x))
 
 
-def test_what_nothing_follows_stays() -> None:
+def test_no_fully_connected_layer() -> None:
     model = body("f = Flatten (m) r = Relu (f) y = ReduceSum <keepdims = 0> (r)")
     done = ms.fc2conv(model)
     assert operators(done.model) == operators(model)
@@ -148,13 +148,13 @@ SKIPPED = {
 
 
 @pytest.mark.parametrize("reason", SKIPPED)
-def test_a_layer_that_stays_has_its_reason(reason: str) -> None:
+def test_skipped_layer_has_a_reason(reason: str) -> None:
     text, rows = SKIPPED[reason]
     model = body(text, w=normal(rows, 7), b=normal(7))
     assert list(reasons(ms.fc2conv(model)).values()) == [reason]
 
 
-def test_an_open_size_is_told_and_may_be_given() -> None:
+def test_open_size_needs_dims() -> None:
     model = zoo.model(
         "g (float[1, 3, H, W] x) => (float[1, 7] y) { f = Flatten (x) y = Gemm (f, w, b) }",
         w=normal(60, 7),
@@ -167,7 +167,7 @@ def test_an_open_size_is_told_and_may_be_given() -> None:
     }
 
 
-def test_left_out_as_asked() -> None:
+def test_skip_option() -> None:
     model = head("a chain")
     done = ms.fc2conv(model, skip=["o"])
     assert reasons(done)["o"] == "left out as asked (--skip)"
@@ -182,7 +182,7 @@ BOUND = {
 
 
 @pytest.mark.parametrize("reason", BOUND)
-def test_sizes_stay_where_something_depends_on_them(reason: str) -> None:
+def test_sizes_stay_fixed_if_nodes_depend_on_them(reason: str) -> None:
     model = body(f"{BOUND[reason]} f = Flatten (m) y0 = Gemm (f, w, b) z = ReduceMean <keepdims = 0> (s) "
                  "y = Add (y0, z)", w=normal(120, 7), b=normal(7), k=normal(1, 1, 6, 5))  # fmt: skip
     done = ms.fc2conv(model)
@@ -190,13 +190,13 @@ def test_sizes_stay_where_something_depends_on_them(reason: str) -> None:
     assert list(done.model.graph.inputs[0].shape or ())[2:] == [13, 11]
 
 
-def test_no_shape_of_the_old_size_is_left() -> None:
+def test_old_shapes_are_removed() -> None:
     done = ms.fc2conv(head("a chain"))
     assert [str(dim) for dim in done.model.graph.outputs[0].shape or ()] == ["N", "7", "None", "None"]
     assert all(value.shape is None for node in list(done.model.graph)[:-1] for value in node.outputs)
 
 
-def test_there_and_back() -> None:
+def test_round_trip() -> None:
     model, x = head("a chain"), normal(2, 3, 13, 11)
     there = ms.fc2conv(model).model
     back = ms.fc2conv(there, reverse=True, shapes={"x": (2, 3, 13, 11)})
@@ -204,7 +204,7 @@ def test_there_and_back() -> None:
     assert same(answers(model, x), answers(back.model, x))
 
 
-def test_a_chain_of_points_is_a_chain_of_matrices() -> None:
+def test_convs_of_one_position_become_matmuls() -> None:
     model = zoo.model(
         """
         g (float[N, 3, 4, 5] x) => (float[N, 7] y) {
@@ -220,7 +220,7 @@ def test_a_chain_of_points_is_a_chain_of_matrices() -> None:
     assert not reasons(done)
 
 
-def test_a_map_of_one_position_that_the_file_does_not_declare_stays_one() -> None:
+def test_undeclared_output_of_one_position() -> None:
     model = zoo.model(
         "g (float[N, 3, 8, 8] x) => (float y) { a = Conv (x, w) y = GlobalAveragePool (a) }",
         w=normal(4, 3, 1, 1),
@@ -240,7 +240,7 @@ POINTS = {
 
 
 @pytest.mark.parametrize("reason", POINTS)
-def test_a_convolution_that_stays_has_its_reason(reason: str) -> None:
+def test_skipped_convolution_has_a_reason(reason: str) -> None:
     shape, node, weight = POINTS[reason]
     model = zoo.model(f"g ({shape} x) => (float y) {{ {node} }}", w=normal(*weight))
     done = ms.fc2conv(model, reverse=True)
@@ -248,7 +248,7 @@ def test_a_convolution_that_stays_has_its_reason(reason: str) -> None:
 
 
 def with_random_weights(name: str) -> ir.Model:
-    """A light model whose constant weights are random, scaled so that signals live."""
+    """A light model with random weights in place of constant ones, scaled by the fan-in."""
     model = ir.load(zoo.light(name))
     for node in list(model.graph):
         if node.op_type == "ConstantOfShape":
@@ -266,7 +266,7 @@ def with_random_weights(name: str) -> ir.Model:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["bvlc_alexnet", "vgg19"])
-def test_the_classic_nets_score_maps(name: str) -> None:
+def test_classic_nets_give_score_maps(name: str) -> None:
     model = with_random_weights(name)
     done = ms.fc2conv(model, compare=False)
     x = {"data_0": normal(1, 3, 224, 224)}

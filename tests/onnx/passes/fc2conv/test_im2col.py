@@ -1,4 +1,4 @@
-"""Convolutions as matrix products: every geometry gives the same, and what can't be has its reason."""
+"""Convolutions as matrix products: outputs are unchanged, and skipped layers have a reason."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def answers(model: ir.Model, x: np.ndarray) -> np.ndarray:
     layer=layers(ndim=st.integers(1, 3), transposed=st.just(False), dtype=np.float32),
     opset=st.sampled_from([9, 13, 17]),
 )
-def test_every_geometry_gives_the_same(layer: Layer, opset: int) -> None:
+def test_every_geometry_is_exact(layer: Layer, opset: int) -> None:
     size = tuple(d * (k - 1) + 4 for k, d in zip(layer.kernel, layer.dilation, strict=True))
     model = applying(layer, size, opset)
     done = ms.fc2conv(model, reverse=True, im2col=True, compare=False)
@@ -53,7 +53,7 @@ def test_every_geometry_gives_the_same(layer: Layer, opset: int) -> None:
     assert np.linalg.norm(a - b) <= 1e-6 * np.linalg.norm(a)
 
 
-def test_one_tap_takes_maps_of_any_size() -> None:
+def test_1x1_kernel_on_open_sizes() -> None:
     model = zoo.model("g (float[N, 3, H, W] x) => (float y) { y = Conv (x, w, b) }",
                       w=normal(5, 3, 1, 1), b=normal(5))  # fmt: skip
     done = ms.fc2conv(model, reverse=True, im2col=True)
@@ -62,7 +62,7 @@ def test_one_tap_takes_maps_of_any_size() -> None:
     assert done.comparison.verdict != "different"
 
 
-def test_a_point_still_becomes_a_matrix() -> None:
+def test_one_position_to_fully_connected() -> None:
     model = zoo.model("g (float[N, 3, 4, 5] x) => (float y) { a = Conv (x, w) r = Relu (a) y = Flatten (r) }",
                       w=normal(6, 3, 4, 5))  # fmt: skip
     done = ms.fc2conv(model, reverse=True, im2col=True)
@@ -76,13 +76,13 @@ STAYS = {
 
 
 @pytest.mark.parametrize("reason", STAYS)
-def test_what_stays_has_its_reason(reason: str) -> None:
+def test_skipped_layer_has_a_reason(reason: str) -> None:
     model = zoo.model(f"g (float[N, 3, H, W] x) => (float y) {{ {STAYS[reason]} }}", w=normal(3, 3, 3, 3))
     [edit] = ms.fc2conv(model, reverse=True, im2col=True).edits
     assert edit.skipped is not None
     assert edit.skipped.startswith(reason)
 
 
-def test_it_goes_with_the_way_back() -> None:
+def test_im2col_needs_reverse() -> None:
     with pytest.raises(ms.BadPlan, match="it goes with reverse"):
         ms.fc2conv(zoo.classifier(), im2col=True)

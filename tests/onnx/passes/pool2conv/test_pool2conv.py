@@ -1,4 +1,4 @@
-"""Pooling as convolution: exact where it can be, a stated approximation on request, a reason otherwise."""
+"""Pooling as convolution: exact where possible, an approximation on request, a reason otherwise."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def net(nodes: str, size: str = "9, 8", opset: int = 19, **weights: np.ndarray) 
 
 
 def error(model: ir.Model, done: ms.Operation, x: np.ndarray | None = None) -> float:
-    """Relative L2 of the outputs, with optimizations off."""
+    """Relative error of the outputs, with optimizations off."""
     x = normal(2, 3, 9, 8) if x is None else x
     a, b = (run.runner(m, optimize=False)({"x": x})["y"] for m in (model, done.model))
     assert a.shape == b.shape
@@ -54,7 +54,7 @@ POOLS = {
 
 
 @pytest.mark.parametrize("name", POOLS)
-def test_a_mean_is_a_convolution(name: str) -> None:
+def test_average_pool(name: str) -> None:
     options, becomes = POOLS[name]
     model = net(f"y = AveragePool <{options}> (x)")
     done = ms.pool2conv(model)
@@ -63,7 +63,7 @@ def test_a_mean_is_a_convolution(name: str) -> None:
     assert done.edits[0].details == {"kind": "exact"}
 
 
-def test_a_mean_over_open_sizes_is_a_convolution() -> None:
+def test_average_pool_with_open_sizes() -> None:
     model = net("y = AveragePool <kernel_shape = [2, 2], strides = [2, 2]> (x)", size="H, W")
     assert error(model, ms.pool2conv(model), normal(1, 3, 11, 6)) < 1e-6
 
@@ -79,7 +79,7 @@ SAMPLED = {
 
 @pytest.mark.parametrize("name", SAMPLED)
 @pytest.mark.parametrize("conv", ["pads = [1, 1, 1, 1]", 'strides = [1, 2], auto_pad = "SAME_LOWER"'])
-def test_what_drops_positions_goes_into_the_stride(name: str, conv: str) -> None:
+def test_subsampling_moves_into_the_stride(name: str, conv: str) -> None:
     model = net(
         f"c = Conv <{conv}> (x, w) {SAMPLED[name]}",
         w=normal(4, 3, 3, 3),
@@ -95,7 +95,7 @@ def test_what_drops_positions_goes_into_the_stride(name: str, conv: str) -> None
     assert error(model, done) < 1e-6
 
 
-def test_a_strided_pointwise_layer_gives_its_stride_away() -> None:
+def test_pointwise_stride_moves_to_the_layer_before() -> None:
     model = net(
         "c = Conv (x, w) r = Relu (c) y = Conv <strides = [2, 2]> (r, v)",
         w=normal(4, 3, 3, 3),
@@ -134,7 +134,7 @@ SKIPPED = {
 
 
 @pytest.mark.parametrize("reason", SKIPPED)
-def test_what_stays_has_its_reason(reason: str) -> None:
+def test_skipped_node_has_a_reason(reason: str) -> None:
     nodes, weights = SKIPPED[reason]
     model = net(nodes, **weights)
     done = ms.pool2conv(model)
@@ -149,13 +149,13 @@ OPEN = {
 
 
 @pytest.mark.parametrize("reason", OPEN)
-def test_what_depends_on_an_open_size_stays(reason: str) -> None:
+def test_dependence_on_open_sizes_is_skipped(reason: str) -> None:
     model = net(OPEN[reason], size="H, W")
     assert reason in str(reasons(ms.pool2conv(model))[0])
     assert not reasons(ms.pool2conv(model, shapes={"x": (1, 3, 9, 8)}))
 
 
-def test_a_maximum_is_approximated_on_data_and_says_so() -> None:
+def test_max_pool_is_approximated_on_data() -> None:
     model = net("r = Relu (x) y = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (r)")
     x = normal(40, 3, 9, 8)
     done = ms.pool2conv(model, approximate=True, data={"x": x})
@@ -177,8 +177,8 @@ def test_windows_of_any_shape_are_approximated(window: str) -> None:
     assert done.comparison.worst < 0.4
 
 
-def test_where_a_maximum_is_linear_the_fit_finds_it() -> None:
-    """On maps that grow along both axes the maximum is the last tap, plus what the border adds."""
+def test_linear_maximum_is_fitted_exactly() -> None:
+    """On maps that increase along both axes the maximum is the last tap, which is linear."""
     model = net("y = MaxPool <kernel_shape = [2, 3], strides = [2, 1]> (x)")
     ramp = np.add.outer(np.arange(9), 2 * np.arange(8)).astype(np.float32)
     x = normal(30, 3, 1, 1) + np.abs(normal(30, 3, 1, 1)) * ramp

@@ -1,4 +1,4 @@
-"""Stealing between graphs: what matches comes over, the rest says why, heads keep old logits."""
+"""Stealing between graphs: matching layers are copied, skips have a reason, heads keep old logits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests import zoo
 
 
 def net(seed: int, *, names: str = "abc", classes: int = 5, wide: int = 8, head: str = "gemm") -> ir.Model:
-    """A convolution, a batch norm and a head; the layers are called as `names` says."""
+    """A convolution, a batch norm and a head, named by the letters of `names`."""
     draw = np.random.default_rng(seed)
     a, b, c = names
     ends = {
@@ -56,7 +56,7 @@ def told(done: ms.Stolen) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(("names", "by"), [("abc", "name"), ("xyz", "structure")])
-def test_all_of_a_twin_is_stolen(names: str, by: str) -> None:
+def test_same_structure_is_copied(names: str, by: str) -> None:
     donor, recipient = net(1), net(2, names=names)
     done = ms.steal(donor, recipient)
     assert set(told(done).values()) == {by}
@@ -66,7 +66,7 @@ def test_all_of_a_twin_is_stolen(names: str, by: str) -> None:
     assert "3 of 3 layers with weights have some from the donor" in done.notes
 
 
-def test_a_matrix_is_taken_whichever_way_round_it_is_stored() -> None:
+def test_transposed_weight_is_copied() -> None:
     donor = net(1)
     for node in donor.graph:
         if node.op_type == "Gemm":
@@ -78,7 +78,7 @@ def test_a_matrix_is_taken_whichever_way_round_it_is_stored() -> None:
 
 
 @pytest.mark.parametrize("grow", [{}, {"c": 9}])
-def test_weights_keep_their_names_and_nothing_is_left_over(grow: dict[str, int]) -> None:
+def test_names_and_attributes_are_unchanged(grow: dict[str, int]) -> None:
     donor, recipient = net(1), net(2)
     made = ms.steal(donor, recipient, grow=grow).model
     assert set(made.graph.initializers) == set(recipient.graph.initializers)
@@ -87,7 +87,7 @@ def test_weights_keep_their_names_and_nothing_is_left_over(grow: dict[str, int])
     assert set(done.frozen) == set(recipient.graph.initializers)
 
 
-def test_a_map_is_followed() -> None:
+def test_layer_map_is_used() -> None:
     done = ms.steal(net(1), net(2, names="xyz"), given={"z": "c"}, only=["z"])
     assert told(done) == {"x": LEFT_OUT, "y": LEFT_OUT, "z": "map"}
     assert done.frozen
@@ -97,7 +97,7 @@ def test_a_map_is_followed() -> None:
 LEFT_OUT = "not among those asked for (--only)"
 
 
-def test_other_sizes_stay_unless_the_overlap_is_asked_for() -> None:
+def test_other_sizes_need_partial() -> None:
     donor, recipient = net(1, wide=6), net(2)
     skipped = ms.steal(donor, recipient, compare=False)
     assert "its weight is (8, 3, 3, 3), the donor's (6, 3, 3, 3)" in str(told(skipped)["a"])
@@ -112,7 +112,7 @@ def test_other_sizes_stay_unless_the_overlap_is_asked_for() -> None:
     assert not done.frozen
 
 
-def test_a_recurrent_node_gives_all_its_weights() -> None:
+def test_recurrent_node_is_copied_whole() -> None:
     def recurrent(seed: int) -> ir.Model:
         draw = np.random.default_rng(seed)
         shapes = {"w": (1, 12, 2), "r": (1, 12, 3), "b": (1, 24)}
@@ -128,7 +128,7 @@ def test_a_recurrent_node_gives_all_its_weights() -> None:
     assert len(done.frozen) == 3
 
 
-def test_depthwise_layers_of_other_widths_overlap() -> None:
+def test_partial_copy_of_depthwise_layers() -> None:
     def depthwise(wide: int) -> ir.Model:
         weight = np.full((wide, 1, 3, 3), wide, np.float32)
         text = f"g (float[1, {wide}, 6, 6] x) => (float y) {{ y = Conv <group = {wide}> (x, w) }}"
@@ -140,7 +140,7 @@ def test_depthwise_layers_of_other_widths_overlap() -> None:
     assert "not compared: donor and recipient take different inputs" in done.notes
 
 
-def test_another_operator_has_no_donor() -> None:
+def test_operator_missing_in_the_donor() -> None:
     recipient = zoo.model(
         "g (float[N, 3, 6, 6] x) => (float y) { y = PRelu (x, s) }", s=np.ones((3, 1, 1), np.float32)
     )
@@ -161,13 +161,13 @@ def test_a_grown_head_keeps_the_old_logits(head: str, init: str) -> None:
         assert not answers(done.model)[:, 5:].any()
 
 
-def test_a_recipient_that_has_the_classes_already() -> None:
+def test_recipient_with_all_classes() -> None:
     donor = net(1)
     done = ms.steal(donor, net(2, classes=9), grow={"c": 9}, grow_init="mean")
     assert np.allclose(answers(done.model)[:, :5], answers(donor), rtol=0, atol=1e-6)
 
 
-def test_labels_move_old_classes() -> None:
+def test_labels_reorder_old_classes() -> None:
     donor = net(1)
     labels = {"donor": list("ABCDE"), "recipient": list("EXDCYBA")}
     done = ms.steal(donor, donor, grow={"c": 7}, labels=labels)
@@ -176,8 +176,8 @@ def test_labels_move_old_classes() -> None:
     assert done.comparison.worst < 1e-6
 
 
-def test_new_rows_are_fitted_to_the_means_of_labelled_data() -> None:
-    """Two clusters the net has never seen: after the fit each wins on its own samples."""
+def test_new_rows_are_fitted_to_labeled_data() -> None:
+    """Of the two new logits, the one of a sample's class is the larger, for samples of new classes."""
     donor = net(1)
     draw = np.random.default_rng(4)
     centres = draw.normal(size=(7, 3, 6, 6)) * 3
@@ -199,12 +199,12 @@ WRONG = {
 
 
 @pytest.mark.parametrize("message", WRONG)
-def test_what_cant_be_had_is_refused(message: str) -> None:
+def test_invalid_plan_raises(message: str) -> None:
     with pytest.raises(ms.BadPlan, match=message):
         ms.steal(net(1), net(2), **WRONG[message])  # type: ignore[arg-type]
 
 
-def test_the_history_tells() -> None:
+def test_history() -> None:
     donor = net(1)
     [line] = ms.history(ms.steal(donor, donor, grow={"c": 9}).model).as_dict()
     assert (line["verb"], line["arguments"]) == ("steal", {"grow": {"c": 9}, "grow_init": "zero"})
