@@ -59,8 +59,8 @@ def ran(model: ModelProto, feed: Mapping[str, np.ndarray], folder: Path) -> list
     ]
 
 
-def shapes(told: list[dict[str, list[int]]]) -> list[Shape]:
-    return [tuple(size) for one in told for size in one.values()]
+def shapes(listed: list[dict[str, list[int]]]) -> list[Shape]:
+    return [tuple(size) for one in listed for size in one.values()]
 
 
 def conv(one: Ran, weight: int = 1) -> int:

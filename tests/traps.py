@@ -105,7 +105,7 @@ TRAPS: dict[str, Callable[[], ir.Model]] = {
         opset=19,
         w=np.ones((4, 3), ml_dtypes.float8_e4m3fn),
     ),
-    "quantised and back": lambda: one(
+    "quantized and back": lambda: one(
         "a = QuantizeLinear (x, s, z) d = DequantizeLinear (a, s, z) w = DequantizeLinear (q, s, z)"
         " y = Conv (d, w)",
         q=np.ones((3, 4, 3, 3), UINT8),
@@ -342,7 +342,7 @@ TRAPS: dict[str, Callable[[], ir.Model]] = {
     "functions": zoo.functions,
     "a branch that a constant chooses": lambda: zoo.branches("yes"),
     "a branch that an input chooses": zoo.branches,
-    "quantised weights": zoo.quantised,
+    "quantized weights": zoo.quantized,
     **{
         f"{op} {direction}, {'all' if optional else 'no'} optional inputs": (
             lambda op=op, direction=direction, optional=optional: recurrent(op, direction, optional=optional)

@@ -153,7 +153,7 @@ def padded(opset: int = 17) -> ir.Model:
     )
 
 
-def quantised() -> ir.Model:
+def quantized() -> ir.Model:
     """A dense layer whose int8 weight (a scale per channel) and int32 bias are dequantized."""
     return model(
         """

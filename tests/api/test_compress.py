@@ -146,11 +146,11 @@ def test_only_and_skip_select_layers(net: ir.Model) -> None:
 
 
 def test_a_dry_run_has_the_costs_and_no_model(net: ir.Model) -> None:
-    told, done = (ms.compress(net, macs=0.5, compare=False, dry_run=dry) for dry in (True, False))
-    assert told.model is None and told.comparison is None
-    assert edited(told) == edited(done)
-    assert told.after is not None and done.after is not None
-    assert (told.after["macs"], told.after["params"]) == (done.after["macs"], done.after["params"])
+    predicted, done = (ms.compress(net, macs=0.5, compare=False, dry_run=dry) for dry in (True, False))
+    assert predicted.model is None and predicted.comparison is None
+    assert edited(predicted) == edited(done)
+    assert predicted.after is not None and done.after is not None
+    assert (predicted.after["macs"], predicted.after["params"]) == (done.after["macs"], done.after["params"])
 
 
 def test_unreachable_goals_raise(net: ir.Model) -> None:

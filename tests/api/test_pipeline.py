@@ -59,7 +59,7 @@ def test_steps_run_in_order(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("step", "more", "error", "told"),
+    ("step", "more", "error", "message"),
     [
         (
             {"verb": "bn fold", "max_macs": 10},
@@ -89,9 +89,9 @@ def test_steps_run_in_order(folder: Path) -> None:
     ],
 )
 def test_missed_gates_and_invalid_steps_raise(
-    folder: Path, step: dict[str, Any], more: dict[str, Any], error: type[Exception], told: str
+    folder: Path, step: dict[str, Any], more: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=message):
         ms.pipeline(recipe(folder, step) | more)
 
 
@@ -106,11 +106,11 @@ def test_paths_are_relative_to_the_file(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"), [("verb = ", "steps.toml is no TOML"), ("", "steps.toml: no model")]
+    ("text", "message"), [("verb = ", "steps.toml is no TOML"), ("", "steps.toml: no model")]
 )
-def test_invalid_files_raise(folder: Path, text: str, told: str) -> None:
+def test_invalid_files_raise(folder: Path, text: str, message: str) -> None:
     (folder / "steps.toml").write_text(text)
-    with pytest.raises(ms.BadPlan, match=told):
+    with pytest.raises(ms.BadPlan, match=message):
         ms.pipeline(folder / "steps.toml")
 
 

@@ -26,8 +26,8 @@ def net() -> ir.Model:
 
 @pytest.fixture(scope="module")
 def found(net: ir.Model) -> tuple[ms.Frontier, list[tuple[str, int, int]]]:
-    told: list[tuple[str, int, int]] = []
-    return ms.sweep(net, KEPT, data=pictures(16, 1), watch=lambda *what: told.append(what)), told
+    progress: list[tuple[str, int, int]] = []
+    return ms.sweep(net, KEPT, data=pictures(16, 1), watch=lambda *what: progress.append(what)), progress
 
 
 def test_each_point_equals_compress(net: ir.Model, found: tuple[ms.Frontier, Any]) -> None:
@@ -44,8 +44,8 @@ def test_each_point_equals_compress(net: ir.Model, found: tuple[ms.Frontier, Any
 
 
 def test_shared_stages_run_once(found: tuple[ms.Frontier, Any]) -> None:
-    _, told = found
-    ended = [what for what, done, total in told if done == total]
+    _, progress = found
+    ended = [what for what, done, total in progress if done == total]
     assert ended == ["calibration", "candidates", "sensitivity", "trial fits", *2 * ["fitting", "comparison"]]
 
 

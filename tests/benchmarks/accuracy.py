@@ -70,14 +70,14 @@ def rows(
     for name in arms:
         arm, learned = _timed(partial(ARMS[name], subject, timed=timed))
         for fraction in fractions:
-            told = {"arm": name, "asked": fraction, "learned": learned}
+            labels = {"arm": name, "asked": fraction, "learned": learned}
             try:
                 cut, seconds = _timed(partial(arm, fraction))
             except Unreachable as reason:
-                yield {**told, "methods": str(reason)}
+                yield {**labels, "methods": str(reason)}
                 continue
             times = _times(original, cut) if timed else {}
-            yield {**told, "seconds": seconds, **_measured(original, cut), **times}
+            yield {**labels, "seconds": seconds, **_measured(original, cut), **times}
 
 
 def _timed(work: Callable[[], T]) -> tuple[T, float]:
@@ -112,8 +112,8 @@ def _times(original: Original, cut: Cut) -> dict[str, Any]:
 
 def line(net: Net, row: Row) -> str:
     """A row as text, printed before the table is complete."""
-    told = ", ".join(f"{key} {value:.3g}" for key, value in row.items() if isinstance(value, float))
-    return f"{net.name}, {row['arm']}: {told}"
+    values = ", ".join(f"{key} {value:.3g}" for key, value in row.items() if isinstance(value, float))
+    return f"{net.name}, {row['arm']}: {values}"
 
 
 def table(net: Net, found: Sequence[Row]) -> Table:
@@ -148,32 +148,34 @@ def promises(net: Net, found: Sequence[Row]) -> list[Row]:
     """A row for each promise: what was needed, what was found, and whether it held."""
     ours = {row["asked"]: row for row in found if row["arm"] == OURS}
     whole = found[0]
-    told = [_bar(net, bar, ours.get(bar.kept), whole) for bar in net.bars]
+    promised = [_bar(net, bar, ours.get(bar.kept), whole) for bar in net.bars]
     for asked, row in ours.items():
-        told += _of_each(net, asked, row)
-    return [row for row in told if row]
+        promised += _of_each(net, asked, row)
+    return [row for row in promised if row]
 
 
 def _bar(net: Net, bar: Bar, row: Row | None, whole: Row) -> Row:
     if row is None or "kept" not in row:
-        return {} if row is None else _told(net, bar.kept, bar.figure, "to be reached", 0.0, False)
+        return {} if row is None else _promise(net, bar.kept, bar.figure, "to be reached", 0.0, False)
     needed = whole[bar.figure] - bar.loss
     got = row[bar.figure]
-    return _told(net, bar.kept, bar.figure, f">= {needed:.4f}", got, got >= needed - EASE, bar.source)
+    return _promise(net, bar.kept, bar.figure, f">= {needed:.4f}", got, got >= needed - EASE, bar.source)
 
 
 def _of_each(net: Net, asked: float, row: Row) -> Iterator[Row]:
     if row.get("predicted") and row.get("error"):
         apart = row["predicted"] / row["error"]
         near = 1 / APART <= apart <= APART
-        yield _told(net, asked, "predicted / measured", f"{1 / APART:.2f} to {APART:g}", apart, near)
+        yield _promise(net, asked, "predicted / measured", f"{1 / APART:.2f} to {APART:g}", apart, near)
     for threads in THREADS:
         if f"speed{threads}" in row:
             fast = row[f"speed{threads}"] >= 1
-            yield _told(net, asked, f"speed, {threads}T", ">= 1", row[f"speed{threads}"], fast)
+            yield _promise(net, asked, f"speed, {threads}T", ">= 1", row[f"speed{threads}"], fast)
 
 
-def _told(net: Net, asked: float, what: str, needed: str, found: float, held: bool, source: str = "") -> Row:
+def _promise(
+    net: Net, asked: float, what: str, needed: str, found: float, held: bool, source: str = ""
+) -> Row:
     return {
         "net": net.name,
         "asked": asked,
@@ -185,7 +187,7 @@ def _told(net: Net, asked: float, what: str, needed: str, found: float, held: bo
     }
 
 
-def kept(told: Sequence[Row]) -> Table:
+def kept(promises: Sequence[Row]) -> Table:
     """The table of the promises of one net or of all."""
     columns = [
         Column(key="net", title="net"),
@@ -196,6 +198,6 @@ def kept(told: Sequence[Row]) -> Table:
         Column(key="held", title=""),
         Column(key="source", title="from"),
     ]
-    broken = sum(row["held"] != "held" for row in told)
-    note = f"{len(told) - broken} of {len(told)} held, all of them by the calibrated arm"
-    return Table(title="Promises", columns=columns, rows=list(told), notes=[note])
+    broken = sum(row["held"] != "held" for row in promises)
+    note = f"{len(promises) - broken} of {len(promises)} held, all of them by the calibrated arm"
+    return Table(title="Promises", columns=columns, rows=list(promises), notes=[note])

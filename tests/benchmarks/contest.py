@@ -46,7 +46,7 @@ class Bar:
     error: float = 1.002
     ratio: float = float("inf")
 
-    def told(self, seconds: float, ours: Outcome, theirs: Outcome) -> str:
+    def verdict(self, seconds: float, ours: Outcome, theirs: Outcome) -> str:
         """Whether the median ratio of seconds and both outcomes are within the limits; empty without any."""
         if not isfinite(self.time):
             return ""
@@ -101,7 +101,7 @@ def rows(contest: Contest, threads: int) -> Iterator[Row]:
                 "ratio": ours.ratio,
                 "their_ratio": theirs.ratio,
                 "bar": bar.time if isfinite(bar.time) else None,
-                "held": bar.told(seconds, ours, theirs),
+                "held": bar.verdict(seconds, ours, theirs),
             }
 
 

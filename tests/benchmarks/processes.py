@@ -47,13 +47,13 @@ class Taken:
 
 def taken(command: Sequence[str | Path], *, patience: float) -> Taken:
     """Run a command and capture its output; kill it after `patience` seconds."""
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-S", "-c", STARTER, str(patience), *map(str, command)],
         stdout=subprocess.PIPE,
         env=os.environ | ENVIRONMENT,
         check=True,
     )
-    seconds, cpu, peak, status, printed = json.loads(told.stdout)
+    seconds, cpu, peak, status, printed = json.loads(done.stdout)
     return Taken(
         seconds=seconds,
         cpu=cpu,

@@ -42,8 +42,8 @@ def listed(name: str) -> list[str]:
 
 
 def at_most(name: str, usual: int) -> int:
-    said = listed(name)
-    return min(int(said[0]), usual) if said else usual
+    given = listed(name)
+    return min(int(given[0]), usual) if given else usual
 
 
 def chosen() -> list[Net]:
@@ -54,10 +54,10 @@ def chosen() -> list[Net]:
 @pytest.fixture(scope="module")
 def promises() -> Iterator[list[Row]]:
     """Promises of all nets, printed at the end."""
-    told: list[Row] = []
-    yield told
-    if len({row["net"] for row in told}) > 1:
-        Console(width=WIDTH).print(accuracy.kept(told))
+    all_rows: list[Row] = []
+    yield all_rows
+    if len({row["net"] for row in all_rows}) > 1:
+        Console(width=WIDTH).print(accuracy.kept(all_rows))
 
 
 @pytest.mark.parametrize("net", chosen(), ids=lambda net: net.name)
@@ -72,7 +72,7 @@ def test_the_table(net: Net, promises: list[Row]) -> None:
     for row in accuracy.rows(subject, fractions, listed("ARMS") or list(ARMS), timed=timed):
         found.append(row)
         print(accuracy.line(net, row), file=sys.stderr, flush=True)
-    told = accuracy.promises(net, found)
-    promises += told
-    Console(width=WIDTH).print("", accuracy.table(net, found), *([accuracy.kept(told)] if told else []))
+    rows = accuracy.promises(net, found)
+    promises += rows
+    Console(width=WIDTH).print("", accuracy.table(net, found), *([accuracy.kept(rows)] if rows else []))
     assert all(0 < row["kept"] <= 1 for row in found if "kept" in row)

@@ -88,15 +88,15 @@ def test_promises_are_about_the_calibrated_arm() -> None:
     whole = {"arm": "original", "asked": 1.0, "accuracy": 0.9}
     other = {"arm": "plain", "asked": 0.5, "kept": 0.5, "accuracy": 0.9, "error": 0.1}
 
-    def told(**row: float) -> list[tuple[str, str]]:
+    def verdicts(**row: float) -> list[tuple[str, str]]:
         ours = {"arm": "calibrated", "asked": 0.5, "kept": 0.5, "accuracy": 0.9, "error": 0.1, **row}
         return [(p["what"], p["held"]) for p in accuracy.promises(net, [whole, other, ours])]
 
-    assert told(accuracy=0.89) == [("accuracy", "held")]
-    assert told(accuracy=0.88) == [("accuracy", "NOT HELD")]
-    assert told(predicted=0.14)[1:] == [("predicted / measured", "held")]
-    assert told(predicted=0.16)[1:] == [("predicted / measured", "NOT HELD")]
-    assert told(speed1=0.9, speed2=1.1)[1:] == [("speed, 1T", "NOT HELD"), ("speed, 2T", "held")]
+    assert verdicts(accuracy=0.89) == [("accuracy", "held")]
+    assert verdicts(accuracy=0.88) == [("accuracy", "NOT HELD")]
+    assert verdicts(predicted=0.14)[1:] == [("predicted / measured", "held")]
+    assert verdicts(predicted=0.16)[1:] == [("predicted / measured", "NOT HELD")]
+    assert verdicts(speed1=0.9, speed2=1.1)[1:] == [("speed, 1T", "NOT HELD"), ("speed, 2T", "held")]
     assert accuracy.promises(net, [whole, other]) == []
 
 

@@ -59,7 +59,7 @@ class Bar:
     peak: float = float("inf")
     ratio: float = float("inf")
 
-    def told(self, ours: Row) -> str:
+    def verdict(self, ours: Row) -> str:
         """Whether the limits held."""
         held = ours["seconds"] <= self.seconds and ours["peak"] <= self.peak and ours["ratio"] <= self.ratio
         return "held" if held else "NOT HELD"
@@ -113,8 +113,8 @@ def external_data(folder: Path, side: int = 3248, count: int = 64) -> Path:
     for step in range(count):
         weight = TensorProto(name=f"w{step}", data_type=1, dims=(side, side))
         weight.data_location = TensorProto.EXTERNAL
-        told = {"location": "weights.bin", "offset": str(step * size), "length": str(size)}
-        for key, value in told.items():
+        location = {"location": "weights.bin", "offset": str(step * size), "length": str(size)}
+        for key, value in location.items():
             weight.external_data.add(key=key, value=value)
         weights.append(weight)
         nodes.append(helper.make_node("MatMul", [f"h{step}" if step else "x", f"w{step}"], [f"h{step + 1}"]))
@@ -150,7 +150,7 @@ COLUMNS = [
     Column(key="cpu", title="CPU, s", kind="float"),
     Column(key="ratio", title="CPU / onnx.load", kind="float"),
     Column(key="peak", title="peak", kind="bytes"),
-    Column(key="macs", title="MACs told", kind="count"),
+    Column(key="macs", title="MACs printed", kind="count"),
     Column(key="held", title="", kind="text"),
 ]
 
@@ -162,12 +162,12 @@ def least(runs: Sequence[Taken]) -> Row:
         lines = last.printed.strip().splitlines() or ["no output"]
         stopped = f"stopped after {PATIENCE:.0f} s, at {last.peak / 1e6:.0f} MB"
         return {"held": stopped if last.ended < 0 else f"failed: {lines[-1][:60]}"}
-    told = COUNTED.search(last.printed)
+    match = COUNTED.search(last.printed)
     return {
         "seconds": min(run.seconds for run in runs),
         "cpu": min(run.cpu for run in runs),
         "peak": min(run.peak for run in runs),
-        "macs": int(told[1]) if told else None,
+        "macs": int(match[1]) if match else None,
         "held": "",
     }
 
@@ -189,7 +189,7 @@ def rows(name: str, path: Path, bar: Bar) -> list[Row]:
         found[tool] |= {"model": name, "tool": tool}
         if "cpu" in found[tool]:
             found[tool]["ratio"] = found[tool]["cpu"] / found["onnx.load"]["cpu"]
-    found[OURS]["held"] = bar.told(found[OURS])
+    found[OURS]["held"] = bar.verdict(found[OURS])
     return list(found.values())
 
 

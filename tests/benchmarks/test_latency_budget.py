@@ -86,11 +86,11 @@ def rows(name: str, net: ir.Model, speedup: float, size: int = 224) -> Iterator[
             "two": timed[2],
             "macs": trial.total("macs") / editable.total("macs"),
             "error": comparison.worst,
-            "held": told(by, speedup, timed[1], errors),
+            "held": verdict(by, speedup, timed[1], errors),
         }
 
 
-def told(by: str, asked: float, delivered: float, errors: dict[str, float]) -> str:
+def verdict(by: str, asked: float, delivered: float, errors: dict[str, float]) -> str:
     """Whether the promises held: the speedup, and the smaller error."""
     if by == "milliseconds":
         return "speed held" if delivered >= asked * LEAST_DELIVERED / 3 else "speed NOT HELD"

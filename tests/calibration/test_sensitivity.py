@@ -72,12 +72,12 @@ def test_the_tables_show_predicted_and_measured_errors(net: ir.Model) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ratio", "told"), [(1.4, ""), (0.7, ""), (2.0, "2 times what was"), (0.25, "4 times less")]
+    ("ratio", "words"), [(1.4, ""), (0.7, ""), (2.0, "2 times what was"), (0.25, "4 times less")]
 )
-def test_a_wrong_prediction_gets_a_note(ratio: float, told: str) -> None:
+def test_a_wrong_prediction_gets_a_note(ratio: float, words: str) -> None:
     notes = disagreement_notes(ratio)
-    assert bool(notes) == bool(told)
-    assert all(told in note for note in notes)
+    assert bool(notes) == bool(words)
+    assert all(words in note for note in notes)
 
 
 def test_the_least_sensitive_layer_is_cut_most() -> None:
@@ -121,11 +121,11 @@ def test_equal_samples_and_seed_give_equal_models(net: ir.Model) -> None:
 
 
 def test_compression_reports_progress_of_every_stage(net: ir.Model) -> None:
-    told: list[tuple[str, int, int]] = []
-    watched = ms.compress(net, macs=0.5, data=pictures(16, 1), watch=lambda *what: told.append(what))
-    pieces = list(dict.fromkeys(what for what, _, _ in told))
+    steps: list[tuple[str, int, int]] = []
+    watched = ms.compress(net, macs=0.5, data=pictures(16, 1), watch=lambda *what: steps.append(what))
+    pieces = list(dict.fromkeys(what for what, _, _ in steps))
     assert pieces == ["calibration", "candidates", "sensitivity", "trial fits", "fitting", "comparison"]
-    assert all(told.count((what, total, total)) == 1 for what, _, total in told)
+    assert all(steps.count((what, total, total)) == 1 for what, _, total in steps)
     alone = ms.compress(net, macs=0.5, data=pictures(16, 1))
     assert ms.compare(watched.model, alone.model, data=pictures(2, 2)).worst == 0
 

@@ -38,19 +38,19 @@ def test_inspect_lists_every_norm(run: Command, normed: Path) -> None:
 def test_every_verb_reports_edits_and_comparison(run: Command, verb: str) -> None:
     done = run("bn", verb, "normed.onnx", "-o", "out.onnx", "--data", "samples.npz", "--format", "json")
     assert (done.code, done.err) == (0, "")
-    told = json.loads(done.out)
-    (edit,) = told["edits"]
+    report = json.loads(done.out)
+    (edit,) = report["edits"]
     assert {"layer", "action", "skipped"} <= set(edit)
     assert edit["action"] == verb
-    assert told["comparison"]["inputs"] == "data"
+    assert report["comparison"]["inputs"] == "data"
     (line,) = json.loads(run("history", "out.onnx", "--format", "json").out)
     assert line["verb"] == f"bn {verb}"
-    assert line["verdict"] == told["comparison"]["verdict"]
+    assert line["verdict"] == report["comparison"]["verdict"]
 
 
 @pytest.mark.usefixtures("normed")
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "message"),
     [
         (("fold", "normed.onnx"), 2, "'-o'"),
         (("fold", "normed.onnx", "-o", "normed.onnx"), 2, "MODEL too"),
@@ -61,11 +61,11 @@ def test_every_verb_reports_edits_and_comparison(run: Command, verb: str) -> Non
     ],
 )
 def test_errors_are_one_line_and_write_nothing(
-    run: Command, here: Path, arguments: tuple[str, ...], code: int, told: str
+    run: Command, here: Path, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
     done = run("bn", *arguments)
     assert (done.code, done.out) == (code, "")
-    assert told in done.err
+    assert message in done.err
     assert done.err.count("\n") == 1
     assert not (here / "out.onnx").exists()
 

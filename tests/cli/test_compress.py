@@ -144,14 +144,14 @@ def test_missing_cuda_is_an_error_not_a_cpu_run(run: Command, here: Path) -> Non
 
 
 @pytest.fixture
-def _heard() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Subprocesses handle SIGINT even if the test run ignores it, as in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.usefixtures("_heard")
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_exits_130_and_writes_nothing(here: Path) -> None:
     onnx.save(small_net(channels=640), here / "large.onnx")
     before = set(here.iterdir())

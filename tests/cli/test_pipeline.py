@@ -18,8 +18,8 @@ def test_it_writes_the_last_model_and_reports_every_step(run: Command, here: Pat
     done = run("pipeline", "mine.toml", "--format", "json")
     assert (done.code, done.err) == (0, "")
     assert [step["verb"] for step in json.loads(done.out)["steps"]] == ["extract", "compress"]
-    told = json.loads(run("history", "small.onnx", "--format", "json").out)
-    assert [line["verb"] for line in told] == ["extract", "compress"]
+    lines = json.loads(run("history", "small.onnx", "--format", "json").out)
+    assert [line["verb"] for line in lines] == ["extract", "compress"]
 
 
 def test_options_override_the_file(run: Command, here: Path) -> None:
@@ -30,7 +30,7 @@ def test_options_override_the_file(run: Command, here: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "code", "told"),
+    ("text", "code", "message"),
     [
         (STEPS + COMPRESS + "max_macs = 10\n", 1, "step 2, compress: macs is"),
         (STEPS + COMPRESS + "tolerance = 1e-9\n", 1, "relative L2"),
@@ -39,12 +39,12 @@ def test_options_override_the_file(run: Command, here: Path) -> None:
         (STEPS.replace("extract", "extrakt"), 1, "there are bn fold"),
     ],
 )
-def test_a_failure_writes_nothing(run: Command, here: Path, text: str, code: int, told: str) -> None:
+def test_a_failure_writes_nothing(run: Command, here: Path, text: str, code: int, message: str) -> None:
     (here / "mine.toml").write_text(text)
     before = (here / "model.onnx").read_bytes()
     done = run("pipeline", "mine.toml")
     assert (done.code, done.out) == (code, "")
     assert done.err.count("\n") == 1
-    assert told in done.err
+    assert message in done.err
     assert not (here / "small.onnx").exists()
     assert (here / "model.onnx").read_bytes() == before

@@ -61,8 +61,8 @@ def test_a_speedup_budget_gives_faster_layers() -> None:
     for edit in done:
         assert edit.milliseconds_after is not None and edit.milliseconds_before is not None
         assert edit.milliseconds_after < edit.milliseconds_before
-    told = "".join(table.text(140) for table in result.tables())
-    assert "ms before" in told and "latency, one thread" in told
+    shown = "".join(table.text(140) for table in result.tables())
+    assert "ms before" in shown and "latency, one thread" in shown
     assert result.latency is not None
     assert result.latency["before"]["threads"] == 1
     with pytest.raises(

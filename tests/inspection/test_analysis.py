@@ -157,9 +157,9 @@ def test_a_filter_keeps_totals_and_notes_its_share() -> None:
     chosen = FOUND.filtered(only=["net.*"], ops=["Conv"])
     assert [row.name for row in chosen.layers] == ["stem"]
     assert chosen.totals == FOUND.totals
-    told = "1 of 4 nodes are chosen: 30.0 % of the MACs, 50.0 % of the params"
-    assert told in chosen.tables()[0].notes
-    assert chosen.as_dict()["notes"] == ["a note", told]
+    share = "1 of 4 nodes are chosen: 30.0 % of the MACs, 50.0 % of the params"
+    assert share in chosen.tables()[0].notes
+    assert chosen.as_dict()["notes"] == ["a note", share]
     assert FOUND.filtered() is FOUND
     assert FOUND.top(9).view == ()
     assert FOUND.top(1).view == ("the first 1 of 3 rows have 30.0 % of the MACs, 50.0 % of the params",)

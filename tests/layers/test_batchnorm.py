@@ -96,12 +96,12 @@ def test_broken_statistics_are_refused(part: str, value: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("layer", "channels", "told"),
+    ("layer", "channels", "message"),
     [(dense(), 4, "4 channels, the layer gives 3"), (dense(np.float16), 3, "isn't finite in float16")],
 )
-def test_mismatch_and_overflow_raise(layer: Layer, channels: int, told: str) -> None:
+def test_mismatch_and_overflow_raise(layer: Layer, channels: int, message: str) -> None:
     large = Affine(gain=np.full(channels, 1e6), offset=np.zeros(channels))
-    with pytest.raises(ms.UnsupportedLayer, match=told):
+    with pytest.raises(ms.UnsupportedLayer, match=message):
         fold_output_affine(layer, large)
 
 

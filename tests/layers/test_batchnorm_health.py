@@ -81,8 +81,8 @@ def test_one_value_shows_no_drift() -> None:
     ],
 )
 def test_broken_norms_are_repaired(parts: dict[str, Any], done: str, truth: ChannelStatistics | None) -> None:
-    better, told = repair(norm(**parts), truth)
-    assert any(done in each for each in told)
+    better, repairs = repair(norm(**parts), truth)
+    assert any(done in each for each in repairs)
     assert np.isfinite(better.gain).all()
     assert np.isfinite(better.offset).all()
     assert (better.var >= 0).all()

@@ -15,7 +15,7 @@ def net(*layers: str) -> list[Item]:
     ]
 
 
-def told(a: list[Item], b: list[Item]) -> list[str]:
+def aligned(a: list[Item], b: list[Item]) -> list[str]:
     def names(net: list[Item], places: list[int]) -> str:
         return "+".join(net[place].name for place in places) or "-"
 
@@ -47,35 +47,35 @@ def test_a_net_is_aligned_with_itself(a: list[tuple[str, str]]) -> None:
 
 
 def test_equal_names_pair_with_different_operators() -> None:
-    assert told(net("x.a:Conv", "x.b:Gemm"), net("x.a:Gemm", "x.b:Gemm")) == ["x.a=x.a", "x.b=x.b"]
+    assert aligned(net("x.a:Conv", "x.b:Gemm"), net("x.a:Gemm", "x.b:Gemm")) == ["x.a=x.a", "x.b=x.b"]
 
 
 def test_a_chain_pairs_with_its_layer() -> None:
     a = net("stem:Conv", "act:Relu", "head:Gemm")
     b = net("stem.0:Conv", "stem.1:Conv", "act:Relu", "head.0:Gemm", "head.1:Gemm")
-    assert told(a, b) == ["stem=stem.0+stem.1", "act=act", "head=head.0+head.1"]
+    assert aligned(a, b) == ["stem=stem.0+stem.1", "act=act", "head=head.0+head.1"]
 
 
 def test_numbered_names_may_shift() -> None:
     """A Relu is inserted first; by names alone, each Relu would be paired with the one before it."""
     a = net("conv_0:Conv:8", "relu_0:Relu:8", "conv_1:Conv:16", "relu_1:Relu:16")
     b = net("relu_0:Relu:3", "conv_0:Conv:8", "relu_1:Relu:8", "conv_1:Conv:16", "relu_2:Relu:16")
-    assert told(a, b) == ["-=relu_0", "conv_0=conv_0", "relu_0=relu_1", "conv_1=conv_1", "relu_1=relu_2"]
+    assert aligned(a, b) == ["-=relu_0", "conv_0=conv_0", "relu_0=relu_1", "conv_1=conv_1", "relu_1=relu_2"]
 
 
 def test_renamed_layers_pair_by_operator_and_traits() -> None:
     a = net("a.x:Conv:8", "a.y:Relu:8", "a.z:Conv:16")
     b = net("b.x:Conv:8", "b.n:BatchNormalization:8", "b.y:Relu:8", "b.z:Conv:16")
-    assert told(a, b) == ["a.x=b.x", "-=b.n", "a.y=b.y", "a.z=b.z"]
+    assert aligned(a, b) == ["a.x=b.x", "-=b.n", "a.y=b.y", "a.z=b.z"]
 
 
 def test_removed_layers_keep_their_position() -> None:
-    assert told(net("p:A", "q:B", "r:C", "s:D"), net("p:A", "s:D")) == ["p=p", "q=-", "r=-", "s=s"]
-    assert told(net("q:B", "p:A"), net("p:A")) == ["q=-", "p=p"]
+    assert aligned(net("p:A", "q:B", "r:C", "s:D"), net("p:A", "s:D")) == ["p=p", "q=-", "r=-", "s=s"]
+    assert aligned(net("q:B", "p:A"), net("p:A")) == ["q=-", "p=p"]
 
 
 def test_reordered_layers_pair_by_name() -> None:
-    assert sorted(told(net("p:A", "q:B", "r:C"), net("r:C", "p:A", "q:B"))) == ["p=p", "q=q", "r=r"]
+    assert sorted(aligned(net("p:A", "q:B", "r:C"), net("r:C", "p:A", "q:B"))) == ["p=p", "q=q", "r=r"]
 
 
 def test_a_large_gap_is_aligned_too() -> None:

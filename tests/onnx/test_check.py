@@ -73,8 +73,8 @@ def test_the_memory_bound_share_grows_with_the_balance(balance: float) -> None:
 
 def test_info_limits_the_bottlenecks_per_rule() -> None:
     built = chain(*[64, 4] * 6, 64)
-    told = [entry for entry in analyze(built).bottlenecks if entry.rule == "narrow"]
-    assert len(told) == MAX_BOTTLENECKS_PER_RULE < len(check(built, select=["narrow"]).findings)
+    narrowings = [entry for entry in analyze(built).bottlenecks if entry.rule == "narrow"]
+    assert len(narrowings) == MAX_BOTTLENECKS_PER_RULE < len(check(built, select=["narrow"]).findings)
     assert all(RULES[entry.rule].bottleneck for entry in analyze(built).bottlenecks)
 
 

@@ -25,7 +25,7 @@ def net(text: str = TEXT, *, scale: float = 1, opset: int = 17) -> ir.Model:
     return zoo.model(text, w1=zoo.ones(8, 8), w2=scale * zoo.ones(8, 4), opset=opset)
 
 
-def told(found: Difference) -> list[tuple[str, str, tuple[str, ...]]]:
+def shown_changes(found: Difference) -> list[tuple[str, str, tuple[str, ...]]]:
     return [(change.kind, change.name, tuple(change.what)) for change in found.shown]
 
 
@@ -33,13 +33,13 @@ def test_a_model_equals_itself() -> None:
     found = ms.diff(net(), net())
     assert found.identical
     assert found.counts == {"same": 3}
-    assert told(found) == []
+    assert shown_changes(found) == []
     assert [change.name for change in found.all().shown] == ["a", "r", "y"]
     assert "no difference in 3 nodes" in found.tables()[0].notes
 
 
 def test_weights_are_compared_unless_disabled() -> None:
-    assert told(ms.diff(net(), net(scale=2))) == [("changed", "y", ("input 1 has other values",))]
+    assert shown_changes(ms.diff(net(), net(scale=2))) == [("changed", "y", ("input 1 has other values",))]
     blind = ms.diff(net(), net(scale=2), weights=False)
     assert blind.identical
     assert "weights are compared by type and shape only" in blind.notes
@@ -47,7 +47,7 @@ def test_weights_are_compared_unless_disabled() -> None:
 
 def test_attributes_and_operators_are_compared() -> None:
     found = ms.diff(net(), net(TEXT.replace("0.1", "0.5")))
-    assert told(found) == [("changed", "r", ("alpha 0.1 → 0.5",))]
+    assert shown_changes(found) == [("changed", "r", ("alpha 0.1 → 0.5",))]
     [change] = ms.diff(net(), net(TEXT.replace("LeakyRelu <alpha = 0.1>", "Relu"))).shown
     assert (change.op, change.what[0]) == ("LeakyRelu → Relu", "LeakyRelu → Relu")
 
@@ -68,14 +68,14 @@ def test_an_explicit_default_is_no_difference() -> None:
 def test_an_added_bias_is_reported_once() -> None:
     biased = zoo.model(CONV.replace("w)", "w, b)"), w=zoo.ones(8, 8, 3, 3), b=zoo.ones(8))
     plain = zoo.model(CONV, w=zoo.ones(8, 8, 3, 3))
-    assert told(ms.diff(plain, biased)) == [("changed", "y", ("input 2 none → 8",))]
+    assert shown_changes(ms.diff(plain, biased)) == [("changed", "y", ("input 2 none → 8",))]
 
 
 def test_added_removed_and_renamed_nodes() -> None:
     longer = net(TEXT.replace("y = MatMul (r", "n = Neg (r) y = MatMul (n"))
-    assert told(ms.diff(net(), longer)) == [("added", "n", ("output 1×8",))]
-    assert told(ms.diff(longer, net())) == [("removed", "n", ("output 1×8",))]
-    assert told(ms.diff(net(), net(TEXT.replace(" a =", " other =").replace("(a)", "(other)")))) == [
+    assert shown_changes(ms.diff(net(), longer)) == [("added", "n", ("output 1×8",))]
+    assert shown_changes(ms.diff(longer, net())) == [("removed", "n", ("output 1×8",))]
+    assert shown_changes(ms.diff(net(), net(TEXT.replace(" a =", " other =").replace("(a)", "(other)")))) == [
         ("renamed", "a", ("now called other",))
     ]
 
@@ -91,12 +91,12 @@ def test_sizes_and_opsets_are_compared() -> None:
 def test_branches_are_compared_inside() -> None:
     before, after = zoo.branches(), zoo.branches()
     after.graph.initializers["w3"].const_value = ir.tensor(np.zeros((5, 3), np.float32))
-    assert told(ms.diff(before, after)) == [("changed", "b", ("input 1 has other values",))]
+    assert shown_changes(ms.diff(before, after)) == [("changed", "b", ("input 1 has other values",))]
 
 
 def test_a_branch_that_no_longer_runs_is_reported() -> None:
     """The condition is constant now, so the other branch runs."""
-    assert told(ms.diff(zoo.branches(), zoo.branches("yes"))) == [
+    assert shown_changes(ms.diff(zoo.branches(), zoo.branches("yes"))) == [
         ("changed", "y", ("input 0 is a constant now",)),
         ("changed", "a", ("runs 0 → 1 times",)),
         ("changed", "h", ("runs 1 → 0 times",)),

@@ -23,7 +23,7 @@ from tests.truth import LIGHT, PUBLIC, Truth
 
 MODELS = os.environ.get("MODELSURGEON_MODELS")
 ZOO: list[Callable[[], ir.Model]] = [
-    *(zoo.classifier, zoo.branches, zoo.loop, zoo.scan, zoo.functions, zoo.padded, zoo.quantised)
+    *(zoo.classifier, zoo.branches, zoo.loop, zoo.scan, zoo.functions, zoo.padded, zoo.quantized)
 ]
 SUMS = ("macs", "flops", "bias_adds", "params", "param_bytes")
 

@@ -71,9 +71,9 @@ def test_the_svg_is_valid_and_escaped() -> None:
 
 def test_csv_and_json_have_no_plot() -> None:
     table = Table(title="T", columns=[Column(key="a", title="A")], rows=[{"a": 1}], plot=plot([1, 2], 1, "x"))
-    told = "2 B at x (node 2 of 2)"
-    assert told in table.text(80)
-    assert told in table.markdown()
+    caption = "2 B at x (node 2 of 2)"
+    assert caption in table.text(80)
+    assert caption in table.markdown()
     assert "<svg" in table.html()
-    assert told not in table.csv()
+    assert caption not in table.csv()
     assert set(table.as_dict()) == {"title", "rows", "total", "notes"}

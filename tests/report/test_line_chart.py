@@ -48,8 +48,8 @@ def test_levels_are_round_and_reach_the_largest_value() -> None:
     figure = drawn(
         Chart(lines=[ChartLine(name="e", values=[0.031, 0.053, inf])], labels=["a", "b", "c"], axis="x")
     )
-    told = [text.text for text in figure.iter("text")]
-    assert told[:7] == ["0", "0.02", "0.04", "0.06", "x", "a", "b"]
+    texts = [text.text for text in figure.iter("text")]
+    assert texts[:7] == ["0", "0.02", "0.04", "0.06", "x", "a", "b"]
 
 
 def test_names_are_escaped() -> None:

@@ -47,14 +47,14 @@ def font(number: int, size: int) -> FreeTypeFont:
 @cache
 def docstrings() -> tuple[str, ...]:
     """Docstrings of the standard library, in the order of its files."""
-    return tuple(text for path in sorted(_library().glob("*.py")) for text in _told(path))
+    return tuple(text for path in sorted(_library().glob("*.py")) for text in _docstrings_in(path))
 
 
 def _library() -> Path:
     return Path(sysconfig.get_path("stdlib"))
 
 
-def _told(path: Path) -> Iterator[str]:
+def _docstrings_in(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and (text := ast.get_docstring(node)):
             yield text

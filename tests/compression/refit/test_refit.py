@@ -45,13 +45,13 @@ def made(method: str, groups: int = 1) -> tuple[Layer, list[InputPair]]:
     return layer, pairs
 
 
-def answers(chain: list[Layer], x: np.ndarray) -> np.ndarray:
+def outputs_of(chain: list[Layer], x: np.ndarray) -> np.ndarray:
     return np.stack([conv.run(chain, sample) for sample in x])
 
 
 def off(layer: Layer, chain: list[Layer], pairs: list[InputPair]) -> float:
-    wanted = np.concatenate([answers([layer], fed.original) for fed in pairs])
-    given = np.concatenate([answers(chain, fed.current) for fed in pairs])
+    wanted = np.concatenate([outputs_of([layer], fed.original) for fed in pairs])
+    given = np.concatenate([outputs_of(chain, fed.current) for fed in pairs])
     mean = wanted.mean(axis=(0, *range(2, wanted.ndim)), keepdims=True)
     return float(np.linalg.norm(given - wanted) / np.linalg.norm(wanted - mean))
 
@@ -125,18 +125,18 @@ def test_errors_in_the_other_term_of_a_sum_are_corrected(kernel: tuple[int, ...]
     lost = replace(layer, weight=0.3 * RNG.normal(size=layer.weight.shape), bias=None)
     fed = []
     for was, now, _ in pairs:
-        other = RNG.normal(size=answers([layer], was).shape)
-        fed.append(InputPair(was, now, (other, other - answers([lost], was))))
+        other = RNG.normal(size=outputs_of([layer], was).shape)
+        fed.append(InputPair(was, now, (other, other - outputs_of([lost], was))))
     chain = METHODS["svd"](layer, 6 if not kernel else 54)
 
     def wrong(fitted: list[Layer]) -> float:
         """Error of the sums, relative to the layer's original outputs."""
         sums = [
-            (answers([layer], f.original) + f.residual[0], answers(fitted, f.current) + f.residual[1])
+            (outputs_of([layer], f.original) + f.residual[0], outputs_of(fitted, f.current) + f.residual[1])
             for f in fed
         ]
         gone = sum(float(np.square(a - b).sum()) for a, b in sums)
-        return (gone / sum(float(np.square(answers([layer], f.original)).sum()) for f in fed)) ** 0.5
+        return (gone / sum(float(np.square(outputs_of([layer], f.original)).sum()) for f in fed)) ** 0.5
 
     alone = [InputPair(f.original, f.current) for f in fed]
     assert wrong(list(refit(layer, chain, alone, 64).chain)) > 0.1
@@ -254,6 +254,6 @@ def test_the_reported_error_is_that_of_the_running_chain() -> None:
     x, seen, _ = pairs[3]
     rows = patches_at(layer, x, np.arange(output_positions(layer, x)))
     wanted = rows @ layer.weight.reshape(8, -1).T + layer.bias
-    given = answers(list(fit.chain), seen).reshape(4, 8, -1).transpose(0, 2, 1).reshape(wanted.shape)
+    given = outputs_of(list(fit.chain), seen).reshape(4, 8, -1).transpose(0, 2, 1).reshape(wanted.shape)
     spread = np.linalg.norm(wanted - wanted.mean(axis=0))
     assert np.linalg.norm(given - wanted) / spread == pytest.approx(fit.error, rel=0.3)

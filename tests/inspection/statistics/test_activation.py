@@ -18,7 +18,7 @@ def tallied(
     return tally.result()
 
 
-def said(found: Activation) -> dict[str, str]:
+def findings_of(found: Activation) -> dict[str, str]:
     return {remark.rule: remark.message for remark in Activations(places=[found], samples=4).findings}
 
 
@@ -43,41 +43,42 @@ def test_dead_and_constant_hold_over_all_batches() -> None:
     feeds[:3, 3] = 0
     found = tallied(*feeds[:, None])
     assert (found.dead, found.constant) == ((1,), (2,))
-    assert said(found) == {
+    assert findings_of(found) == {
         "dead-units": "1 of 5 channels never fire in 4 samples: 1",
         "constant-units": "1 of 5 channels never change in 4 samples: 2",
     }
 
 
 def test_few_values_give_no_channel_finding() -> None:
-    assert said(tallied(np.zeros((4, 5)))) == {}
+    assert findings_of(tallied(np.zeros((4, 5)))) == {}
 
 
 def test_nan_and_inf_are_counted() -> None:
     feed = np.ones((1, 4, 8, 8))
     feed[0, 0, 0, :3] = np.nan
     feed[0, 1, 0, 0] = -np.inf
-    assert said(tallied(feed))["nan-or-inf"] == "3 NaN and 1 Inf among 256 values"
+    assert findings_of(tallied(feed))["nan-or-inf"] == "3 NaN and 1 Inf among 256 values"
 
 
 def test_saturation_ignores_the_zeros_of_a_rectifier() -> None:
     ends = np.repeat([0.001, 0.995, 0.5, 0.4], [40, 40, 10, 10])
     found = tallied(ends.reshape(1, 1, -1), op="Sigmoid", bounds=Bounds(low=0.0, high=1.0, margin=0.01))
     assert (found.at_low, found.at_high) == (0.4, 0.4)
-    assert said(found)["saturated"] == "80.0 % of the values are at the bounds of Sigmoid (0 and 1)"
+    assert findings_of(found)["saturated"] == "80.0 % of the values are at the bounds of Sigmoid (0 and 1)"
     six = np.repeat([0.0, 6.0, 3.0], [80, 10, 10]).reshape(1, 1, -1)
-    assert said(tallied(six, op="Clip", bounds=Bounds(low=0.0, high=6.0))) == {}
+    assert findings_of(tallied(six, op="Clip", bounds=Bounds(low=0.0, high=6.0))) == {}
     six = np.repeat([0.0, 6.0, 3.0], [10, 80, 10]).reshape(1, 1, -1)
     assert (
-        "bounds of Clip (6)" in said(tallied(six, op="Clip", bounds=Bounds(low=0.0, high=6.0)))["saturated"]
+        "bounds of Clip (6)"
+        in findings_of(tallied(six, op="Clip", bounds=Bounds(low=0.0, high=6.0)))["saturated"]
     )
 
 
 def test_float16_overflow_and_subnormals() -> None:
     large, small = np.full((1, 1, 50), 1e5), np.full((1, 1, 50), 1e-6)
     large[..., :10] = small[..., :10] = 1
-    assert "80.0 % of the values are larger" in said(tallied(large))["half-overflow"]
-    assert said(tallied(small))["half-subnormal"].startswith("80.0 % of the values that aren't 0")
+    assert "80.0 % of the values are larger" in findings_of(tallied(large))["half-overflow"]
+    assert findings_of(tallied(small))["half-subnormal"].startswith("80.0 % of the values that aren't 0")
 
 
 def test_without_axis_no_channels() -> None:

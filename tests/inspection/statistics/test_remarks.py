@@ -84,9 +84,9 @@ def test_every_rule_has_a_case() -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_messages_of_all_rules(name: str) -> None:
     weight, message = CASES[name]
-    said = {remark.rule: remark for remark in remarks(weight)}
-    assert message in said[name].message
-    assert said[name].layer == "fc"
+    found = {remark.rule: remark for remark in remarks(weight)}
+    assert message in found[name].message
+    assert found[name].layer == "fc"
 
 
 def test_a_sound_weight_has_no_findings() -> None:
@@ -95,8 +95,8 @@ def test_a_sound_weight_has_no_findings() -> None:
 
 
 def test_nan_in_a_vector_is_counted() -> None:
-    (said,) = remarks(weighed(outlier(np.nan), "bias"))
-    assert said.message == "bias: NaN in 1 of 8 values"
+    (remark,) = remarks(weighed(outlier(np.nan), "bias"))
+    assert remark.message == "bias: NaN in 1 of 8 values"
 
 
 def test_a_constant_weight_has_one_finding() -> None:

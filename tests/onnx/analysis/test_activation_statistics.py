@@ -57,10 +57,10 @@ def test_group_size_does_not_change_results(monkeypatch: pytest.MonkeyPatch) -> 
     model = net()
     whole = watched(model)
     monkeypatch.setattr(activation_statistics, "GROUP_BYTES", 1)
-    told: list[tuple[str, int, int]] = []
+    progress: list[tuple[str, int, int]] = []
     batches = data.batches(FEEDS, run.inputs(model), batch=3)
-    parts = collect_activation_statistics(model, batches, watch=lambda *step: told.append(step))
-    assert told == [("activations", number, 2 * len(whole)) for number in range(2 * len(whole))]
+    parts = collect_activation_statistics(model, batches, watch=lambda *step: progress.append(step))
+    assert progress == [("activations", number, 2 * len(whole)) for number in range(2 * len(whole))]
     for place in parts.places:
         assert place.spread.mean == pytest.approx(whole[place.place.layer].spread.mean, rel=1e-5)
 

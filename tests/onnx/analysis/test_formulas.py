@@ -95,10 +95,10 @@ def test_formulas_of_public_models_hold_at_three_other_sizes(path: Path) -> None
     for _ in range(3 if found.defaults else 0):
         sizes = {name: draw.randrange(2, 9) if size == 1 else 32 * draw.randrange(2, 9)
                  for name, size in found.defaults.items()}  # fmt: skip
-        check(found, *there(path, found, sizes))
+        check(found, *runnable(path, found, sizes))
 
 
-def there(path: Path, found: Analysis, sizes: dict[str, int]) -> tuple[Analysis, dict[str, int]]:
+def runnable(path: Path, found: Analysis, sizes: dict[str, int]) -> tuple[Analysis, dict[str, int]]:
     """The analysis and its sizes; a size at which the model can't run is replaced by its default."""
     for kept in ({}, *({name: size} for name, size in found.defaults.items())):
         fixed = analyze(ir.load(path), dims=sizes | kept)

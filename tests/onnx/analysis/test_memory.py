@@ -93,7 +93,7 @@ def test_sequences_have_no_known_size() -> None:
     assert bytes_of(whole.graph.outputs[0]) is None
 
 
-def course(built: ir.Model) -> Footprint:
+def footprint(built: ir.Model) -> Footprint:
     found = analyze(built, memory=True)
     section = found.sections["memory"]
     assert isinstance(section, Footprint)
@@ -105,7 +105,7 @@ def course(built: ir.Model) -> Footprint:
 
 
 def test_timeline_of_a_chain() -> None:
-    found = course(
+    found = footprint(
         zoo.model("g (float[5] x) => (float y) { a = Relu (x) b = Concat <axis=0> (a, a) y = Relu (b) }")
     )
     assert [(step.node, step.bytes) for step in found.timeline] == [("a", 40), ("b", 60), ("y", 80)]
@@ -117,14 +117,14 @@ def test_timeline_of_a_chain() -> None:
 
 def test_folded_nodes_are_not_steps() -> None:
     text = "g (float[2, 3] x) => (float y) { t = Transpose (w) y = MatMul (x, t) }"
-    found = course(zoo.model(text, w=zoo.ones(4, 3)))
+    found = footprint(zoo.model(text, w=zoo.ones(4, 3)))
     assert [step.node for step in found.timeline] == ["y"]
     assert [(one.name, one.node) for one in found.tensors] == [("y", "y"), ("x", None)]
 
 
 def test_memory_of_a_branch_includes_the_outer_graph() -> None:
     """x is 2 x 4, c one byte, h 2 x 5, b and y 2 x 3; x is live until h is computed."""
-    found = course(zoo.branches())
+    found = footprint(zoo.branches())
     x, c, h, y = 32, 1, 40, 24
     assert [(step.node, step.bytes, step.depth) for step in found.timeline] == [
         ("h", x + c + h, 1),
@@ -136,17 +136,17 @@ def test_memory_of_a_branch_includes_the_outer_graph() -> None:
 
 def test_captured_values_are_counted_once() -> None:
     """The state s is a copy of x, so both are live; counter and condition have 8 and 1 bytes."""
-    found = course(zoo.loop())
+    found = footprint(zoo.loop())
     inputs, state, counter, goes_on = 32, 32, 8, 1
     # five and yes are constants; n is an unused input
     assert (found.timeline[0].node, found.timeline[0].bytes) == ("z", inputs + state + goes_on + 32)
     assert counter not in {one.bytes for one in found.tensors}  # nothing uses it
-    captured = course(zoo.loop(body="z = Add (s, x)"))
+    captured = footprint(zoo.loop(body="z = Add (s, x)"))
     assert captured.timeline[0] == found.timeline[0]
 
 
 def test_scan_outputs_are_live_from_the_start() -> None:
-    found = course(zoo.scan())
+    found = footprint(zoo.scan())
     rows, row, out, stack = 7 * 16, 16, 12, 7 * 12
     assert [(step.bytes, step.depth) for step in found.timeline] == [
         (rows + stack + row + out, 1),
@@ -155,12 +155,12 @@ def test_scan_outputs_are_live_from_the_start() -> None:
 
 
 @pytest.mark.parametrize(
-    "build", [zoo.classifier, zoo.branches, zoo.loop, zoo.scan, zoo.functions, zoo.padded, zoo.quantised]
+    "build", [zoo.classifier, zoo.branches, zoo.loop, zoo.scan, zoo.functions, zoo.padded, zoo.quantized]
 )
 def test_timeline_agrees_with_the_totals(build: Callable[[], ir.Model]) -> None:
-    assert course(build()).timeline
+    assert footprint(build()).timeline
 
 
 def test_unknown_sizes_are_noted() -> None:
-    found = course(zoo.model("g (float[5] x) => (int64 y) { y = NonZero (x) }"))
+    found = footprint(zoo.model("g (float[5] x) => (int64 y) { y = NonZero (x) }"))
     assert found.notes == ["1 values of unknown size are left out (y)"]

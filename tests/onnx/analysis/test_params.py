@@ -92,7 +92,7 @@ def test_running_statistics_are_marked() -> None:
 
 
 def test_quantization_keeps_the_number_of_params() -> None:
-    whole = found(zoo.quantised())
+    whole = found(zoo.quantized())
     assert sum(param.elements for param in whole) == 4 * 3 + 3
     assert sum(param.bytes for param in whole) == 4 * 3 + 3 * 4
     assert {param.node.op_type for param in whole} == {"Gemm"}

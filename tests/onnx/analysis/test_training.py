@@ -223,7 +223,7 @@ def test_half_precision_has_master_weights() -> None:
 
 
 def test_quantized_weights_are_not_trained() -> None:
-    found = plan(zoo.quantised())
+    found = plan(zoo.quantized())
     assert found.weights.trained == 0
     assert not found.kept
     assert found.notes == ["2 quantized weights aren't trained"]

@@ -21,7 +21,7 @@ GRAPHS = {
     "loop": zoo.loop,
     "scan": zoo.scan,
     "functions": zoo.functions,
-    "quantised": zoo.quantised,
+    "quantized": zoo.quantized,
 }
 
 
@@ -41,7 +41,7 @@ def test_every_param_is_measured_once_under_its_layer(name: str) -> None:
 
 
 def test_quantized_weights_are_measured_dequantized() -> None:
-    found = weighed(zoo.quantised())
+    found = weighed(zoo.quantized())
     weight, bias = found["y", "weight"], found["y", "bias"]
     assert (weight.dtype, weight.shape, weight.spread.high) == ("int8", (4, 3), 1.0)
     assert (bias.dtype, bias.spread.high) == ("int32", 0.5)
@@ -147,7 +147,7 @@ def test_one_weight_at_a_time_is_in_memory(tmp_path: Path) -> None:
         **{f"w{i}": weight for i in range(count)},
     )
     files.save(model, tmp_path / "large.onnx")
-    collect_weight_statistics(zoo.quantised())  # imports happen before the measurement
+    collect_weight_statistics(zoo.quantized())  # imports happen before the measurement
     loaded = files.load(tmp_path / "large.onnx")
     tracemalloc.start()
     try:

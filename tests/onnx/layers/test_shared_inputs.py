@@ -44,7 +44,7 @@ def tokens(count: int, seed: int) -> np.ndarray:
     return normal(count, 6, 32, seed=seed)
 
 
-def answers(model: ir.Model, x: np.ndarray) -> np.ndarray:
+def outputs(model: ir.Model, x: np.ndarray) -> np.ndarray:
     return np.asarray(run.runner(model, optimize=False)({"x": x})["y"])
 
 
@@ -147,7 +147,7 @@ def test_a_chain_shares_all_but_its_last_factor(*, biased: bool, rank: int) -> N
     assert sum(node.op_type in ("Gemm", "MatMul") for node in small.graph) == 3
     if rank == 32:
         np.testing.assert_allclose(
-            answers(small, normal(4, 32)), answers(model, normal(4, 32)), rtol=0, atol=2e-3
+            outputs(small, normal(4, 32)), outputs(model, normal(4, 32)), rtol=0, atol=2e-3
         )
 
 

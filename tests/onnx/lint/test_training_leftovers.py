@@ -39,9 +39,9 @@ def test_inactive_dropout() -> None:
     assert not found(dropout("1"), "dropout-left")
 
 
-@pytest.mark.parametrize(("told", "active"), [("<is_test = 1>", 0), ("", 1)])
-def test_is_test_of_old_dropout(told: str, active: int) -> None:
-    built = zoo.model(f"g (float[2, 8] x) => (float y) {{ y = Dropout {told} (x) }}", opset=6)
+@pytest.mark.parametrize(("attribute", "active"), [("<is_test = 1>", 0), ("", 1)])
+def test_is_test_of_old_dropout(attribute: str, active: int) -> None:
+    built = zoo.model(f"g (float[2, 8] x) => (float y) {{ y = Dropout {attribute} (x) }}", opset=6)
     assert len(found(built, "dropout-active")) == active
     assert len(found(built, "dropout-left")) == 1 - active
 

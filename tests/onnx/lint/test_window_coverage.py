@@ -65,8 +65,8 @@ def pooled(size: int, attributes: str = "", op: str = "MaxPool", kernel: int = 3
 def test_pooling_drops_the_edge(size: int, attributes: str, count: int) -> None:
     entries = found(pooled(size, attributes), "drops-edge")
     assert len(entries) == count
-    told = "drops 1×1 of 26×26 positions at the end: 7.5 %"
-    assert all(entry.message.startswith(told) for entry in entries)
+    lost = "drops 1×1 of 26×26 positions at the end: 7.5 %"
+    assert all(entry.message.startswith(lost) for entry in entries)
 
 
 def test_convolution_drops_the_edge() -> None:

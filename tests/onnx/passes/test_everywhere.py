@@ -213,10 +213,10 @@ def test_outputs_unchanged(verb: str, ledger: Ledger) -> None:
 def outcome(verb: Verb, editable: Patient) -> Outcome:
     """Run a verb on a model, and assert that outputs are unchanged where the graph has changed."""
     model, feed = editable.model, editable.feed
-    told = {"feed": feed} if "at_its_size" in str(verb) else {}
-    if told and feed is None:
+    options = {"feed": feed} if "at_its_size" in str(verb) else {}
+    if options and feed is None:
         return Outcome(runs=False)
-    done = verb(model, compare=False, **told)
+    done = verb(model, compare=False, **options)
     reasons = Counter(str(edit.skipped) for edit in done.edits if edit.skipped is not None)
     found = Outcome(edits=sum(edit.skipped is None for edit in done.edits), reasons=reasons)
     assert "" not in reasons
@@ -225,7 +225,7 @@ def outcome(verb: Verb, editable: Patient) -> Outcome:
     found.runs = editable.runs
     if not found.runs or done.verb == "bn sanitize":  # repairs may change the outputs
         return found
-    comparison = verb(model, data=[feed] if feed else None, **told).comparison
+    comparison = verb(model, data=[feed] if feed else None, **options).comparison
     assert comparison is not None
     exact = comparison.worst <= EXACT or comparison.verdict == "within-noise" or is_half(model)
     assert exact, comparison.worst

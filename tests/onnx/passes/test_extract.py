@@ -62,7 +62,7 @@ def test_inner_tensor_as_output_or_input() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outputs", "inputs", "told"),
+    ("outputs", "inputs", "message"),
     [
         (["yy"], [], r"no tensor is called 'yy'; near it are 'y'"),
         (["zzzzzz"], [], "near it are none"),
@@ -71,8 +71,8 @@ def test_inner_tensor_as_output_or_input() -> None:
         (["y"], ["x", "label"], "no kept output depends on 'label'"),
     ],
 )
-def test_invalid_names_raise(outputs: list[str], inputs: list[str], told: str) -> None:
-    with pytest.raises(ms.BadPlan, match=told):
+def test_invalid_names_raise(outputs: list[str], inputs: list[str], message: str) -> None:
+    with pytest.raises(ms.BadPlan, match=message):
         ms.extract(two_heads(), outputs, inputs)
 
 

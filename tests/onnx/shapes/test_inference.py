@@ -13,7 +13,7 @@ from modelsurgeon.onnx.shapes import bound
 from modelsurgeon.onnx.shapes.inference import _infer_all, _infer_each_kind
 from tests import zoo
 
-Told = list[tuple[list[str] | None, ir.DataType | None]]
+Inferred = list[tuple[list[str] | None, ir.DataType | None]]
 
 ALIKE = """
 g (float[N, 4, H, W] x, float[N, 4, H, W] z, int64[2] s, float[4, 4, K, K] w) => (float y, float v, int64 t)
@@ -41,19 +41,19 @@ g (float[N, 4, H, W] x, float[N, 4, H, W] z, int64[2] s, float[4, 4, K, K] w) =>
 """
 
 
-def told(model: ir.Model) -> Told:
+def inferred(model: ir.Model) -> Inferred:
     """Sizes and type of every computed value."""
     values = (value for node in nodes(model) for value in node.outputs)
     return [(None if one.shape is None else list(map(str, one.shape)), one.dtype) for one in values]
 
 
-def again(model: ir.Model, infer: Callable[[ir.Model], object]) -> Told:
+def again(model: ir.Model, infer: Callable[[ir.Model], object]) -> Inferred:
     """Sizes and types after a new inference."""
     for node in nodes(model):
         for value in node.outputs:
             value.shape = None
     assert infer(model) is not False
-    return told(model)
+    return inferred(model)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def again(model: ir.Model, infer: Callable[[ir.Model], object]) -> Told:
         lambda: load(zoo.light("inception_v2")),
         zoo.classifier,
         zoo.padded,
-        zoo.quantised,
+        zoo.quantized,
     ],
 )
 def test_inference_per_kind_equals_that_per_node(make: Callable[[], ir.Model]) -> None:

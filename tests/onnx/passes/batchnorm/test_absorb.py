@@ -38,12 +38,12 @@ def norm(channels: int, suffix: str = "", dtype: str = "f4") -> dict[str, np.nda
     return {f"{name}{suffix}": array.astype(dtype) for name, array in parts.items()}
 
 
-def answers(net: ir.Model, **feed: np.ndarray) -> dict[str, np.ndarray]:
+def outputs_of(net: ir.Model, **feed: np.ndarray) -> dict[str, np.ndarray]:
     return dict(run.runner(net, optimize=False, threads=1)(feed))
 
 
 def distance(a: ir.Model, b: ir.Model, **feed: np.ndarray) -> float:
-    ours, theirs = answers(a, **feed), answers(b, **feed)
+    ours, theirs = outputs_of(a, **feed), outputs_of(b, **feed)
     assert list(ours) == list(theirs)
     pairs = [(ours[name].astype(float), theirs[name].astype(float)) for name in ours]
     return max(float(np.linalg.norm(x - y) / np.linalg.norm(x)) for x, y in pairs)

@@ -173,7 +173,7 @@ ALONE: dict[str, tuple[str, dict[str, Any], str]] = {
         {"x": f"{MAPS}, float f"},
         "its weight is computed at run time",
     ),
-    "quantised weight": (
+    "quantized weight": (
         f"v = DequantizeLinear (q, one) c = Conv (x, v) y = {NORM}",
         {"q": np.ones((4, 4, 3, 3), np.int8), "one": np.float32(0.1)},
         "its weight is quantized",

@@ -110,7 +110,7 @@ def test_sanitize_gives_finite_outputs(data: np.ndarray | None) -> None:
     repairs = edit.details["repairs"]
     assert all(word in repairs for word in ("training mode ended", "momentum set to 0.9", "of 4 channels"))
     assert ("those of the data" in repairs) is (data is not None)
-    answers = runner(done.model)({"x": samples(2)})
-    assert np.isfinite(answers["y"]).all()
+    outputs = runner(done.model)({"x": samples(2)})
+    assert np.isfinite(outputs["y"]).all()
     again = ms.bn.sanitize(done.model, compare=False)
     assert [edit.skipped for edit in again.edits] == ["nothing is wrong with it"]

@@ -42,7 +42,7 @@ def error(model: ir.Model, done: ms.Operation) -> float:
     return float(np.linalg.norm(a - b) / np.linalg.norm(a))
 
 
-def told(done: ms.Operation) -> dict[str, object]:
+def channels_or_reason(done: ms.Operation) -> dict[str, object]:
     """Channels of each layer before and after, or the reason why it is skipped."""
     sides = ("channels_before", "channels_after")
     return {edit.layer: edit.skipped or [edit.details[side] for side in sides] for edit in done.edits}
@@ -105,7 +105,7 @@ def test_dead_and_duplicate_channels(name: str) -> None:
     nodes, more = THROUGH[name]
     model = net(nodes, **more)
     done = ms.prune(model)
-    assert told(done)["a"] == [6, 4]
+    assert channels_or_reason(done)["a"] == [6, 4]
     assert {key: done.edits[0].details[key] for key in ("dead", "double", "unused")} == {
         "dead": 1,
         "double": 1,
@@ -119,10 +119,10 @@ def test_constant_moves_into_the_next_bias_unless_padded() -> None:
     bias[DEAD] = 0.5
     through = "r = Relu (a) y = Conv {} (r, v)"
     done = ms.prune(model := net(through.format(""), b=bias))
-    assert told(done)["a"] == [6, 4]
+    assert channels_or_reason(done)["a"] == [6, 4]
     assert error(model, done) < 1e-6
     done = ms.prune(model := net(through.format("<pads = [1, 1, 1, 1]>"), b=bias))
-    assert told(done)["a"] == [6, 5]
+    assert channels_or_reason(done)["a"] == [6, 5]
     assert error(model, done) < 1e-6
 
 
@@ -137,20 +137,20 @@ def test_unused_channels_and_their_inputs() -> None:
         v=taken,
     )
     done = ms.prune(model)
-    assert told(done) == {"a": [6, 4], "d": [6, 4], "y": [5, 5]}
+    assert channels_or_reason(done) == {"a": [6, 4], "d": [6, 4], "y": [5, 5]}
     assert [edit.details["unused"] for edit in done.edits] == [2, 2, 0]
     assert error(model, done) < 1e-6
 
 
 def test_slopes_distinguish_channels() -> None:
     done = ms.prune(net("r = PRelu (a, s) y = Conv (r, v)", s=normal(6, 1, 1)))
-    assert told(done)["a"] == [6, 5]
+    assert channels_or_reason(done)["a"] == [6, 5]
 
 
 def test_one_channel_is_kept() -> None:
     model = net("r = Relu (a) y = Conv (r, v, t)", w=0 * normal(6, 3, 3, 3), b=0 * normal(6), t=normal(5))
     done = ms.prune(model)
-    assert told(done) == {"a": [6, 1], "y": [5, 5]}
+    assert channels_or_reason(done) == {"a": [6, 1], "y": [5, 5]}
     assert error(model, done) < 1e-6
 
 
@@ -158,7 +158,7 @@ def test_a_layer_that_is_used_twice() -> None:
     model = net("r = Relu (a) c = Conv (r, u) q = Relu (c) d = Conv (q, u) y = Conv (d, v)",
                 u=planted(6, 6, 1, 1))  # fmt: skip
     done = ms.prune(model)
-    assert told(done)["c"] == [6, 4]
+    assert channels_or_reason(done)["c"] == [6, 4]
     assert error(model, done) < 1e-6
 
 
@@ -178,27 +178,27 @@ STAYS = {
 def test_skipped_layer_has_a_reason(reason: str) -> None:
     model = net(STAYS[reason], batch="2", u=normal(6, 3, 1, 1), z=normal(6, 4))
     done = ms.prune(model)
-    assert told(done)["a"] == reason
+    assert channels_or_reason(done)["a"] == reason
     assert done.comparison is not None
     assert done.comparison.verdict == "identical"
 
 
 def test_nothing_to_prune() -> None:
     done = ms.prune(net("r = Relu (a) y = Conv (r, v)", w=normal(6, 3, 3, 3), b=normal(6)))
-    assert set(told(done).values()) == {"each of its channels is needed"}
+    assert set(channels_or_reason(done).values()) == {"each of its channels is needed"}
 
 
 def test_skip_option() -> None:
     done = ms.prune(net("r = Relu (a) y = Conv (r, v)"), skip=["y"])
-    assert told(done)["y"] == "left out as asked (--skip)"
-    assert "Conv y isn't known" not in str(told(done)["a"])
+    assert channels_or_reason(done)["y"] == "left out as asked (--skip)"
+    assert "Conv y isn't known" not in str(channels_or_reason(done)["a"])
 
 
 def test_unnamed_sizes_stay_open() -> None:
     model = net("r = Relu (a) y = Conv (r, v)")
     model.graph.inputs[0].shape = ir.Shape(["?", 3, 8, 8])
     done = ms.prune(model)
-    assert told(done)["a"] == [6, 4]
+    assert channels_or_reason(done)["a"] == [6, 4]
     assert error(model, done) < 1e-6
     assert str(done.model.graph.inputs[0].shape) == "[?,3,8,8]"
 

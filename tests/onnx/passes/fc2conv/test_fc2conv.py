@@ -17,7 +17,7 @@ def normal(*shape: int) -> np.ndarray:
     return RNG.normal(size=shape).astype(np.float32)
 
 
-def answers(model: ir.Model, x: np.ndarray) -> np.ndarray:
+def outputs_of(model: ir.Model, x: np.ndarray) -> np.ndarray:
     """The first output, with optimizations off."""
     return np.asarray(next(iter(run.runner(model, optimize=False)({"x": x}).values())))
 
@@ -85,8 +85,8 @@ def test_same_scores_and_a_map_for_larger_inputs(name: str) -> None:
     assert not reasons(done)
     assert "Gemm" not in operators(done.model)
     assert "MatMul" not in operators(done.model)
-    assert same(answers(model, x), answers(done.model, x))
-    assert answers(done.model, normal(1, 3, 21, 15)).shape == (1, 7, 5, 3)
+    assert same(outputs_of(model, x), outputs_of(done.model, x))
+    assert outputs_of(done.model, normal(1, 3, 21, 15)).shape == (1, 7, 5, 3)
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -95,14 +95,14 @@ def test_map_position_equals_its_crop(name: str) -> None:
     model = head(name)
     big, x = ms.fc2conv(model, compare=False).model, normal(1, 3, 17, 15)
     crop = np.ascontiguousarray(x[:, :, 2:15, 4:15])
-    assert same(answers(model, crop), answers(big, x)[:, :, 1, 2])
+    assert same(outputs_of(model, crop), outputs_of(big, x)[:, :, 1, 2])
 
 
 @pytest.mark.parametrize("opset", [9, 13])
 def test_softmax_runs_along_the_channels_of_a_map(opset: int) -> None:
     model = body("f = Flatten (m) o = Gemm (f, w, b) y = Softmax (o)", opset, w=normal(120, 7), b=normal(7))
     done = ms.fc2conv(model)
-    assert np.allclose(answers(done.model, normal(2, 3, 21, 15)).sum(axis=1), 1)
+    assert np.allclose(outputs_of(done.model, normal(2, 3, 21, 15)).sum(axis=1), 1)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_layer_moves_before_a_mean(pool: str) -> None:
     done = ms.fc2conv(model)
     assert operators(done.model) == ["Conv", "Conv", "GlobalAveragePool", "Flatten"]
     x = normal(2, 3, 13, 11)
-    assert same(answers(model, x), answers(done.model, x))
+    assert same(outputs_of(model, x), outputs_of(done.model, x))
     assert [edit.action for edit in done.edits] == ["to convolution before the mean"]
 
 
@@ -128,7 +128,7 @@ def test_flatten_before_vector_ops() -> None:
     done = ms.fc2conv(model)
     assert operators(done.model) == ["Conv", "Conv", "Relu", "Flatten", "CumSum"]
     x = normal(2, 3, 13, 11)
-    assert same(answers(model, x), answers(done.model, x))
+    assert same(outputs_of(model, x), outputs_of(done.model, x))
 
 
 def test_no_fully_connected_layer() -> None:
@@ -201,7 +201,7 @@ def test_round_trip() -> None:
     there = ms.fc2conv(model).model
     back = ms.fc2conv(there, reverse=True, shapes={"x": (2, 3, 13, 11)})
     assert operators(back.model).count("Gemm") == 2
-    assert same(answers(model, x), answers(back.model, x))
+    assert same(outputs_of(model, x), outputs_of(back.model, x))
 
 
 def test_convs_of_one_position_become_matmuls() -> None:

@@ -32,7 +32,7 @@ def applying(layer: Layer, size: tuple[int, ...], opset: int) -> ir.Model:
     return made
 
 
-def answers(model: ir.Model, x: np.ndarray) -> np.ndarray:
+def outputs_of(model: ir.Model, x: np.ndarray) -> np.ndarray:
     return np.asarray(run.runner(model, optimize=False)({"x": x})["y"])
 
 
@@ -48,7 +48,7 @@ def test_every_geometry_is_exact(layer: Layer, opset: int) -> None:
     assert [edit.action for edit in done.edits] == ["to matrix product"]
     assert "Conv" not in [node.op_type for node in done.model.graph]
     x = normal(2, layer.in_channels, *size)
-    a, b = answers(model, x), answers(done.model, x)
+    a, b = outputs_of(model, x), outputs_of(done.model, x)
     assert a.shape == b.shape
     assert np.linalg.norm(a - b) <= 1e-6 * np.linalg.norm(a)
 

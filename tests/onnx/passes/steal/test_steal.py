@@ -47,11 +47,11 @@ def net(seed: int, *, names: str = "abc", classes: int = 5, wide: int = 8, head:
 X = np.random.default_rng(9).normal(size=(4, 3, 6, 6)).astype(np.float32)
 
 
-def answers(model: ir.Model) -> np.ndarray:
+def outputs(model: ir.Model) -> np.ndarray:
     return np.asarray(run.runner(model, optimize=False, threads=1)({"x": X})["y"])
 
 
-def told(done: ms.Stolen) -> dict[str, object]:
+def match_or_reason(done: ms.Stolen) -> dict[str, object]:
     return {edit.layer: edit.skipped or edit.details.get("by") for edit in done.edits}
 
 
@@ -59,10 +59,10 @@ def told(done: ms.Stolen) -> dict[str, object]:
 def test_same_structure_is_copied(names: str, by: str) -> None:
     donor, recipient = net(1), net(2, names=names)
     done = ms.steal(donor, recipient)
-    assert set(told(done).values()) == {by}
+    assert set(match_or_reason(done).values()) == {by}
     assert done.comparison is not None
     assert done.comparison.verdict == "identical"
-    assert np.array_equal(answers(done.model), answers(donor))
+    assert np.array_equal(outputs(done.model), outputs(donor))
     assert "3 of 3 layers with weights have some from the donor" in done.notes
 
 
@@ -74,7 +74,7 @@ def test_transposed_weight_is_copied() -> None:
             node.inputs[1].const_value = ir.tensor(turned)  # type: ignore[union-attr]
             node.inputs[1].shape = ir.Shape(turned.shape)  # type: ignore[union-attr]
             node.attributes.pop("transB")
-    assert np.array_equal(answers(ms.steal(donor, net(2)).model), answers(donor))
+    assert np.array_equal(outputs(ms.steal(donor, net(2)).model), outputs(donor))
 
 
 @pytest.mark.parametrize("grow", [{}, {"c": 9}])
@@ -89,7 +89,7 @@ def test_names_and_attributes_are_unchanged(grow: dict[str, int]) -> None:
 
 def test_layer_map_is_used() -> None:
     done = ms.steal(net(1), net(2, names="xyz"), given={"z": "c"}, only=["z"])
-    assert told(done) == {"x": LEFT_OUT, "y": LEFT_OUT, "z": "map"}
+    assert match_or_reason(done) == {"x": LEFT_OUT, "y": LEFT_OUT, "z": "map"}
     assert done.frozen
     assert len(done.frozen) == 2
 
@@ -100,7 +100,7 @@ LEFT_OUT = "not among those asked for (--only)"
 def test_other_sizes_need_partial() -> None:
     donor, recipient = net(1, wide=6), net(2)
     skipped = ms.steal(donor, recipient, compare=False)
-    assert "its weight is (8, 3, 3, 3), the donor's (6, 3, 3, 3)" in str(told(skipped)["a"])
+    assert "its weight is (8, 3, 3, 3), the donor's (6, 3, 3, 3)" in str(match_or_reason(skipped)["a"])
     assert "not compared" in skipped.notes
     done = ms.steal(donor, recipient, partial=True, compare=False)
     mine, theirs, old = (
@@ -153,25 +153,25 @@ def test_operator_missing_in_the_donor() -> None:
 def test_a_grown_head_keeps_the_old_logits(head: str, init: str) -> None:
     donor = net(1, head=head)
     done = ms.steal(donor, donor, grow={"c": 9}, grow_init=init)  # type: ignore[arg-type]
-    assert answers(done.model).shape[1] == 9
-    assert np.allclose(answers(done.model)[:, :5], answers(donor), rtol=0, atol=1e-6)
+    assert outputs(done.model).shape[1] == 9
+    assert np.allclose(outputs(done.model)[:, :5], outputs(donor), rtol=0, atol=1e-6)
     assert done.comparison is not None
     assert done.comparison.worst < 1e-6
     if init == "zero":
-        assert not answers(done.model)[:, 5:].any()
+        assert not outputs(done.model)[:, 5:].any()
 
 
 def test_recipient_with_all_classes() -> None:
     donor = net(1)
     done = ms.steal(donor, net(2, classes=9), grow={"c": 9}, grow_init="mean")
-    assert np.allclose(answers(done.model)[:, :5], answers(donor), rtol=0, atol=1e-6)
+    assert np.allclose(outputs(done.model)[:, :5], outputs(donor), rtol=0, atol=1e-6)
 
 
 def test_labels_reorder_old_classes() -> None:
     donor = net(1)
     labels = {"donor": list("ABCDE"), "recipient": list("EXDCYBA")}
     done = ms.steal(donor, donor, grow={"c": 7}, labels=labels)
-    assert np.allclose(answers(done.model)[:, [6, 5, 3, 2, 0]], answers(donor), rtol=0, atol=1e-6)
+    assert np.allclose(outputs(done.model)[:, [6, 5, 3, 2, 0]], outputs(donor), rtol=0, atol=1e-6)
     assert done.comparison is not None
     assert done.comparison.worst < 1e-6
 
@@ -187,7 +187,7 @@ def test_new_rows_are_fitted_to_labeled_data() -> None:
     y = run.runner(done.model)({"x": x})["y"]
     new = classes >= 5
     assert (y[new][:, 5:].argmax(axis=1) == classes[new] - 5).all()
-    assert np.allclose(answers(done.model)[:, :5], answers(donor), rtol=0, atol=1e-6)
+    assert np.allclose(outputs(done.model)[:, :5], outputs(donor), rtol=0, atol=1e-6)
 
 
 WRONG = {
