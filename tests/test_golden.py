@@ -26,11 +26,11 @@ SUMS = ("macs", "params", "param_bytes")
 
 
 def digits() -> Analysis:
-    return named(ms.info(DIGITS, dims={"batch": 32}, memory=True, training=True))
+    return checked(ms.info(DIGITS, dims={"batch": 32}, memory=True, training=True))
 
 
 def tree() -> Analysis:
-    return named(ms.info(DIGITS).nested(2).sorted_by("macs"))
+    return checked(ms.info(DIGITS).nested(2).sorted_by("macs"))
 
 
 def dynamic() -> Analysis:
@@ -45,8 +45,8 @@ def changes() -> Difference:
     return ms.diff(zoo.branches(), zoo.branches("yes"))
 
 
-def named(found: Analysis) -> Analysis:
-    """The analysis, after a check of its path."""
+def checked(found: Analysis) -> Analysis:
+    """The analysis, whose path is checked here."""
     assert found.model["path"] == str(DIGITS)
     return found
 

@@ -17,7 +17,7 @@ ERROR_WORDS = (
     (0.05, "the outputs hardly change"),
     (0.2, "the outputs change; evaluate the metric of the task"),
     (0.5, "the outputs change much, and the metric of the task will suffer"),
-    (float("inf"), "the outputs will be wrong"),
+    (float("inf"), "the outputs will hardly resemble those of the original"),
 )
 
 
