@@ -1,6 +1,6 @@
 """One run of shape inference over a bound model, in place.
 
-The rules are those of onnx_shape_inference and of `op_rules`. Many nodes of a net are alike: in a graph
+The rules are those of onnx_shape_inference and of `rules`. Many nodes of a net are alike: in a graph
 without branches, loops and functions each kind of node is inferred once. Other graphs, and graphs in which
 an error occurs, go through onnx_shape_inference's own traversal, which reports the node of an error.
 """
@@ -21,8 +21,8 @@ from onnx_shape_inference import (
 from modelsurgeon.errors import BadModel
 from modelsurgeon.onnx.graph.attributes import attribute_values
 from modelsurgeon.onnx.graph.traversal import bodies, nodes
-from modelsurgeon.onnx.shapes import op_rules
-from modelsurgeon.onnx.shapes.op_rules import Rule
+from modelsurgeon.onnx.shapes.rules import register
+from modelsurgeon.onnx.shapes.rules.registration import Rule
 
 UNKNOWN_KEY = "modelsurgeon.unknown"  # model.meta: the nodes at which inference failed, each with the reason
 ASIDE_DOMAIN = "modelsurgeon.aside"  # a domain without rules
@@ -51,7 +51,7 @@ def unknown(model: ir.Model) -> dict[ir.Node, str]:
 
 def infer(model: ir.Model) -> None:
     """Infer all shapes, in place. A node that fails is added to `unknown`, and inference goes on."""
-    op_rules.register()
+    register()
     if not _infer_each_kind(model):
         _infer_all(model)
 

@@ -1,0 +1,92 @@
+"""Shape rules of old opsets that onnx_shape_inference lacks."""
+
+from __future__ import annotations
+
+from math import prod
+
+import onnx_ir as ir
+from onnx_shape_inference import ShapeInferenceContext
+
+from modelsurgeon.onnx.shapes.rules.parts import integers, same_as_first, smaller_size
+from modelsurgeon.onnx.shapes.rules.registration import oldest_rule, register_missing
+
+# Operators whose rule for a later version holds for opset 1, too: no shape changed between the versions.
+SAME_SINCE_OPSET_1 = ("Dropout", "GRU", "Gemm", "GroupNormalization", "LSTM", "RNN", "Split")
+# Before opset 7 the second operand was broadcast to the first one's shape, and n-ary operands had one shape.
+SHAPE_OF_FIRST_OPERAND = (
+    *("Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Mean", "Sum"),
+    *("And", "Or", "Xor", "Equal", "Greater", "Less"),
+)
+
+
+def register() -> None:
+    """Add the rules to the registry."""
+    for op in SHAPE_OF_FIRST_OPERAND:
+        register_missing("", op, same_as_first)
+    for op in SAME_SINCE_OPSET_1:
+        register_missing("", op, oldest_rule(op))
+    for op, rule in (("Concat", _concat), ("Reshape", _reshape), ("Slice", _slice), ("TopK", _top_k)):
+        register_missing("", op, rule)
+
+
+def _concat(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """Concat of opset 1: the axis is 1 where none is given."""
+    axis = node.attributes.get_int("axis", 1)
+    shapes = [value.shape for value in node.inputs if value is not None and value.shape is not None]
+    if not shapes or len(shapes) < len(node.inputs):
+        return
+    dims = list(shapes[0])
+    for shape in shapes[1:]:
+        dims[axis] = dims[axis] + shape[axis]
+    ctx.set_shape(node.outputs[0], ir.Shape(dims))
+
+
+def _reshape(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """Reshape of opset 1: the target is an attribute."""
+    data = node.inputs[0]
+    if data is None or data.shape is None:
+        return
+    target: list[int | ir.SymbolicDim] = [
+        data.shape[axis] if size == 0 else size for axis, size in enumerate(integers(node, "shape"))
+    ]
+    if -1 in target:
+        index = target.index(-1)
+        fixed = [size for size in target if isinstance(size, int)]
+        known = [size for size in data.shape if isinstance(size, int)]
+        whole = len(fixed) == len(target) and len(known) == data.shape.rank() and 0 not in fixed
+        target[index] = prod(known) // -prod(fixed) if whole else ctx.new_symbolic_dim()
+    ctx.set_shape_and_dtype(node.outputs[0], ir.Shape(target), data.dtype)
+
+
+def _slice(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """Slice of opset 1: starts, ends and axes are attributes, every step is 1."""
+    data = node.inputs[0]
+    if data is None or data.shape is None:
+        return
+    starts, ends = integers(node, "starts"), integers(node, "ends")
+    dims = list(data.shape)
+    for axis, start, end in zip(integers(node, "axes") or range(len(starts)), starts, ends, strict=True):
+        size = _sliced_size(dims[axis], start, end)
+        dims[axis] = ctx.new_symbolic_dim() if size is None else size
+    ctx.set_shape_and_dtype(node.outputs[0], ir.Shape(dims), data.dtype)
+
+
+def _sliced_size(size: int | ir.SymbolicDim, start: int, end: int) -> int | ir.SymbolicDim | None:
+    """Size of a slice of an axis; None where it depends on how large an open size is."""
+    if isinstance(size, int):
+        return len(range(size)[start:end])
+    if start >= 0 and end >= 0:
+        return smaller_size(size, end) - start
+    return max(end - start, 0) if start < 0 and end < 0 else None
+
+
+def _top_k(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """TopK of opset 1: k is an attribute."""
+    data = node.inputs[0]
+    if data is None or data.shape is None:
+        return
+    dims = list(data.shape)
+    dims[node.attributes.get_int("axis", -1)] = node.attributes.get_int("k", 1)
+    for output, dtype in zip(node.outputs, (data.dtype, ir.DataType.INT64), strict=False):
+        if dtype is not None:
+            ctx.set_shape_and_dtype(output, ir.Shape(dims), dtype)

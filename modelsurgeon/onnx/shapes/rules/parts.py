@@ -1,0 +1,28 @@
+"""Parts of shape rules: integers of attributes, the smaller of two sizes, the shape of an operand."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+from onnx_shape_inference import ShapeInferenceContext
+
+MIN_OPEN_END = 10**8  # a slice that ends here or later ends with the axis
+BOOLEAN_RESULTS = frozenset({"And", "Or", "Xor", "Equal", "Greater", "Less"})
+
+
+def integers(node: ir.Node, name: str) -> list[int]:
+    """An attribute that is a list of integers; empty where it is left out."""
+    attr = node.attributes.get(name)
+    return list(attr.as_ints()) if attr is not None else []
+
+
+def smaller_size(size: ir.SymbolicDim, end: int) -> int | ir.SymbolicDim:
+    """The smaller of an open size and an end."""
+    return size if end >= MIN_OPEN_END else ir.SymbolicDim(f"Min({end}, {size})").evaluate({})
+
+
+def same_as_first(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """The output has the shape and, unless it is a truth value, the type of the first input."""
+    first = node.inputs[0] if node.inputs else None
+    if first is not None:
+        dtype = ir.DataType.BOOL if node.op_type in BOOLEAN_RESULTS else first.dtype
+        ctx.set_shape_and_dtype(node.outputs[0], first.shape, dtype)
