@@ -48,14 +48,20 @@ def budgets(study: Study, resource: Literal["macs", "params"]) -> tuple[Callable
 
     Candidates and their damage are found once. The function raises Unreachable below the least fraction.
     """
-    options, broken = study.options(resource)
+    found = study.options(resource)
+    options = found.candidates
     total = study.model.total(resource)
 
     def at(fraction: float) -> Decision:
         decision = without_slower_chains(
             options, study, lambda: plan_by_budget(options, fraction, total, resource)
         )
-        return replace(decision, skipped=[*decision.skipped, *broken], options=options)
+        return replace(
+            decision,
+            skipped=[*decision.skipped, *found.broken],
+            options=options,
+            notes=[*found.notes, *decision.notes],
+        )
 
     return at, least_fraction(options, total, resource)
 
