@@ -2,5 +2,6 @@
 
 STANDARD_DOMAINS = ("", "ai.onnx")  # two spellings of one domain
 MICROSOFT_DOMAIN = "com.microsoft"
+NCHWC_DOMAIN = "com.microsoft.nchwc"  # maps whose channels lie in blocks
 LINEAR_OPERATORS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 NAME_SCOPES_KEY = "pkg.torch.onnx.name_scopes"  # in metadata_props: the modules that a node was exported from

@@ -17,6 +17,12 @@ def register_missing(domain: str, op: str, rule: Rule) -> None:
         registry.register(domain, op, since_version=1)(rule)
 
 
+def register_instead(domain: str, op: str, rule: Rule) -> None:
+    """Give an operator this rule for all versions, in place of those that it has."""
+    for version in registry.version_boundaries(domain, op) or (1,):
+        registry.register(domain, op, since_version=version)(rule)
+
+
 def correct_rule(op: str, correct: Rule, *, domain: str = "") -> None:
     """Run a correction after every registered version of an operator's rule."""
     for version in registry.version_boundaries(domain, op):
