@@ -13,6 +13,7 @@ from modelsurgeon.onnx.shapes.rules import (
     nchwc,
     old_opsets,
 )
+from modelsurgeon.onnx.shapes.rules.registration import follow_node_version
 
 
 @cache
@@ -21,3 +22,10 @@ def register() -> None:
     registry.collect()
     for rules in (old_opsets, contrib, contrib_attention, contrib_data, contrib_windows, nchwc, corrections):
         rules.register()
+
+
+@cache
+def follow_versions(domain: str, op: str) -> None:
+    """Let the rules of an operator follow `Node.version`, where a node has one."""
+    register()
+    follow_node_version(domain, op)
