@@ -62,7 +62,7 @@ class RunCounter:
         if (reason := self.unknown.get(node)) is not None:
             return Uncounted(reason=reason)
         if self.functions and node.op_identifier() in self.functions:
-            return Uncounted(reason="a function that imports another opset than the model")
+            return Uncounted(reason="a function that is given a graph as an attribute: inline it first")
         if not node.domain and node.op_type in CONTROL_FLOW:
             return Cost()
         return self.cost_of(ShapedNode(node=node, shape_of=self.shape_of))

@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
 
-import onnx
 import onnx_ir as ir
 from onnx_shape_inference import registry
 
-from modelsurgeon.errors import BadModel
 from modelsurgeon.inspection.cost import Number
 from modelsurgeon.onnx.graph.constant_folding import fold_constants
 from modelsurgeon.onnx.graph.traversal import CACHED_BODIES, CACHED_NODES, bodies, nodes
@@ -28,9 +26,9 @@ from modelsurgeon.onnx.shapes.binding import (
     symbols,
 )
 from modelsurgeon.onnx.shapes.inference import UNKNOWN_KEY, infer, unknown
+from modelsurgeon.onnx.shapes.inline_functions import inlined_to_measure
 
 RENAMED_KEY = "modelsurgeon.renamed"  # model.meta: symbols by the invalid names that they replace
-ORIGIN_KEY = "modelsurgeon.origin"  # node.meta: equal in all inlined copies of a function's node
 INFERRED_CONTENT_KEY = "pkg.onnx_shape_inference.sym_data"  # value.metadata_props: computed contents
 DECLARED_SHAPES_KEY = "modelsurgeon.believed"  # model.meta: declared shapes, where inference has no rule
 MAX_INFERENCE_ROUNDS = 32
@@ -45,7 +43,8 @@ def bound(
 ) -> ir.Model:
     """A clone with bound inputs and inferred shapes. Tensors are shared, `model` isn't changed.
 
-    Functions are inlined, so that every call has shapes of its own. The clone is for measuring only:
+    Functions are inlined, so that every call has shapes of its own; a node of another opset than the model's
+    has its version in `Node.version`. The clone is for measuring only:
     inference stores the contents of small integer tensors in the metadata of its values.
 
     shapes: input name -> sizes. dims: symbol -> size; a symbol that had to be renamed (`meta[RENAMED_KEY]`)
@@ -54,7 +53,7 @@ def bound(
     axes, and sizes that contradict each other.
     """
     in_place = spend and not model.functions and next(model.graph.subgraphs(), None) is None
-    clone = model if in_place else inlined(model)
+    clone = model if in_place else inlined_to_measure(model)
     inside = () if in_place else tuple(clone.graph.subgraphs())
     clone.meta.update(
         {
@@ -145,53 +144,6 @@ def _size(dim: int | ir.SymbolicDim, dims: Dims) -> int | None:
         return None
     size = dims.get(dim.value, dim.evaluate(dims))
     return size if isinstance(size, int) and size >= 0 else None
-
-
-def inlined(model: ir.Model) -> ir.Model:
-    """A clone in which every call of a function is replaced by its nodes; tensors are shared."""
-    clone = _clone(model)
-    if not clone.functions:
-        return clone
-    from onnx_ir.passes.common import InlinePass
-
-    for function in clone.functions.values():
-        _adopt_opsets(function, clone.opset_imports)
-        for number, node in enumerate(function.all_nodes()):
-            node.meta[ORIGIN_KEY] = (function.identifier(), number)
-    try:
-        InlinePass()(clone)
-    except ValueError:  # a function of another opset: its calls stay, and are reported as calls
-        return _clone(model)
-    return clone
-
-
-def _adopt_opsets(function: ir.Function, model_opsets: dict[str, int]) -> None:
-    """Set a function's opset versions to the model's where all its operators are the same in both."""
-    domains = [
-        domain
-        for domain, version in function.opset_imports.items()
-        if version != model_opsets.get(domain, version)
-    ]
-    for domain in domains:
-        used = {node.op_type for node in function.all_nodes() if node.domain == domain}
-        versions = function.opset_imports[domain], model_opsets[domain]
-        if all(len({_since_version(op, version, domain) for version in versions}) == 1 for op in used):
-            function.opset_imports[domain] = model_opsets[domain]
-
-
-def _since_version(op: str, version: int, domain: str) -> int | None:
-    """The opset version that introduced an operator's definition at `version`; None if it isn't known."""
-    try:
-        return int(onnx.defs.get_schema(op, version, domain).since_version)
-    except onnx.defs.SchemaError:
-        return None
-
-
-def _clone(model: ir.Model) -> ir.Model:
-    try:
-        return model.clone()
-    except RuntimeError as error:  # a value is used before a node makes it, or no node makes it
-        raise BadModel("nodes use values that no node before them makes: sort the graph") from error
 
 
 def _set_constant_types(model: ir.Model) -> None:

@@ -4,12 +4,28 @@ from functools import cache
 
 from onnx_shape_inference import registry
 
-from modelsurgeon.onnx.shapes.rules import contrib, corrections, old_opsets
+from modelsurgeon.onnx.shapes.rules import (
+    contrib,
+    contrib_attention,
+    contrib_data,
+    contrib_windows,
+    corrections,
+    nchwc,
+    old_opsets,
+)
+from modelsurgeon.onnx.shapes.rules.registration import follow_node_version
 
 
 @cache
 def register() -> None:
     """Add the rules to onnx_shape_inference's registry, once. Its own rules are kept, or get a correction."""
     registry.collect()
-    for rules in (old_opsets, contrib, corrections):
+    for rules in (old_opsets, contrib, contrib_attention, contrib_data, contrib_windows, nchwc, corrections):
         rules.register()
+
+
+@cache
+def follow_versions(domain: str, op: str) -> None:
+    """Let the rules of an operator follow `Node.version`, where a node has one."""
+    register()
+    follow_node_version(domain, op)
