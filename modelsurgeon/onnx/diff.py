@@ -18,6 +18,7 @@ from modelsurgeon.onnx.analysis.measured import MeasuredModel
 from modelsurgeon.onnx.analysis.rows import totals
 from modelsurgeon.onnx.graph.attributes import non_default_attributes
 from modelsurgeon.onnx.graph.dataflow import GRAPH_ATTRIBUTES
+from modelsurgeon.onnx.io.long_lists import MIN_LENGTH, LongList, digest
 from modelsurgeon.onnx.shapes import Dims
 from modelsurgeon.report.formatting import show
 
@@ -105,7 +106,9 @@ def _attributes(node: ir.Node, opsets: Mapping[str, int], digest: _Digest) -> It
 
 def _attribute_text(value: Any) -> str:  # noqa: ANN401
     """An attribute's value as text; floats in the fewest digits of float32, the type that the file stores."""
-    if isinstance(value, tuple | list):
+    if isinstance(value, tuple | list | LongList):
+        if len(value) >= MIN_LENGTH:
+            return digest(value)
         return f"[{', '.join(map(_attribute_text, value))}]"
     return str(np.float32(value)) if isinstance(value, float) else str(value)
 
