@@ -47,10 +47,11 @@ def budgets(study: Study, resource: Literal["macs", "params"]) -> tuple[Callable
     """A function from a fraction of the resource to the decision, and the least fraction that can be had.
 
     Candidates and their damage are found once. The function raises Unreachable below the least fraction.
+    Raises Unreachable for a model that has none of the resource.
     """
+    total = _check_total(study, resource)
     found = study.options(resource)
     options = found.candidates
-    total = study.model.total(resource)
 
     def at(fraction: float) -> Decision:
         decision = without_slower_chains(
@@ -64,6 +65,14 @@ def budgets(study: Study, resource: Literal["macs", "params"]) -> tuple[Callable
         )
 
     return at, least_fraction(options, total, resource)
+
+
+def _check_total(study: Study, resource: Literal["macs", "params"]) -> int:
+    """The model's total of a resource. Raises Unreachable where it has none, so that nothing can be cut."""
+    if total := study.model.total(resource):
+        return total
+    word = {"macs": "MACs", "params": "params"}[resource]
+    raise Unreachable(f"the model has no {word}: a layer with weights is needed, such as Conv or MatMul")
 
 
 def without_slower_chains(
