@@ -129,7 +129,7 @@ def _bind_input(value: ir.Value, shape: tuple[int, ...], bound_sizes: dict[str, 
         raise UnknownShape(f"{where} is {declared}; {list(shape)} doesn't fit it")
     for dim, size in zip(declared, shape, strict=True):
         if isinstance(dim, int) and dim != size:
-            hint = _other_order(declared, shape)
+            hint = _other_order(list(declared), shape)
             raise UnknownShape(
                 f"{where} is {declared}, fixed in the model; {list(shape)} was asked for{hint}"
             )
