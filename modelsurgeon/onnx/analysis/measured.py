@@ -13,9 +13,11 @@ from modelsurgeon.onnx.analysis.memory import Memory
 from modelsurgeon.onnx.analysis.node_runs import NodeRun, RunCounter
 from modelsurgeon.onnx.analysis.rows import ModelContents, rows
 from modelsurgeon.onnx.graph.names import layer_names
+from modelsurgeon.onnx.graph.traversal import nodes
 from modelsurgeon.onnx.shapes import Dims, bound, bound_to_defaults, default_dims, sizes
 from modelsurgeon.onnx.shapes.bound_model import RENAMED_KEY
 from modelsurgeon.onnx.shapes.inference import unknown
+from modelsurgeon.onnx.shapes.pinned import PinnedSize, pinned
 from modelsurgeon.report.formatting import show
 
 
@@ -75,7 +77,11 @@ class MeasuredModel:
     def notes(self) -> list[str]:
         """Notes on assumptions and on what isn't known."""
         return [
-            *_renamed_symbols(self.symbolic.meta.get(RENAMED_KEY, {}), self.defaults),
+            *_renamed_symbols(
+                self.symbolic.meta.get(RENAMED_KEY, {}),
+                {*self.defaults, *(size.symbol for size in pinned(self.symbolic))},
+            ),
+            *_deduced_sizes(pinned(self.symbolic), nodes(self.fully_bound), self.counter.names),
             *self.counter.notes,
             *_unknown_sizes(self.contents.memory),
             *_misfit_defaults(self.counter, self.node_runs, self.defaults),
@@ -83,10 +89,21 @@ class MeasuredModel:
         ]
 
 
-def _renamed_symbols(names: Mapping[str, str], still_open: Collection[str]) -> list[str]:
+def _renamed_symbols(names: Mapping[str, str], shown: Collection[str]) -> list[str]:
     """A note on dimensions whose names can't be used in formulas, with their new names."""
-    renamed = [f"{old} is called {new}" for old, new in names.items() if new in still_open]
+    renamed = [f"{old} is called {new}" for old, new in names.items() if new in shown]
     return [f"dimensions without a usable name: {', '.join(renamed)}"] if renamed else []
+
+
+def _deduced_sizes(
+    sizes: Sequence[PinnedSize], in_order: Sequence[ir.Node], names: Mapping[ir.Node, str]
+) -> list[str]:
+    """A note on each size that the model leaves no choice for. in_order: all nodes, in file order."""
+    pairs = [(size, in_order[size.position]) for size in sizes]
+    return [
+        f"{size.symbol} is {size.size}: at {names[node]!r} ({node.op_type}) {size.reason}"
+        for size, node in pairs
+    ]
 
 
 def _unknown_sizes(memory: Memory) -> list[str]:

@@ -83,8 +83,12 @@ class RunCounter:
             yield from self.count(graph, times if trips is None else times * trips)
 
     def _branch_runs(self, node: ir.Node, times: Number) -> Iterator[NodeRun]:
-        branch_runs = {name: self.count(node.attributes.get_graph(name), times) for name in BRANCH_ATTRIBUTES}
+        counters = {name: replace(self, notes=[]) for name in BRANCH_ATTRIBUTES}
+        branch_runs = {
+            name: counter.count(node.attributes.get_graph(name), times) for name, counter in counters.items()
+        }
         counted = self._counted_branch(node, branch_runs)
+        self.notes.extend(counters[counted].notes)
         for name in BRANCH_ATTRIBUTES:
             yield from (run if name == counted else replace(run, times=0) for run in branch_runs[name])
 

@@ -10,8 +10,8 @@ import numpy as np
 from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.inspection.rows import LayerRow
 from modelsurgeon.layers import Array
-from modelsurgeon.onnx.analysis.dequantize import dequantized_constant, dequantized_input
 from modelsurgeon.onnx.analysis.params import Param, params
+from modelsurgeon.onnx.analysis.statistics.dequantize import dequantized_constant, dequantized_input
 from modelsurgeon.onnx.layers import weight_axes
 from modelsurgeon.onnx.lint.net import Net
 from modelsurgeon.onnx.lint.registry import Hit, rule
