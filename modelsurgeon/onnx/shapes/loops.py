@@ -7,6 +7,7 @@ an expression in that symbol. So do the length of a sequence, the sum of its ele
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -65,13 +66,14 @@ class LoopBody:
 
     iteration: symbol of the number of the iteration, from 1 on. growths: by state and quantity. adopted: by
     state, the shape of the elements in a sequence that starts empty. reordered: sequences that keep their
-    length but not their elements.
+    length but not their elements. readopted: by state, how often that shape turned out to be another one.
     """
 
     iteration: str
     growths: dict[tuple[int, Key], Growth] = field(default_factory=dict)
     adopted: dict[int, Sizes] = field(default_factory=dict)
     reordered: set[int] = field(default_factory=set)
+    readopted: Counter[int] = field(default_factory=Counter)
 
     @property
     def symbol(self) -> Expression:
@@ -332,6 +334,8 @@ class _Follower:
             return False
         if LENGTH in before and self._adopt(index, initial, end):
             return True
+        if index in self.state.adopted and self._give_back(index, before, after):
+            return True
         changed = LENGTH in before and self._reorder(index, start, end)
         at_first = _at_start(LoopBody(iteration="", adopted=self.state.adopted), index, initial) or {}
         for key, size in before.items():
@@ -349,6 +353,17 @@ class _Follower:
         if not all(self._is_known(size) for size in shape):
             return False
         self.state.adopted[index] = tuple(_without(self.state, size) for size in shape)
+        return True
+
+    def _give_back(self, index: int, before: Quantities, after: Quantities) -> bool:
+        """Forget an adopted shape where other elements are inserted than it seemed at first."""
+        axes = [key for key in before if key[0] == "axis" and before[key] is not None]
+        if self.state.readopted[index] >= MAX_MISTAKES or all(before[key] == after.get(key) for key in axes):
+            return False
+        self.state.readopted[index] += 1
+        del self.state.adopted[index]
+        for place in [place for place in self.state.growths if place[0] == index]:
+            del self.state.growths[place]
         return True
 
     def _reorder(self, index: int, start: ir.Value, end: ir.Value) -> bool:
