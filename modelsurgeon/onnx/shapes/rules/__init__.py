@@ -9,18 +9,22 @@ from modelsurgeon.onnx.shapes.rules import (
     contrib_attention,
     contrib_data,
     contrib_windows,
+    control_flow,
     corrections,
     nchwc,
     old_opsets,
+    sequences,
 )
 from modelsurgeon.onnx.shapes.rules.registration import follow_node_version
+
+CONTRIB = (contrib, contrib_attention, contrib_data, contrib_windows, nchwc)
 
 
 @cache
 def register() -> None:
     """Add the rules to onnx_shape_inference's registry, once. Its own rules are kept, or get a correction."""
     registry.collect()
-    for rules in (old_opsets, contrib, contrib_attention, contrib_data, contrib_windows, nchwc, corrections):
+    for rules in (old_opsets, *CONTRIB, corrections, sequences, control_flow):
         rules.register()
 
 
