@@ -28,10 +28,13 @@ from modelsurgeon.onnx.shapes.binding import (
     symbols,
 )
 from modelsurgeon.onnx.shapes.inference import UNKNOWN_KEY, infer, unknown
+from modelsurgeon.onnx.shapes.rules.contents import CONTENTS_KEY, is_followed
 
 RENAMED_KEY = "modelsurgeon.renamed"  # model.meta: symbols by the invalid names that they replace
 ORIGIN_KEY = "modelsurgeon.origin"  # node.meta: equal in all inlined copies of a function's node
 INFERRED_CONTENT_KEY = "pkg.onnx_shape_inference.sym_data"  # value.metadata_props: computed contents
+OPEN_UNKNOWN_KEY = "modelsurgeon.open_unknown"  # model.meta: UNKNOWN_KEY before the symbols were bound
+OPEN_FOLLOWED_KEY = "modelsurgeon.followed"  # model.meta: values whose contents were known before that
 DECLARED_SHAPES_KEY = "modelsurgeon.believed"  # model.meta: declared shapes, where inference has no rule
 MAX_INFERENCE_ROUNDS = 32
 
@@ -87,12 +90,31 @@ def bound_to_defaults(
     if opened.functions or bodies(opened):
         return bound(model, shapes, dims)
     opened.meta[OPEN_SHAPES_KEY] = {value: value.shape for value in _inputs_and_outputs_of_nodes(opened)}
+    opened.meta[OPEN_UNKNOWN_KEY] = dict(unknown(opened))
+    opened.meta[OPEN_FOLLOWED_KEY] = followed_values(opened)
     for value in opened.meta[OPEN_SHAPES_KEY]:
         value.metadata_props.pop(INFERRED_CONTENT_KEY, None)
+        value.meta.pop(CONTENTS_KEY, None)
     still_open = set(symbols(opened))
     _clear_shapes(opened, bind(opened, {}, {name: size for name, size in dims.items() if name in still_open}))
     _infer_and_fold(opened)
     return opened
+
+
+def open_unknown(model: ir.Model) -> Mapping[ir.Node, str]:
+    """The nodes at which inference failed with open sizes, even if these have been bound since."""
+    found: Mapping[ir.Node, str] = model.meta.get(OPEN_UNKNOWN_KEY, unknown(model))
+    return found
+
+
+def followed_values(model: ir.Model) -> Collection[ir.Value]:
+    """Values whose whole contents were known with open sizes, even if these have been bound since."""
+    found: Collection[ir.Value] | None = model.meta.get(OPEN_FOLLOWED_KEY)
+    return (
+        found
+        if found is not None
+        else {value for value in _inputs_and_outputs_of_nodes(model) if is_followed(value)}
+    )
 
 
 def _inputs_and_outputs_of_nodes(model: ir.Model) -> Iterator[ir.Value]:
