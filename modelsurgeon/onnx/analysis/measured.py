@@ -16,6 +16,7 @@ from modelsurgeon.onnx.graph.names import layer_names
 from modelsurgeon.onnx.shapes import Dims, bound, bound_to_defaults, default_dims, sizes
 from modelsurgeon.onnx.shapes.bound_model import RENAMED_KEY
 from modelsurgeon.onnx.shapes.inference import unknown
+from modelsurgeon.report.formatting import show
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +79,7 @@ class MeasuredModel:
             *self.counter.notes,
             *_unknown_sizes(self.contents.memory),
             *_misfit_defaults(self.counter, self.node_runs, self.defaults),
+            *_unused_params(self.contents.unused_params),
         ]
 
 
@@ -92,6 +94,15 @@ def _unknown_sizes(memory: Memory) -> list[str]:
         return []
     first = ", ".join(memory.unknown[:3])
     return [f"activations leave out {len(memory.unknown)} values of unknown size ({first})"]
+
+
+def _unused_params(unused: Mapping[str, tuple[int, int]]) -> list[str]:
+    """A note on parameters of the exported module that its outputs don't depend on."""
+    if not unused:
+        return []
+    first, elements = ", ".join(list(unused)[:3]), sum(count for count, _ in unused.values())
+    more = f" and {len(unused) - 3} more" if len(unused) > 3 else ""
+    return [f"params include {show(elements, 'count')} that no layer uses ({first}{more})"]
 
 
 def _misfit_defaults(counter: RunCounter, node_runs: Sequence[NodeRun], defaults: Dims) -> list[str]:
