@@ -111,9 +111,8 @@ def test_macs_are_proportional_to_the_batch_size() -> None:
     assert found.formulas["macs"] == f"{found.totals.macs}*N"
 
 
-@pytest.mark.parametrize("factor", [0.5, 2])
-def test_a_data_dependent_size_has_no_formula(factor: float) -> None:
-    """Even if the size is 0 at the default sizes."""
+@pytest.mark.parametrize(("factor", "macs"), [(0.5, "12*floor(N/2)"), (2, "24*N")])
+def test_a_size_computed_in_floats_has_a_formula(factor: float, macs: str) -> None:
     built = zoo.model(
         """
         g (float[N, 4] x) => (float y) {
@@ -131,7 +130,7 @@ def test_a_data_dependent_size_has_no_formula(factor: float) -> None:
     assert analyze(built, dims={"N": 10}).totals.macs == factor * 10 * 4 * 3
     found = analyze(built)
     assert not found.uncounted
-    assert "macs" not in found.formulas
+    assert found.formulas["macs"] == macs
 
 
 def test_a_loop_whose_length_is_a_size_has_a_formula() -> None:
