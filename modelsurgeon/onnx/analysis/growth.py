@@ -14,7 +14,8 @@ Powers = tuple[sympy.Rational, ...]
 def growth(formula: Number, symbols: Sequence[str]) -> str:
     """The order of growth, such as `N * T^2`; `1` for a constant.
 
-    Rounding doesn't change an order, Max grows like the sum, and a Min with a number is at most that number.
+    Rounding doesn't change an order, Max and the cases of a condition grow like the sum, and a Min with a
+    number is at most that number.
     Terms of which none outgrows the other are added.
 
     >>> import sympy
@@ -38,6 +39,7 @@ def _order(formula: sympy.Expr) -> sympy.Expr:
     for rounding in (sympy.floor, sympy.ceiling):
         expression = expression.replace(rounding, lambda inner: inner)
     expression = expression.replace(sympy.Max, lambda *sizes: sum(sizes))
+    expression = expression.replace(sympy.Piecewise, lambda *cases: sum(size for size, _ in cases))
     expression = expression.replace(sympy.Mod, lambda _, limit: limit)
     return expression.replace(sympy.Min, _limit)
 

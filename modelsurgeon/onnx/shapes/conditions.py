@@ -37,6 +37,11 @@ def branch_condition(node: ir.Node) -> Condition | None:
     return condition_of(node.inputs[0]) if node.inputs else None
 
 
+def opposite(condition: Condition) -> Condition:
+    """The opposite of a condition, written without negations: `N <= 4` for `N > 4`."""
+    return sympy.to_nnf(~condition, simplify=False)
+
+
 def condition_of(value: ir.Value | None) -> Condition | None:
     """A truth value as a formula in sizes; None where it depends on data."""
     constant = scalar_constant(value)
