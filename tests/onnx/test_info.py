@@ -178,7 +178,8 @@ def test_nodes_of_an_uncounted_branch_have_no_runs() -> None:
 
 
 def test_default_sizes_that_do_not_fit_are_noted() -> None:
-    built = zoo.model("g (float[N, T] x) => (float y) { y = MatMul (x, w) }", w=zoo.ones(7, 3))
+    text = "g (float[N, T] x) => (float y) { d = Concat <axis = 1> (x, x) y = MatMul (d, w) }"
+    built = zoo.model(text, w=zoo.ones(7, 3))
     found = analyze(built)
     assert found.uncounted
     assert "the default sizes don't fit this model" in found.notes[-1]

@@ -78,7 +78,7 @@ class RunCounter:
         if (reason := self.unknown.get(node)) is not None:
             return Uncounted(reason=reason)
         if self.functions and node.op_identifier() in self.functions:
-            return Uncounted(reason="a function that imports another opset than the model")
+            return Uncounted(reason="a function that is given a graph as an attribute: inline it first")
         if not node.domain and node.op_type in CONTROL_FLOW:
             return Cost()
         return self.cost_of(ShapedNode(node=node, shape_of=self.shape_of))
@@ -100,12 +100,18 @@ class RunCounter:
             yield from (_repeated(run, trips, iteration) for run in self.count(graph))
 
     def _branch_runs(self, node: ir.Node) -> Iterator[NodeRun]:
-        branch_runs = {name: self.count(node.attributes.get_graph(name)) for name in BRANCH_ATTRIBUTES}
+        counters = {name: replace(self, notes=[]) for name in BRANCH_ATTRIBUTES}
+        branch_runs = {
+            name: counter.count(node.attributes.get_graph(name)) for name, counter in counters.items()
+        }
         condition = self._condition(node)
         if condition is not None:
+            if (chosen := self.chosen.get(self.names[node])) is not None:
+                self.notes.extend(counters[chosen].notes)
             yield from self._conditional_runs(node, condition, branch_runs)
             return
         counted = self._counted_branch(node, branch_runs)
+        self.notes.extend(counters[counted].notes)
         for name in BRANCH_ATTRIBUTES:
             yield from (run if name == counted else _never(run) for run in branch_runs[name])
 

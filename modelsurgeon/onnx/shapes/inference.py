@@ -82,6 +82,8 @@ def _infer_each_kind(model: ir.Model) -> bool:
     rules = {op: registry.get(op[0], op[1], version=ctx.get_opset_version(op[0])) for op in ops}
     if unknown(model) or model.functions or bodies(model) or None in rules.values():
         return False
+    if any(node.version is not None for node in all_nodes):
+        return False
     ctx.reserve_symbol_names(open_symbols(model))
     for value in model.graph.inputs:
         ctx.name_anonymous_dims(value)

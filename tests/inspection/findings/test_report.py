@@ -79,4 +79,4 @@ def test_a_clean_report_has_one_table() -> None:
     clean = ms.check(zoo.model("g (float[2] x) => (float y) { y = Relu (x) }"))
     [table] = clean.tables()
     assert not table.rows
-    assert table.notes[0] == "22 rules: 0 errors, 0 warnings, 0 notes"
+    assert table.notes[0] == "25 rules: 0 errors, 0 warnings, 0 notes"
