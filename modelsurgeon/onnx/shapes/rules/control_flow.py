@@ -36,9 +36,13 @@ def _loop(ctx: ShapeInferenceContext, node: ir.Node) -> None:
 
 
 def _choose_sizes(_: ShapeInferenceContext, node: ir.Node) -> None:
-    """Where a condition follows from sizes, the outputs have the sizes of the branch that it takes."""
+    """Give the outputs of an If the sizes of the branch it takes, if that is known or follows from sizes."""
+    if (taken := taken_branch(node)) is not None:
+        for output, end in zip(node.outputs, taken.outputs, strict=False):
+            output.shape, output.type = end.shape, end.type
+        return
     branches = [node.attributes.get_graph(name, None) for name in ("then_branch", "else_branch")]
-    condition = None if taken_branch(node) is not None else branch_condition(node)
+    condition = branch_condition(node)
     if condition is None or None in branches:
         return
     for output, *ends in zip(node.outputs, *(branch.outputs for branch in branches if branch), strict=False):
