@@ -131,9 +131,10 @@ class RunCounter:
     ) -> Iterator[NodeRun]:
         """Runs of both branches, each as often as the condition takes it."""
         from modelsurgeon.onnx.analysis.repetition import where
+        from modelsurgeon.onnx.shapes.conditions import opposite
 
         self._note_sizes(self.names[node])
-        for name, met in zip(BRANCH_ATTRIBUTES, (condition, ~condition), strict=True):
+        for name, met in zip(BRANCH_ATTRIBUTES, (condition, opposite(condition)), strict=True):
             for run in branch_runs[name]:
                 varying = None if run.varying is None else run.varying * where(met)
                 yield replace(run, times=run.times * where(met), varying=varying)
@@ -142,8 +143,10 @@ class RunCounter:
         """Note for which sizes an If takes the branch that it takes at those which are counted."""
         condition, counted = self.conditions.get(name), self.chosen.get(name)
         if condition is not None and counted is not None:
+            from modelsurgeon.onnx.shapes.conditions import opposite
+
             then, other = BRANCH_ATTRIBUTES
-            met = condition if counted == then else ~condition
+            met = condition if counted == then else opposite(condition)
             self.notes.append(
                 f"{name}: {counted} is counted, taken where {met}; else {other if counted == then else then}"
             )

@@ -293,7 +293,8 @@ def _infer_and_fold(model: ir.Model) -> None:
         elif record_impossible(model):
             _clear_shapes(model, model.meta[BOUND_SIZES_KEY])
         else:
-            break
+            return
+    infer(model)  # after the last round, too, shapes are those of inference
 
 
 def _behind_branches(model: ir.Model) -> Iterator[ir.Value]:

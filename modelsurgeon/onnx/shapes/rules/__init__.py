@@ -12,6 +12,7 @@ from modelsurgeon.onnx.shapes.rules import (
     contrib_windows,
     control_flow,
     corrections,
+    maps,
     nchwc,
     old_opsets,
     open_axes,
@@ -26,7 +27,7 @@ CONTRIB = (contrib, contrib_attention, contrib_data, contrib_windows, nchwc)
 def register() -> None:
     """Add the rules to onnx_shape_inference's registry, once. Its own rules are kept, or get a correction."""
     registry.collect()
-    for rules in (old_opsets, *CONTRIB, corrections, open_axes, contents, sequences, control_flow):
+    for rules in (old_opsets, *CONTRIB, corrections, open_axes, contents, maps, sequences, control_flow):
         rules.register()
 
 
