@@ -26,6 +26,7 @@ from modelsurgeon.onnx.graph.traversal import nodes
 from modelsurgeon.onnx.shapes import expressions
 from modelsurgeon.onnx.shapes.binding import Dims, data_inputs, symbols
 from modelsurgeon.onnx.shapes.inference import unknown
+from modelsurgeon.onnx.shapes.loops import iterations
 
 FORMULA_KEYS = ("macs", "flops", "bias_adds")
 ShapeOf = Callable[[ir.Value], Shape | None]
@@ -48,9 +49,12 @@ def formulas(measured: MeasuredModel, totals: Totals) -> Formulas:
     symbolic, node_runs = measured.symbolic, measured.node_runs
     constants = measured.contents.constants if symbolic is measured.fully_bound else constant_values(symbolic)
     names = symbols(symbolic)
-    shape_of = expressions(symbolic, names)
+    counted_symbols = frozenset([*names, *iterations(symbolic)])
+    shape_of = expressions(symbolic, counted_symbols)
     writer = _Writer(dims=measured.defaults)
-    found = _symbolic_runs(symbolic, measured.fully_bound, measured.counter, shape_of)
+    found = _symbolic_runs(
+        symbolic, measured.fully_bound, replace(measured.counter, symbols=counted_symbols), shape_of
+    )
     sums = {**_sums(found, node_runs), "activation_bytes": _activations(symbolic, constants, shape_of)}
     confirmed = {
         key: writer.tidy(formula)
@@ -117,9 +121,11 @@ def _sums(found: _SymbolicRuns, node_runs: Sequence[NodeRun]) -> dict[str, Numbe
         return {}
     costs = {id(run.cost): run.cost for run in found.node_runs if isinstance(run.cost, Cost)}
     times: dict[int, Number] = {}
-    for (cost, runs), number in Counter((id(run.cost), run.times) for run in found.node_runs).items():
+    alike = Counter((id(run.cost), run.times) for run in found.node_runs if run.varying is None)
+    for (cost, runs), number in alike.items():
         times[cost] = times.get(cost, 0) + runs * number
-    parts = [cost * times[key] for key, cost in costs.items()]
+    parts = [cost * times[key] for key, cost in costs.items() if key in times]
+    parts += [run.varying for run in found.node_runs if run.varying is not None]
     return {key: _sum(getattr(part, key) for part in parts) for key in FORMULA_KEYS}
 
 
@@ -151,7 +157,7 @@ class _Writer:
 
     def layer(self, run: NodeRun, at_defaults: NodeRun) -> dict[str, str]:
         """Formulas of all runs of a node, where they give its cost at the default sizes."""
-        key = (id(run.cost), run.times, at_defaults.cost)
+        key = (id(run.cost), run.times, at_defaults.cost, run.varying, at_defaults.varying)
         if key not in self.layers:
             self.layers[key] = self._layer(run.total, at_defaults.total)
         return self.layers[key]

@@ -99,8 +99,8 @@ def _row(
         op=node.op_type,
         domain=node.domain,
         module=scope(node),
-        input_shapes=tuple(map(counter.shape_of, inputs)),
-        output_shapes=tuple(map(counter.shape_of, outputs)),
+        input_shapes=tuple(_fixed(counter.shape_of(value)) for value in inputs),
+        output_shapes=tuple(_fixed(counter.shape_of(value)) for value in outputs),
         dtype=dtype_name(outputs[0]) if outputs else None,
         macs=total.macs if known else None,
         flops=total.flops if known else None,
@@ -115,6 +115,11 @@ def _row(
         intensity=_intensity(run, [contents.bytes_of(value) for value in (*inputs, *outputs)]),
         runs=run.times,
     )
+
+
+def _fixed(shape: costs.Shape | None) -> costs.Shape | None:
+    """The shape; None where it changes from one iteration of a loop to the next."""
+    return shape if shape is None or all(isinstance(size, int) for size in shape) else None
 
 
 def _present(values: Sequence[ir.Value | None]) -> list[ir.Value]:

@@ -17,6 +17,8 @@ from modelsurgeon.onnx.analysis.measured import MeasuredModel
 from modelsurgeon.onnx.graph.attributes import non_default_attributes
 from modelsurgeon.onnx.graph.constant_folding import constant_tensor
 from modelsurgeon.onnx.graph.dataflow import GRAPH_ATTRIBUTES
+from modelsurgeon.onnx.io.long_lists import MIN_LENGTH, LongList
+from modelsurgeon.onnx.io.long_lists import digest as long_digest
 from modelsurgeon.report.formatting import show
 
 Shape = Sequence[int]
@@ -153,6 +155,8 @@ def _attribute_text(attribute: ir.Attr, digest: Digest) -> str:
 
 def _value_text(value: Any) -> str:  # noqa: ANN401
     """An attribute's value as text; floats in the fewest digits of float32, the type that the file stores."""
-    if isinstance(value, tuple | list):
+    if isinstance(value, tuple | list | LongList):
+        if len(value) >= MIN_LENGTH:
+            return long_digest(value)
         return f"[{', '.join(map(_value_text, value))}]"
     return str(np.float32(value)) if isinstance(value, float) else str(value)

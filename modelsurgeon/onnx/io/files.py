@@ -18,6 +18,7 @@ from modelsurgeon.onnx.graph.traversal import replace_tensors
 from modelsurgeon.onnx.io import protobuf, sparse, validate, validate_tensors
 from modelsurgeon.onnx.io.external_data import Files
 from modelsurgeon.onnx.io.lazy_tensors import DataFile, StoredTensor
+from modelsurgeon.onnx.io.long_lists import LongLists
 from modelsurgeon.onnx.io.serialize import pack
 from modelsurgeon.onnx.io.validate_text import root_cause
 from modelsurgeon.report.formatting import escape
@@ -63,10 +64,11 @@ def from_proto(proto: ModelProto) -> ir.Model:
 
 def _parse_file(file: DataFile, files: Files) -> ir.Model:
     _check_size(file.size)
+    lists = LongLists()
     with file.opened() as opened, _raising_bad_model(opened):
-        model = _model_from_proto(
-            ModelProto.FromString(protobuf.split_large_tensors(opened, file.size)), files
-        )
+        skeleton = protobuf.split_large_tensors(opened, file.size, lists.set_aside)
+        model = _model_from_proto(ModelProto.FromString(skeleton), files)
+    lists.put_back(model)
     if files.used:
         replace_tensors(model, lambda tensor: _as_stored_tensor(tensor, files))
     return model

@@ -4,7 +4,7 @@ A rule must find nothing in a healthy net; its thresholds are constants at the t
 package registers all rules, in the order in which they are documented.
 """
 
-from modelsurgeon.onnx.lint import hot_spots  # noqa: I001 - the order of the rules
+from modelsurgeon.onnx.lint import impossible_sizes, hot_spots  # noqa: I001 - the order of the rules
 from modelsurgeon.onnx.lint import feature_maps, window_coverage, training_leftovers, redundant, no_ops
 from modelsurgeon.onnx.lint import low_rank, weight_values
 from modelsurgeon.onnx.lint.net import DEFAULT_BALANCE, Net
@@ -22,6 +22,7 @@ __all__ = [
     "findings",
     "hits",
     "hot_spots",
+    "impossible_sizes",
     "low_rank",
     "no_ops",
     "redundant",

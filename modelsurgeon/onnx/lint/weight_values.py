@@ -112,7 +112,7 @@ def zero_weight(net: Net) -> Iterator[Hit]:
 
 def _read_params(net: Net) -> Iterator[ReadParam]:
     """Every param of a node that may run, dequantized; read one at a time."""
-    from modelsurgeon.onnx.analysis.dequantize import dequantized_constant, dequantized_input
+    from modelsurgeon.onnx.analysis.statistics.dequantize import dequantized_constant, dequantized_input
     from modelsurgeon.onnx.layers import weight_axes  # heavy imports, which info doesn't need
 
     for param in params(net.model, net.constants):

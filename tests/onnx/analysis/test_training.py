@@ -262,3 +262,13 @@ def test_a_mask_that_every_block_needs_is_kept() -> None:
     again = plan(built).recomputation
     assert again is not None
     assert again.kept == (len(again.boundaries) + 2) * 32  # b0, which depends on no weight, and m
+
+
+@pytest.mark.parametrize("form", ["text", "csv", "markdown", "html"])
+def test_a_model_with_nothing_to_train_has_tables(form: str) -> None:
+    section = plan(zoo.model("g (float[2, 10] x) => (float y) { y = Softmax (x) }"))
+    assert section.total("adam") == 0
+    sums, _ = section.tables()
+    assert sums.rows == []
+    assert "Memory to train" in sums.markdown()
+    assert "0" in getattr(sums, form)() or form == "csv"
