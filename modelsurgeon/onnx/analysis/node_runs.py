@@ -39,6 +39,8 @@ class RunCounter:
     shape_of: the shape of a value; None where it is unknown. unknown: nodes where shape inference failed,
     with the reason. functions: those that couldn't be inlined. cost_of: the cost of an operation. chosen: by
     name of an If whose condition isn't constant, the branch to count; filled with the more expensive one.
+    per_iteration: filled with the loops of which one iteration is counted. undecided: filled with the Ifs of
+    which either branch may be taken.
     """
 
     names: Mapping[ir.Node, str]
@@ -48,6 +50,8 @@ class RunCounter:
     cost_of: Callable[[ShapedNode], Cost | Uncounted] = cost_of
     chosen: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    per_iteration: dict[ir.Node, None] = field(default_factory=dict)
+    undecided: dict[ir.Node, None] = field(default_factory=dict)
 
     def count(self, graph: ir.Graph, times: Number = 1) -> list[NodeRun]:
         """Runs of every node of a graph, each followed by those of its subgraphs."""
@@ -76,6 +80,7 @@ class RunCounter:
             return
         trips = self._trip_count(node, graphs[0])
         if trips is None:
+            self.per_iteration[node] = None
             self.notes.append(
                 f"{self.names[node]}: counted per iteration, as its number of runs isn't constant"
             )
@@ -99,6 +104,8 @@ class RunCounter:
             self.chosen[name] = max(
                 possible or BRANCH_ATTRIBUTES, key=lambda key: _macs_and_flops(branch_runs[key])
             )
+        if len(possible) != 1:
+            self.undecided[node] = None
         reason = "can't run at these sizes" if len(possible) == 1 else "costs no more"
         other = next(key for key in BRANCH_ATTRIBUTES if key != self.chosen[name])
         self.notes.append(f"{name}: {self.chosen[name]} is counted, {other} {reason}")
