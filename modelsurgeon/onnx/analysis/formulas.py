@@ -123,12 +123,11 @@ def _symbolic_runs(
         else {node: counter.names[bound_node] for node, bound_node in pairs}
     )
     symbolic_counter = replace(
-        counter,
+        counter.fresh(),
         names=names,
         shape_of=shape_of,
         unknown=open_unknown(symbolic),
         cost_of=_cached_cost_of(),
-        notes=[],
     )
     node_runs = symbolic_counter.count(symbolic.graph)
     differing = [note for note in symbolic_counter.notes if note not in counter.notes]
