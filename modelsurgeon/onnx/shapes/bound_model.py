@@ -22,10 +22,13 @@ from modelsurgeon.onnx.shapes.binding import (
     OPEN_SHAPES_KEY,
     Dims,
     bind,
+    check_names,
     data_inputs,
+    input_symbols,
     name_open_dims,
     open_shapes,
     symbols,
+    symbols_by_either_name,
 )
 from modelsurgeon.onnx.shapes.inference import UNKNOWN_KEY, infer, unknown
 
@@ -67,9 +70,10 @@ def bound(
     _set_constant_types(clone)
     renamed = clone.meta[RENAMED_KEY] = name_open_dims(data_inputs(clone))
     _record_declared_shapes(clone, renamed)
-    bound_sizes = bind(
-        clone, shapes or {}, {renamed.get(name, name): size for name, size in (dims or {}).items()}
-    )
+    names = input_symbols(clone)
+    given = symbols_by_either_name(dims or {}, renamed, names)
+    check_names(given, names)
+    bound_sizes = bind(clone, shapes or {}, given)
     _clear_shapes(clone, bound_sizes)
     _clear_loop_inputs(clone)
     _infer_and_fold(clone)

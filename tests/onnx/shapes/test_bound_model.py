@@ -45,7 +45,8 @@ def shape(model: ir.Model, name: str) -> ir.Shape | None:
         (("1x", "a:0"), ["_1x", "a_0"]),
         (("new + past", "2*N"), ["new + past", "2*N"]),
         (("a**b", "N*", "floor(N)", "f(N)"), ["a_b", "N_2", "N", "f_N"]),
-        ((0, 5), [0, 5]),
+        ((0, 5), ["x_0", 5]),
+        (("None", "None", "*"), ["x_0", "x_1", "x_2"]),
     ],
 )
 def test_open_dimensions_have_well_formed_names(dims: tuple[str, ...], named: list[int | str]) -> None:
