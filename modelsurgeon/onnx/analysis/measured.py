@@ -15,7 +15,9 @@ from modelsurgeon.onnx.analysis.rows import ModelContents, rows
 from modelsurgeon.onnx.graph.names import layer_names
 from modelsurgeon.onnx.shapes import Dims, bound, bound_to_defaults, default_dims, sizes
 from modelsurgeon.onnx.shapes.bound_model import RENAMED_KEY
+from modelsurgeon.onnx.shapes.declared_shapes import declaration_notes
 from modelsurgeon.onnx.shapes.inference import unknown
+from modelsurgeon.onnx.shapes.run_time_sizes import run_time_size_notes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +77,8 @@ class MeasuredModel:
         """Notes on assumptions and on what isn't known."""
         return [
             *_renamed_symbols(self.symbolic.meta.get(RENAMED_KEY, {}), self.defaults),
+            *declaration_notes(self.symbolic),
+            *run_time_size_notes(self.symbolic, self.defaults),
             *self.counter.notes,
             *_unknown_sizes(self.contents.memory),
             *_misfit_defaults(self.counter, self.node_runs, self.defaults),

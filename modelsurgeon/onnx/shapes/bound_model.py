@@ -12,7 +12,6 @@ from functools import cache
 
 import onnx
 import onnx_ir as ir
-from onnx_shape_inference import registry
 
 from modelsurgeon.errors import BadModel
 from modelsurgeon.inspection.cost import Number
@@ -30,12 +29,19 @@ from modelsurgeon.onnx.shapes.binding import (
     symbols,
     symbols_by_either_name,
 )
+from modelsurgeon.onnx.shapes.declared_shapes import (
+    believe_declared_shapes,
+    declared_names,
+    laid_down,
+    record_declared_shapes,
+)
 from modelsurgeon.onnx.shapes.inference import UNKNOWN_KEY, infer, unknown
+from modelsurgeon.onnx.shapes.run_time_sizes import close_run_time_sizes, run_time_sizes
+from modelsurgeon.onnx.shapes.size_names import name_run_time_sizes
 
 RENAMED_KEY = "modelsurgeon.renamed"  # model.meta: symbols by the invalid names that they replace
 ORIGIN_KEY = "modelsurgeon.origin"  # node.meta: equal in all inlined copies of a function's node
 INFERRED_CONTENT_KEY = "pkg.onnx_shape_inference.sym_data"  # value.metadata_props: computed contents
-DECLARED_SHAPES_KEY = "modelsurgeon.believed"  # model.meta: declared shapes, where inference has no rule
 MAX_INFERENCE_ROUNDS = 32
 
 
@@ -44,6 +50,7 @@ def bound(
     shapes: Mapping[str, Sequence[int]] | None = None,
     dims: Dims | None = None,
     *,
+    assumed: Dims | None = None,
     spend: bool = False,
 ) -> ir.Model:
     """A clone with bound inputs and inferred shapes. Tensors are shared, `model` isn't changed.
@@ -52,9 +59,9 @@ def bound(
     inference stores the contents of small integer tensors in the metadata of its values.
 
     shapes: input name -> sizes. dims: symbol -> size; a symbol that had to be renamed (`meta[RENAMED_KEY]`)
-    may be given by either name. spend: bind `model` itself, without a clone, if it has no functions, branches
-    and loops. Raises UnknownShape for an input or a symbol that the model doesn't have, a wrong number of
-    axes, and sizes that contradict each other.
+    may be given by either name. assumed: sizes of symbols that may be missing. spend: bind `model` itself,
+    without a clone, if it has no functions, branches and loops. Raises UnknownShape for an input or a symbol
+    that the model doesn't have, a wrong number of axes, and sizes that contradict each other.
     """
     in_place = spend and not model.functions and next(model.graph.subgraphs(), None) is None
     clone = model if in_place else inlined(model)
@@ -69,15 +76,35 @@ def bound(
     )
     _set_constant_types(clone)
     renamed = clone.meta[RENAMED_KEY] = name_open_dims(data_inputs(clone))
-    _record_declared_shapes(clone, renamed)
+    record_declared_shapes(clone, renamed)
     names = input_symbols(clone)
-    given = symbols_by_either_name(dims or {}, renamed, names)
-    check_names(given, names)
+    given = symbols_by_either_name({**(assumed or {}), **(dims or {})}, renamed, names)
+    in_use = set(names)
+    if given.keys() - in_use:  # sizes known at run time only: named as they are where all sizes are open
+        _infer_and_name(clone, {}, in_use)
+        given = symbols_by_either_name(given, declared_names(clone), [*names, *run_time_sizes(clone)])
     bound_sizes = bind(clone, shapes or {}, given)
-    _clear_shapes(clone, bound_sizes)
-    _clear_loop_inputs(clone)
-    _infer_and_fold(clone)
+    _infer_and_name(clone, bound_sizes, in_use)
+    check_names(given.keys() - (assumed or {}).keys(), [*names, *run_time_sizes(clone)])
+    close_run_time_sizes(clone, bound_sizes)
     return clone
+
+
+def _infer_and_name(model: ir.Model, dims: Dims, in_use: set[str]) -> None:
+    """Infer all shapes; believe the file and name what is known at run time only where inference ends."""
+    _infer_from_start(model, dims)
+    for _ in range(MAX_INFERENCE_ROUNDS):
+        if not believe_declared_shapes(model, in_use) | name_run_time_sizes(model, in_use):
+            break
+        _infer_from_start(model, dims)
+
+
+def _infer_from_start(model: ir.Model, dims: Dims) -> None:
+    """Infer all shapes at these sizes, from those of the inputs and those that are laid down."""
+    unknown(model).clear()
+    _clear_shapes(model, dims)
+    _clear_loop_inputs(model)
+    _infer_and_fold(model, dims)
 
 
 def bound_to_defaults(
@@ -89,13 +116,13 @@ def bound_to_defaults(
     sizes. `expressions` still returns the shapes that were inferred with open sizes.
     """
     if opened.functions or bodies(opened):
-        return bound(model, shapes, dims)
+        return bound(model, shapes, assumed=dims)
     opened.meta[OPEN_SHAPES_KEY] = {value: value.shape for value in _inputs_and_outputs_of_nodes(opened)}
     for value in opened.meta[OPEN_SHAPES_KEY]:
         value.metadata_props.pop(INFERRED_CONTENT_KEY, None)
     still_open = set(symbols(opened))
-    _clear_shapes(opened, bind(opened, {}, {name: size for name, size in dims.items() if name in still_open}))
-    _infer_and_fold(opened)
+    still = {name: size for name, size in dims.items() if name in still_open}
+    _infer_from_start(opened, bind(opened, {}, still))
     return opened
 
 
@@ -215,31 +242,12 @@ def _set_constant_types(model: ir.Model) -> None:
             node.outputs[0].const_value = node.attributes.get_tensor("value", None)
 
 
-def _record_declared_shapes(model: ir.Model, renamed: Mapping[str, str]) -> None:
-    """Store the declared output shapes of operators without a rule: no other shape is known for them."""
-    known = set(symbols(model))
-    declared = model.meta[DECLARED_SHAPES_KEY] = {}
-    for node in nodes(model):
-        if node.domain and registry.get(node.domain, node.op_type, version=1) is None:
-            for value in node.outputs:
-                dims = [
-                    renamed.get(str(dim), dim) if isinstance(dim, ir.SymbolicDim) else dim
-                    for dim in value.shape or ()
-                ]
-                if value.shape is not None and all(_is_known(dim, known) for dim in dims):
-                    declared[value] = ir.Shape(dims)
-
-
-def _is_known(dim: int | str | ir.SymbolicDim, known: set[str]) -> bool:
-    return dim >= 0 if isinstance(dim, int) else str(dim) in known
-
-
 def _clear_shapes(model: ir.Model, dims: Dims) -> None:
-    """Remove the declared shapes of computed values; otherwise inference would keep them."""
-    declared: Mapping[ir.Value, ir.Shape] = model.meta[DECLARED_SHAPES_KEY]
+    """Remove the shapes of computed values but those laid down; inference keeps the shapes that it finds."""
+    start = laid_down(model)
     for node in nodes(model):
         for value in node.outputs:
-            value.shape = declared[value].evaluate(dims) if value in declared else None
+            value.shape = start[value].evaluate(dims) if value in start else None
             if node.op_type != "Constant":
                 value.const_value = None
 
@@ -280,13 +288,13 @@ def _open_growing_sizes(model: ir.Model, grown: set[str]) -> bool:
     return len(grown) > before
 
 
-def _infer_and_fold(model: ir.Model) -> None:
+def _infer_and_fold(model: ir.Model, dims: Dims) -> None:
     """Alternate shape inference and constant folding until neither has new results."""
     grown: set[str] = set()
     for _ in range(MAX_INFERENCE_ROUNDS):
         infer(model)
         if _open_growing_sizes(model, grown):
-            _clear_shapes(model, {})
+            _clear_shapes(model, dims)
         elif fold_constants(model, _values_without_shape(model)):
             for value in _values_without_shape(model):
                 value.shape = None  # inference would keep a symbol of its own

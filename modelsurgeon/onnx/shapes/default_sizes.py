@@ -14,6 +14,7 @@ import onnx_ir as ir
 from modelsurgeon.onnx.graph.constant_folding import small_constant
 from modelsurgeon.onnx.graph.traversal import nodes
 from modelsurgeon.onnx.shapes.binding import Dims, data_inputs, open_shapes
+from modelsurgeon.onnx.shapes.run_time_sizes import default_run_time_sizes
 
 # Common heights and widths: of classifiers, detectors, text line recognizers, nets for small images.
 IMAGE_SIZES = (
@@ -35,8 +36,14 @@ def default_dims(model: ir.Model) -> dict[str, int]:
     """Default size of every symbol that is open in a bound model's inputs.
 
     1 for batch-like axes (the first), 224 for the spatial axes of images, 128 for all others, or another of
-    the `default_size_candidates` if that fits the model better.
+    the `default_size_candidates` if that fits the model better. Sizes that are known at run time only get
+    their bound, or else that of the tensor they are made from, or 1.
     """
+    dims = _default_input_dims(model)
+    return {**dims, **default_run_time_sizes(model, dims)}
+
+
+def _default_input_dims(model: ir.Model) -> dict[str, int]:
     first = next(default_size_candidates(model))
     if not first:
         return first

@@ -262,7 +262,6 @@ def test_a_rank_that_changes_in_a_loop_is_reported() -> None:
     [
         "g (float[6] x, int64[2] n) => (float y, float z) { y, z = Split (x, n) }",
         "g (float[1, 6, 1] x, int64[1] n) => (float y) { y = Squeeze (x, n) }",
-        "g (float[6] x, int64[1] n) => (float y) { y = Reshape (x, n) }",
     ],
 )
 def test_data_dependent_sizes_are_unknown(text: str) -> None:

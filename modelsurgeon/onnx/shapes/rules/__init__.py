@@ -4,12 +4,12 @@ from functools import cache
 
 from onnx_shape_inference import registry
 
-from modelsurgeon.onnx.shapes.rules import contrib, corrections, old_opsets
+from modelsurgeon.onnx.shapes.rules import contrib, corrections, data_dependent, old_opsets
 
 
 @cache
 def register() -> None:
     """Add the rules to onnx_shape_inference's registry, once. Its own rules are kept, or get a correction."""
     registry.collect()
-    for rules in (old_opsets, contrib, corrections):
+    for rules in (old_opsets, contrib, corrections, data_dependent):
         rules.register()
