@@ -30,11 +30,13 @@ from modelsurgeon.onnx.shapes.binding import (
     symbols_by_either_name,
 )
 from modelsurgeon.onnx.shapes.declared_shapes import (
+    LAID_DOWN_KEY,
     believe_declared_shapes,
     declared_names,
     laid_down,
     record_declared_shapes,
 )
+from modelsurgeon.onnx.shapes.default_sizes import default_dims
 from modelsurgeon.onnx.shapes.inference import UNKNOWN_KEY, infer, unknown
 from modelsurgeon.onnx.shapes.run_time_sizes import close_run_time_sizes, run_time_sizes
 from modelsurgeon.onnx.shapes.size_names import name_run_time_sizes
@@ -51,6 +53,7 @@ def bound(
     dims: Dims | None = None,
     *,
     assumed: Dims | None = None,
+    like: ir.Model | None = None,
     spend: bool = False,
 ) -> ir.Model:
     """A clone with bound inputs and inferred shapes. Tensors are shared, `model` isn't changed.
@@ -59,9 +62,10 @@ def bound(
     inference stores the contents of small integer tensors in the metadata of its values.
 
     shapes: input name -> sizes. dims: symbol -> size; a symbol that had to be renamed (`meta[RENAMED_KEY]`)
-    may be given by either name. assumed: sizes of symbols that may be missing. spend: bind `model` itself,
-    without a clone, if it has no functions, branches and loops. Raises UnknownShape for an input or a symbol
-    that the model doesn't have, a wrong number of axes, and sizes that contradict each other.
+    may be given by either name. assumed: sizes of symbols that may be missing. like: the model bound before,
+    whose names of sizes known at run time are taken. spend: bind `model` itself, without a clone, if it has
+    no functions, branches and loops. Raises UnknownShape for an input or a symbol that the model doesn't
+    have, a wrong number of axes, and sizes that contradict each other.
     """
     in_place = spend and not model.functions and next(model.graph.subgraphs(), None) is None
     clone = model if in_place else inlined(model)
@@ -80,7 +84,10 @@ def bound(
     names = input_symbols(clone)
     given = symbols_by_either_name({**(assumed or {}), **(dims or {})}, renamed, names)
     in_use = set(names)
-    if given.keys() - in_use:  # sizes known at run time only: named as they are where all sizes are open
+    if like is not None:
+        _take_names(clone, like)
+        in_use.update(run_time_sizes(clone))
+    elif given.keys() - in_use:  # sizes known at run time only: named as they are where all sizes are open
         _infer_and_name(clone, {}, in_use)
         given = symbols_by_either_name(given, declared_names(clone), [*names, *run_time_sizes(clone)])
     bound_sizes = bind(clone, shapes or {}, given)
@@ -90,13 +97,47 @@ def bound(
     return clone
 
 
+def _take_names(model: ir.Model, like: ir.Model) -> None:
+    """Name the sizes known at run time, and lay down shapes, as in another bound copy of the same model."""
+    start = laid_down(like)
+    pairs = zip(_outputs(like.graph), _outputs(model.graph), strict=True)
+    laid_down(model).update({twin: start[value] for value, twin in pairs if value in start})
+    run_time_sizes(model).update(run_time_sizes(like))
+
+
 def _infer_and_name(model: ir.Model, dims: Dims, in_use: set[str]) -> None:
     """Infer all shapes; believe the file and name what is known at run time only where inference ends."""
     _infer_from_start(model, dims)
+    if not any(True for _ in _values_without_shape(model)):
+        return
+    computed = _shapes_at_default_sizes(model, dims)
     for _ in range(MAX_INFERENCE_ROUNDS):
-        if not believe_declared_shapes(model, in_use) | name_run_time_sizes(model, in_use):
+        believed = believe_declared_shapes(model, in_use, computed)
+        if not (name_run_time_sizes(model, in_use, computed) or believed):
             break
         _infer_from_start(model, dims)
+
+
+def _shapes_at_default_sizes(model: ir.Model, dims: Dims) -> dict[ir.Value, ir.Shape]:
+    """Shapes by value that inference finds once all inputs have default sizes; empty if they have sizes."""
+    defaults = default_dims(model)
+    if not defaults:
+        return {}
+    trial = model.clone()
+    pairs = list(zip(_outputs(model.graph), _outputs(trial.graph), strict=True))
+    start = laid_down(model)
+    trial.meta.update(
+        {UNKNOWN_KEY: {}, LAID_DOWN_KEY: {twin: start[value] for value, twin in pairs if value in start}}
+    )
+    for value in data_inputs(trial):
+        value.shape = None if value.shape is None else value.shape.evaluate(defaults)
+    _infer_from_start(trial, {**dims, **defaults})
+    return {value: twin.shape for value, twin in pairs if twin.shape is not None}
+
+
+def _outputs(graph: ir.Graph) -> Iterator[ir.Value]:
+    for node in graph.all_nodes():
+        yield from node.outputs
 
 
 def _infer_from_start(model: ir.Model, dims: Dims) -> None:
@@ -116,7 +157,7 @@ def bound_to_defaults(
     sizes. `expressions` still returns the shapes that were inferred with open sizes.
     """
     if opened.functions or bodies(opened):
-        return bound(model, shapes, assumed=dims)
+        return bound(model, shapes, assumed=dims, like=opened)
     opened.meta[OPEN_SHAPES_KEY] = {value: value.shape for value in _inputs_and_outputs_of_nodes(opened)}
     for value in opened.meta[OPEN_SHAPES_KEY]:
         value.metadata_props.pop(INFERRED_CONTENT_KEY, None)

@@ -1,8 +1,9 @@
 """Shapes that the file declares for computed values: believed where inference has no result, or compared.
 
 A shape is laid down at a value before inference, which keeps it and goes on from there. What follows from
-the rules is never overruled. Sizes of the file may belong to the example that it was exported with: where
-the batch of the inputs is open, a first size that is fixed to the batch of the example stands for the batch.
+the rules, be it only once all inputs have sizes, is never overruled. Sizes of the file may belong to the
+example that it was exported with: where the batch of the inputs is open, a first size that is fixed to the
+batch of the example stands for the batch.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ LAID_DOWN_KEY = "modelsurgeon.believed"  # model.meta: shapes that are laid down
 BELIEVED_KEY = (
     "modelsurgeon.as_the_file_says"  # model.meta: names of the values whose declaration is believed
 )
+BATCH_LIKE_KEY = "modelsurgeon.batch_like"  # model.meta: the batch of the inputs, by symbol of a first size
 CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 MAX_NAMED_VALUES = 3  # in a note
 LIBRARY_FAILURE = "Shape inference failed for"  # onnx_shape_inference met an error of its own
@@ -42,17 +44,15 @@ class Contradiction:
 
 
 def record_declared_shapes(model: ir.Model, renamed: Mapping[str, str]) -> None:
-    """Store the declared shapes of all computed values, and the names in use, before shapes are cleared.
-
-    Some exporters declare outputs as scalars that aren't: a shape without axes says nothing.
-    """
+    """Store the declared shapes of all computed values, and the names in use, before shapes are cleared."""
     model.meta[FILE_SHAPES_KEY] = {
-        value: shape for node in nodes(model) for value in node.outputs if (shape := value.shape)
+        value: value.shape for node in nodes(model) for value in node.outputs if value.shape is not None
     }
     model.meta[INPUT_SHAPES_KEY] = {value: value.shape for value in data_inputs(model)}
     model.meta[FILE_NAMES_KEY] = dict(renamed)
     model.meta[LAID_DOWN_KEY] = {}
     model.meta[BELIEVED_KEY] = {}
+    model.meta[BATCH_LIKE_KEY] = {}
 
 
 def laid_down(model: ir.Model) -> dict[ir.Value, ir.Shape]:
@@ -73,12 +73,13 @@ def input_names(model: ir.Model) -> set[str]:
     return {name for shape in shapes if shape is not None for name in shape.free_symbols()}
 
 
-def believe_declared_shapes(model: ir.Model, known: set[str]) -> bool:
+def believe_declared_shapes(model: ir.Model, known: set[str], computed: Mapping[ir.Value, ir.Shape]) -> bool:
     """Lay down the declared shapes of the first values without a shape; return whether there was any.
 
     Values behind them wait: their shapes may follow. known: the symbols in use, to which new ones are added.
+    computed: shapes that are known as soon as all inputs have sizes, and so aren't taken from the file.
     """
-    gaps = list(_first_gaps(model))
+    gaps = [(node, value) for node, value in _first_gaps(model) if value not in computed]
     inside = [(node, value) for node, value in gaps if node.op_type not in CONTROL_FLOW or node.domain]
     found = inside or gaps
     for _, value in found:
@@ -98,8 +99,11 @@ def _first_gaps(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Value]]:
             continue
         behind = not waiting.isdisjoint(value for value in node.inputs if value is not None)
         for value in gaps:
-            is_new = value in declared and value not in laid_down(model) and not _fails(model, node)
-            if is_new and (not behind or not _has_rule(model, node)):
+            shape = None if value in laid_down(model) or _fails(model, node) else declared.get(value)
+            has_rule = _has_rule(model, node)
+            # Some exporters declare outputs as scalars that aren't.
+            is_new = shape is not None and (len(shape) > 0 or not has_rule)
+            if is_new and not (behind and has_rule):
                 yield node, value
             if is_new or behind:
                 waiting.add(value)
@@ -125,9 +129,12 @@ def declared_shape(model: ir.Model, value: ir.Value, known: set[str]) -> ir.Shap
     batch = _batch_of_sources(model, value)
     if batch is not None and dims and dims[0] == _example_batch(model):
         dims[0] = batch
-    return ir.Shape(
-        [_new_symbol(f"{stem}_size_{axis}", known) if dim is None else dim for axis, dim in enumerate(dims)]
-    )
+    found = [
+        _new_symbol(f"{stem}_size_{axis}", known) if dim is None else dim for axis, dim in enumerate(dims)
+    ]
+    if batch is not None and dims and dims[0] is None:
+        model.meta[BATCH_LIKE_KEY][str(found[0])] = batch
+    return ir.Shape(found)
 
 
 def _new_symbol(wanted: str, known: set[str]) -> ir.SymbolicDim:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
@@ -24,9 +24,15 @@ class RunTimeSize:
     most: Dim | None = None
     usual: Dim = 1
 
+    def evaluate(self, dims: Dims) -> RunTimeSize:
+        """The same with its bound and default at these sizes of other symbols."""
+        most = self.most.evaluate(dims) if isinstance(self.most, ir.SymbolicDim) else self.most
+        usual = self.usual.evaluate(dims) if isinstance(self.usual, ir.SymbolicDim) else self.usual
+        return replace(self, most=most, usual=usual)
+
     def default(self, dims: Dims) -> int:
         """The size that is assumed at these sizes of other symbols; never 0."""
-        size = self.usual if isinstance(self.usual, int) else self.usual.evaluate(dims)
+        size = self.evaluate(dims).usual
         return max(size, 1) if isinstance(size, int) else 1
 
     def note(self, dims: Dims) -> str:
@@ -63,9 +69,10 @@ def close_run_time_sizes(model: ir.Model, dims: Dims) -> None:
     for value, shape in laid_down(model).items():
         laid_down(model)[value] = shape.evaluate(dims)
     for name, size in list(run_time_sizes(model).items()):
-        most = size.most.evaluate(dims) if isinstance(size.most, ir.SymbolicDim) else size.most
-        if name in dims and isinstance(most, int) and dims[name] > most:
-            raise UnknownShape(f"{name} is bound to {dims[name]}, but is {size.what}: at most {most}")
+        found = size.evaluate(dims)
+        if name in dims and isinstance(found.most, int) and dims[name] > found.most:
+            raise UnknownShape(f"{name} is bound to {dims[name]}, but is {size.what}: at most {found.most}")
+        run_time_sizes(model)[name] = found
         if name in dims or name not in in_use:
             del run_time_sizes(model)[name]
 

@@ -21,6 +21,7 @@ from modelsurgeon.onnx.graph.names import free_name
 from modelsurgeon.onnx.graph.traversal import nodes
 from modelsurgeon.onnx.shapes.binding import as_symbol
 from modelsurgeon.onnx.shapes.declared_shapes import (
+    BATCH_LIKE_KEY,
     BELIEVED_KEY,
     FILE_SHAPES_KEY,
     Dim,
@@ -73,13 +74,18 @@ COUNTED = {  # operator -> what it does with those that it counts
 Origin = tuple[ir.Node, ir.Value, int]
 
 
-def name_run_time_sizes(model: ir.Model, known: set[str]) -> bool:
+def name_run_time_sizes(model: ir.Model, known: set[str], computed: Mapping[ir.Value, ir.Shape]) -> bool:
     """Name the sizes that inference left open and that depend on data; return whether there was any new one.
 
-    known: the symbols in use, to which the new ones are added.
+    known: the symbols in use, to which the new ones are added. computed: shapes that are known as soon as all
+    inputs have sizes.
     """
     _register_declared(model)
-    origins = _origins(model, known)
+    origins = {
+        name: origin
+        for name, origin in _origins(model, known).items()
+        if not (origin[1] in computed and isinstance(computed[origin[1]][origin[2]], int))
+    }
     if not origins:
         return False
     named = _declared_sizes(model, origins, known)
@@ -97,7 +103,8 @@ def _register_declared(model: ir.Model) -> None:
             for name in sorted(dim.free_symbols() - known) if isinstance(dim, ir.SymbolicDim) else ():
                 known.add(name)
                 what = f"axis {axis} of {value.name!r}, open in the file"
-                run_time_sizes(model)[name] = RunTimeSize(name=name, what=what)
+                usual = model.meta[BATCH_LIKE_KEY].get(name, 1)
+                run_time_sizes(model)[name] = RunTimeSize(name=name, what=what, usual=usual)
 
 
 def _origins(model: ir.Model, known: set[str]) -> dict[str, Origin]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 import pytest
 
@@ -115,8 +116,31 @@ def test_a_batch_that_is_fixed_in_the_file_stays() -> None:
     assert shapes(bound(zoo.model(text)))["y"] == "[1,8]"
 
 
-def test_a_declared_scalar_says_nothing() -> None:
-    assert shapes(bound(zoo.model("g (float[2, 3] x) => (float y) { y = Magic (x) }")))["y"] == "None"
+def test_a_declared_scalar_says_nothing_of_an_operator_with_a_rule() -> None:
+    text = "g (float[2, 3] x) => (float y, float z) { y = Magic (x) v = Magic (x) z = Add (v, v) }"
+    assert shapes(bound(zoo.model(text))) == {"y": "[]", "v": "None", "z": "None"}
+
+
+def test_what_is_computed_at_known_sizes_is_not_taken_from_the_file() -> None:
+    text = """
+        g (float[N, 6] x) => (float[9, 9] y) <float[9, 1] c> {
+            s = Shape (x) f = Cast <to = 1> (s) h = Div (f, two) n = Cast <to = 7> (h)
+            c = Reshape (x, n) y = Relu (c)
+        }
+    """
+    built = zoo.model(text, two=np.float32(1))
+    assert shapes(bound(built, dims={"N": 4}))["y"] == "[4,6]"
+    found = analyze(built)
+    assert found.totals.activation_bytes == analyze(built, dims={"N": 1}).totals.activation_bytes
+    assert found.defaults == {"N": 1}
+    assert found.notes == []
+
+
+def test_a_first_size_without_a_name_is_assumed_to_be_the_batch() -> None:
+    built = zoo.model("g (float[N, 3] x) => (float[?, 7] y) { y = Magic (x) }")
+    found = analyze(built, dims={"N": 5})
+    assert found.defaults == {"y_size_0": 5}
+    assert analyze(built).defaults == {"N": 1, "y_size_0": 1}
 
 
 @pytest.mark.parametrize(
