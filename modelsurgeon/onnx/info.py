@@ -59,6 +59,6 @@ def analyze(
         formulas=texts.totals,
         growth=texts.growth,
         defaults=defaults,
-        notes=measured.notes,
+        notes=[*texts.notes, *measured.notes],
         sections=sections,
     )

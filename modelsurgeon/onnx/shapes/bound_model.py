@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
 
-import onnx
 import onnx_ir as ir
 
-from modelsurgeon.errors import BadModel
+from modelsurgeon.errors import UnknownShape
 from modelsurgeon.inspection.cost import Number
 from modelsurgeon.onnx.graph.constant_folding import fold_constants
 from modelsurgeon.onnx.graph.traversal import CACHED_BODIES, CACHED_NODES, bodies, nodes
@@ -29,22 +28,41 @@ from modelsurgeon.onnx.shapes.binding import (
     symbols,
     symbols_by_either_name,
 )
-from modelsurgeon.onnx.shapes.declared_shapes import (
+from modelsurgeon.onnx.shapes.default_sizes import default_dims
+from modelsurgeon.onnx.shapes.impossible import (
+    IMPOSSIBLE_KEY,
+    MISFITS_KEY,
+    impossible,
+    impossible_positions,
+    record_impossible,
+)
+from modelsurgeon.onnx.shapes.inference import UNKNOWN_KEY, infer, open_symbols, unknown
+from modelsurgeon.onnx.shapes.inline_functions import inlined_to_measure
+from modelsurgeon.onnx.shapes.loops import (
+    changing_ranks,
+    follow_growth,
+    iterations,
+    name_iterations,
+)
+from modelsurgeon.onnx.shapes.pinned import PINNED_KEY, deduced_sizes, pinned
+from modelsurgeon.onnx.shapes.rules.contents import CONTENTS_KEY, is_followed
+from modelsurgeon.onnx.shapes.rules.data_dependent import START_SHAPE_KEY
+from modelsurgeon.onnx.shapes.run_time.declared_shapes import (
     LAID_DOWN_KEY,
     believe_declared_shapes,
     declared_names,
     laid_down,
     record_declared_shapes,
 )
-from modelsurgeon.onnx.shapes.default_sizes import default_dims
-from modelsurgeon.onnx.shapes.inference import UNKNOWN_KEY, infer, unknown
-from modelsurgeon.onnx.shapes.run_time_sizes import close_run_time_sizes, run_time_sizes
-from modelsurgeon.onnx.shapes.size_names import name_run_time_sizes
+from modelsurgeon.onnx.shapes.run_time.names import name_run_time_sizes
+from modelsurgeon.onnx.shapes.run_time.sizes import close_run_time_sizes, run_time_sizes
 
 RENAMED_KEY = "modelsurgeon.renamed"  # model.meta: symbols by the invalid names that they replace
-ORIGIN_KEY = "modelsurgeon.origin"  # node.meta: equal in all inlined copies of a function's node
 INFERRED_CONTENT_KEY = "pkg.onnx_shape_inference.sym_data"  # value.metadata_props: computed contents
-MAX_INFERENCE_ROUNDS = 32
+OPEN_UNKNOWN_KEY = "modelsurgeon.open_unknown"  # model.meta: UNKNOWN_KEY before the symbols were bound
+OPEN_FOLLOWED_KEY = "modelsurgeon.followed"  # model.meta: values whose contents were known before that
+BOUND_SIZES_KEY = "modelsurgeon.sizes"  # model.meta: the sizes of all symbols that were bound
+MAX_INFERENCE_ROUNDS = 64
 
 
 def bound(
@@ -52,29 +70,60 @@ def bound(
     shapes: Mapping[str, Sequence[int]] | None = None,
     dims: Dims | None = None,
     *,
-    assumed: Dims | None = None,
-    like: ir.Model | None = None,
     spend: bool = False,
 ) -> ir.Model:
     """A clone with bound inputs and inferred shapes. Tensors are shared, `model` isn't changed.
 
-    Functions are inlined, so that every call has shapes of its own. The clone is for measuring only:
-    inference stores the contents of small integer tensors in the metadata of its values.
+    Open sizes that the model leaves no choice for are bound, too: `pinned` lists them. Functions are inlined,
+    so that every call has shapes of its own; a node of another opset than the model's has its version in
+    `Node.version`. The clone is for measuring only: inference stores the contents of small integer tensors in
+    the metadata of its values.
 
     shapes: input name -> sizes. dims: symbol -> size; a symbol that had to be renamed (`meta[RENAMED_KEY]`)
-    may be given by either name. assumed: sizes of symbols that may be missing. like: the model bound before,
-    whose names of sizes known at run time are taken. spend: bind `model` itself, without a clone, if it has
-    no functions, branches and loops. Raises UnknownShape for an input or a symbol that the model doesn't
-    have, a wrong number of axes, and sizes that contradict each other.
+    may be given by either name. spend: bind `model` itself, without a clone, if it has no functions, branches
+    and loops. Raises UnknownShape for an input or a symbol that the model doesn't have, a wrong number of
+    axes, sizes that contradict each other, and sizes at which a node can't run that could without them.
     """
+    declared = {str(value.name): value.shape for value in model.graph.inputs} if shapes or dims else {}
+    found = bound_as_given(model, shapes, dims, spend=spend)
+    if impossible(found) and (shapes or dims):
+        from modelsurgeon.onnx.shapes.refused_sizes import GivenSizes, refusal
+
+        given = GivenSizes(shapes=shapes or {}, dims=dims or {}, declared=declared)
+        if (reason := refusal(found, given, bound_as_given)) is not None:
+            raise UnknownShape(reason)
+    return found
+
+
+def bound_as_given(
+    model: ir.Model,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    dims: Dims | None = None,
+    *,
+    like: ir.Model | None = None,
+    spend: bool = False,
+) -> ir.Model:
+    """The same as `bound`, whether the nodes can run at the given sizes or not.
+
+    like: another bound copy of the model, from which the sizes known at run time have their names; symbols in
+    `dims` may be missing then.
+    """
+    named = like
+    if like is None and _names_beyond_inputs(model, dims or {}):
+        named = bound_as_given(
+            model
+        )  # all sizes are open: what a size is called doesn't depend on the others
     in_place = spend and not model.functions and next(model.graph.subgraphs(), None) is None
-    clone = model if in_place else inlined(model)
+    clone = model if in_place else inlined_to_measure(model)
     inside = () if in_place else tuple(clone.graph.subgraphs())
     clone.meta.update(
         {
             CACHED_NODES: tuple(clone.graph.all_nodes()),
             CACHED_BODIES: inside,
             UNKNOWN_KEY: {},
+            IMPOSSIBLE_KEY: {},
+            MISFITS_KEY: set(),
+            PINNED_KEY: [],
             OPEN_SHAPES_KEY: {},
         }
     )
@@ -82,43 +131,57 @@ def bound(
     renamed = clone.meta[RENAMED_KEY] = name_open_dims(data_inputs(clone))
     record_declared_shapes(clone, renamed)
     names = input_symbols(clone)
-    given = symbols_by_either_name({**(assumed or {}), **(dims or {})}, renamed, names)
-    in_use = set(names)
-    if like is not None:
-        _take_names(clone, like)
-        in_use.update(run_time_sizes(clone))
-    elif given.keys() - in_use:  # sizes known at run time only: named as they are where all sizes are open
-        _infer_and_name(clone, {}, in_use)
-        given = symbols_by_either_name(given, declared_names(clone), [*names, *run_time_sizes(clone)])
-    bound_sizes = bind(clone, shapes or {}, given)
-    _infer_and_name(clone, bound_sizes, in_use)
-    check_names(given.keys() - (assumed or {}).keys(), [*names, *run_time_sizes(clone)])
-    close_run_time_sizes(clone, bound_sizes)
+    if named is not None:
+        _take_names(clone, named)
+    known = [*names, *run_time_sizes(clone)]
+    given = symbols_by_either_name(dims or {}, declared_names(clone), known)
+    if like is None:
+        check_names(given, known)
+    clone.meta[BOUND_SIZES_KEY] = bind(clone, shapes or {}, given)
+    _infer_from_start(clone)
+    computed: Mapping[ir.Value, ir.Shape] | None = None
+    for _ in range(MAX_INFERENCE_ROUNDS):
+        if found := deduced_sizes(clone):
+            pinned(clone).extend(found)
+            deduced = {size.symbol: size.size for size in found}
+            if inside:  # branches and loops may run differently now
+                again = bound_as_given(model, shapes, {**(dims or {}), **deduced}, like=like)
+                pinned(again)[:0] = found
+                return again
+            _bind_further(clone, deduced)
+            continue
+        if next(_values_without_shape(clone), None) is None:
+            break
+        computed = _shapes_at_default_sizes(clone) if computed is None else computed
+        in_use = {*names, *run_time_sizes(clone), *iterations(clone)}
+        believed = believe_declared_shapes(clone, in_use, computed)
+        if not (name_run_time_sizes(clone, in_use, computed) or believed):
+            break
+        _infer_from_start(clone)
+    close_run_time_sizes(clone, clone.meta[BOUND_SIZES_KEY])
     return clone
 
 
-def _take_names(model: ir.Model, like: ir.Model) -> None:
+def _names_beyond_inputs(model: ir.Model, dims: Dims) -> bool:
+    """Whether some of these names belong to no size of an input."""
+    inputs = data_inputs(model)
+    before = [value.shape for value in inputs]
+    names = {*name_open_dims(inputs), *input_symbols(model)}
+    for value, shape in zip(inputs, before, strict=True):
+        value.shape = shape
+    return not names.issuperset(dims)
+
+
+def _take_names(model: ir.Model, named: ir.Model) -> None:
     """Name the sizes known at run time, and lay down shapes, as in another bound copy of the same model."""
-    start = laid_down(like)
-    pairs = zip(_outputs(like.graph), _outputs(model.graph), strict=True)
+    start = laid_down(named)
+    pairs = zip(_outputs(named.graph), _outputs(model.graph), strict=True)
     laid_down(model).update({twin: start[value] for value, twin in pairs if value in start})
-    run_time_sizes(model).update(run_time_sizes(like))
+    run_time_sizes(model).update(run_time_sizes(named))
+    declared_names(model).update(declared_names(named))
 
 
-def _infer_and_name(model: ir.Model, dims: Dims, in_use: set[str]) -> None:
-    """Infer all shapes; believe the file and name what is known at run time only where inference ends."""
-    _infer_from_start(model, dims)
-    if not any(True for _ in _values_without_shape(model)):
-        return
-    computed = _shapes_at_default_sizes(model, dims)
-    for _ in range(MAX_INFERENCE_ROUNDS):
-        believed = believe_declared_shapes(model, in_use, computed)
-        if not (name_run_time_sizes(model, in_use, computed) or believed):
-            break
-        _infer_from_start(model, dims)
-
-
-def _shapes_at_default_sizes(model: ir.Model, dims: Dims) -> dict[ir.Value, ir.Shape]:
+def _shapes_at_default_sizes(model: ir.Model) -> dict[ir.Value, ir.Shape]:
     """Shapes by value that inference finds once all inputs have default sizes; empty if they have sizes."""
     defaults = default_dims(model)
     if not defaults:
@@ -126,26 +189,26 @@ def _shapes_at_default_sizes(model: ir.Model, dims: Dims) -> dict[ir.Value, ir.S
     trial = model.clone()
     pairs = list(zip(_outputs(model.graph), _outputs(trial.graph), strict=True))
     start = laid_down(model)
-    trial.meta.update(
-        {UNKNOWN_KEY: {}, LAID_DOWN_KEY: {twin: start[value] for value, twin in pairs if value in start}}
-    )
+    trial.meta.clear()
+    trial.meta[BOUND_SIZES_KEY] = {**model.meta[BOUND_SIZES_KEY], **defaults}
+    trial.meta[LAID_DOWN_KEY] = {twin: start[value] for value, twin in pairs if value in start}
     for value in data_inputs(trial):
         value.shape = None if value.shape is None else value.shape.evaluate(defaults)
-    _infer_from_start(trial, {**dims, **defaults})
+    _infer_from_start(trial)
     return {value: twin.shape for value, twin in pairs if twin.shape is not None}
+
+
+def _infer_from_start(model: ir.Model) -> None:
+    """Infer all shapes from those of the inputs and those that are laid down, as if for the first time."""
+    model.meta.update({UNKNOWN_KEY: {}, IMPOSSIBLE_KEY: {}, MISFITS_KEY: set()})
+    _clear_shapes(model)
+    name_iterations(model, {*symbols(model), *open_symbols(model)})
+    _infer_and_fold(model)
 
 
 def _outputs(graph: ir.Graph) -> Iterator[ir.Value]:
     for node in graph.all_nodes():
         yield from node.outputs
-
-
-def _infer_from_start(model: ir.Model, dims: Dims) -> None:
-    """Infer all shapes at these sizes, from those of the inputs and those that are laid down."""
-    unknown(model).clear()
-    _clear_shapes(model, dims)
-    _clear_loop_inputs(model)
-    _infer_and_fold(model, dims)
 
 
 def bound_to_defaults(
@@ -156,15 +219,48 @@ def bound_to_defaults(
     `opened` is bound in place, unless it has functions, branches or loops, which may run differently at known
     sizes. `expressions` still returns the shapes that were inferred with open sizes.
     """
+    always = impossible_positions(opened)
+    found = _bound_to_defaults(model, opened, shapes, dims)
+    all_nodes = nodes(found)
+    found.meta[MISFITS_KEY] = {all_nodes[number] for number in impossible_positions(found) - always}
+    return found
+
+
+def _bound_to_defaults(
+    model: ir.Model, opened: ir.Model, shapes: Mapping[str, Sequence[int]] | None, dims: Dims
+) -> ir.Model:
     if opened.functions or bodies(opened):
-        return bound(model, shapes, assumed=dims, like=opened)
+        deduced = {size.symbol: size.size for size in pinned(opened)}
+        return bound_as_given(model, shapes, {**deduced, **dims}, like=opened)
     opened.meta[OPEN_SHAPES_KEY] = {value: value.shape for value in _inputs_and_outputs_of_nodes(opened)}
-    for value in opened.meta[OPEN_SHAPES_KEY]:
-        value.metadata_props.pop(INFERRED_CONTENT_KEY, None)
+    opened.meta[OPEN_UNKNOWN_KEY] = dict(unknown(opened))
+    opened.meta[OPEN_FOLLOWED_KEY] = followed_values(opened)
     still_open = set(symbols(opened))
-    still = {name: size for name, size in dims.items() if name in still_open}
-    _infer_from_start(opened, bind(opened, {}, still))
+    _bind_further(opened, {name: size for name, size in dims.items() if name in still_open})
     return opened
+
+
+def _bind_further(model: ir.Model, dims: Dims) -> None:
+    """Bind more symbols of a bound model, in place, and infer its shapes again."""
+    model.meta[BOUND_SIZES_KEY] = {**model.meta[BOUND_SIZES_KEY], **bind(model, {}, dims)}
+    _clear_shapes(model)
+    _infer_and_fold(model)
+
+
+def open_unknown(model: ir.Model) -> Mapping[ir.Node, str]:
+    """The nodes at which inference failed with open sizes, even if these have been bound since."""
+    found: Mapping[ir.Node, str] = model.meta.get(OPEN_UNKNOWN_KEY, unknown(model))
+    return found
+
+
+def followed_values(model: ir.Model) -> Collection[ir.Value]:
+    """Values whose whole contents were known with open sizes, even if these have been bound since."""
+    found: Collection[ir.Value] | None = model.meta.get(OPEN_FOLLOWED_KEY)
+    return (
+        found
+        if found is not None
+        else {value for value in _inputs_and_outputs_of_nodes(model) if is_followed(value)}
+    )
 
 
 def _inputs_and_outputs_of_nodes(model: ir.Model) -> Iterator[ir.Value]:
@@ -219,53 +315,6 @@ def _size(dim: int | ir.SymbolicDim, dims: Dims) -> int | None:
     return size if isinstance(size, int) and size >= 0 else None
 
 
-def inlined(model: ir.Model) -> ir.Model:
-    """A clone in which every call of a function is replaced by its nodes; tensors are shared."""
-    clone = _clone(model)
-    if not clone.functions:
-        return clone
-    from onnx_ir.passes.common import InlinePass
-
-    for function in clone.functions.values():
-        _adopt_opsets(function, clone.opset_imports)
-        for number, node in enumerate(function.all_nodes()):
-            node.meta[ORIGIN_KEY] = (function.identifier(), number)
-    try:
-        InlinePass()(clone)
-    except ValueError:  # a function of another opset: its calls stay, and are reported as calls
-        return _clone(model)
-    return clone
-
-
-def _adopt_opsets(function: ir.Function, model_opsets: dict[str, int]) -> None:
-    """Set a function's opset versions to the model's where all its operators are the same in both."""
-    domains = [
-        domain
-        for domain, version in function.opset_imports.items()
-        if version != model_opsets.get(domain, version)
-    ]
-    for domain in domains:
-        used = {node.op_type for node in function.all_nodes() if node.domain == domain}
-        versions = function.opset_imports[domain], model_opsets[domain]
-        if all(len({_since_version(op, version, domain) for version in versions}) == 1 for op in used):
-            function.opset_imports[domain] = model_opsets[domain]
-
-
-def _since_version(op: str, version: int, domain: str) -> int | None:
-    """The opset version that introduced an operator's definition at `version`; None if it isn't known."""
-    try:
-        return int(onnx.defs.get_schema(op, version, domain).since_version)
-    except onnx.defs.SchemaError:
-        return None
-
-
-def _clone(model: ir.Model) -> ir.Model:
-    try:
-        return model.clone()
-    except RuntimeError as error:  # a value is used before a node makes it, or no node makes it
-        raise BadModel("nodes use values that no node before them makes: sort the graph") from error
-
-
 def _set_constant_types(model: ir.Model) -> None:
     """Give initializers and Constants the type and shape of their tensors, whatever the file declares.
 
@@ -283,69 +332,58 @@ def _set_constant_types(model: ir.Model) -> None:
             node.outputs[0].const_value = node.attributes.get_tensor("value", None)
 
 
-def _clear_shapes(model: ir.Model, dims: Dims) -> None:
-    """Remove the shapes of computed values but those laid down; inference keeps the shapes that it finds."""
-    start = laid_down(model)
+def _clear_shapes(model: ir.Model) -> None:
+    """Remove the shapes and contents of computed values but those laid down; inference would keep them."""
+    start, dims = laid_down(model), model.meta[BOUND_SIZES_KEY]
     for node in nodes(model):
         for value in node.outputs:
-            value.shape = start[value].evaluate(dims) if value in start else None
+            value.shape = None
+            value.meta.pop(START_SHAPE_KEY, None)
+            if value in start:
+                value.shape = value.meta[START_SHAPE_KEY] = start[value].evaluate(dims)
+            value.metadata_props.pop(INFERRED_CONTENT_KEY, None)
+            value.meta.pop(CONTENTS_KEY, None)
             if node.op_type != "Constant":
                 value.const_value = None
 
 
-def _clear_loop_inputs(model: ir.Model) -> None:
-    """Remove the declared shapes of the inputs of Loop bodies: they get those of the Loop's inputs."""
-    for _, body in _loops(model):
-        for number, value in enumerate(body.inputs):
-            value.shape = ir.Shape(()) if number < 2 else None
-
-
-def _loops(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Graph]]:
-    for node in nodes(model):
-        body = node.attributes.get_graph("body", None) if node.op_type == "Loop" else None
-        if body is not None and not node.domain and node not in unknown(model):
-            yield node, body
-
-
-def _open_growing_sizes(model: ir.Model, grown: set[str]) -> bool:
-    """Give a symbol to every size that changes between iterations of a Loop; return whether any was new."""
-    before = len(grown)
-    for node, body in _loops(model):
-        for start, end in zip(body.inputs[2:], body.outputs[1:], strict=False):
-            if start.shape is None or isinstance(start.type, ir.SequenceType | ir.OptionalType):
-                continue
-            if end.shape is None or end.shape.rank() != start.shape.rank():
-                reason = f"the shape of {start.name!r} changes from one iteration to the next"
-                unknown(model)[node] = reason
-                start.shape = None
-                grown.add(reason)
-                continue
-            dims = list(start.shape)  # the shape itself may be shared with the Loop's input
-            for axis, size in enumerate(end.shape):
-                if size != dims[axis] and str(dims[axis]) not in grown:
-                    dims[axis] = ir.SymbolicDim(f"grows_{len(grown)}")
-                    grown.add(str(dims[axis]))
-            start.shape = ir.Shape(dims)
-    return len(grown) > before
-
-
-def _infer_and_fold(model: ir.Model, dims: Dims) -> None:
+def _infer_and_fold(model: ir.Model) -> None:
     """Alternate shape inference and constant folding until neither has new results."""
-    grown: set[str] = set()
+    known, in_use = {*symbols(model), *iterations(model)}, open_symbols(model)
     for _ in range(MAX_INFERENCE_ROUNDS):
         infer(model)
-        if _open_growing_sizes(model, grown):
-            _clear_shapes(model, dims)
+        if _report_changing_ranks(model) or follow_growth(model, unknown(model), known, in_use):
+            _clear_shapes(model)
         elif fold_constants(model, _values_without_shape(model)):
-            for value in _values_without_shape(model):
-                value.shape = None  # inference would keep a symbol of its own
+            for value in (*_values_without_shape(model), *_behind_branches(model)):
+                value.shape = None  # inference would keep a symbol of its own, or the shape of another branch
+        elif record_impossible(model):
+            _clear_shapes(model)
         else:
-            break
+            return
+    infer(model)  # after the last round, too, shapes are those of inference
+
+
+def _behind_branches(model: ir.Model) -> Iterator[ir.Value]:
+    """Values that aren't constant, of a model with branches: their shapes may be those of another branch."""
+    start = laid_down(model)
+    for node in nodes(model) if bodies(model) else ():
+        if node.op_type != "If":
+            yield from (value for value in node.outputs if value.const_value is None and value not in start)
+
+
+def _report_changing_ranks(model: ir.Model) -> bool:
+    """Add Loops with a state that changes its rank to the unknown nodes; return whether there were any."""
+    found = list(changing_ranks(model, unknown(model)))
+    for node, start in found:
+        unknown(model)[node] = f"the shape of {start.name!r} changes from one iteration to the next"
+        start.shape = None
+    return bool(found)
 
 
 def _values_without_shape(model: ir.Model) -> Iterator[ir.Value]:
     """Computed values whose shape doesn't follow from the sizes of the inputs."""
-    known = set(symbols(model))
+    known = {*symbols(model), *iterations(model)}
 
     @cache
     def follows(dims: tuple[int | ir.SymbolicDim, ...]) -> bool:

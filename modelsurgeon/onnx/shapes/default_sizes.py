@@ -14,7 +14,7 @@ import onnx_ir as ir
 from modelsurgeon.onnx.graph.constant_folding import small_constant
 from modelsurgeon.onnx.graph.traversal import nodes
 from modelsurgeon.onnx.shapes.binding import Dims, data_inputs, open_shapes
-from modelsurgeon.onnx.shapes.run_time_sizes import default_run_time_sizes
+from modelsurgeon.onnx.shapes.run_time.sizes import default_run_time_sizes
 
 # Common heights and widths: of classifiers, detectors, text line recognizers, nets for small images.
 IMAGE_SIZES = (

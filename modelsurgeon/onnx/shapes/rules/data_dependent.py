@@ -16,6 +16,32 @@ from modelsurgeon.onnx.shapes.rules.registration import correct_rule
 
 Dim = int | ir.SymbolicDim
 
+START_SHAPE_KEY = "modelsurgeon.start"  # value.meta: the shape that is laid down before inference
+MAY_BE_LAID_DOWN = (  # standard operators with a correction, which might not keep the shapes laid down
+    *(
+        "AffineGrid",
+        "BlackmanWindow",
+        "CenterCropPad",
+        "Col2Im",
+        "Compress",
+        "ConstantOfShape",
+        "DFT",
+        "Expand",
+    ),
+    *(
+        "HammingWindow",
+        "HannWindow",
+        "MaxRoiPool",
+        "MaxUnpool",
+        "NonMaxSuppression",
+        "NonZero",
+        "OneHot",
+        "Pad",
+    ),
+    *("Range", "Reshape", "Resize", "RoiAlign", "STFT", "Slice", "Split", "Squeeze", "StringNormalizer"),
+    *("StringSplit", "Tile", "TopK", "Unique", "Upsample"),
+)
+
 
 def register() -> None:
     """Add the corrections to the registry."""
@@ -33,6 +59,26 @@ def register() -> None:
         ("NonMaxSuppression", _no_boxes),
     ):
         correct_rule(op, correct)
+    for op in MAY_BE_LAID_DOWN:
+        correct_rule(op, _as_laid_down)
+
+
+def _as_laid_down(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """Keep the shapes that are laid down, but for sizes that this run of inference has found."""
+    for value in node.outputs:
+        start: ir.Shape | None = value.meta.get(START_SHAPE_KEY)
+        if start is None:
+            continue
+        if value.shape is None or len(value.shape) != len(start):
+            value.shape = start
+        elif value.shape != start:
+            pairs = zip(value.shape, start, strict=True)
+            value.shape = ir.Shape([laid if _has_new(ctx, found) else found for found, laid in pairs])
+
+
+def _has_new(ctx: ShapeInferenceContext, dim: Dim) -> bool:
+    """Whether a size has a symbol that this run of inference made."""
+    return isinstance(dim, ir.SymbolicDim) and any(map(ctx.is_generated_symbol, dim.free_symbols()))
 
 
 def _input(node: ir.Node, index: int) -> ir.Value | None:
@@ -93,9 +139,10 @@ def _keep_elements(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     new = [axis for axis, dim in enumerate(dims) if _is_new(ctx, dim)]
     if not new or any(isinstance(dim, int) and dim < 1 for dim in (*dims, *data)):
         return
-    rest = [dim for axis, dim in enumerate(dims) if axis != new[0]]
-    if any(_is_new(ctx, dim) for dim in data) or any(dim in data.dims and _is_new(ctx, dim) for dim in rest):
+    is_done = any(_has_new(ctx, dim) and not _is_new(ctx, dim) for dim in dims)
+    if is_done or any(_has_new(ctx, dim) for dim in data):
         return
+    rest = [dim for axis, dim in enumerate(dims) if axis != new[0]]
     dims[new[0]] = _divided(_product([*data]), _product(rest))
     node.outputs[0].shape = ir.Shape(dims)
 

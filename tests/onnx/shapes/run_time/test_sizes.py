@@ -20,7 +20,7 @@ from modelsurgeon.errors import UnknownShape
 from modelsurgeon.onnx.graph.traversal import nodes
 from modelsurgeon.onnx.info import analyze
 from modelsurgeon.onnx.shapes import bound, symbols
-from modelsurgeon.onnx.shapes.run_time_sizes import run_time_sizes
+from modelsurgeon.onnx.shapes.run_time.sizes import run_time_sizes
 from tests import zoo
 
 Feed = dict[str, np.ndarray]
@@ -174,10 +174,11 @@ SOURCES = {
         target=integers(-1, 6),
     ),
     "ConstantOfShape": source(
-        "int64[2] n",
-        "e = ConstantOfShape (n) t = Reshape (e, target)",
-        lambda rng: {"n": integers(int(rng.integers(1, 5)), 12)},
-        target=integers(-1, 6),
+        "int64[1] n",
+        "e = ConstantOfShape (n) u = Unsqueeze (e, axis) t = MatMul (u, up)",
+        lambda rng: {"n": integers(int(rng.integers(1, 5)))},
+        axis=integers(1),
+        up=zoo.ones(1, 6),
     ),
     "Range": source(
         "int64 n",

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from modelsurgeon.errors import UnknownShape
 from modelsurgeon.onnx.shapes.binding import RUN_TIME_SIZES_KEY, Dims
-from modelsurgeon.onnx.shapes.declared_shapes import Dim, laid_down
+from modelsurgeon.onnx.shapes.run_time.declared_shapes import Dim, laid_down
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,11 +16,13 @@ import onnx_ir as ir
 
 from modelsurgeon.onnx.graph.attributes import attribute_values
 from modelsurgeon.onnx.graph.constant_folding import constant_tensor
-from modelsurgeon.onnx.graph.dataflow import RANDOM_OPERATORS
 from modelsurgeon.onnx.graph.names import free_name
+from modelsurgeon.onnx.graph.randomness import RANDOM_OPERATORS
 from modelsurgeon.onnx.graph.traversal import nodes
 from modelsurgeon.onnx.shapes.binding import as_symbol
-from modelsurgeon.onnx.shapes.declared_shapes import (
+from modelsurgeon.onnx.shapes.dimension_expressions import solutions
+from modelsurgeon.onnx.shapes.run_time.bounds import largest_size, usual_size
+from modelsurgeon.onnx.shapes.run_time.declared_shapes import (
     BATCH_LIKE_KEY,
     BELIEVED_KEY,
     FILE_SHAPES_KEY,
@@ -29,9 +31,7 @@ from modelsurgeon.onnx.shapes.declared_shapes import (
     input_names,
     laid_down,
 )
-from modelsurgeon.onnx.shapes.dimension_expressions import solutions
-from modelsurgeon.onnx.shapes.run_time_sizes import RunTimeSize, run_time_sizes, symbols_of
-from modelsurgeon.onnx.shapes.size_bounds import largest_size, usual_size
+from modelsurgeon.onnx.shapes.run_time.sizes import RunTimeSize, run_time_sizes, symbols_of
 
 NAMED_KEY = "modelsurgeon.named_sizes"  # model.meta: name of a size by operator, operands and axis
 GROWING_PREFIX = "grows_"  # symbols of sizes that change from one iteration of a Loop to the next

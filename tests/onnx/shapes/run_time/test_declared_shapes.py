@@ -9,7 +9,7 @@ import pytest
 from modelsurgeon.errors import UnknownShape
 from modelsurgeon.onnx.info import analyze
 from modelsurgeon.onnx.shapes import bound, symbols
-from modelsurgeon.onnx.shapes.declared_shapes import contradictions
+from modelsurgeon.onnx.shapes.run_time.declared_shapes import contradictions
 from tests import zoo
 
 WEIGHT = {"w": zoo.ones(8, 4)}
