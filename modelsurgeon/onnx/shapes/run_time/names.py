@@ -21,6 +21,7 @@ from modelsurgeon.onnx.graph.randomness import RANDOM_OPERATORS
 from modelsurgeon.onnx.graph.traversal import nodes
 from modelsurgeon.onnx.shapes.binding import as_symbol
 from modelsurgeon.onnx.shapes.dimension_expressions import solutions
+from modelsurgeon.onnx.shapes.loops import loop_body
 from modelsurgeon.onnx.shapes.run_time.bounds import largest_size, usual_size
 from modelsurgeon.onnx.shapes.run_time.declared_shapes import (
     BATCH_LIKE_KEY,
@@ -89,8 +90,10 @@ def name_run_time_sizes(model: ir.Model, known: set[str], computed: Mapping[ir.V
     if not origins:
         return False
     named = _declared_sizes(model, origins, known)
+    numbers = _iteration_numbers(model)
     for symbol, (node, value, axis) in origins.items():
-        if symbol not in named and node.op_type in SIZING_INPUTS and not node.domain and _from_data(node):
+        has_name = symbol in named or node.domain or node.op_type not in SIZING_INPUTS
+        if not has_name and _from_data(node, numbers):
             named[symbol] = _named_size(model, node, value, axis, known)
     return _lay_down(model, named)
 
@@ -220,8 +223,18 @@ def _in_words(node: ir.Node) -> str:
     return COUNTED.get(node.op_type, "a size that {} gets at run time").format(operator)
 
 
-def _from_data(node: ir.Node) -> bool:
-    """Whether the contents that decide a node's output sizes depend on data, not on shapes alone."""
+def _iteration_numbers(model: ir.Model) -> set[ir.Value]:
+    """The inputs of bodies that hold the number of the iteration."""
+    bodies = [body for node in nodes(model) if (body := loop_body(node)) is not None]
+    return {body.inputs[0] for body in bodies if body.inputs}
+
+
+def _from_data(node: ir.Node, numbers: set[ir.Value]) -> bool:
+    """Whether the contents that decide a node's output sizes depend on data, not on shapes alone.
+
+    numbers: the numbers of iterations; what depends on these is no single size.
+    """
+    is_data = False
     pending = [node.inputs[index] for index in SIZING_INPUTS[node.op_type] if index < len(node.inputs)]
     if node.op_type == "Loop" and (body := node.attributes.get_graph("body", None)) is not None:
         pending.extend(body.outputs[:1])
@@ -230,17 +243,17 @@ def _from_data(node: ir.Node) -> bool:
         value = pending.pop()
         if value in seen or value is None or constant_tensor(value) is not None:
             continue
+        if value in numbers:
+            return False
         seen.add(value)
         maker = value.producer()
         if maker is None:
-            if not _passes_through(node, value):
-                return True
+            is_data = is_data or not _passes_through(node, value)
             continue
-        if maker.op_type in RANDOM_OPERATORS:
-            return True
+        is_data = is_data or maker.op_type in RANDOM_OPERATORS
         if maker.op_type not in ("Shape", "Size") or maker.domain:
             pending.extend(maker.inputs)
-    return False
+    return is_data
 
 
 def _passes_through(node: ir.Node, value: ir.Value) -> bool:

@@ -459,3 +459,17 @@ def test_run_time_sizes_have_words_and_bounds() -> None:
     [size] = run_time_sizes(opened).values()
     assert (size.name, size.most, size.usual) == ("t_count", 7, 7)
     assert all(value.shape is not None for node in nodes(opened) for value in node.outputs)
+
+
+def test_a_size_that_changes_with_the_iteration_has_no_name() -> None:
+    text = """
+        g (int64 trips, float[7, 6] x) => (float[?, ?] y) {
+            y = Loop (trips, yes, x) <body = b (int64 k, bool c, float[?, 6] s) => (bool d, float[?, 6] r) {
+                d = Identity (c)
+                end = Unsqueeze (k, null)
+                part = Slice (x, null, end, null)
+                r = Relu (part)
+            }>
+        }
+    """
+    assert "part_size_0" not in symbols(bound(made_of(text, yes=np.array(True), null=integers(0))))
