@@ -21,6 +21,8 @@ from modelsurgeon.onnx.shapes.dimensions import Condition
 from modelsurgeon.onnx.shapes.inference import unknown
 from modelsurgeon.onnx.shapes.loops import iterations
 from modelsurgeon.onnx.shapes.pinned import PinnedSize, pinned
+from modelsurgeon.onnx.shapes.run_time.declared_shapes import declaration_notes
+from modelsurgeon.onnx.shapes.run_time.sizes import run_time_size_notes
 from modelsurgeon.report.formatting import show
 
 
@@ -93,6 +95,8 @@ class MeasuredModel:
                 {*self.defaults, *(size.symbol for size in pinned(self.symbolic))},
             ),
             *_deduced_sizes(pinned(self.symbolic), nodes(self.fully_bound), self.counter.names),
+            *declaration_notes(self.symbolic),
+            *run_time_size_notes(self.symbolic, self.defaults),
             *self.counter.notes,
             *_unknown_sizes(self.contents.memory),
             *_misfit_defaults(self.counter, self.node_runs, self.defaults),

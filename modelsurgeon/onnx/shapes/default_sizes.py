@@ -14,6 +14,7 @@ import onnx_ir as ir
 from modelsurgeon.onnx.graph.constant_folding import small_constant
 from modelsurgeon.onnx.graph.traversal import nodes
 from modelsurgeon.onnx.shapes.binding import Dims, data_inputs, open_shapes
+from modelsurgeon.onnx.shapes.run_time.sizes import default_run_time_sizes
 
 # Common heights and widths: of classifiers, detectors, text line recognizers, nets for small images.
 IMAGE_SIZES = (
@@ -28,14 +29,21 @@ IMAGE_SIZES = (
     (32, 32),
 )
 OTHER_SIZES = (128, 16, 512, 1)
+RAISED_SIZES = (2, 3, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)  # where 1 or 128 is too small
 
 
 def default_dims(model: ir.Model) -> dict[str, int]:
     """Default size of every symbol that is open in a bound model's inputs.
 
     1 for batch-like axes (the first), 224 for the spatial axes of images, 128 for all others, or another of
-    the `default_size_candidates` if that fits the model better.
+    the `default_size_candidates` if that fits the model better. Sizes that are known at run time only get
+    their bound, or else that of the tensor they are made from, or 1.
     """
+    dims = _default_input_dims(model)
+    return {**dims, **default_run_time_sizes(model, dims)}
+
+
+def _default_input_dims(model: ir.Model) -> dict[str, int]:
     first = next(default_size_candidates(model))
     if not first:
         return first
@@ -56,7 +64,28 @@ def default_size_candidates(opened: ir.Model) -> Iterator[dict[str, int]]:
             sizes = dict(defaults)
             sizes |= {name: pair[axes[name]] for name in spatial} if pair else {}
             sizes |= dict.fromkeys(free, other) if other else {}
-            yield sizes
+            yield _raised(opened, sizes)
+
+
+def _raised(opened: ir.Model, sizes: dict[str, int]) -> dict[str, int]:
+    """The sizes, larger ones where a dimension of an input such as `N - 1` or `floor(N/2)` would be empty."""
+    expressions = [
+        dim
+        for value in data_inputs(opened)
+        for dim in value.shape or ()
+        if isinstance(dim, ir.SymbolicDim) and str(dim) not in sizes and dim.free_symbols() <= sizes.keys()
+    ]
+    for dim in expressions:
+        for name in sorted(dim.free_symbols()):
+            found = dict(sizes)
+            tries = (found | {name: size} for size in (sizes[name], *RAISED_SIZES) if size >= sizes[name])
+            sizes = next((tried for tried in tries if _is_size(dim, tried)), sizes)
+    return sizes
+
+
+def _is_size(dim: ir.SymbolicDim, sizes: Dims) -> bool:
+    size = dim.evaluate(sizes)
+    return isinstance(size, int) and size > 0
 
 
 def _defaults_by_axis(model: ir.Model) -> dict[str, int]:
