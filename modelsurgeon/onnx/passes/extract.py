@@ -15,6 +15,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from modelsurgeon.errors import BadPlan
 from modelsurgeon.onnx.graph.constants import constant_array
 from modelsurgeon.onnx.graph.dataflow import inputs_and_captures
+from modelsurgeon.onnx.graph.map_types import copy_map_type, map_type
 from modelsurgeon.onnx.graph.names import free_name
 from modelsurgeon.onnx.graph.randomness import dropout_mode
 from modelsurgeon.onnx.passes.context import PassContext
@@ -57,7 +58,9 @@ def _find_tensor(name: str, values: dict[str, ir.Value]) -> ir.Value:
 def _declare_output(context: PassContext, value: ir.Value) -> None:
     """Set the type of an output, and its shape in numbers and symbols of the inputs; other axes are open."""
     known = context.inferred(value)
-    value.type = value.type or known.type
+    if value.type is None and map_type(value) is None:
+        value.type = known.type
+        copy_map_type(known, value)
     symbols = {str(dim) for entry in data_inputs(context.model) for dim in entry.shape or ()}
     if value.shape is None and known.shape is not None:
         value.shape = ir.Shape([d if isinstance(d, int) or str(d) in symbols else None for d in known.shape])
@@ -67,6 +70,7 @@ def _make_input(context: PassContext, value: ir.Value) -> Edit:
     """Replace a computed tensor by a new input of the same name."""
     known = context.inferred(value)
     entry = ir.Value(name=value.name, shape=known.shape, type=known.type)
+    copy_map_type(known, entry)
     value.name = free_name(f"{value.name}.computed", context.taken)
     ir.convenience.replace_all_uses_with(value, entry, replace_graph_outputs=True)
     context.graph.inputs.append(entry)

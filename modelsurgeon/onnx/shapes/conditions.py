@@ -37,6 +37,11 @@ def branch_condition(node: ir.Node) -> Condition | None:
     return condition_of(node.inputs[0]) if node.inputs else None
 
 
+def opposite(condition: Condition) -> Condition:
+    """The opposite of a condition, written without negations: `N <= 4` for `N > 4`."""
+    return sympy.to_nnf(~condition, simplify=False)
+
+
 def condition_of(value: ir.Value | None) -> Condition | None:
     """A truth value as a formula in sizes; None where it depends on data."""
     constant = scalar_constant(value)
@@ -46,7 +51,8 @@ def condition_of(value: ir.Value | None) -> Condition | None:
     if node is None or node.domain:
         return None
     if node.op_type in COMPARISONS:
-        return _combined(COMPARISONS[node.op_type], [_number(operand) for operand in node.inputs])
+        compared = _combined(COMPARISONS[node.op_type], [_number(operand) for operand in node.inputs])
+        return getattr(compared, "canonical", compared)  # the symbol to the left
     if node.op_type in COMBINATIONS:
         return _combined(COMBINATIONS[node.op_type], [condition_of(operand) for operand in node.inputs])
     return _passed_condition(node.inputs[0]) if node.op_type in PASSING_OPERATORS and node.inputs else None

@@ -382,7 +382,7 @@ class _Follower:
         if growth is None:
             if after == before:
                 return False
-            self.state.growths[place] = Growth(symbol=free_name("grows", self.in_use))
+            self.state.growths[place] = Growth(symbol=free_name("grows_1", self.in_use))
             return True
         if growth.step is not None:
             if _follows(growth, before, after):

@@ -10,8 +10,10 @@ from random import Random
 
 import numpy as np
 import onnx_ir as ir
+import pytest
 import sympy
 
+from modelsurgeon.onnx.info import analyze
 from tests import macs, zoo
 
 WIDTH = 4
@@ -241,3 +243,29 @@ def executed(model: ir.Model, size: int, folder: Path) -> int:
 def formula_at(text: str, size: int) -> int:
     n = sympy.Symbol("N", integer=True, positive=True)
     return int(sympy.sympify(text, locals={"N": n}).subs(n, size))
+
+
+def check(seed: int, folder: Path) -> bool:
+    """Compare totals and formula with what ran at several sizes; return whether all layers were counted."""
+    model = program(seed)
+    found = analyze(model)
+    whole = not found.uncounted
+    for size in SIZES:
+        ran, bound = executed(model, size, folder), analyze(model, dims={"N": size})
+        assert bound.totals.macs == ran or bound.uncounted
+        if not found.uncounted and "macs" in found.formulas:
+            assert formula_at(found.formulas["macs"], size) == ran
+        whole &= not bound.uncounted
+    return whole
+
+
+@pytest.mark.parametrize("seed", [0, 4, 6, 8, 11, 13])
+def test_random_programs_have_the_macs_that_ran(seed: int, tmp_path: Path) -> None:
+    assert check(seed, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", range(100, 300, 20))
+def test_many_random_programs_have_the_macs_that_ran(start: int, tmp_path: Path) -> None:
+    whole = [check(seed, tmp_path) for seed in range(start, start + 20)]
+    assert sum(whole) >= 0.85 * len(whole)

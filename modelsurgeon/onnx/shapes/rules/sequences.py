@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_shape_inference import ShapeInferenceContext
 
-from modelsurgeon.onnx.graph.constant_folding import small_constant
+from modelsurgeon.onnx.graph.constant_folding import small_constant, taken_branch
 from modelsurgeon.onnx.shapes.dimensions import Dim, integer_of, integers_of
 from modelsurgeon.onnx.shapes.rules.registration import correct_rule, replace_rule
 from modelsurgeon.onnx.shapes.sequence_elements import (
@@ -180,8 +180,10 @@ def _has_element(_: ShapeInferenceContext, node: ir.Node) -> None:
 
 
 def _join_branches(ctx: ShapeInferenceContext, node: ir.Node) -> None:
-    """A sequence that an If makes has what the sequences of both branches have."""
-    branches = [node.attributes.get_graph(name, None) for name in ("then_branch", "else_branch")]
+    """A sequence that an If makes has what those of both branches have, or that of the one that is taken."""
+    taken = taken_branch(node)
+    both = [node.attributes.get_graph(name, None) for name in ("then_branch", "else_branch")]
+    branches = both if taken is None else [taken, taken]
     for index, output in enumerate(node.outputs):
         if not isinstance(output.type, ir.SequenceType):
             continue
