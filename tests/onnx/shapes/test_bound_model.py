@@ -198,16 +198,6 @@ def test_every_call_of_a_function_has_its_own_shapes() -> None:
     assert not model.functions
 
 
-def test_a_function_of_another_opset_is_not_inlined() -> None:
-    built = zoo.model(
-        """
-        g (float[2] x) => (float y) { y = local.f (x) }
-        <domain: "local", opset_import: ["" : 12]> f (a) => (b) { b = Relu (a) }
-        """
-    )
-    assert [node.op_type for node in bound(built).graph] == ["f"]
-
-
 def test_a_node_that_cannot_run_does_not_end_inference() -> None:
     built = zoo.model("g (float[2, 3] x) => (float y, float z) { y = MatMul (x, x) z = Relu (x) }")
     found = bound(built)
