@@ -367,8 +367,9 @@ def _infer_and_fold(model: ir.Model) -> None:
 def _behind_branches(model: ir.Model) -> Iterator[ir.Value]:
     """Values that aren't constant, of a model with branches: their shapes may be those of another branch."""
     start = laid_down(model)
-    for node in nodes(model) if bodies(model) else ():
-        if node.op_type != "If":
+    branching = bodies(model) and any(node.op_type == "If" for node in nodes(model))
+    for node in nodes(model) if branching else ():
+        if node.op_type not in ("If", "Loop", "Scan"):
             yield from (value for value in node.outputs if value.const_value is None and value not in start)
 
 
