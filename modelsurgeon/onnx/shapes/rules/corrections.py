@@ -7,7 +7,7 @@ import sympy
 from onnx_shape_inference import ShapeInferenceContext
 
 from modelsurgeon.onnx.graph.constant_folding import small_constant
-from modelsurgeon.onnx.shapes.rules.parts import smaller_size
+from modelsurgeon.onnx.shapes.rules.parts import expression, smaller_size
 from modelsurgeon.onnx.shapes.rules.registration import correct_rule
 
 # The operands are broadcast to one shape.
@@ -25,16 +25,27 @@ def register() -> None:
     for op in ("AveragePool", "LpPool", "MaxPool"):
         correct_rule(op, _drop_window)
     correct_rule("Slice", _limit_slice)
-    correct_rule("Split", _clear_if_dynamic)
     correct_rule("Squeeze", _clear_if_dynamic)
 
 
 def _clear_if_dynamic(ctx: ShapeInferenceContext, node: ir.Node) -> None:
-    """Clear the output shapes of a Split or Squeeze whose sizes or axes are only known at run time."""
-    sizes_or_axes = node.inputs[1] if len(node.inputs) > 1 else None
-    if sizes_or_axes is not None and ctx.get_symbolic_value(sizes_or_axes) is None:
-        for output in node.outputs:
-            output.shape = None
+    """Clear the output shape of a Squeeze whose axes are only known at run time.
+
+    Without axes these are the axes of size 1, and an open size may be 1; the library keeps open ones.
+    """
+    axes = node.inputs[1] if len(node.inputs) > 1 else None
+    data = node.inputs[0]
+    if axes is not None:
+        dynamic = ctx.get_symbolic_value(axes) is None
+    else:
+        given = "axes" in node.attributes
+        dynamic = not given and any(map(_may_be_one, data.shape or () if data is not None else ()))
+    if dynamic:
+        node.outputs[0].shape = None
+
+
+def _may_be_one(size: int | ir.SymbolicDim) -> bool:
+    return not isinstance(size, int) and (expression(size) - 1).is_nonzero is not True
 
 
 def _broadcast_open_sizes(_: ShapeInferenceContext, node: ir.Node) -> None:
@@ -79,7 +90,8 @@ def _drop_window(_: ShapeInferenceContext, node: ir.Node) -> None:
         if isinstance(size, ir.SymbolicDim) and isinstance(count, ir.SymbolicDim):
             last = (size + pad - 1) // stride + 1
             dims[axis] = ir.SymbolicDim(sympy.Min(count._expr, last._expr, evaluate=False))
-    result.shape = ir.Shape(dims)
+    for output in node.outputs:  # a second one has the places of the maxima
+        output.shape = ir.Shape(dims)
 
 
 def _limit_slice(_: ShapeInferenceContext, node: ir.Node) -> None:

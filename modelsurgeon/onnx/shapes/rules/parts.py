@@ -1,9 +1,12 @@
-"""Parts of shape rules: integers of attributes, the smaller of two sizes, the shape of an operand."""
+"""Parts of shape rules: attributes and inputs, known sizes and their expressions, the shape of an operand."""
 
 from __future__ import annotations
 
 import onnx_ir as ir
+import sympy
 from onnx_shape_inference import ShapeInferenceContext
+
+from modelsurgeon.onnx.graph.constant_folding import small_constant
 
 MIN_OPEN_END = 10**8  # a slice that ends here or later ends with the axis
 BOOLEAN_RESULTS = frozenset({"And", "Or", "Xor", "Equal", "Greater", "Less"})
@@ -13,6 +16,39 @@ def integers(node: ir.Node, name: str) -> list[int]:
     """An attribute that is a list of integers; empty where it is left out."""
     attr = node.attributes.get(name)
     return list(attr.as_ints()) if attr is not None else []
+
+
+def optional_input(node: ir.Node, index: int) -> ir.Value | None:
+    """An input of a node; None where it is left out."""
+    return node.inputs[index] if index < len(node.inputs) else None
+
+
+def known_sizes(ctx: ShapeInferenceContext, value: ir.Value | None) -> list[int | ir.SymbolicDim] | None:
+    """The integers in a small tensor, or the open sizes that they are; None where they aren't known."""
+    if value is None:
+        return None
+    array = small_constant(value)
+    if array is not None:
+        return [int(entry) for entry in array.ravel()]
+    found: list[int | ir.SymbolicDim] | None = ctx.get_symbolic_value(value)
+    return None if found is None else list(found)
+
+
+def known_size(ctx: ShapeInferenceContext, value: ir.Value | None) -> int | ir.SymbolicDim | None:
+    """The only integer in a tensor, or the open size that it is; None where it isn't known."""
+    found = known_sizes(ctx, value)
+    return found[0] if found is not None and len(found) == 1 else None
+
+
+def expression(size: int | ir.SymbolicDim) -> sympy.Expr:
+    """The size as a sympy expression."""
+    # onnx_ir has no public name for the expression of a dimension.
+    return sympy.Integer(size) if isinstance(size, int) else size._expr
+
+
+def as_size(value: sympy.Expr | int) -> int | ir.SymbolicDim:
+    """A sympy expression as a size: a number where it has no symbols."""
+    return int(value) if isinstance(value, int) or value.is_Integer else ir.SymbolicDim(value)
 
 
 def smaller_size(size: ir.SymbolicDim, end: int) -> int | ir.SymbolicDim:

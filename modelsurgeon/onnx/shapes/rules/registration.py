@@ -17,6 +17,12 @@ def register_missing(domain: str, op: str, rule: Rule) -> None:
         registry.register(domain, op, since_version=1)(rule)
 
 
+def replace_rule(op: str, rule: Rule, *, domain: str = "") -> None:
+    """Put a rule in the place of all registered versions of an operator's rule, and before the oldest."""
+    for version in {1, *registry.version_boundaries(domain, op)}:
+        registry.register(domain, op, since_version=version)(rule)
+
+
 def correct_rule(op: str, correct: Rule, *, domain: str = "") -> None:
     """Run a correction after every registered version of an operator's rule."""
     for version in registry.version_boundaries(domain, op):
