@@ -7,7 +7,7 @@ and multiply by scales in exact arithmetic, where .7 times 10 is less than 7; ru
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -20,6 +20,9 @@ from modelsurgeon.onnx.shapes.rules.parts import as_size, expression, known_size
 from modelsurgeon.onnx.shapes.rules.registration import replace_rule
 
 Size = int | ir.SymbolicDim
+
+MAX_ROUNDED_AWAY = Fraction(1, 2**25)  # a product that misses a whole number by less becomes it in float32
+MAX_DENOMINATOR = 1000  # with larger ones, sizes of some thousands are rounded to the next whole number
 
 
 def register() -> None:
@@ -64,15 +67,19 @@ def _floats(value: ir.Value | None) -> list[float] | None:
     return None if array is None else [float(entry) for entry in array.ravel()]
 
 
-def _set_resized(ctx: ShapeInferenceContext, node: ir.Node, resized: dict[int, Size] | None) -> None:
-    """Set the output's shape: that of the input but for the resized axes; None: they have sizes unknown."""
+def _set_resized(
+    ctx: ShapeInferenceContext, node: ir.Node, resized: Mapping[int, Size | None] | None
+) -> None:
+    """Set the output's shape: that of the input but for the resized axes. None: unknown sizes."""
     data, output = node.inputs[0], node.outputs[0]
     if data is None or data.shape is None:
         ctx.set_shape_and_dtype(output, None, None if data is None else data.dtype)
         return
     axes = _axes(node, data.shape.rank())
-    found = {axis: ctx.new_symbolic_dim() for axis in axes} if resized is None else resized
-    dims = [found.get(axis, size) for axis, size in enumerate(data.shape)]
+    dims = list(data.shape)
+    for axis in axes:
+        size = None if resized is None else resized[axis]
+        dims[axis] = ctx.new_symbolic_dim() if size is None else size
     ctx.set_shape_and_dtype(output, ir.Shape(dims), data.dtype)
 
 
@@ -82,7 +89,7 @@ def _axes(node: ir.Node, ndim: int) -> list[int]:
     return list(range(ndim)) if axes is None else [axis % ndim for axis in axes]
 
 
-def _scaled(node: ir.Node, scales: Sequence[float] | None) -> dict[int, Size] | None:
+def _scaled(node: ir.Node, scales: Sequence[float] | None) -> dict[int, Size | None] | None:
     """Sizes of the resized axes by scales; None where the scales aren't known, or don't fit the axes."""
     shape = node.inputs[0].shape if node.inputs[0] is not None else None
     if shape is None or scales is None:
@@ -93,14 +100,19 @@ def _scaled(node: ir.Node, scales: Sequence[float] | None) -> dict[int, Size] | 
     return {axis: scaled_size(shape[axis], scale) for axis, scale in zip(axes, scales, strict=True)}
 
 
-def scaled_size(size: Size, scale: float) -> Size:
-    """The size times a float32 scale, rounded down, as a runtime computes it.
+def scaled_size(size: Size, scale: float) -> Size | None:
+    """The size times a float32 scale, rounded down, as a runtime computes it in float32.
 
-    The product of an open size is exact; the scale in it is the simplest fraction that is the same float32.
+    The product of an open size is exact, with the simplest fraction that is the same float32 for the scale.
+    None where that isn't always what a runtime computes: in float32, 10 times 2.1 is 21, but 30 times 2.1 is
+    less than 63.
     """
     if isinstance(size, int):
         return int(np.float32(size) * np.float32(scale))
     fraction = simplest_fraction(scale)
+    missing = (fraction - Fraction(scale)) / fraction
+    if missing > MAX_ROUNDED_AWAY or fraction.denominator > MAX_DENOMINATOR:
+        return None
     return as_size(sympy.floor(expression(size) * sympy.Rational(*fraction.as_integer_ratio())))
 
 
@@ -137,5 +149,5 @@ def _in_proportion(before: Sequence[Size], sizes: Sequence[Size], *, smallest: b
         factor = (np.min if smallest else np.max)(new / old)
         return [int(size) for size in np.floor(old * factor + np.float32(0.5))]
     quotients = [expression(new) / expression(old) for old, new in zip(before, sizes, strict=True)]
-    common = (sympy.Min if smallest else sympy.Max)(*quotients)
+    common = (sympy.Min if smallest else sympy.Max)(*quotients, evaluate=False)
     return [as_size(sympy.floor(expression(old) * common + sympy.Rational(1, 2))) for old in before]
