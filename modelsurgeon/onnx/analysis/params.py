@@ -4,6 +4,8 @@ Params are the elements of floating-point or quantized weights, wherever they ar
 Constant, constant ConstantOfShape, subgraph or function; each tensor once, and only if a node uses it.
 Integers for shapes or indices are no params, nor are 0-d scalars and the scales of quantized weights: a
 quantized model has as many params as the original.
+
+The params of a graph that was exported from a PyTorch module are those of the module.
 """
 
 from __future__ import annotations
@@ -15,10 +17,11 @@ from math import prod
 import onnx_ir as ir
 
 from modelsurgeon.inspection.cost import Number
+from modelsurgeon.onnx.analysis.module_params import ModuleParams
 from modelsurgeon.onnx.graph.traversal import bodies, nodes
 from modelsurgeon.onnx.io.sparse import STORED_BYTES_KEY
 from modelsurgeon.onnx.shapes import sizes
-from modelsurgeon.onnx.shapes.bound_model import ORIGIN_KEY
+from modelsurgeon.onnx.shapes.inline_functions import ORIGIN_KEY
 
 Use = tuple[ir.Node, int]  # a node, and which of its inputs
 
@@ -94,10 +97,11 @@ def params(model: ir.Model, constants: set[ir.Value]) -> list[Param]:
     """All params of a bound model. constants: its constant values."""
     order = {node: number for number, node in enumerate(nodes(model))}
     found: dict[Hashable, Param] = {}
+    module = ModuleParams.of(model)
     for value, key in _stored_values(model, constants):
-        if _is_weight(value):
+        if module.made(value) or _is_weight(value):
             uses = sorted(_runtime_uses(value, constants), key=lambda use: order[use[0]])
-            if (param := _param(value, uses)) is not None:
+            if (param := _param(value, uses, module)) is not None:
                 found.setdefault(key, param)
     return list(found.values())
 
@@ -111,18 +115,24 @@ def nbytes(elements: Number, dtype: ir.DataType | None) -> Number | None:
     return -(-elements * dtype.bitwidth // 8)
 
 
-def _param(value: ir.Value, uses: Sequence[Use]) -> Param | None:
-    """The value as a param; None for scalars and values of unknown size."""
+def _param(value: ir.Value, uses: Sequence[Use], module: ModuleParams) -> Param | None:
+    """The value as a param; None for a scalar that is no parameter of a module, and for an unknown size."""
     shape = sizes(value)
-    if not shape or (size := nbytes(count := prod(shape), value.dtype)) is None:
+    if shape is None or (size := nbytes(count := prod(shape), value.dtype)) is None:
+        return None
+    if not shape and not module.made(value):
+        return None
+    statistic = any(node.op_type == "BatchNormalization" and index in (3, 4) for node, index in uses)
+    own = _elements(value, count), _stored_bytes(value, size)
+    if (counted := own if statistic else module.size(value, own)) is None:
         return None
     return Param(
         value=value,
         node=uses[0][0],
         index=uses[0][1],
-        elements=_elements(value, count),
-        bytes=_stored_bytes(value, size),
-        statistic=any(node.op_type == "BatchNormalization" and index in (3, 4) for node, index in uses),
+        elements=counted[0],
+        bytes=counted[1],
+        statistic=statistic,
     )
 
 

@@ -1,8 +1,7 @@
-"""Nodes as table rows, their totals, and the operators that the totals leave out."""
+"""Nodes as table rows, and their totals."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -10,12 +9,13 @@ from functools import cache
 import onnx_ir as ir
 
 from modelsurgeon.inspection.cost import Cost
-from modelsurgeon.inspection.rows import LayerRow, Totals, UncountedOperators
-from modelsurgeon.onnx import costs
+from modelsurgeon.inspection.rows import LayerRow, Totals
 from modelsurgeon.onnx.analysis.header import dtype_name
 from modelsurgeon.onnx.analysis.memory import BytesOf, Memory, bytes_of, memory
+from modelsurgeon.onnx.analysis.module_params import ModuleParams
 from modelsurgeon.onnx.analysis.node_runs import NodeRun, RunCounter
 from modelsurgeon.onnx.analysis.params import Param, params
+from modelsurgeon.onnx.costs import Shape
 from modelsurgeon.onnx.graph.dataflow import constant_values
 from modelsurgeon.onnx.graph.names import scope
 
@@ -24,11 +24,13 @@ from modelsurgeon.onnx.graph.names import scope
 class ModelContents:
     """Constants, params and activation memory of a bound model.
 
+    unused_params: elements and bytes of the parameters of an exported module that no node uses, by name.
     bytes_of: bytes of a value, None where unknown; cached, so valid only while the model isn't changed.
     """
 
     constants: set[ir.Value]
     params: list[Param]
+    unused_params: Mapping[str, tuple[int, int]]
     memory: Memory
     bytes_of: BytesOf
 
@@ -39,8 +41,22 @@ class ModelContents:
         return cls(
             constants=constants,
             params=params(model, constants),
+            unused_params=ModuleParams.of(model).unused,
             memory=memory(model, constants, known),
             bytes_of=known,
+        )
+
+    @property
+    def param_elements(self) -> int:
+        """Elements of all params, with those of unused parameters."""
+        unused = self.unused_params.values()
+        return sum(param.elements for param in self.params) + sum(elements for elements, _ in unused)
+
+    @property
+    def param_bytes(self) -> int:
+        """Bytes of all params, with those of unused parameters."""
+        return sum(param.bytes for param in self.params) + sum(
+            size for _, size in self.unused_params.values()
         )
 
 
@@ -51,8 +67,8 @@ def totals(node_runs: Sequence[NodeRun], contents: ModelContents) -> Totals:
         macs=cost.macs,
         flops=cost.flops,
         bias_adds=cost.bias_adds,
-        params=sum(param.elements for param in contents.params),
-        param_bytes=sum(param.bytes for param in contents.params),
+        params=contents.param_elements,
+        param_bytes=contents.param_bytes,
         bn_stats=sum(param.elements for param in contents.params if param.statistic),
         activation_bytes=contents.memory.total,
         peak_activation_bytes=contents.memory.peak,
@@ -66,7 +82,7 @@ def rows(counter: RunCounter, node_runs: Sequence[NodeRun], contents: ModelConte
     for param in contents.params:
         own.setdefault(param.node, []).append(param)
     macs = sum(run.total.macs for run in node_runs) or 1
-    elements = sum(param.elements for param in contents.params) or 1
+    elements = contents.param_elements or 1
     return [_row(counter, run, own.get(run.node, ()), contents, macs, elements) for run in node_runs]
 
 
@@ -82,8 +98,8 @@ def _row(
         op=node.op_type,
         domain=node.domain,
         module=scope(node),
-        input_shapes=tuple(map(counter.shape_of, inputs)),
-        output_shapes=tuple(map(counter.shape_of, outputs)),
+        input_shapes=tuple(_fixed(counter.shape_of(value)) for value in inputs),
+        output_shapes=tuple(_fixed(counter.shape_of(value)) for value in outputs),
         dtype=dtype_name(outputs[0]) if outputs else None,
         macs=total.macs if known else None,
         flops=total.flops if known else None,
@@ -98,6 +114,11 @@ def _row(
         intensity=_intensity(run, [contents.bytes_of(value) for value in (*inputs, *outputs)]),
         runs=run.times,
     )
+
+
+def _fixed(shape: Shape | None) -> Shape | None:
+    """The shape; None where it changes from one iteration of a loop to the next."""
+    return shape if shape is None or all(isinstance(size, int) for size in shape) else None
 
 
 def _present(values: Sequence[ir.Value | None]) -> list[ir.Value]:
@@ -119,13 +140,3 @@ def with_formulas(rows: Sequence[LayerRow], formulas: Sequence[Mapping[str, str]
         return rows
     pairs = zip(rows, formulas, strict=True)
     return [LayerRow(**{**vars(row), "formulas": texts}) if texts else row for row, texts in pairs]
-
-
-def uncounted(node_runs: Sequence[NodeRun]) -> list[UncountedOperators]:
-    """Operators that run but have no known cost, each with the reason and how often it occurs."""
-    found = Counter(
-        (f"{run.node.domain}::{run.node.op_type}".removeprefix("::"), run.cost.reason)
-        for run in node_runs
-        if isinstance(run.cost, costs.Uncounted) and bool(run.times)
-    )
-    return [UncountedOperators(op=op, count=count, reason=reason) for (op, reason), count in found.items()]

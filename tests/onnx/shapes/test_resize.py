@@ -13,7 +13,7 @@ import pytest
 from onnx import numpy_helper
 
 from modelsurgeon.onnx.shapes import bound, sizes
-from modelsurgeon.onnx.shapes.rules.resize import scaled_size, simplest_fraction
+from modelsurgeon.onnx.shapes.rules.standard.resize import scaled_size, simplest_fraction
 from tests import zoo
 
 SCALES = (

@@ -1,10 +1,10 @@
-"""Parts of shape rules: attributes and inputs, known sizes and their expressions, the shape of an operand."""
+"""Parts of shape rules: inputs, integers of attributes, the smaller of two sizes, the shape of an operand."""
 
 from __future__ import annotations
 
 import onnx_ir as ir
 import sympy
-from onnx_shape_inference import ShapeInferenceContext
+from onnx_shape_inference import OpUsageError, ShapeInferenceContext
 
 from modelsurgeon.onnx.graph.constant_folding import small_constant
 
@@ -18,19 +18,50 @@ def integers(node: ir.Node, name: str) -> list[int]:
     return list(attr.as_ints()) if attr is not None else []
 
 
+def smaller_size(size: ir.SymbolicDim, end: int) -> int | ir.SymbolicDim:
+    """The smaller of an open size and an end."""
+    return size if end >= MIN_OPEN_END else ir.SymbolicDim(f"Min({end}, {size})").evaluate({})
+
+
+def same_as_first(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """The output has the shape and, unless it is a truth value, the type of the first input."""
+    first = node.inputs[0] if node.inputs else None
+    if first is not None:
+        dtype = ir.DataType.BOOL if node.op_type in BOOLEAN_RESULTS else first.dtype
+        ctx.set_shape_and_dtype(node.outputs[0], first.shape, dtype)
+
+
+def known_inputs(node: ir.Node, number: int) -> tuple[ir.Value, ...]:
+    """The first inputs of a node; raises OpUsageError where one is left out."""
+    inputs = node.inputs[:number]
+    if len(inputs) < number or None in inputs:
+        raise OpUsageError(node, f"{node.op_type} needs its first {number} inputs")
+    return tuple(value for value in inputs if value is not None)
+
+
 def optional_input(node: ir.Node, index: int) -> ir.Value | None:
     """An input of a node; None where it is left out."""
     return node.inputs[index] if index < len(node.inputs) else None
 
 
+def contents(ctx: ShapeInferenceContext, value: ir.Value | None) -> list[int | ir.SymbolicDim] | None:
+    """The integers in a value, as far as inference knows them; None where it doesn't."""
+    known: list[int | ir.SymbolicDim] | None = None if value is None else ctx.get_symbolic_value(value)
+    return known
+
+
+def scalar_content(ctx: ShapeInferenceContext, value: ir.Value | None) -> int | ir.SymbolicDim | None:
+    """The first integer in a value; None where inference doesn't know it."""
+    known = contents(ctx, value)
+    return known[0] if known else None
+
+
 def known_sizes(ctx: ShapeInferenceContext, value: ir.Value | None) -> list[int | ir.SymbolicDim] | None:
-    """The integers in a small tensor, or the open sizes that they are; None where they aren't known."""
-    if value is None:
-        return None
+    """The integers in a small tensor of any shape, or the open sizes that they are; None where unknown."""
     array = small_constant(value)
     if array is not None:
         return [int(entry) for entry in array.ravel()]
-    found: list[int | ir.SymbolicDim] | None = ctx.get_symbolic_value(value)
+    found = contents(ctx, value)
     return None if found is None else list(found)
 
 
@@ -49,16 +80,3 @@ def expression(size: int | ir.SymbolicDim) -> sympy.Expr:
 def as_size(value: sympy.Expr | int) -> int | ir.SymbolicDim:
     """A sympy expression as a size: a number where it has no symbols."""
     return int(value) if isinstance(value, int) or value.is_Integer else ir.SymbolicDim(value)
-
-
-def smaller_size(size: ir.SymbolicDim, end: int) -> int | ir.SymbolicDim:
-    """The smaller of an open size and an end."""
-    return size if end >= MIN_OPEN_END else ir.SymbolicDim(f"Min({end}, {size})").evaluate({})
-
-
-def same_as_first(ctx: ShapeInferenceContext, node: ir.Node) -> None:
-    """The output has the shape and, unless it is a truth value, the type of the first input."""
-    first = node.inputs[0] if node.inputs else None
-    if first is not None:
-        dtype = ir.DataType.BOOL if node.op_type in BOOLEAN_RESULTS else first.dtype
-        ctx.set_shape_and_dtype(node.outputs[0], first.shape, dtype)

@@ -1,7 +1,4 @@
-"""Shape rules of traditional machine learning (ai.onnx.ml), of which onnx_shape_inference has only a few.
-
-ZipMap has none: no tensor comes out of it.
-"""
+"""Shape rules of traditional machine learning (ai.onnx.ml), of which onnx_shape_inference has only a few."""
 
 from __future__ import annotations
 
@@ -15,7 +12,6 @@ ML_DOMAIN = "ai.onnx.ml"
 
 Size = int | ir.SymbolicDim
 FLOAT, INT64, STRING = ir.DataType.FLOAT, ir.DataType.INT64, ir.DataType.STRING
-CAST_TYPES = {"TO_FLOAT": FLOAT, "TO_INT64": INT64, "TO_STRING": STRING}
 # Attributes of values of LabelEncoder, each with the type of the output.
 VALUE_TYPES = {"values_floats": FLOAT, "values_int64s": INT64, "values_strings": STRING}
 
@@ -164,24 +160,8 @@ def _svm_classifier(ctx: ShapeInferenceContext, node: ir.Node) -> None:
         _set_classes(ctx, node, pairs)
 
 
-def _cast_map(ctx: ShapeInferenceContext, node: ir.Node) -> None:
-    """A row as long as the map, or as the attribute says where the map is sparse."""
-    sparse = node.attributes.get_string("map_form", "DENSE") == "SPARSE"
-    width = node.attributes.get_int("max_map", 1) if sparse else ctx.new_symbolic_dim()
-    dtype = CAST_TYPES.get(node.attributes.get_string("cast_to", "TO_FLOAT"))
-    ctx.set_shape_and_dtype(node.outputs[0], ir.Shape([1, width]), dtype)
-
-
-def _dict_vectorizer(ctx: ShapeInferenceContext, node: ir.Node) -> None:
-    """A row of the vocabulary's size, in the type of the map's values."""
-    width = _length(node, "int64_vocabulary") or _length(node, "string_vocabulary")
-    ctx.set_shape_and_dtype(node.outputs[0], ir.Shape([1, width]), None)
-
-
 MISSING: dict[str, Rule] = {
-    "CastMap": _cast_map,
     "CategoryMapper": _category_mapper,
-    "DictVectorizer": _dict_vectorizer,
     "FeatureVectorizer": _feature_vectorizer,
     "LinearClassifier": _linear_classifier,
     "LinearRegressor": _linear_regressor,
