@@ -11,13 +11,12 @@ from modelsurgeon.onnx.shapes.rules import (
     contrib_data,
     contrib_windows,
     control_flow,
-    corrections,
     data_dependent,
     maps,
     nchwc,
-    old_opsets,
     open_axes,
     sequences,
+    standard,
 )
 from modelsurgeon.onnx.shapes.rules.registration import follow_node_version
 
@@ -28,17 +27,7 @@ CONTRIB = (contrib, contrib_attention, contrib_data, contrib_windows, nchwc)
 def register() -> None:
     """Add the rules to onnx_shape_inference's registry, once. Its own rules are kept, or get a correction."""
     registry.collect()
-    for rules in (
-        old_opsets,
-        *CONTRIB,
-        corrections,
-        open_axes,
-        contents,
-        maps,
-        sequences,
-        control_flow,
-        data_dependent,
-    ):
+    for rules in (standard, *CONTRIB, open_axes, contents, maps, sequences, control_flow, data_dependent):
         rules.register()
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import onnx_ir as ir
+import sympy
 from onnx_shape_inference import OpUsageError, ShapeInferenceContext
+
+from modelsurgeon.onnx.graph.constant_folding import small_constant
 
 MIN_OPEN_END = 10**8  # a slice that ends here or later ends with the axis
 BOOLEAN_RESULTS = frozenset({"And", "Or", "Xor", "Equal", "Greater", "Less"})
@@ -51,3 +54,29 @@ def scalar_content(ctx: ShapeInferenceContext, value: ir.Value | None) -> int | 
     """The first integer in a value; None where inference doesn't know it."""
     known = contents(ctx, value)
     return known[0] if known else None
+
+
+def known_sizes(ctx: ShapeInferenceContext, value: ir.Value | None) -> list[int | ir.SymbolicDim] | None:
+    """The integers in a small tensor of any shape, or the open sizes that they are; None where unknown."""
+    array = small_constant(value)
+    if array is not None:
+        return [int(entry) for entry in array.ravel()]
+    found = contents(ctx, value)
+    return None if found is None else list(found)
+
+
+def known_size(ctx: ShapeInferenceContext, value: ir.Value | None) -> int | ir.SymbolicDim | None:
+    """The only integer in a tensor, or the open size that it is; None where it isn't known."""
+    found = known_sizes(ctx, value)
+    return found[0] if found is not None and len(found) == 1 else None
+
+
+def expression(size: int | ir.SymbolicDim) -> sympy.Expr:
+    """The size as a sympy expression."""
+    # onnx_ir has no public name for the expression of a dimension.
+    return sympy.Integer(size) if isinstance(size, int) else size._expr
+
+
+def as_size(value: sympy.Expr | int) -> int | ir.SymbolicDim:
+    """A sympy expression as a size: a number where it has no symbols."""
+    return int(value) if isinstance(value, int) or value.is_Integer else ir.SymbolicDim(value)

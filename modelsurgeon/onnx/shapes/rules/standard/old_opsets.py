@@ -5,18 +5,31 @@ from __future__ import annotations
 from math import prod
 
 import onnx_ir as ir
-from onnx_shape_inference import ShapeInferenceContext
+from onnx_shape_inference import ShapeInferenceContext, registry
 
-from modelsurgeon.onnx.shapes.rules.parts import integers, same_as_first, smaller_size
-from modelsurgeon.onnx.shapes.rules.registration import oldest_rule, register_missing
+from modelsurgeon.onnx.graph.constant_folding import small_constant
+from modelsurgeon.onnx.shapes.rules.parts import integers, optional_input, same_as_first, smaller_size
+from modelsurgeon.onnx.shapes.rules.registration import newest_rule, oldest_rule, register_missing
 
 # Operators whose rule for a later version holds for opset 1, too: no shape changed between the versions.
-SAME_SINCE_OPSET_1 = ("Dropout", "GRU", "Gemm", "GroupNormalization", "LSTM", "RNN", "Split")
+SAME_SINCE_OPSET_1 = (
+    "Dropout",
+    "GRU",
+    "Gemm",
+    "GroupNormalization",
+    "LSTM",
+    "LayerNormalization",
+    "RNN",
+    "Split",
+)
 # Before opset 7 the second operand was broadcast to the first one's shape, and n-ary operands had one shape.
 SHAPE_OF_FIRST_OPERAND = (
     *("Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Mean", "Sum"),
     *("And", "Or", "Xor", "Equal", "Greater", "Less"),
 )
+
+# Experimental operators that were removed from the standard; runtimes still know them.
+EXPERIMENTAL = ("Affine", "ImageScaler", "ParametricSoftplus", "ScaledTanh")
 
 
 def register() -> None:
@@ -25,8 +38,24 @@ def register() -> None:
         register_missing("", op, same_as_first)
     for op in SAME_SINCE_OPSET_1:
         register_missing("", op, oldest_rule(op))
-    for op, rule in (("Concat", _concat), ("Reshape", _reshape), ("Slice", _slice), ("TopK", _top_k)):
+    for op, rule in (
+        *(("Concat", _concat), ("Crop", _crop), ("Reshape", _reshape), ("Slice", _slice)),
+        *(("Tile", _tile), ("TopK", _top_k)),
+    ):
         register_missing("", op, rule)
+    for op in EXPERIMENTAL:
+        register_missing("", op, same_as_first)
+    registry.register("", "Cast", since_version=6)(newest_rule("Cast"))
+    registry.register("", "Cast", since_version=1)(_cast)
+
+
+def _cast(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """Cast of opset 1: the type is given by its name."""
+    data, name = node.inputs[0], node.attributes.get("to")
+    if data is not None and name is not None and name.type == ir.AttributeType.STRING:
+        ctx.set_shape_and_dtype(node.outputs[0], data.shape, ir.DataType[name.as_string().upper()])
+    else:
+        newest_rule("Cast")(ctx, node)
 
 
 def _concat(ctx: ShapeInferenceContext, node: ir.Node) -> None:
@@ -38,7 +67,19 @@ def _concat(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     dims = list(shapes[0])
     for shape in shapes[1:]:
         dims[axis] = dims[axis] + shape[axis]
-    ctx.set_shape(node.outputs[0], ir.Shape(dims))
+    dtype = next((value.dtype for value in node.inputs if value is not None), None)
+    ctx.set_shape_and_dtype(node.outputs[0], ir.Shape(dims), dtype)
+
+
+def _crop(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """Crop, an experimental operator: a border (left, top, right, bottom) is cut off, or a size is kept."""
+    data = node.inputs[0]
+    border, scale = integers(node, "border"), integers(node, "scale")
+    if data is None or data.shape is None or data.shape.rank() != 4 or len(border) != 4:
+        return
+    left, top, right, bottom = border
+    height, width = scale or (data.shape[2] - top - bottom, data.shape[3] - left - right)
+    ctx.set_shape_and_dtype(node.outputs[0], ir.Shape([*data.shape[:2], height, width]), data.dtype)
 
 
 def _reshape(ctx: ShapeInferenceContext, node: ir.Node) -> None:
@@ -78,6 +119,19 @@ def _sliced_size(size: int | ir.SymbolicDim, start: int, end: int) -> int | ir.S
     if start >= 0 and end >= 0:
         return smaller_size(size, end) - start
     return max(end - start, 0) if start < 0 and end < 0 else None
+
+
+def _tile(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """Tile of opset 1: one axis is repeated, and both are scalars."""
+    data = node.inputs[0]
+    repeats, axis = (small_constant(optional_input(node, index)) for index in (1, 2))
+    if data is None or data.shape is None:
+        return
+    dims = [ctx.new_symbolic_dim() for _ in data.shape]
+    if repeats is not None and axis is not None:
+        dims = list(data.shape)
+        dims[int(axis.item())] *= int(repeats.item())
+    ctx.set_shape_and_dtype(node.outputs[0], ir.Shape(dims), data.dtype)
 
 
 def _top_k(ctx: ShapeInferenceContext, node: ir.Node) -> None:

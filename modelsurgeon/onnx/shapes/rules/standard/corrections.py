@@ -10,13 +10,11 @@ from modelsurgeon.onnx.shapes.rules.registration import correct_rule
 
 def register() -> None:
     """Add the corrections to the registry."""
-    correct_rule("Split", _clear_if_dynamic)
     correct_rule("Squeeze", _clear_if_dynamic)
 
 
 def _clear_if_dynamic(ctx: ShapeInferenceContext, node: ir.Node) -> None:
-    """Clear the output shapes of a Split or Squeeze whose sizes or axes are only known at run time."""
-    sizes_or_axes = node.inputs[1] if len(node.inputs) > 1 else None
-    if sizes_or_axes is not None and ctx.get_symbolic_value(sizes_or_axes) is None:
-        for output in node.outputs:
-            output.shape = None
+    """Clear the output shape of a Squeeze whose axes are only known at run time."""
+    axes = node.inputs[1] if len(node.inputs) > 1 else None
+    if axes is not None and ctx.get_symbolic_value(axes) is None:
+        node.outputs[0].shape = None
