@@ -17,6 +17,7 @@ from modelsurgeon.onnx.graph.names import layer_names
 from modelsurgeon.onnx.shapes import Dims, bound, bound_to_defaults, default_dims, sizes
 from modelsurgeon.onnx.shapes.bound_model import RENAMED_KEY
 from modelsurgeon.onnx.shapes.inference import unknown
+from modelsurgeon.report.formatting import show
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +83,8 @@ class MeasuredModel:
         return [
             *_renamed_symbols(self.symbolic.meta.get(RENAMED_KEY, {}), self.defaults),
             *self.counter.notes,
+            *_untold_settings(self.contents),
+            *_attribute_bytes(self.contents, self.counter),
             *_unknown_sizes(self.contents.memory),
             *_misfit_defaults(self.counter, self.node_runs, self.defaults),
         ]
@@ -91,6 +94,27 @@ def _renamed_symbols(names: Mapping[str, str], still_open: Collection[str]) -> l
     """A note on dimensions whose names can't be used in formulas, with their new names."""
     renamed = [f"{old} is called {new}" for old, new in names.items() if new in still_open]
     return [f"dimensions without a usable name: {', '.join(renamed)}"] if renamed else []
+
+
+def _untold_settings(contents: ModelContents) -> list[str]:
+    if not contents.untold:
+        return []
+    return [
+        f"{contents.untold} of the params may only steer operators: weights and settings alike are in "
+        "Constant nodes of this file"
+    ]
+
+
+def _attribute_bytes(contents: ModelContents, counter: RunCounter) -> list[str]:
+    """A note on numbers in attributes, such as those of trees, which are no params."""
+    if not contents.attribute_bytes:
+        return []
+    largest = max(contents.attribute_bytes, key=lambda node: contents.attribute_bytes[node])
+    whole = show(sum(contents.attribute_bytes.values()), "bytes")
+    return [
+        f"numbers in attributes take {whole}, most of them in {largest.op_type} {counter.names[largest]!r}; "
+        "they are no params"
+    ]
 
 
 def _unknown_sizes(memory: Memory) -> list[str]:
