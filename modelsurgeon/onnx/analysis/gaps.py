@@ -19,6 +19,7 @@ from modelsurgeon.onnx.costs import Uncounted
 from modelsurgeon.onnx.graph.dataflow import inputs_and_captures, subgraphs
 
 MACS, OPERATIONS = ("macs", "flops", "bias_adds"), ("flops",)
+PARAMS = ("params", "param_bytes")
 ACTIVATIONS = ("activation_bytes", "peak_activation_bytes")
 BIND = "bind open sizes with --shape or --dim, or state the shape in the file"
 PER_ITERATION = "its number of iterations isn't known, and one is counted"
@@ -140,6 +141,9 @@ class _Tracer:
         root = self._root(node, cost.reason, BIND if cost.missing_shape else "")
         root.counted = False
         root.totals |= totals
+        function = self.counter.functions.get(node.op_identifier())
+        if function is not None and any(map(_holds_weight, function.graph.all_nodes())):
+            root.totals |= dict.fromkeys(PARAMS)
 
     def _root(self, node: ir.Node, reason: str, advice: str = BIND) -> Root:
         return self.roots.setdefault(node, Root(node=node, reason=reason, advice=advice))
@@ -149,6 +153,15 @@ class _Tracer:
 
     def _is_unsized(self, value: ir.Value) -> bool:
         return self.counter.shape_of(value) is None
+
+
+def _holds_weight(node: ir.Node) -> bool:
+    """Whether a node of a function is a Constant that may be a weight."""
+    value = node.attributes.get("value") if node.op_type == "Constant" else None
+    if value is None or value.is_ref():
+        return False
+    tensor = value.as_tensor()
+    return tensor.dtype.is_floating_point() and tensor.size > 1
 
 
 def uncounted(found: Sequence[Root], counter: RunCounter) -> list[UncountedOperators]:

@@ -135,6 +135,18 @@ def test_operators_without_macs_leave_none_out(node: str, totals: list[str]) -> 
     assert [key for key in bounds if key in COUNTS] == totals
 
 
+@pytest.mark.parametrize("weight", ["float[2] {1, 2}", "float[1] {1}"])
+def test_params_of_a_function_that_is_not_inlined_are_left_out(weight: str) -> None:
+    text = f"""
+        g (float[2] x) => (float y) {{ y = local.f (x) }}
+        <domain: "local", opset_import: ["" : 12]>
+        f (a) => (b) {{ w = Constant <value = {weight}> () c = Add (a, w) b = Softmax (c) }}
+    """
+    whole = found(text, unused=zoo.ones(2))
+    if whole.gaps:  # where functions of other operator sets can't be inlined
+        assert ("params" in whole.lower_bounds) == weight.startswith("float[2]")
+
+
 def test_an_unknown_activation_alone_is_a_gap() -> None:
     text = "g (float[4, 16] x) => (seq(float[4, 16]) y) { y = SequenceConstruct (x) }"
     whole = found(text)
