@@ -50,13 +50,19 @@ def budgets(study: Study, resource: Literal["macs", "params"]) -> tuple[Callable
     Raises Unreachable for a model that has none of the resource.
     """
     total = _check_total(study, resource)
-    options, broken = study.options(resource)
+    found = study.options(resource)
+    options = found.candidates
 
     def at(fraction: float) -> Decision:
         decision = without_slower_chains(
             options, study, lambda: plan_by_budget(options, fraction, total, resource)
         )
-        return replace(decision, skipped=[*decision.skipped, *broken], options=options)
+        return replace(
+            decision,
+            skipped=[*decision.skipped, *found.broken],
+            options=options,
+            notes=[*found.notes, *decision.notes],
+        )
 
     return at, least_fraction(options, total, resource)
 

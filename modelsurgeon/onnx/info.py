@@ -63,6 +63,6 @@ def analyze(
         formulas=texts.totals,
         growth=texts.growth,
         defaults=defaults,
-        notes=measured.notes,
+        notes=[*texts.notes, *measured.notes],
         sections=sections,
     )

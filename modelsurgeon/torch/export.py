@@ -13,6 +13,7 @@ import logging
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import partial
 from io import StringIO
 from typing import Any
 
@@ -21,11 +22,13 @@ import torch
 from onnx_ir.passes import common
 from onnxscript import optimizer
 from torch import nn
+from torch._decomp import decomposition_table
 
 from modelsurgeon.errors import BadModel, SurgeryError
 from modelsurgeon.layers.onnx_names import LINEAR_OPERATORS, NAME_SCOPES_KEY
 from modelsurgeon.plugins import in_one_line
 from modelsurgeon.torch.call import Call, Example, bind, evaluating, forward, named_outputs
+from modelsurgeon.torch.exported_params import Origins, record_params, trace_origins
 from modelsurgeon.torch.layers import LAYER_TYPES
 
 MIN_OPSET = 18  # for a lower one torch runs a converter that loses the modules of the nodes
@@ -69,22 +72,24 @@ def export(
     outputs = list(named_outputs(forward(module, call)))
     model = _exported(module, call, shapes, opset)
     inputs = [value.name for value in model.graph.inputs]
-    _clean_up(model)
+    common.InlinePass()(model)
+    origins = trace_origins(model.graph, module)
+    _clean_up(model, origins)
+    record_params(model.graph, module, origins)
     _name_inputs_and_outputs(model.graph, inputs, outputs)
     _name_nodes(model, module)
     _copy_weights(model)
     return model
 
 
-def _exported(module: nn.Module, call: Call, shapes: Mapping[str, Any] | None, opset: int | None) -> ir.Model:
-    args, kwargs = call
+def _exported(module: nn.Module, call: Call, shapes: dict[str, Any] | None, opset: int | None) -> ir.Model:
     with evaluating(module), _silenced():
         try:
             program: Any = torch.onnx.export(
-                module,
-                args,
-                kwargs=kwargs,
-                dynamic_shapes=shapes,  # type: ignore[arg-type]
+                _without_projections(module, call, shapes),
+                call[0],
+                kwargs=call[1],
+                dynamic_shapes=shapes,
                 opset_version=opset,
                 dynamo=True,
                 optimize=False,
@@ -95,6 +100,18 @@ def _exported(module: nn.Module, call: Call, shapes: Mapping[str, Any] | None, o
                 f"torch can't export {type(module).__name__}: {in_one_line(_root_cause(error))}"
             ) from error
     return program.model  # type: ignore[no-any-return]
+
+
+def _without_projections(module: nn.Module, call: Call, shapes: dict[str, Any] | None) -> Any:  # noqa: ANN401
+    """The module, or its program with LSTMs as steps where one has a projection.
+
+    ONNX's LSTM has no projection, and torch's exporter leaves it out without a word.
+    """
+    if not any(isinstance(part, nn.LSTM) and part.proj_size for part in module.modules()):
+        return module
+    lstm = torch.ops.aten.lstm.input
+    program = torch.export.export(module, *call, dynamic_shapes=shapes)
+    return program.run_decompositions({lstm: decomposition_table[lstm]})
 
 
 @contextmanager
@@ -139,13 +156,12 @@ def _dynamic_axis(value: object) -> object:
     return {0: BATCH_SYMBOL} if isinstance(value, torch.Tensor) and value.ndim else None
 
 
-def _clean_up(model: ir.Model) -> None:
-    """Inline functions, fold constants, remove dead nodes, and store every weight once."""
-    common.InlinePass()(model)
+def _clean_up(model: ir.Model, origins: Origins) -> None:
+    """Fold constants, remove dead nodes, and store every weight once."""
     module_weights = set(model.graph.initializers.values())
     _fold_transposes(model.graph)
     optimizer.fold_constants(
-        model, onnx_shape_inference=False, output_size_limit=2**62, should_fold=_should_fold
+        model, onnx_shape_inference=False, output_size_limit=2**62, should_fold=partial(_should_fold, origins)
     )
     _drop_added_biases(model.graph, module_weights)
     for clean in (
@@ -172,8 +188,15 @@ def _drop_added_biases(graph: ir.Graph, module_weights: Collection[ir.Value]) ->
                 node.resize_inputs(2)
 
 
-def _should_fold(node: ir.Node) -> bool | None:
-    """Whether to fold a node; None leaves it to the optimizer's own rule, small constants only."""
+def _should_fold(origins: Origins, node: ir.Node) -> bool | None:
+    """Whether to fold a node; None leaves it to the optimizer's own rule, small constants only.
+
+    A layer that is applied to a constant, such as a first state of zeros, is not: the module runs it.
+    """
+    if node.op_type in LINEAR_OPERATORS and not all(
+        origins.get(str(value.name)) for value in node.inputs if value
+    ):
+        return False
     if node.op_type == "Transpose":  # one that `_fold_transposes` has skipped
         return not any(value is not None and value.is_initializer() for value in node.inputs)
     return True if node.op_type in DATA_MOVERS else None

@@ -111,9 +111,8 @@ def test_macs_are_proportional_to_the_batch_size() -> None:
     assert found.formulas["macs"] == f"{found.totals.macs}*N"
 
 
-@pytest.mark.parametrize("factor", [0.5, 2])
-def test_a_data_dependent_size_has_no_formula(factor: float) -> None:
-    """Even if the size is 0 at the default sizes."""
+@pytest.mark.parametrize(("factor", "macs"), [(0.5, "12*floor(N/2)"), (2, "24*N")])
+def test_a_size_computed_in_floats_has_a_formula(factor: float, macs: str) -> None:
     built = zoo.model(
         """
         g (float[N, 4] x) => (float y) {
@@ -131,10 +130,10 @@ def test_a_data_dependent_size_has_no_formula(factor: float) -> None:
     assert analyze(built, dims={"N": 10}).totals.macs == factor * 10 * 4 * 3
     found = analyze(built)
     assert not found.uncounted
-    assert "macs" not in found.formulas
+    assert found.formulas["macs"] == macs
 
 
-def test_a_loop_whose_length_is_a_size_has_no_formula() -> None:
+def test_a_loop_whose_length_is_a_size_has_a_formula() -> None:
     built = zoo.model(
         """
         g (float[N, 4] x) => (float y) {
@@ -154,7 +153,7 @@ def test_a_loop_whose_length_is_a_size_has_no_formula() -> None:
     assert analyze(built, dims={"N": 3}).totals.macs == 3 * 3 * 4 * 4
     found = analyze(built)
     assert found.totals.macs == 16
-    assert "macs" not in found.formulas
+    assert found.formulas["macs"] == "16*N**2"
 
 
 def test_unknown_costs_are_listed_and_not_zero() -> None:
@@ -177,7 +176,8 @@ def test_nodes_of_an_uncounted_branch_have_no_runs() -> None:
 
 
 def test_default_sizes_that_do_not_fit_are_noted() -> None:
-    built = zoo.model("g (float[N, T] x) => (float y) { y = MatMul (x, w) }", w=zoo.ones(7, 3))
+    text = "g (float[N, T] x) => (float y) { d = Concat <axis = 1> (x, x) y = MatMul (d, w) }"
+    built = zoo.model(text, w=zoo.ones(7, 3))
     found = analyze(built)
     assert found.uncounted
     assert "the default sizes don't fit this model" in found.notes[-1]

@@ -8,6 +8,8 @@ masks of scores, initial states of zeros, and a single factor that no module cal
 
 A file may keep its weights in Constant nodes, as paddle2onnx writes it. There nothing tells settings from
 weights, and all of them count.
+
+The params of a graph that was exported from a PyTorch module are those of the module.
 """
 
 from __future__ import annotations
@@ -19,12 +21,13 @@ from math import prod
 import onnx_ir as ir
 
 from modelsurgeon.inspection.cost import Number
+from modelsurgeon.onnx.analysis.module_params import ModuleParams
 from modelsurgeon.onnx.analysis.settings.contents import is_initial_state, is_mask
 from modelsurgeon.onnx.analysis.settings.steering import Use, is_single_factor, steered
 from modelsurgeon.onnx.graph.traversal import bodies, nodes
 from modelsurgeon.onnx.io.sparse import STORED_BYTES_KEY
 from modelsurgeon.onnx.shapes import sizes
-from modelsurgeon.onnx.shapes.bound_model import ORIGIN_KEY
+from modelsurgeon.onnx.shapes.inline_functions import ORIGIN_KEY
 
 QUANTIZED_TYPES = frozenset({"INT8", "UINT8", "INT4", "UINT4", "INT2", "UINT2"})
 WEIGHT_TYPES = frozenset(
@@ -134,11 +137,12 @@ def stored_floats(model: ir.Model, constants: set[ir.Value]) -> StoredFloats:
     """The params and the settings of a bound model, each tensor once. constants: its constant values."""
     order = {node: number for number, node in enumerate(nodes(model))}
     found: dict[Hashable, tuple[Param, str | None]] = {}
+    module = ModuleParams.of(model)
     for value, key in _stored_values(model, constants):
-        if key not in found and _is_weight(value):
+        if key not in found and (module.made(value) or _is_weight(value)):
             uses = sorted(_runtime_uses(value, constants), key=lambda use: order[use[0]])
-            if (param := _param(value, uses)) is not None:
-                found[key] = param, _setting(param, uses)
+            if (param := _param(value, uses, module)) is not None:
+                found[key] = param, None if module.made(value) else _setting(param, uses)
     if _weights_are_in_constant_nodes(found.values()):
         return _all_in_constant_nodes(found.values())
     return StoredFloats(
@@ -189,18 +193,24 @@ def nbytes(elements: Number, dtype: ir.DataType | None) -> Number | None:
     return -(-elements * dtype.bitwidth // 8)
 
 
-def _param(value: ir.Value, uses: Sequence[Use]) -> Param | None:
-    """The value as a param; None for scalars and values of unknown size."""
+def _param(value: ir.Value, uses: Sequence[Use], module: ModuleParams) -> Param | None:
+    """The value as a param; None for a scalar that is no parameter of a module, and for an unknown size."""
     shape = sizes(value)
-    if not shape or (size := nbytes(count := prod(shape), value.dtype)) is None:
+    if shape is None or (size := nbytes(count := prod(shape), value.dtype)) is None:
+        return None
+    if not shape and not module.made(value):
+        return None
+    statistic = any(node.op_type == "BatchNormalization" and index in (3, 4) for node, index in uses)
+    own = _elements(value, count), _stored_bytes(value, size)
+    if (counted := own if statistic else module.size(value, own)) is None:
         return None
     return Param(
         value=value,
         node=uses[0][0],
         index=uses[0][1],
-        elements=_elements(value, count),
-        bytes=_stored_bytes(value, size),
-        statistic=any(node.op_type == "BatchNormalization" and index in (3, 4) for node, index in uses),
+        elements=counted[0],
+        bytes=counted[1],
+        statistic=statistic,
     )
 
 

@@ -12,9 +12,11 @@ from modelsurgeon.inspection.cost import Cost
 from modelsurgeon.inspection.rows import LayerRow, LeftOutConstants, Totals
 from modelsurgeon.onnx.analysis.header import dtype_name
 from modelsurgeon.onnx.analysis.memory import BytesOf, Memory, bytes_of, memory
+from modelsurgeon.onnx.analysis.module_params import ModuleParams
 from modelsurgeon.onnx.analysis.node_runs import NodeRun, RunCounter
 from modelsurgeon.onnx.analysis.params import Param, stored_floats
 from modelsurgeon.onnx.analysis.settings.attributes import attribute_bytes
+from modelsurgeon.onnx.costs import Shape
 from modelsurgeon.onnx.graph.dataflow import constant_values
 from modelsurgeon.onnx.graph.names import scope
 
@@ -23,6 +25,7 @@ from modelsurgeon.onnx.graph.names import scope
 class ModelContents:
     """Constants, params, settings and activation memory of a bound model.
 
+    unused_params: elements and bytes of the parameters of an exported module that no node uses, by name.
     bytes_of: bytes of a value, None where unknown; cached, so valid only while the model isn't changed.
     """
 
@@ -31,6 +34,7 @@ class ModelContents:
     settings: list[tuple[Param, str]]
     untold: int
     attribute_bytes: dict[ir.Node, int]
+    unused_params: Mapping[str, tuple[int, int]]
     memory: Memory
     bytes_of: BytesOf
 
@@ -45,8 +49,22 @@ class ModelContents:
             settings=stored.settings,
             untold=stored.untold,
             attribute_bytes=attribute_bytes(model),
+            unused_params=ModuleParams.of(model).unused,
             memory=memory(model, constants, known),
             bytes_of=known,
+        )
+
+    @property
+    def param_elements(self) -> int:
+        """Elements of all params, with those of unused parameters."""
+        unused = self.unused_params.values()
+        return sum(param.elements for param in self.params) + sum(elements for elements, _ in unused)
+
+    @property
+    def param_bytes(self) -> int:
+        """Bytes of all params, with those of unused parameters."""
+        return sum(param.bytes for param in self.params) + sum(
+            size for _, size in self.unused_params.values()
         )
 
 
@@ -57,8 +75,8 @@ def totals(node_runs: Sequence[NodeRun], contents: ModelContents) -> Totals:
         macs=cost.macs,
         flops=cost.flops,
         bias_adds=cost.bias_adds,
-        params=sum(param.elements for param in contents.params),
-        param_bytes=sum(param.bytes for param in contents.params),
+        params=contents.param_elements,
+        param_bytes=contents.param_bytes,
         bn_stats=sum(param.elements for param in contents.params if param.statistic),
         constants=sum(param.elements for param, _ in contents.settings),
         constant_bytes=sum(param.bytes for param, _ in contents.settings),
@@ -91,7 +109,7 @@ def rows(counter: RunCounter, node_runs: Sequence[NodeRun], contents: ModelConte
     for param in contents.params:
         own.setdefault(param.node, []).append(param)
     macs = sum(run.total.macs for run in node_runs) or 1
-    elements = sum(param.elements for param in contents.params) or 1
+    elements = contents.param_elements or 1
     return [_row(counter, run, own.get(run.node, ()), contents, macs, elements) for run in node_runs]
 
 
@@ -107,8 +125,8 @@ def _row(
         op=node.op_type,
         domain=node.domain,
         module=scope(node),
-        input_shapes=tuple(map(counter.shape_of, inputs)),
-        output_shapes=tuple(map(counter.shape_of, outputs)),
+        input_shapes=tuple(_fixed(counter.shape_of(value)) for value in inputs),
+        output_shapes=tuple(_fixed(counter.shape_of(value)) for value in outputs),
         dtype=dtype_name(outputs[0]) if outputs else None,
         macs=total.macs if known else None,
         flops=total.flops if known else None,
@@ -123,6 +141,11 @@ def _row(
         intensity=_intensity(run, [contents.bytes_of(value) for value in (*inputs, *outputs)]),
         runs=run.times,
     )
+
+
+def _fixed(shape: Shape | None) -> Shape | None:
+    """The shape; None where it changes from one iteration of a loop to the next."""
+    return shape if shape is None or all(isinstance(size, int) for size in shape) else None
 
 
 def _present(values: Sequence[ir.Value | None]) -> list[ir.Value]:
