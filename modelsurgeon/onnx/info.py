@@ -57,7 +57,7 @@ def analyze(
         totals=sums,
         layers=with_formulas(measured.rows, texts.layers),
         uncounted=uncounted(roots, measured.counter),
-        gaps=gaps(roots, measured.counter),
+        gaps=gaps(roots, measured.counter, measured.contents.memory),
         constants=left_out_constants(measured.contents),
         bottlenecks=bottlenecks(measured),
         formulas=texts.totals,

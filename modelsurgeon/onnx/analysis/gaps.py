@@ -24,6 +24,7 @@ ACTIVATIONS = ("activation_bytes", "peak_activation_bytes")
 BIND = "bind open sizes with --shape or --dim, or state the shape in the file"
 PER_ITERATION = "its number of iterations isn't known, and one is counted"
 CONSTANT_TRIPS = "a constant trip count without an early end is needed"
+UNSIZED_INPUT = "its size isn't known"
 UNSIZED = "the size of its output isn't known"
 
 
@@ -182,11 +183,19 @@ def uncounted(found: Sequence[Root], counter: RunCounter) -> list[UncountedOpera
     ]
 
 
-def gaps(found: Sequence[Root], counter: RunCounter) -> list[Gap]:
-    """What each total leaves out, by operator, reason and totals."""
+def gaps(found: Sequence[Root], counter: RunCounter, memory: Memory) -> list[Gap]:
+    """What each total leaves out, by operator, reason and totals; and inputs of unknown size."""
     groups: dict[tuple[str, str, str, tuple[str, ...]], list[Root]] = {}
     for root in found:
         groups.setdefault((root.op, root.reason, root.advice, tuple(root.totals)), []).append(root)
+    inputs = [str(value.name) for value in memory.unknown_values if value.producer() is None]
+    unsized = [Gap(totals=ACTIVATIONS, op="input", nodes=inputs, reason=UNSIZED_INPUT, advice=BIND)]
+    return [*(unsized if inputs else []), *_by_node(groups, counter)]
+
+
+def _by_node(
+    groups: Mapping[tuple[str, str, str, tuple[str, ...]], Sequence[Root]], counter: RunCounter
+) -> list[Gap]:
     return [
         Gap(
             totals=totals,

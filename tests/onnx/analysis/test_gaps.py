@@ -163,6 +163,17 @@ def test_models_whose_costs_are_known_have_no_gaps(model: object) -> None:
     assert not analyze(built).gaps
 
 
+def test_an_input_of_unknown_size_is_a_gap() -> None:
+    text = """
+    g (seq(float[4, 16]) s) => (float y) {
+        i = Constant <value = int64 {0}> () a = SequenceAt (s, i) y = MatMul (a, w)
+    }
+    """
+    whole = found(text)
+    assert any(gap.op == "input" and list(gap.nodes) == ["s"] for gap in whole.gaps)
+    assert "activation_bytes" in whole.lower_bounds
+
+
 def test_tables_say_at_least() -> None:
     layers, missing = found(LOOP).tables()[0], found(LOOP).tables()[-1]
     assert layers.total is not None
