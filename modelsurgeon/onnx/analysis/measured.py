@@ -18,9 +18,12 @@ from modelsurgeon.onnx.graph.traversal import nodes
 from modelsurgeon.onnx.shapes import Dims, bound, bound_to_defaults, default_dims, expressions, sizes, symbols
 from modelsurgeon.onnx.shapes.bound_model import RENAMED_KEY
 from modelsurgeon.onnx.shapes.dimensions import Condition
+from modelsurgeon.onnx.shapes.impossible import misfits
 from modelsurgeon.onnx.shapes.inference import unknown
 from modelsurgeon.onnx.shapes.loops import iterations
-from modelsurgeon.onnx.shapes.pinned import PinnedSize, pinned
+from modelsurgeon.onnx.shapes.pinned import FittedSizes, PinnedSize, fitted_sizes, pinned
+from modelsurgeon.onnx.shapes.run_time.declared_shapes import declaration_notes
+from modelsurgeon.onnx.shapes.run_time.sizes import run_time_size_notes
 from modelsurgeon.report.formatting import show
 
 
@@ -29,12 +32,14 @@ class MeasuredModel:
     """A model with the user's bindings (`symbolic`), and with defaults for all open sizes (`fully_bound`).
 
     node_runs, rows: of every node of `fully_bound`, in the same order. defaults: sizes by name of what the
-    user left open. counter: counted the node runs. contents: constants, params and activations.
+    user left open. fitted: what these sizes were chosen to fit. counter: counted the node runs. contents:
+    constants, params and activations.
     """
 
     symbolic: ir.Model
     fully_bound: ir.Model
     defaults: Mapping[str, int]
+    fitted: Sequence[FittedSizes]
     counter: RunCounter
     node_runs: Sequence[NodeRun]
     contents: ModelContents
@@ -54,7 +59,7 @@ class MeasuredModel:
         spend: `model` may be changed in place, which saves a copy.
         """
         symbolic = bound(model, shapes, dims, spend=spend)
-        defaults = default_dims(symbolic)
+        defaults, fitted = default_dims(symbolic), fitted_sizes(symbolic)
         fully_bound = (
             bound_to_defaults(model, symbolic, shapes, {**(dims or {}), **defaults}) if defaults else symbolic
         )
@@ -73,6 +78,7 @@ class MeasuredModel:
             symbolic=symbolic,
             fully_bound=fully_bound,
             defaults=defaults,
+            fitted=fitted,
             counter=counter,
             node_runs=node_runs,
             contents=contents,
@@ -93,12 +99,25 @@ class MeasuredModel:
                 {*self.defaults, *(size.symbol for size in pinned(self.symbolic))},
             ),
             *_deduced_sizes(pinned(self.symbolic), nodes(self.fully_bound), self.counter.names),
+            *declaration_notes(self.symbolic),
+            *run_time_size_notes(self.symbolic, self.defaults),
+            *self._fitted_defaults(),
             *self.counter.notes,
             *_untold_settings(self.contents),
             *_attribute_bytes(self.contents, self.counter),
             *_unknown_sizes(self.contents.memory),
             *_misfit_defaults(self.counter, self.node_runs, self.defaults),
             *_unused_params(self.contents.unused_params),
+        ]
+
+    def _fitted_defaults(self) -> list[str]:
+        """A note on each requirement that the default sizes were chosen to fulfil."""
+        in_order, failed = nodes(self.fully_bound), misfits(self.fully_bound)
+        return [
+            f"{', '.join(f'{name} = {self.defaults[name]}' for name in fitted.symbols)} fits "
+            f"{self.counter.names[node]!r} ({node.op_type}): {fitted.reason}"
+            for fitted in self.fitted
+            if (node := in_order[fitted.position]) not in failed and set(fitted.symbols) <= set(self.defaults)
         ]
 
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
 
 import onnx_ir as ir
-from onnx_shape_inference import registry
 
 from modelsurgeon.errors import UnknownShape
 from modelsurgeon.inspection.cost import Number
@@ -21,11 +20,15 @@ from modelsurgeon.onnx.shapes.binding import (
     OPEN_SHAPES_KEY,
     Dims,
     bind,
+    check_names,
     data_inputs,
+    input_symbols,
     name_open_dims,
     open_shapes,
     symbols,
+    symbols_by_either_name,
 )
+from modelsurgeon.onnx.shapes.default_sizes import default_dims
 from modelsurgeon.onnx.shapes.impossible import (
     IMPOSSIBLE_KEY,
     MISFITS_KEY,
@@ -43,12 +46,21 @@ from modelsurgeon.onnx.shapes.loops import (
 )
 from modelsurgeon.onnx.shapes.pinned import PINNED_KEY, deduced_sizes, pinned
 from modelsurgeon.onnx.shapes.rules.contents import CONTENTS_KEY, is_followed
+from modelsurgeon.onnx.shapes.rules.data_dependent import START_SHAPE_KEY
+from modelsurgeon.onnx.shapes.run_time.declared_shapes import (
+    LAID_DOWN_KEY,
+    believe_declared_shapes,
+    declared_names,
+    laid_down,
+    record_declared_shapes,
+)
+from modelsurgeon.onnx.shapes.run_time.names import name_run_time_sizes
+from modelsurgeon.onnx.shapes.run_time.sizes import close_run_time_sizes, run_time_sizes
 
 RENAMED_KEY = "modelsurgeon.renamed"  # model.meta: symbols by the invalid names that they replace
 INFERRED_CONTENT_KEY = "pkg.onnx_shape_inference.sym_data"  # value.metadata_props: computed contents
 OPEN_UNKNOWN_KEY = "modelsurgeon.open_unknown"  # model.meta: UNKNOWN_KEY before the symbols were bound
 OPEN_FOLLOWED_KEY = "modelsurgeon.followed"  # model.meta: values whose contents were known before that
-DECLARED_SHAPES_KEY = "modelsurgeon.believed"  # model.meta: declared shapes, where inference has no rule
 BOUND_SIZES_KEY = "modelsurgeon.sizes"  # model.meta: the sizes of all symbols that were bound
 MAX_INFERENCE_ROUNDS = 64
 
@@ -88,9 +100,19 @@ def bound_as_given(
     shapes: Mapping[str, Sequence[int]] | None = None,
     dims: Dims | None = None,
     *,
+    like: ir.Model | None = None,
     spend: bool = False,
 ) -> ir.Model:
-    """The same as `bound`, whether the nodes can run at the given sizes or not."""
+    """The same as `bound`, whether the nodes can run at the given sizes or not.
+
+    like: another bound copy of the model, from which the sizes known at run time have their names; symbols in
+    `dims` may be missing then.
+    """
+    named = like
+    if like is None and _names_beyond_inputs(model, dims or {}):
+        named = bound_as_given(
+            model
+        )  # all sizes are open: what a size is called doesn't depend on the others
     in_place = spend and not model.functions and next(model.graph.subgraphs(), None) is None
     clone = model if in_place else inlined_to_measure(model)
     inside = () if in_place else tuple(clone.graph.subgraphs())
@@ -107,25 +129,86 @@ def bound_as_given(
     )
     _set_constant_types(clone)
     renamed = clone.meta[RENAMED_KEY] = name_open_dims(data_inputs(clone))
-    _record_declared_shapes(clone, renamed)
-    bound_sizes = bind(
-        clone, shapes or {}, {renamed.get(name, name): size for name, size in (dims or {}).items()}
-    )
-    clone.meta[BOUND_SIZES_KEY] = bound_sizes
-    _clear_shapes(clone, bound_sizes)
-    name_iterations(clone, {*symbols(clone), *open_symbols(clone)})
-    _infer_and_fold(clone)
+    record_declared_shapes(clone, renamed)
+    names = input_symbols(clone)
+    if named is not None:
+        _take_names(clone, named)
+    known = [*names, *run_time_sizes(clone)]
+    given = symbols_by_either_name(dims or {}, declared_names(clone), known)
+    if like is None:
+        check_names(given, known)
+    clone.meta[BOUND_SIZES_KEY] = bind(clone, shapes or {}, given)
+    _infer_from_start(clone)
+    computed: Mapping[ir.Value, ir.Shape] | None = None
     for _ in range(MAX_INFERENCE_ROUNDS):
-        if not (found := deduced_sizes(clone)):
+        if found := deduced_sizes(clone):
+            pinned(clone).extend(found)
+            deduced = {size.symbol: size.size for size in found}
+            if inside:  # branches and loops may run differently now
+                again = bound_as_given(model, shapes, {**(dims or {}), **deduced}, like=like)
+                pinned(again)[:0] = found
+                return again
+            _bind_further(clone, deduced)
+            continue
+        if next(_values_without_shape(clone), None) is None:
             break
-        pinned(clone).extend(found)
-        deduced = {size.symbol: size.size for size in found}
-        if inside:  # branches and loops may run differently now
-            again = bound_as_given(model, shapes, {**(dims or {}), **deduced})
-            pinned(again)[:0] = found
-            return again
-        _bind_further(clone, deduced)
+        computed = _shapes_at_default_sizes(clone) if computed is None else computed
+        in_use = {*names, *run_time_sizes(clone), *iterations(clone)}
+        believed = believe_declared_shapes(clone, in_use, computed)
+        if not (name_run_time_sizes(clone, in_use, computed) or believed):
+            break
+        _infer_from_start(clone)
+    close_run_time_sizes(clone, clone.meta[BOUND_SIZES_KEY])
     return clone
+
+
+def _names_beyond_inputs(model: ir.Model, dims: Dims) -> bool:
+    """Whether some of these names belong to no size of an input."""
+    inputs = data_inputs(model)
+    before = [value.shape for value in inputs]
+    names = {*name_open_dims(inputs), *input_symbols(model)}
+    for value, shape in zip(inputs, before, strict=True):
+        value.shape = shape
+    return not names.issuperset(dims)
+
+
+def _take_names(model: ir.Model, named: ir.Model) -> None:
+    """Name the sizes known at run time, and lay down shapes, as in another bound copy of the same model."""
+    start = laid_down(named)
+    pairs = zip(_outputs(named.graph), _outputs(model.graph), strict=True)
+    laid_down(model).update({twin: start[value] for value, twin in pairs if value in start})
+    run_time_sizes(model).update(run_time_sizes(named))
+    declared_names(model).update(declared_names(named))
+
+
+def _shapes_at_default_sizes(model: ir.Model) -> dict[ir.Value, ir.Shape]:
+    """Shapes by value that inference finds once all inputs have default sizes; empty if they have sizes."""
+    defaults = default_dims(model)
+    if not defaults:
+        return {}
+    trial = model.clone()
+    pairs = list(zip(_outputs(model.graph), _outputs(trial.graph), strict=True))
+    start = laid_down(model)
+    trial.meta.clear()
+    trial.meta[BOUND_SIZES_KEY] = {**model.meta[BOUND_SIZES_KEY], **defaults}
+    trial.meta[LAID_DOWN_KEY] = {twin: start[value] for value, twin in pairs if value in start}
+    for value in data_inputs(trial):
+        value.shape = None if value.shape is None else value.shape.evaluate(defaults)
+    _infer_from_start(trial)
+    return {value: twin.shape for value, twin in pairs if twin.shape is not None}
+
+
+def _infer_from_start(model: ir.Model) -> None:
+    """Infer all shapes from those of the inputs and those that are laid down, as if for the first time."""
+    model.meta.update({UNKNOWN_KEY: {}, IMPOSSIBLE_KEY: {}, MISFITS_KEY: set()})
+    _clear_shapes(model)
+    name_iterations(model, {*symbols(model), *open_symbols(model)})
+    _infer_and_fold(model)
+
+
+def _outputs(graph: ir.Graph) -> Iterator[ir.Value]:
+    for node in graph.all_nodes():
+        yield from node.outputs
 
 
 def bound_to_defaults(
@@ -148,7 +231,7 @@ def _bound_to_defaults(
 ) -> ir.Model:
     if opened.functions or bodies(opened):
         deduced = {size.symbol: size.size for size in pinned(opened)}
-        return bound_as_given(model, shapes, {**deduced, **dims})
+        return bound_as_given(model, shapes, {**deduced, **dims}, like=opened)
     opened.meta[OPEN_SHAPES_KEY] = {value: value.shape for value in _inputs_and_outputs_of_nodes(opened)}
     opened.meta[OPEN_UNKNOWN_KEY] = dict(unknown(opened))
     opened.meta[OPEN_FOLLOWED_KEY] = followed_values(opened)
@@ -160,7 +243,7 @@ def _bound_to_defaults(
 def _bind_further(model: ir.Model, dims: Dims) -> None:
     """Bind more symbols of a bound model, in place, and infer its shapes again."""
     model.meta[BOUND_SIZES_KEY] = {**model.meta[BOUND_SIZES_KEY], **bind(model, {}, dims)}
-    _clear_shapes(model, model.meta[BOUND_SIZES_KEY])
+    _clear_shapes(model)
     _infer_and_fold(model)
 
 
@@ -249,31 +332,15 @@ def _set_constant_types(model: ir.Model) -> None:
             node.outputs[0].const_value = node.attributes.get_tensor("value", None)
 
 
-def _record_declared_shapes(model: ir.Model, renamed: Mapping[str, str]) -> None:
-    """Store the declared output shapes of operators without a rule: no other shape is known for them."""
-    known = set(symbols(model))
-    declared = model.meta[DECLARED_SHAPES_KEY] = {}
-    for node in nodes(model):
-        if node.domain and registry.get(node.domain, node.op_type, version=1) is None:
-            for value in node.outputs:
-                dims = [
-                    renamed.get(str(dim), dim) if isinstance(dim, ir.SymbolicDim) else dim
-                    for dim in value.shape or ()
-                ]
-                if value.shape is not None and all(_is_known(dim, known) for dim in dims):
-                    declared[value] = ir.Shape(dims)
-
-
-def _is_known(dim: int | str | ir.SymbolicDim, known: set[str]) -> bool:
-    return dim >= 0 if isinstance(dim, int) else str(dim) in known
-
-
-def _clear_shapes(model: ir.Model, dims: Dims) -> None:
-    """Remove the shapes and contents of computed values; otherwise inference would keep them."""
-    declared: Mapping[ir.Value, ir.Shape] = model.meta[DECLARED_SHAPES_KEY]
+def _clear_shapes(model: ir.Model) -> None:
+    """Remove the shapes and contents of computed values but those laid down; inference would keep them."""
+    start, dims = laid_down(model), model.meta[BOUND_SIZES_KEY]
     for node in nodes(model):
         for value in node.outputs:
-            value.shape = declared[value].evaluate(dims) if value in declared else None
+            value.shape = None
+            value.meta.pop(START_SHAPE_KEY, None)
+            if value in start:
+                value.shape = value.meta[START_SHAPE_KEY] = start[value].evaluate(dims)
             value.metadata_props.pop(INFERRED_CONTENT_KEY, None)
             value.meta.pop(CONTENTS_KEY, None)
             if node.op_type != "Constant":
@@ -286,12 +353,12 @@ def _infer_and_fold(model: ir.Model) -> None:
     for _ in range(MAX_INFERENCE_ROUNDS):
         infer(model)
         if _report_changing_ranks(model) or follow_growth(model, unknown(model), known, in_use):
-            _clear_shapes(model, {})
+            _clear_shapes(model)
         elif fold_constants(model, _values_without_shape(model)):
             for value in (*_values_without_shape(model), *_behind_branches(model)):
                 value.shape = None  # inference would keep a symbol of its own, or the shape of another branch
         elif record_impossible(model):
-            _clear_shapes(model, model.meta[BOUND_SIZES_KEY])
+            _clear_shapes(model)
         else:
             return
     infer(model)  # after the last round, too, shapes are those of inference
@@ -299,12 +366,11 @@ def _infer_and_fold(model: ir.Model) -> None:
 
 def _behind_branches(model: ir.Model) -> Iterator[ir.Value]:
     """Values that aren't constant, of a model with branches: their shapes may be those of another branch."""
-    declared: Mapping[ir.Value, ir.Shape] = model.meta[DECLARED_SHAPES_KEY]
-    for node in nodes(model) if bodies(model) else ():
-        if node.op_type != "If":
-            yield from (
-                value for value in node.outputs if value.const_value is None and value not in declared
-            )
+    start = laid_down(model)
+    branching = bodies(model) and any(node.op_type == "If" for node in nodes(model))
+    for node in nodes(model) if branching else ():
+        if node.op_type not in ("If", "Loop", "Scan"):
+            yield from (value for value in node.outputs if value.const_value is None and value not in start)
 
 
 def _report_changing_ranks(model: ir.Model) -> bool:

@@ -1,19 +1,23 @@
 """Default sizes for the open dimensions of a model: common sizes, chosen to fit the model.
 
 A net for text lines needs the height that its last layers reduce to 1, and a net for audio at least the
-length of its windows. Sizes don't fit if a computed value would be empty, or an axis that Squeeze removes
-wouldn't be 1. Both follow from the shapes inferred with open sizes: nothing is run or inferred again.
+length of its windows. Sizes don't fit if a computed value would be empty, or a requirement of an operator
+failed. Both follow from the shapes inferred with open sizes: nothing is run or inferred again. Where no usual
+sizes fit, others are searched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice, pairwise
 
 import onnx_ir as ir
 
-from modelsurgeon.onnx.graph.constant_folding import small_constant
 from modelsurgeon.onnx.graph.traversal import nodes
 from modelsurgeon.onnx.shapes.binding import Dims, data_inputs, open_shapes
+from modelsurgeon.onnx.shapes.pinned import known_requirements, roots_of_one, roots_of_two
+from modelsurgeon.onnx.shapes.requirements import Relation, Requirement
+from modelsurgeon.onnx.shapes.run_time.sizes import default_run_time_sizes
 
 # Common heights and widths: of classifiers, detectors, text line recognizers, nets for small images.
 IMAGE_SIZES = (
@@ -28,21 +32,55 @@ IMAGE_SIZES = (
     (32, 32),
 )
 OTHER_SIZES = (128, 16, 512, 1)
+RAISED_SIZES = (2, 3, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)  # where 1 or 128 is too small
+USUAL_SIZES = (
+    224,
+    256,
+    299,
+    227,
+    192,
+    160,
+    128,
+    112,
+    96,
+    64,
+    32,
+    28,
+    320,
+    384,
+    416,
+    448,
+    512,
+    640,
+    800,
+    1024,
+)
+TRIED_SIZES = tuple(dict.fromkeys((*USUAL_SIZES, *range(32, 1025, 32), *range(1, 513))))
+MAX_SEARCH_ROUNDS = 4
+MAX_ROOTS = 64  # of an equation in two sizes
 
 
 def default_dims(model: ir.Model) -> dict[str, int]:
     """Default size of every symbol that is open in a bound model's inputs.
 
     1 for batch-like axes (the first), 224 for the spatial axes of images, 128 for all others, or another of
-    the `default_size_candidates` if that fits the model better.
+    the `default_size_candidates` if that fits the model better. Sizes that are known at run time only get
+    their bound, or else that of the tensor they are made from, or 1.
     """
+    dims = _default_input_dims(model)
+    return {**dims, **default_run_time_sizes(model, dims)}
+
+
+def _default_input_dims(model: ir.Model) -> dict[str, int]:
     first = next(default_size_candidates(model))
     if not first:
         return first
     constraints = _size_constraints(model)
-    if not _violations(constraints, first):
+    first = _joined(constraints, first)
+    if not _violated(constraints, first):
         return first
-    return min(default_size_candidates(model), key=lambda sizes: _violations(constraints, sizes))
+    best = min(default_size_candidates(model), key=lambda sizes: len(_violated(constraints, sizes)))
+    return _searched(constraints, best)
 
 
 def default_size_candidates(opened: ir.Model) -> Iterator[dict[str, int]]:
@@ -56,7 +94,28 @@ def default_size_candidates(opened: ir.Model) -> Iterator[dict[str, int]]:
             sizes = dict(defaults)
             sizes |= {name: pair[axes[name]] for name in spatial} if pair else {}
             sizes |= dict.fromkeys(free, other) if other else {}
-            yield sizes
+            yield _raised(opened, sizes)
+
+
+def _raised(opened: ir.Model, sizes: dict[str, int]) -> dict[str, int]:
+    """The sizes, larger ones where a dimension of an input such as `N - 1` or `floor(N/2)` would be empty."""
+    expressions = [
+        dim
+        for value in data_inputs(opened)
+        for dim in value.shape or ()
+        if isinstance(dim, ir.SymbolicDim) and str(dim) not in sizes and dim.free_symbols() <= sizes.keys()
+    ]
+    for dim in expressions:
+        for name in sorted(dim.free_symbols()):
+            found = dict(sizes)
+            tries = (found | {name: size} for size in (sizes[name], *RAISED_SIZES) if size >= sizes[name])
+            sizes = next((tried for tried in tries if _is_size(dim, tried)), sizes)
+    return sizes
+
+
+def _is_size(dim: ir.SymbolicDim, sizes: Dims) -> bool:
+    size = dim.evaluate(sizes)
+    return isinstance(size, int) and size > 0
 
 
 def _defaults_by_axis(model: ir.Model) -> dict[str, int]:
@@ -95,37 +154,79 @@ def _spatial_symbols(opened: ir.Model) -> dict[str, int]:
     return found
 
 
-def _size_constraints(opened: ir.Model) -> dict[ir.SymbolicDim, bool]:
-    """Open sizes of computed values -> whether the size must be 1; all of them must be positive."""
-    found: dict[ir.SymbolicDim, bool] = {}
+def _size_constraints(opened: ir.Model) -> list[Requirement]:
+    """What the nodes require of open sizes, and that no computed value is empty."""
+    sizes: dict[ir.SymbolicDim, None] = {}
     shape_of = open_shapes(opened)
     for node in nodes(opened):
         for shape in map(shape_of, node.outputs):
             for dim in () if shape is None else shape.dims:
                 if not isinstance(dim, int):
-                    found.setdefault(dim, False)
-        if node.op_type == "Squeeze" and not node.domain and node.inputs:
-            found |= dict.fromkeys(_squeezed_sizes(node, shape_of), True)
-    return found
+                    sizes.setdefault(dim)
+    filled = [Requirement(relation=Relation.AT_LEAST, left=dim, right=1, reason="") for dim in sizes]
+    return [*filled, *(requirement for _, requirement in known_requirements(opened))]
 
 
-def _squeezed_sizes(
-    node: ir.Node, shape_of: Callable[[ir.Value], ir.Shape | None]
-) -> Iterator[ir.SymbolicDim]:
-    """Open sizes of the axes that a Squeeze removes."""
-    data = node.inputs[0]
-    shape = None if data is None else shape_of(data)
-    if shape is None:
-        return
-    axes_input = small_constant(node.inputs[1]) if len(node.inputs) > 1 else None
-    axes = node.attributes.get_ints("axes", ()) if axes_input is None else axes_input.flatten().tolist()
-    for axis in axes:
-        dim = shape[axis] if -len(shape) <= axis < len(shape) else 1
-        if isinstance(dim, ir.SymbolicDim):
-            yield dim
+def _joined(constraints: Sequence[Requirement], sizes: Dims) -> dict[str, int]:
+    """The sizes, where a symbol of 1 that has to be equal to another symbol gets the size of that."""
+    joined = dict(sizes)
+    for constraint in constraints:
+        names = {str(constraint.left), str(constraint.right)}
+        if constraint.relation is Relation.EQUAL and len(names) == 2 and names <= set(joined):
+            largest = max(joined[name] for name in names)
+            joined |= {name: largest for name in names if joined[name] == 1}
+    return joined
 
 
-def _violations(constraints: dict[ir.SymbolicDim, bool], sizes: Dims) -> int:
-    """Number of constraints that these sizes don't meet."""
-    values = ((dim.evaluate(sizes), single) for dim, single in constraints.items())
-    return sum(isinstance(size, int) and (size < 1 or (single and size > 1)) for size, single in values)
+def _violated(constraints: Sequence[Requirement], sizes: Dims) -> list[Requirement]:
+    """The constraints that these sizes don't meet."""
+    return [constraint for constraint in constraints if constraint.at(sizes).fails]
+
+
+def _searched(constraints: Sequence[Requirement], sizes: dict[str, int]) -> dict[str, int]:
+    """Sizes that meet more constraints than the given ones, as near to usual sizes as possible."""
+    for _ in range(MAX_SEARCH_ROUNDS):
+        violated = _violated(constraints, sizes)
+        better = _better(constraints, violated, sizes) if violated else None
+        if better is None:
+            break
+        sizes = better
+    return sizes
+
+
+def _better(
+    constraints: Sequence[Requirement], violated: Sequence[Requirement], sizes: dict[str, int]
+) -> dict[str, int] | None:
+    for changes in _changes(violated, sizes):
+        tried = {**sizes, **changes}
+        # Few constraints are violated, and many hold: the few are tested first.
+        if len(_violated(violated, tried)) < len(violated):
+            found = _violated(constraints, tried)
+            if len(found) < len(violated):
+                return tried
+    return None
+
+
+def _changes(violated: Sequence[Requirement], sizes: Dims) -> Iterator[dict[str, int]]:
+    """Other sizes for the symbols of violated constraints: of all together, of one, of two by an equation."""
+    names = [name for name in sizes if any(name in constraint.symbols for constraint in violated)]
+    for size in TRIED_SIZES:
+        yield dict.fromkeys((name for name in names if sizes[name] != 1), size)
+    for name in names:
+        for size in TRIED_SIZES:
+            yield {name: size}
+    for constraint in violated:
+        if constraint.relation is Relation.EQUAL:
+            yield from _roots(constraint, sizes)
+
+
+def _roots(constraint: Requirement, sizes: Dims) -> Iterator[dict[str, int]]:
+    """Sizes of one or two symbols at which an equation holds."""
+    names = sorted(constraint.symbols & set(sizes))
+    for name in names:
+        rest = {other: size for other, size in sizes.items() if other != name}
+        yield from islice(({name: root} for root in roots_of_one(constraint.at(rest), name)), MAX_ROOTS)
+    for first, second in pairwise(names):
+        rest = {name: size for name, size in sizes.items() if name not in (first, second)}
+        roots = roots_of_two(constraint.at(rest), first, second)
+        yield from islice(({first: a, second: b} for a, b in roots), MAX_ROOTS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from math import gcd
 
 import numpy as np
 import onnx_ir as ir
@@ -21,6 +22,9 @@ from modelsurgeon.onnx.shapes.requirements import Relation, Requirement
 
 PINNED_KEY = "modelsurgeon.pinned"  # model.meta: the sizes that were deduced, in order
 MAX_TRIED_SIZE = 4096  # of an equation that isn't linear
+MAX_TRIED_LENGTH = 2**20  # of a signal
+ROUND_SIZE = 2**10 * 3 * 5**4  # has the factors of usual sizes
+MAX_TRIED_PAIR = 512  # of an equation in two sizes
 EVALUATION_ERRORS = (ArithmeticError, AttributeError, NameError, TypeError, ValueError)
 
 
@@ -30,6 +34,15 @@ class PinnedSize:
 
     symbol: str
     size: int
+    position: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedSizes:
+    """Symbols whose default sizes are chosen to fit a node. position: of it among all of the model."""
+
+    symbols: tuple[str, ...]
     position: int
     reason: str
 
@@ -65,17 +78,8 @@ def known_requirements(model: ir.Model) -> Iterator[tuple[ir.Node, Requirement]]
     """Requirements of open sizes that depend on nothing but the symbols of a bound model's inputs."""
     known = frozenset(symbols(model))
     for requirement, node in open_requirements(model).items():
-        if _symbols_of(requirement) <= known:
+        if requirement.symbols <= known:
             yield node, requirement
-
-
-def _symbols_of(requirement: Requirement) -> set[str]:
-    found: set[str] = set()
-    for size in (requirement.left, requirement.right):
-        if not isinstance(size, int):
-            # A size without a name is a symbol that nobody knows.
-            found |= size.free_symbols() if size.value is not None else {""}
-    return found
 
 
 def _is_equation(requirement: Requirement) -> bool:
@@ -125,12 +129,52 @@ def _linear_root(difference: sympy.Expr, symbol: sympy.Symbol) -> list[int] | No
     return [int(root)] if root.is_integer and root > 0 else []
 
 
-def _roots_tried(difference: sympy.Expr, symbol: sympy.Symbol) -> list[int]:
+def _roots_tried(difference: sympy.Expr, symbol: sympy.Symbol, largest: int = MAX_TRIED_SIZE) -> list[int]:
     """All roots among the sizes that are tried; none where one may be larger, or it can't be computed."""
-    tried = np.arange(1, MAX_TRIED_SIZE + 1)
+    tried = np.arange(1, largest + 1)
     try:
         values = np.broadcast_to(sympy.lambdify(symbol, difference, "numpy")(tried), tried.shape)
     except EVALUATION_ERRORS:
         return []
     roots = tried[values == 0]
-    return [] if len(roots) and roots[-1] == MAX_TRIED_SIZE else [int(root) for root in roots]
+    return [] if len(roots) and roots[-1] == largest else [int(root) for root in roots]
+
+
+def roots_of_one(requirement: Requirement, name: str) -> list[int]:
+    """Sizes for a symbol at which both sides of a requirement are equal, round ones first."""
+    difference = _expression(requirement.left) - _expression(requirement.right)
+    symbol = sympy.Symbol(name, integer=True, positive=True)
+    if difference.free_symbols != {symbol}:
+        return []
+    roots = _roots_tried(difference, symbol, MAX_TRIED_LENGTH)
+    return sorted(roots, key=lambda root: (-gcd(root, ROUND_SIZE), root))
+
+
+def fitted_sizes(model: ir.Model) -> list[FittedSizes]:
+    """Requirements of fixed sizes that several default sizes of a bound model may fulfil."""
+    found = [
+        (node, requirement)
+        for node, requirement in known_requirements(model)
+        if requirement.relation is Relation.EQUAL
+        and (isinstance(requirement.left, int) or isinstance(requirement.right, int))
+    ]
+    positions = {node: number for number, node in enumerate(nodes(model))} if found else {}
+    return [
+        FittedSizes(symbols=tuple(sorted(fitted.symbols)), position=positions[node], reason=fitted.reason)
+        for node, fitted in found
+    ]
+
+
+def roots_of_two(requirement: Requirement, first: str, second: str) -> list[tuple[int, int]]:
+    """Sizes for two symbols at which both sides of a requirement are equal, nearly square ones first."""
+    names = sympy.symbols([first, second], integer=True, positive=True)
+    difference = _expression(requirement.left) - _expression(requirement.right)
+    tried = np.arange(1, MAX_TRIED_PAIR + 1)
+    if difference.free_symbols - set(names):
+        return []
+    try:
+        values = sympy.lambdify(names, difference, "numpy")(tried[:, None], tried[None, :])
+    except EVALUATION_ERRORS:
+        return []
+    pairs = np.argwhere(np.broadcast_to(values, (len(tried), len(tried))) == 0) + 1
+    return sorted(((int(a), int(b)) for a, b in pairs), key=lambda pair: (abs(pair[0] - pair[1]), -pair[0]))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -250,3 +253,23 @@ def test_another_twin_is_another_source() -> None:
     rng = np.random.default_rng(0)
     assert all(ms.diff(before, renamed(before, rng)).identical for _ in range(8))
     assert what(before, net(TWINS.format("e", "e"))) == ["input 0 reads 'f' → 'e'"]
+
+
+MODELS = os.environ.get("MODELSURGEON_MODELS")
+CASES = sorted(Path(MODELS).rglob("*.onnx")) if MODELS else []
+
+
+@pytest.mark.models
+@pytest.mark.skipif(not CASES, reason="MODELSURGEON_MODELS names no folder with models")
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.name)
+def test_real_models(path: Path) -> None:
+    """Rewired ones that answer differently differ; renamed and reordered ones don't."""
+    rng = np.random.default_rng(0)
+    model = ms.load(path)
+    assert ms.diff(model, renamed(model, rng)).identical
+    feed = random_feed(model, rng)
+    truth = answers(model, feed)
+    for other in rewired(model, rng, 3) if truth is not None else ():
+        answered = answers(other, feed)
+        if answered is not None and not equal(truth, answered):
+            assert not ms.diff(model, other).identical

@@ -18,13 +18,21 @@ REDUCTIONS = (
     *("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin"),
     *("ReduceProd", "ReduceSum", "ReduceSumSquare"),
 )
+# Inputs of one axis: axes, sizes, repeats.
+VECTOR_INPUTS: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(REDUCTIONS, (1,)),
+    **dict.fromkeys(("Squeeze", "Reshape", "Split", "Tile", "TopK", "CenterCropPad"), (1,)),
+    "Slice": (1, 2, 3, 4),
+    "OneHot": (2,),
+    "Col2Im": (1, 2),
+}
 
 
 @requires("Softmax", "LogSoftmax", "Hardmax", "ArgMax", "ArgMin", "LpNormalization", "TopK")
 def along_one_axis(op: SizedNode) -> Iterator[Requirement]:
     """The axis exists."""
     data = op.sizes()
-    if data:
+    if data is not None:
         yield from in_range([op.integer("axis", DEFAULT_AXES.get(op.node.op_type, 0))], len(data))
 
 
@@ -35,6 +43,15 @@ def reduced(op: SizedNode) -> Iterator[Requirement]:
     axes = op.constants(1) if op.has(1) else op.integers("axes")
     if data is not None and axes is not None:
         yield from in_range(axes, len(data))
+
+
+@requires(*VECTOR_INPUTS)
+def vectors(op: SizedNode) -> Iterator[Requirement]:
+    """Axes, sizes and repeats are vectors."""
+    for index in VECTOR_INPUTS[op.node.op_type]:
+        sizes = op.sizes(index)
+        if sizes is not None and len(sizes) != 1:
+            yield impossible(f"its input {index} has {len(sizes)} axes, but has to be a vector")
 
 
 @requires("CumSum", "CumProd")
@@ -50,7 +67,9 @@ def largest_entries(op: SizedNode) -> Iterator[Requirement]:
     """No more entries than the axis has."""
     data, axis = op.sizes(), op.integer("axis", -1)
     count = op.constants(1) if op.has(1) else [op.integer("k", 1)]
-    if data and -len(data) <= axis < len(data) and count is not None and len(count) == 1:
+    if count is not None and len(count) != 1:
+        yield impossible(f"its number of entries has {len(count)} values, not 1")
+    elif data and -len(data) <= axis < len(data) and count is not None:
         size = data[axis]
         yield at_least(size, count[0], f"it takes {count[0]} entries of an axis of {size}")
 
@@ -76,6 +95,10 @@ def reversed_sequences(op: SizedNode) -> Iterator[Requirement]:
     yield equal(len(lengths), 1, f"its lengths have {len(lengths)} axes, not 1")
     if len(lengths) == 1:
         yield equal(lengths[0], data[axis], f"it has {lengths[0]} lengths for a batch of {data[axis]}")
+    content, time = op.constants(1), op.integer("time_axis")
+    if content and 0 <= time < len(data):
+        yield at_least(data[time], max(content), f"a length is {max(content)}, of {data[time]} steps")
+        yield at_least(min(content), 0, "one of its lengths is negative")
 
 
 @requires("Trilu")

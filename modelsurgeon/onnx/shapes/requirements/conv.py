@@ -28,9 +28,11 @@ def conv(op: SizedNode) -> Iterator[Requirement]:
     yield from _convolution(op, 0, 1)
     if op.node.op_type != "ConvInteger":
         yield from _bias(op, 2, 1, 0)
-    elif (shapes := op.known(1, 3)) is not None:
-        weight, zero = shapes
-        yield from _one_or(zero, weight[0], "its zero point of the weight")
+    else:
+        weight = op.sizes(1)
+        for index, wanted in ((2, 1), (3, weight[0] if weight else 1)):
+            if (zero := op.sizes(index)) is not None:
+                yield from _one_or(zero, wanted, "its zero point")
     if op.node.op_type == "FusedConv" and (added := op.sizes(3)) is not None:
         out = op.output()
         if out is not None and len(added) == len(out):
@@ -93,9 +95,12 @@ def deform_conv(op: SizedNode) -> Iterator[Requirement]:
     yield from _convolution(op, 0, 1)
     yield from _bias(op, 3, 1, 0)
     shapes, out = op.known(1, 2), op.output()
-    if shapes is None or len(shapes[0]) < 3 or len(shapes[1]) < 3:
+    if shapes is None:
         return
     weight, offset = shapes
+    yield axes_count(offset, len(weight), "its offset")
+    if len(weight) < 3 or len(weight) != len(offset):
+        return
     groups = op.integer("offset_group", 1)
     wanted = product((2, groups, *weight[2:]))
     yield equal(offset[1], wanted, f"its offset has {offset[1]} channels, not {wanted}")

@@ -12,8 +12,8 @@ from modelsurgeon.onnx.shapes.requirements.registry import (
     axes_count,
     broadcasts,
     equal,
+    impossible,
     requires,
-    spreads,
 )
 
 
@@ -29,7 +29,11 @@ def broadcasting(op: SizedNode) -> Iterator[Requirement]:
 
 @requires("QLinearAdd", "QLinearMul", domain=MICROSOFT_DOMAIN)
 def quantized_broadcasting(op: SizedNode) -> Iterator[Requirement]:
-    """Operands are inputs 0 and 3."""
+    """Operands are inputs 0 and 3; all others are scalars."""
+    for index in (1, 2, 4, 5, 6, 7):
+        sizes = op.sizes(index)
+        if sizes:
+            yield impossible(f"its scale or zero point has {len(sizes)} axes, not 0")
     yield from broadcast([op.sizes(0), op.sizes(3)])
 
 
@@ -41,7 +45,7 @@ def slopes(op: SizedNode) -> Iterator[Requirement]:
         return
     data, slope = shapes
     for left, right in zip(slope[::-1], data[::-1], strict=False):
-        yield spreads(left, right, f"its slope has size {left} where its input has {right}")
+        yield broadcasts(left, right, f"its slope has size {left} where its input has {right}")
 
 
 @requires("BiasGelu", "FastGelu", "BiasAdd", domain=MICROSOFT_DOMAIN)

@@ -29,9 +29,13 @@ def matmul(op: SizedNode) -> Iterator[Requirement]:
     weight, bias_index = op.sizes(1), {"DynamicQuantizeMatMul": 4, "MatMulIntegerToFloat": 6}
     bias = op.sizes(bias_index.get(op.node.op_type, 99))
     if weight and bias is not None:
-        yield axes_count(bias, 1, "its bias")
-        if len(bias) == 1:
-            yield equal(bias[0], weight[-1], f"its bias has {bias[0]} values for {weight[-1]} features")
+        count = product(bias)
+        yield equal(count, weight[-1], f"its bias has {count} values for {weight[-1]} features")
+    for index in (2, 3) if op.node.op_type == "DynamicQuantizeMatMul" else ():
+        scale = op.sizes(index)
+        if weight and scale is not None and product(scale) != 1:
+            count = product(scale)
+            yield equal(scale[-1], weight[-1], f"it has {count} scales for {weight[-1]} features")
 
 
 @requires("QLinearMatMul")
@@ -41,8 +45,8 @@ def qlinear_matmul(op: SizedNode) -> Iterator[Requirement]:
     weight = op.sizes(3)
     for index in (1, 2, 6, 7):
         sizes = op.sizes(index)
-        if sizes is not None and index > 5:
-            yield equal(product(sizes), 1, "a scale or zero point of its output has one value")
+        if sizes is not None:
+            yield equal(product(sizes), 1, "a scale or zero point of A or its output has one value")
     for index in (4, 5):
         sizes = op.sizes(index)
         if sizes and weight and product(sizes) != 1:
@@ -110,6 +114,8 @@ def packed_matmul(op: SizedNode) -> Iterator[Requirement]:
     weight, scales = op.sizes(1), op.sizes(2)
     blocks = -(-inner // block)
     if weight is not None:
+        yield axes_count(weight, 3, "its weight")
+        yield equal(weight[0], columns, f"its weight has {weight[0]} columns, not {columns}")
         wanted = columns * blocks * (-(-block * bits // 8))
         yield equal(product(weight), wanted, f"its weight has {product(weight)} bytes, not {wanted}")
     if scales is not None:

@@ -105,10 +105,13 @@ def split(op: SizedNode) -> Iterator[Requirement]:
         count = op.integer("num_outputs")
         if not count and "num_outputs" not in op.node.attributes:
             yield divided_by(size, outputs, f"an axis of {size} can't be split into {outputs} equal parts")
-        elif count != outputs:
+        elif count < outputs:
             yield impossible(f"num_outputs is {count}, the node has {outputs} outputs")
         else:
             yield at_least(size, count, f"an axis of {size} can't be split into {count} parts")
+        if count == outputs and isinstance(size, int):
+            taken = -(-size // count) * (count - 1)
+            yield at_least(size, taken, f"an axis of {size} can't be split into {count} parts")
 
 
 @requires("Gather")
@@ -119,7 +122,7 @@ def gather(op: SizedNode) -> Iterator[Requirement]:
 
 @requires("GatherElements", "ScatterElements", "Scatter")
 def gather_elements(op: SizedNode) -> Iterator[Requirement]:
-    """Indices with as many axes as the data."""
+    """Indices with as many axes as the data, and no larger beside the axis."""
     shapes = op.known(0, 1)
     if shapes is None:
         return
@@ -135,7 +138,7 @@ def gather_elements(op: SizedNode) -> Iterator[Requirement]:
             yield equal(len(updates), len(indices), "its updates and its indices differ in their axes")
             for left, right in zip(updates, indices, strict=False):
                 yield equal(left, right, f"its updates have size {left}, its indices {right}")
-    elif -len(data) <= axis < len(data):
+    if -len(data) <= axis < len(data):
         axis %= len(data)
         for index, (left, right) in enumerate(zip(data, indices, strict=True)):
             if index != axis:
@@ -186,6 +189,8 @@ def slices(op: SizedNode) -> Iterator[Requirement]:
         yield impossible(f"it has {len(starts)} starts and {len(ends)} ends")
     if axes is not None:
         yield from in_range(axes, len(data))
+        if len({axis % max(1, len(data)) for axis in axes}) < len(axes):
+            yield impossible(f"its axes {list(axes)} name one twice")
         if starts is not None and len(starts) != len(axes):
             yield impossible(f"it has {len(starts)} starts for {len(axes)} axes")
     elif starts is not None and not op.has(3) and len(starts) > len(data):
@@ -213,7 +218,9 @@ def squeeze(op: SizedNode) -> Iterator[Requirement]:
 def unsqueeze(op: SizedNode) -> Iterator[Requirement]:
     """The new axes are different ones of the output."""
     data = op.sizes()
-    axes = op.constants(1) if op.has(1) else op.integers("axes")
+    axes, sizes = op.constants(1) if op.has(1) else op.integers("axes"), op.sizes(1)
+    if sizes is not None:
+        yield at_least(1, len(sizes), f"its axes have {len(sizes)} axes, but have to be a vector")
     if data is None or axes is None:
         return
     count = len(data) + len(axes)
@@ -262,6 +269,8 @@ def pad(op: SizedNode) -> Iterator[Requirement]:
     axes = op.constants(3) if op.has(3) else list(range(len(data)))
     if axes is None:
         return
+    if (sizes := op.sizes(1)) is not None and op.constant(1) is not None:
+        yield equal(len(sizes), 1, "its pads aren't a vector")
     yield equal(len(pads), 2 * len(axes), f"it has {len(pads)} pads for {len(axes)} axes")
     yield from in_range(axes, len(data))
     if len(pads) != 2 * len(axes) or any(not -len(data) <= axis < len(data) for axis in axes):
@@ -274,8 +283,10 @@ def pad(op: SizedNode) -> Iterator[Requirement]:
                 size, -before - after, f"it removes {-before - after} entries of an axis of {size}"
             )
         if reflected and max(before, after) > 0:
-            least = max(before, after) + 1
-            yield at_least(size, least, f"it reflects {least - 1} entries of an axis of {size}")
+            mirrored, removed = max(before, after), -min(before, 0) - min(after, 0)
+            yield at_least(
+                size, mirrored + removed + 1, f"it reflects {mirrored} entries of an axis of {size}"
+            )
         if wrapped and max(before, after) > 0:
             yield at_least(size, max(before, after), f"it wraps {max(before, after)} entries of {size}")
 
@@ -302,9 +313,21 @@ def space_to_depth(op: SizedNode) -> Iterator[Requirement]:
         yield divided_by(size, block, f"a side of {size} can't be split into blocks of {block}")
 
 
+@requires("CenterCropPad")
+def center_crop_pad(op: SizedNode) -> Iterator[Requirement]:
+    """A size for each axis."""
+    data, target, axes = op.sizes(), op.sizes(1), op.integers("axes")
+    if data is not None and target is not None and len(target) == 1:
+        count = len(data) if axes is None else len(axes)
+        yield equal(target[0], count, f"it has {target[0]} sizes for {count} axes")
+
+
 @requires("OneHot")
 def one_hot(op: SizedNode) -> Iterator[Requirement]:
-    """Two values, off and on; one depth."""
+    """Two values, off and on; one depth; indices that aren't a scalar."""
+    indices = op.sizes(0)
+    if indices is not None:
+        yield at_least(len(indices), 1, "its indices are a scalar")
     values, depth = op.sizes(2), op.sizes(1)
     if values is not None:
         yield equal(product(values), 2, f"it has {product(values)} values, not off and on")
@@ -318,6 +341,8 @@ def quantized_concat(op: SizedNode) -> Iterator[Requirement]:
     shapes = [op.sizes(index) for index in range(2, len(op.node.inputs), 3)]
     known = [shape for shape in shapes if shape is not None]
     axis = op.integer("axis")
+    if known:
+        yield from in_range([axis], len(known[0]))
     for shape in known[1:]:
         first = known[0]
         yield equal(len(shape), len(first), f"its inputs have {len(first)} and {len(shape)} axes")

@@ -9,6 +9,7 @@ from modelsurgeon.onnx.shapes.requirements.registry import (
     Requirement,
     Size,
     SizedNode,
+    at_least,
     axes_count,
     divided_by,
     equal,
@@ -50,7 +51,7 @@ def group_normalization(op: SizedNode) -> Iterator[Requirement]:
     for index in (1, 2):
         sizes = op.sizes(index)
         if sizes is not None and len(sizes) == 1:
-            yield equal(sizes[0], wanted, f"its scale or bias has {sizes[0]} values for {wanted} {unit}")
+            yield spreads(sizes[0], wanted, f"its scale or bias has {sizes[0]} values for {wanted} {unit}")
 
 
 @requires("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization")
@@ -63,11 +64,11 @@ def layer_normalization(op: SizedNode) -> Iterator[Requirement]:
     if not -len(data) <= axis < len(data):
         yield impossible(f"its axis {axis} is outside of its input of {len(data)} axes")
         return
-    axis %= len(data)
     for index, name in ((1, "scale"), (2, "bias")):
-        sizes = op.sizes(index)
-        for left, right in zip((sizes or ())[::-1], data[axis:][::-1], strict=False):
-            yield spreads(left, right, f"its {name} has {left} values where {right} are normalized")
+        sizes = op.sizes(index) or ()
+        yield at_least(len(data), len(sizes), f"its {name} has more axes than its input: {len(sizes)}")
+        for left, right in zip(sizes[::-1], data[::-1], strict=False):
+            yield spreads(left, right, f"its {name} has {left} values where its input has {right}")
 
 
 @requires("SkipLayerNormalization", "SkipSimplifiedLayerNormalization", domain=MICROSOFT_DOMAIN)
@@ -79,10 +80,11 @@ def skip_layer_normalization(op: SizedNode) -> Iterator[Requirement]:
             yield impossible(f"its input has {len(data)} axes, neither 2 nor 3")
         return
     if skip is not None:
-        for left, right in zip(skip[::-1], data[::-1], strict=False):
-            last = left is skip[-1]
-            text = f"its skip has size {left} where its input has {right}"
-            yield equal(left, right, text) if last else spreads(left, right, text)
+        if len(skip) not in (2, 3):
+            yield impossible(f"its skip has {len(skip)} axes, neither 2 nor 3")
+        yield at_least(len(data), len(skip), f"its skip has more axes than its input: {len(skip)}")
+        for left, right in zip(skip[:-3:-1], data[::-1], strict=False):
+            yield equal(left, right, f"its skip has size {left} where its input has {right}")
     simple = op.node.op_type == "SkipSimplifiedLayerNormalization"
     for index in (2, 3) if simple else (2, 3, 4):
         yield from _vector(op, index, data[-1])
@@ -92,6 +94,10 @@ def skip_layer_normalization(op: SizedNode) -> Iterator[Requirement]:
 def embed_layer_normalization(op: SizedNode) -> Iterator[Requirement]:
     """Three tables of one width."""
     ids, words = op.sizes(0), op.sizes(2)
+    for index in (0, 1, 2, 3, 4):
+        sizes = op.sizes(index)
+        if sizes is not None:
+            yield axes_count(sizes, 2, f"its input {index}")
     if words is None or len(words) != 2:
         return
     for index in (3, 4):
@@ -123,6 +129,8 @@ def local_response(op: SizedNode) -> Iterator[Requirement]:
     data = op.sizes()
     if data is not None and len(data) < 2:
         yield impossible(f"its input has {len(data)} axes, fewer than 2")
+    if op.integer("size", 1) % 2 == 0:
+        yield impossible(f"its window of {op.integer('size')} channels has no middle")
 
 
 def _per_channel(op: SizedNode, indices: range) -> Iterator[Requirement]:

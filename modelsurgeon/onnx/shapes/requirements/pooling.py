@@ -31,7 +31,15 @@ def pool(op: SizedNode) -> Iterator[Requirement]:
     yield from listed_lengths(op, spatial)
     if len(kernel) != spatial:
         return
-    yield from window_fits(op, data[2:], kernel)
+    if min(kernel) < 1:
+        yield impossible(f"kernel_shape {list(kernel)} has entries below 1")
+        return
+    if min(op.integers("pads") or (0,)) < 0:
+        yield impossible("its padding is negative")
+    strides = op.integers("strides") or (1,) * spatial
+    if len(strides) == spatial:
+        # onnxruntime rounds towards 0: it pools what is there, or makes an empty map.
+        yield from window_fits(op, data[2:], kernel, tuple(2 * stride - 1 for stride in strides))
     pads = op.integers("pads")
     if pads is not None and len(pads) == 2 * spatial and op.text("auto_pad", "NOTSET") == "NOTSET":
         for begin, end, taps in zip(pads[:spatial], pads[spatial:], kernel, strict=True):

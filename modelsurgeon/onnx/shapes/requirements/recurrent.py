@@ -9,6 +9,7 @@ from modelsurgeon.onnx.shapes.requirements.registry import (
     Requirement,
     Size,
     SizedNode,
+    at_least,
     axes_count,
     equal,
     product,
@@ -37,6 +38,10 @@ def recurrent(op: SizedNode) -> Iterator[Requirement]:
     yield from _sized(op, 2, "its weight R", (directions, rows, hidden))
     yield from _sized(op, 3, "its bias", (directions, product((2, rows))))
     yield from _sized(op, 4, "its sequence lengths", (batch,))
+    lengths = op.constants(4)
+    if lengths:
+        steps, longest = data[1 if op.integer("layout") else 0], max(lengths)
+        yield at_least(steps, longest, f"a sequence length is {longest}, of {steps} steps")
     state = (batch, directions, hidden) if op.integer("layout") else (directions, batch, hidden)
     yield from _sized(op, 5, "its initial state", state)
     if op.node.op_type == "LSTM":
@@ -54,6 +59,15 @@ def quantized_lstm(op: SizedNode) -> Iterator[Requirement]:
     yield from _sized(op, 1, "its weight W", (directions, data[2], 4 * hidden))
     yield from _sized(op, 2, "its weight R", (directions, hidden, 4 * hidden))
     yield from _sized(op, 3, "its bias", (directions, 8 * hidden))
+    for index in range(8, 12):
+        sizes = op.sizes(index)
+        if sizes is None:
+            continue
+        count = product(sizes)
+        if count not in (directions, 4 * hidden * directions):
+            yield equal(
+                count, directions, f"it has {count} scales or zero points for {directions} directions"
+            )
 
 
 def _hidden(op: SizedNode) -> Size | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -53,6 +53,20 @@ class Requirement:
     def is_open(self) -> bool:
         """Whether it depends on sizes that are open."""
         return not (isinstance(self.left, int) and isinstance(self.right, int))
+
+    @property
+    def symbols(self) -> frozenset[str]:
+        """The symbols of its sizes; an empty name stands for a size without one."""
+        named = [size for size in (self.left, self.right) if not isinstance(size, int)]
+        found = [size.free_symbols() if size.value is not None else {""} for size in named]
+        return frozenset().union(*found)
+
+    def at(self, sizes: Mapping[str, int]) -> Requirement:
+        """The same requirement where symbols have these sizes."""
+        left, right = (
+            size if isinstance(size, int) else size.evaluate(sizes) for size in (self.left, self.right)
+        )
+        return replace(self, left=left, right=right)
 
     @property
     def fails(self) -> bool:

@@ -13,6 +13,7 @@ from modelsurgeon.onnx.shapes.requirements.registry import (
     divided_by,
     equal,
     impossible,
+    least_axes,
     product,
     requires,
 )
@@ -28,9 +29,13 @@ def resize(op: SizedNode) -> Iterator[Requirement]:
     count = len(data) if axes is None else len(axes)
     old = op.node.op_type == "Upsample" or op.opset < 11
     for index, name in ((1, "scales"),) if old else ((2, "scales"), (3, "sizes")):
-        entries = op.sizes(index)
-        if entries is not None and len(entries) == 1 and entries[0] != 0:
+        entries, content = op.sizes(index), op.constant(index)
+        if entries is not None and (not entries or (len(entries) > 1 and not old)):
+            yield impossible(f"its {name} have {len(entries)} axes, not 1")
+        elif entries is not None and len(entries) == 1 and entries[0] != 0:
             yield equal(entries[0], count, f"it has {entries[0]} {name} for {count} axes")
+        if content is not None and content.size and name == "scales" and content.min() <= 0:
+            yield impossible(f"one of its scales is {content.min()}")
 
 
 @requires("GridSample")
@@ -58,6 +63,8 @@ def roi_align(op: SizedNode) -> Iterator[Requirement]:
     yield axes_count(boxes, 2, "its boxes")
     if len(boxes) == 2:
         yield equal(boxes[1], 4, f"its boxes have {boxes[1]} coordinates, not 4")
+        if images is not None:
+            yield axes_count(images, 1, "its indices of images")
         if images is not None and len(images) == 1:
             yield equal(images[0], boxes[0], f"it has {boxes[0]} boxes and {images[0]} indices of images")
 
@@ -65,7 +72,11 @@ def roi_align(op: SizedNode) -> Iterator[Requirement]:
 @requires("MaxRoiPool")
 def max_roi_pool(op: SizedNode) -> Iterator[Requirement]:
     """Boxes (number, 5)."""
-    boxes = op.sizes(1)
+    data, boxes, pooled = op.sizes(0), op.sizes(1), op.length("pooled_shape")
+    if data is not None:
+        yield axes_count(data, 4, "its input")
+    if pooled is not None:
+        yield equal(pooled, 2, f"pooled_shape has {pooled} entries, not 2")
     if boxes is not None:
         yield axes_count(boxes, 2, "its boxes")
         if len(boxes) == 2:
@@ -91,6 +102,8 @@ def non_max_suppression(op: SizedNode) -> Iterator[Requirement]:
 def short_time_fourier(op: SizedNode) -> Iterator[Requirement]:
     """The signal is no shorter than a frame, and the window as long as the frame."""
     signal, window, length = op.sizes(0), op.sizes(2), op.constants(3)
+    if signal is not None and len(signal) == 3 and isinstance(signal[2], int) and signal[2] not in (1, 2):
+        yield impossible(f"its last axis has {signal[2]} numbers, neither 1 nor 2")
     if length is not None and len(length) == 1:
         if window:
             yield equal(window[0], length[0], f"its window has {window[0]} samples, its frames {length[0]}")
@@ -113,12 +126,17 @@ def fourier(op: SizedNode) -> Iterator[Requirement]:
         yield impossible(f"its last axis has {data[-1]} numbers, neither 1 nor 2")
     axes = (op.constants(2) if op.has(2) else [-2]) if op.opset >= 20 else [op.integer("axis", 1)]
     yield from in_range(axes or (), len(data))
+    if any(axis in (-1, len(data) - 1) for axis in axes or ()):
+        yield impossible("its axis is the one of real and imaginary parts")
 
 
 @requires("Col2Im")
 def column_to_image(op: SizedNode) -> Iterator[Requirement]:
     """Columns (batch, channels * block, blocks)."""
     data, block = op.sizes(), op.constants(2)
+    sizes = op.known(1, 2)
+    if sizes is not None and len(sizes[0]) == len(sizes[1]) == 1:
+        yield equal(sizes[0][0], sizes[1][0], "its image and its blocks have different numbers of axes")
     if data is None or block is None:
         return
     yield axes_count(data, 3, "its input")
@@ -164,13 +182,16 @@ def determinant(op: SizedNode) -> Iterator[Requirement]:
 
 @requires("NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss")
 def classification_loss(op: SizedNode) -> Iterator[Requirement]:
-    """Scores (batch, classes, *map), targets (batch, *map), a weight for each class."""
+    """Scores (batch, classes, *map), targets (batch, *map), weights of classes."""
     shapes, weight = op.known(0, 1), op.sizes(2)
-    if shapes is None or len(shapes[0]) < 2:
+    if weight is not None:
+        yield axes_count(weight, 1, "its weight")
+    if shapes is None:
         return
     scores, targets = shapes
+    yield least_axes(scores, 2, "its input")
+    if len(scores) < 2:
+        return
     yield axes_count(targets, len(scores) - 1, "its target")
     for left, right in zip(targets, (scores[0], *scores[2:]), strict=False):
         yield equal(left, right, f"its target has size {left} where its scores have {right}")
-    if weight:
-        yield equal(weight[0], scores[1], f"it has {weight[0]} weights for {scores[1]} classes")

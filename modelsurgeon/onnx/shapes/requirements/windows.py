@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from modelsurgeon.onnx.shapes.requirements.registry import Requirement, SizedNode, Sizes, at_least, equal
+from modelsurgeon.onnx.shapes.requirements.registry import (
+    Requirement,
+    SizedNode,
+    Sizes,
+    at_least,
+    equal,
+    impossible,
+)
 
 
 def listed_lengths(op: SizedNode, spatial: int) -> Iterator[Requirement]:
@@ -13,10 +20,17 @@ def listed_lengths(op: SizedNode, spatial: int) -> Iterator[Requirement]:
         length = op.length(name)
         if length is not None:
             yield equal(length, wanted, f"{name} has {length} entries for {spatial} axes of a map")
+        if name != "pads" and min(op.integers(name) or (1,)) < 1:
+            yield impossible(f"{name} {list(op.integers(name) or ())} has entries below 1")
 
 
-def window_fits(op: SizedNode, sizes: Sizes, kernel: Sizes) -> Iterator[Requirement]:
-    """A padded map is no smaller than the window, unless it is padded to fit."""
+def window_fits(
+    op: SizedNode, sizes: Sizes, kernel: Sizes, missing: tuple[int, ...] = ()
+) -> Iterator[Requirement]:
+    """A padded map is no smaller than the window, unless it is padded to fit.
+
+    missing: how many positions may be missing along each axis.
+    """
     if op.text("auto_pad", "NOTSET") not in ("NOTSET", "VALID", ""):
         return
     spatial = len(sizes)
@@ -28,5 +42,7 @@ def window_fits(op: SizedNode, sizes: Sizes, kernel: Sizes) -> Iterator[Requirem
     for axis, (size, taps, dilation) in enumerate(zip(sizes, kernel, dilations, strict=True)):
         window, available = (taps - 1) * dilation + 1, size + (pads[axis] + pads[spatial + axis])
         yield at_least(
-            available, window, f"its input has {available} positions along a side, its window takes {window}"
+            available,
+            window - (missing[axis] if missing else 0),
+            f"its input has {available} positions along a side, its window takes {window}",
         )

@@ -12,6 +12,7 @@ from modelsurgeon.onnx.shapes.rules import (
     contrib_windows,
     control_flow,
     corrections,
+    data_dependent,
     maps,
     nchwc,
     old_opsets,
@@ -27,7 +28,17 @@ CONTRIB = (contrib, contrib_attention, contrib_data, contrib_windows, nchwc)
 def register() -> None:
     """Add the rules to onnx_shape_inference's registry, once. Its own rules are kept, or get a correction."""
     registry.collect()
-    for rules in (old_opsets, *CONTRIB, corrections, open_axes, contents, maps, sequences, control_flow):
+    for rules in (
+        old_opsets,
+        *CONTRIB,
+        corrections,
+        open_axes,
+        contents,
+        maps,
+        sequences,
+        control_flow,
+        data_dependent,
+    ):
         rules.register()
 
 
