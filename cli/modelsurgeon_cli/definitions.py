@@ -9,7 +9,14 @@ flops             2 * MACs + those other operations.
 bias_adds         Additions of a bias inside such an operator; they are in flops.
 params            Elements of floating or dequantized weights, wherever they are: initializer, Constant,
                   constant ConstantOfShape, subgraph, function; each tensor once.
-                  Shape and index constants and 0-d scalars are no params.
+                  Shape and index constants and 0-d scalars are no params, nor are constants.
+constants         Floating constants that steer operators and aren't learnt: scales of Resize, ratios, bounds,
+                  thresholds, masks of scores, initial states of zeros, a single factor that no module
+                  calls its own. Where all weights are in Constant nodes, they count as params,
+                  with a note.
+constant_bytes    Bytes of the constants as stored.
+attribute_bytes   Bytes of numbers in attributes, such as trees: 4 for a float, 8 for an integer. They are no
+                  params.
 param_bytes       Bytes of the params as stored.
 bn_stats          Running statistics of batch norms; they are in params.
 activation_bytes  Bytes of all tensors that the nodes of the main graph produce, plus the graph inputs.

@@ -7,7 +7,15 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from modelsurgeon.inspection.rows import COST_TITLES, Bottleneck, Gap, LayerRow, Totals, UncountedOperators
+from modelsurgeon.inspection.rows import (
+    COST_TITLES,
+    Bottleneck,
+    Gap,
+    LayerRow,
+    LeftOutConstants,
+    Totals,
+    UncountedOperators,
+)
 from modelsurgeon.inspection.views import describe_share, grouped, in_order, matching, nested
 from modelsurgeon.report.columns import Column
 from modelsurgeon.report.formatting import show
@@ -70,7 +78,7 @@ class Analysis:
 
     formulas: totals as expressions in the open dimensions, where they could be derived; `totals` then holds
     their values at `defaults`, and `growth` the order in which they grow. gaps: what totals leave out; these
-    are lower bounds. notes: assumptions made.
+    are lower bounds. constants: floating ones that are no params. notes: assumptions made.
     sections: further parts that were requested, by JSON key.
     by: unit of a row, `node` or one of GROUPS. view: sentences that say which rows are shown.
     """
@@ -80,6 +88,7 @@ class Analysis:
     layers: Sequence[LayerRow]
     uncounted: Sequence[UncountedOperators] = ()
     gaps: Sequence[Gap] = ()
+    constants: Sequence[LeftOutConstants] = ()
     bottlenecks: Sequence[Bottleneck] = ()
     formulas: Mapping[str, str] = field(default_factory=dict)
     growth: Mapping[str, str] = field(default_factory=dict)
@@ -107,6 +116,7 @@ class Analysis:
             "uncounted": [asdict(entry) for entry in self.uncounted],
             "incomplete": [asdict(gap) for gap in self.gaps],
             "lower_bounds": self.lower_bounds,
+            "constants": [asdict(entry) for entry in self.constants],
             "bottlenecks": [asdict(entry) for entry in self.bottlenecks],
             "notes": [*self.notes, *self.view],
         }
@@ -186,6 +196,7 @@ def _layer_table(found: Analysis) -> Table:
     notes = [
         memory_note(found.totals, bounds),
         *_bound_notes(bounds),
+        *_constant_notes(found.constants),
         *_open_dimension_notes(found),
         *found.notes,
         *found.view,
@@ -218,6 +229,15 @@ def _bound_notes(bounds: Sequence[str]) -> list[str]:
     """A note that names the totals which are lower bounds."""
     words = [BOUND_TITLES[key] for key in bounds]
     return [f"at least: {', '.join(words)} leave something out, as said below"] if words else []
+
+
+def _constant_notes(constants: Sequence[LeftOutConstants]) -> list[str]:
+    """A note on floating constants that are no params, with the reasons."""
+    if not constants:
+        return []
+    whole = show(sum(entry.bytes for entry in constants), "bytes")
+    reasons = ", ".join(f"{len(entry.names)} ({entry.reason})" for entry in constants)
+    return [f"constants that are no params take {whole}: {reasons}"]
 
 
 def memory_note(sums: Totals, lower_bounds: Collection[str] = ()) -> str:

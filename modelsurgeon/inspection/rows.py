@@ -69,6 +69,9 @@ class Totals:
     params: int = 0
     param_bytes: int = 0
     bn_stats: int = 0
+    constants: int = 0
+    constant_bytes: int = 0
+    attribute_bytes: int = 0
     activation_bytes: int = 0
     peak_activation_bytes: int = 0
     nodes: int = 0
@@ -111,6 +114,16 @@ class UncountedOperators:
 
 def _most_first(entry: tuple[str, int]) -> tuple[int, str]:
     return -entry[1], entry[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOutConstants:
+    """Floating constants that are no params, for one reason. names: of the tensors. bytes: as stored."""
+
+    reason: str
+    names: Sequence[str]
+    elements: int
+    bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)

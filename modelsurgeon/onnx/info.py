@@ -12,7 +12,7 @@ from modelsurgeon.onnx.analysis.gaps import gaps, uncounted
 from modelsurgeon.onnx.analysis.header import describe_model
 from modelsurgeon.onnx.analysis.measured import MeasuredModel
 from modelsurgeon.onnx.analysis.memory import footprint
-from modelsurgeon.onnx.analysis.rows import totals, with_formulas
+from modelsurgeon.onnx.analysis.rows import left_out_constants, totals, with_formulas
 from modelsurgeon.onnx.check import bottlenecks
 from modelsurgeon.onnx.shapes import Dims
 
@@ -57,7 +57,8 @@ def analyze(
         totals=sums,
         layers=with_formulas(measured.rows, texts.layers),
         uncounted=uncounted(roots, measured.counter),
-        gaps=gaps(roots, measured.counter),
+        gaps=gaps(roots, measured.counter, measured.contents.memory),
+        constants=left_out_constants(measured.contents),
         bottlenecks=bottlenecks(measured),
         formulas=texts.totals,
         growth=texts.growth,

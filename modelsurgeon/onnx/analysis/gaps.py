@@ -19,10 +19,12 @@ from modelsurgeon.onnx.costs import Uncounted
 from modelsurgeon.onnx.graph.dataflow import inputs_and_captures, subgraphs
 
 MACS, OPERATIONS = ("macs", "flops", "bias_adds"), ("flops",)
+PARAMS = ("params", "param_bytes")
 ACTIVATIONS = ("activation_bytes", "peak_activation_bytes")
 BIND = "bind open sizes with --shape or --dim, or state the shape in the file"
 PER_ITERATION = "its number of iterations isn't known, and one is counted"
 CONSTANT_TRIPS = "a constant trip count without an early end is needed"
+UNSIZED_INPUT = "its size isn't known"
 UNSIZED = "the size of its output isn't known"
 
 
@@ -140,6 +142,9 @@ class _Tracer:
         root = self._root(node, cost.reason, BIND if cost.missing_shape else "")
         root.counted = False
         root.totals |= totals
+        function = self.counter.functions.get(node.op_identifier())
+        if function is not None and any(map(_holds_weight, function.graph.all_nodes())):
+            root.totals |= dict.fromkeys(PARAMS)
 
     def _root(self, node: ir.Node, reason: str, advice: str = BIND) -> Root:
         return self.roots.setdefault(node, Root(node=node, reason=reason, advice=advice))
@@ -149,6 +154,15 @@ class _Tracer:
 
     def _is_unsized(self, value: ir.Value) -> bool:
         return self.counter.shape_of(value) is None
+
+
+def _holds_weight(node: ir.Node) -> bool:
+    """Whether a node of a function is a Constant that may be a weight."""
+    value = node.attributes.get("value") if node.op_type == "Constant" else None
+    if value is None or value.is_ref():
+        return False
+    tensor = value.as_tensor()
+    return tensor.dtype.is_floating_point() and tensor.size > 1
 
 
 def uncounted(found: Sequence[Root], counter: RunCounter) -> list[UncountedOperators]:
@@ -169,11 +183,19 @@ def uncounted(found: Sequence[Root], counter: RunCounter) -> list[UncountedOpera
     ]
 
 
-def gaps(found: Sequence[Root], counter: RunCounter) -> list[Gap]:
-    """What each total leaves out, by operator, reason and totals."""
+def gaps(found: Sequence[Root], counter: RunCounter, memory: Memory) -> list[Gap]:
+    """What each total leaves out, by operator, reason and totals; and inputs of unknown size."""
     groups: dict[tuple[str, str, str, tuple[str, ...]], list[Root]] = {}
     for root in found:
         groups.setdefault((root.op, root.reason, root.advice, tuple(root.totals)), []).append(root)
+    inputs = [str(value.name) for value in memory.unknown_values if value.producer() is None]
+    unsized = [Gap(totals=ACTIVATIONS, op="input", nodes=inputs, reason=UNSIZED_INPUT, advice=BIND)]
+    return [*(unsized if inputs else []), *_by_node(groups, counter)]
+
+
+def _by_node(
+    groups: Mapping[tuple[str, str, str, tuple[str, ...]], Sequence[Root]], counter: RunCounter
+) -> list[Gap]:
     return [
         Gap(
             totals=totals,

@@ -103,6 +103,8 @@ class MeasuredModel:
             *run_time_size_notes(self.symbolic, self.defaults),
             *self._fitted_defaults(),
             *self.counter.notes,
+            *_untold_settings(self.contents),
+            *_attribute_bytes(self.contents, self.counter),
             *_unknown_sizes(self.contents.memory),
             *_misfit_defaults(self.counter, self.node_runs, self.defaults),
             *_unused_params(self.contents.unused_params),
@@ -139,6 +141,27 @@ def _renamed_symbols(names: Mapping[str, str], shown: Collection[str]) -> list[s
     """A note on dimensions whose names can't be used in formulas, with their new names."""
     renamed = [f"{old} is called {new}" for old, new in names.items() if new in shown]
     return [f"dimensions without a usable name: {', '.join(renamed)}"] if renamed else []
+
+
+def _untold_settings(contents: ModelContents) -> list[str]:
+    if not contents.untold:
+        return []
+    return [
+        f"{contents.untold} of the params may only steer operators: weights and settings alike are in "
+        "Constant nodes of this file"
+    ]
+
+
+def _attribute_bytes(contents: ModelContents, counter: RunCounter) -> list[str]:
+    """A note on numbers in attributes, such as those of trees, which are no params."""
+    if not contents.attribute_bytes:
+        return []
+    largest = max(contents.attribute_bytes, key=lambda node: contents.attribute_bytes[node])
+    whole = show(sum(contents.attribute_bytes.values()), "bytes")
+    return [
+        f"numbers in attributes take {whole}, most of them in {largest.op_type} {counter.names[largest]!r}; "
+        "they are no params"
+    ]
 
 
 def _deduced_sizes(

@@ -3,14 +3,18 @@
 Params are the elements of floating-point or quantized weights, wherever they are stored: initializer,
 Constant, constant ConstantOfShape, subgraph or function; each tensor once, and only if a node uses it.
 Integers for shapes or indices are no params, nor are 0-d scalars and the scales of quantized weights: a
-quantized model has as many params as the original.
+quantized model has as many params as the original. Settings are none either: floats that steer an operator,
+masks of scores, initial states of zeros, and a single factor that no module calls its own.
+
+A file may keep its weights in Constant nodes, as paddle2onnx writes it. There nothing tells settings from
+weights, and all of them count.
 
 The params of a graph that was exported from a PyTorch module are those of the module.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -18,17 +22,21 @@ import onnx_ir as ir
 
 from modelsurgeon.inspection.cost import Number
 from modelsurgeon.onnx.analysis.module_params import ModuleParams
+from modelsurgeon.onnx.analysis.settings.contents import is_initial_state, is_mask
+from modelsurgeon.onnx.analysis.settings.steering import Use, is_single_factor, steered
 from modelsurgeon.onnx.graph.traversal import bodies, nodes
 from modelsurgeon.onnx.io.sparse import STORED_BYTES_KEY
 from modelsurgeon.onnx.shapes import sizes
 from modelsurgeon.onnx.shapes.inline_functions import ORIGIN_KEY
 
-Use = tuple[ir.Node, int]  # a node, and which of its inputs
-
 QUANTIZED_TYPES = frozenset({"INT8", "UINT8", "INT4", "UINT4", "INT2", "UINT2"})
 WEIGHT_TYPES = frozenset(
     dtype for dtype in ir.DataType if dtype.is_floating_point() or dtype.name in QUANTIZED_TYPES
 )
+# Why a tensor is a setting and no param.
+SINGLE_FACTOR = "it is a single factor, bound or exponent"
+INITIAL_STATE = "it is an initial state of zeros"
+MASK = "it is a mask of scores"
 # Quantized operators with a 32-bit integer bias, and the index of that input.
 INTEGER_BIAS_INPUTS = {"DequantizeLinear": 0, "QLinearConv": 8, "QGemm": 6}
 # Indices of inputs that are scales and zero points of quantized tensors, so no weights.
@@ -38,7 +46,10 @@ SCALE_INPUTS: dict[str, frozenset[int]] = {
         "ConvInteger": {2, 3},
         "DequantizeLinear": {1, 2},
         "DynamicQuantizeLSTM": {8, 9, 10, 11},
+        "DequantizeWithOrder": {1},
         "DynamicQuantizeMatMul": {2, 3},
+        "GemmFloat8": {3, 4, 5},
+        "GroupQueryAttention": {12, 13},
         "MatMulInteger": {2, 3},
         "MatMulIntegerToFloat": {2, 3, 4, 5},
         "GatherBlockQuantized": {2, 3},
@@ -46,7 +57,19 @@ SCALE_INPUTS: dict[str, frozenset[int]] = {
         "MatMulNBits": {2, 3, 4},
         "MatMulNBitsMlp": {4, 7},
         "MatMulNBitsQkv": {4, 7, 10},
-        "NonMaxSuppression": {2, 3, 4},
+        "MatMulBlockQuantizedFp4Weight": {2, 3, 4},
+        "MatMulBlockQuantizedFp8Weight": {2, 3},
+        "MulInteger": {1, 3},
+        "PagedAttention": {14, 15},
+        "QEmbedLayerNormalization": set(range(8, 18)),
+        "QLinearConcat": {0, 1, *(index for index in range(2, 1000) if (index - 2) % 3)},
+        "QLinearWhere": {2, 3, 5, 6, 7, 8},
+        "QOrderedAttention": {1, 2, 3, 4, 8, 9, 10, 14, 15, 16},
+        "QOrderedGelu": {1, 2},
+        "QOrderedLayerNormalization": {1, 4},
+        "QOrderedLongformerAttention": {1, 3, 5, 6, 9, 11, 13},
+        "QOrderedMatMul": {1, 3, 4, 7},
+        "QuantizeWithOrder": {1},
         "QMoE": {3, 6, 9, 11, 12, 13, 15, 16, 17, 18, 19, 20},
         "QLinearAdd": {1, 2, 4, 5, 6, 7},
         "QLinearAveragePool": {1, 2, 3, 4},
@@ -93,17 +116,72 @@ class Param:
     statistic: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class StoredFloats:
+    """The params of a model, and the settings, each with the reason why it is none.
+
+    untold: elements of settings that are counted as params, as the weights are in Constant nodes like they.
+    """
+
+    params: list[Param]
+    settings: list[tuple[Param, str]]
+    untold: int = 0
+
+
 def params(model: ir.Model, constants: set[ir.Value]) -> list[Param]:
     """All params of a bound model. constants: its constant values."""
+    return stored_floats(model, constants).params
+
+
+def stored_floats(model: ir.Model, constants: set[ir.Value]) -> StoredFloats:
+    """The params and the settings of a bound model, each tensor once. constants: its constant values."""
     order = {node: number for number, node in enumerate(nodes(model))}
-    found: dict[Hashable, Param] = {}
+    found: dict[Hashable, tuple[Param, str | None]] = {}
     module = ModuleParams.of(model)
     for value, key in _stored_values(model, constants):
-        if module.made(value) or _is_weight(value):
+        if key not in found and (module.made(value) or _is_weight(value)):
             uses = sorted(_runtime_uses(value, constants), key=lambda use: order[use[0]])
             if (param := _param(value, uses, module)) is not None:
-                found.setdefault(key, param)
-    return list(found.values())
+                found[key] = param, None if module.made(value) else _setting(param, uses)
+    if _weights_are_in_constant_nodes(found.values()):
+        return _all_in_constant_nodes(found.values())
+    return StoredFloats(
+        params=[param for param, reason in found.values() if reason is None],
+        settings=[(param, reason) for param, reason in found.values() if reason and param.elements],
+    )
+
+
+def _setting(param: Param, uses: Sequence[Use]) -> str | None:
+    """Why a tensor is a setting; None for a param."""
+    if (reason := steered(uses)) is not None:
+        return reason
+    if is_initial_state(param.value, uses):
+        return INITIAL_STATE
+    if param.elements == 1:
+        return SINGLE_FACTOR if is_single_factor(param.value.name, uses) else None
+    return MASK if is_mask(param.value, sizes(param.value) or (), uses) else None
+
+
+def _weights_are_in_constant_nodes(found: Collection[tuple[Param, str | None]]) -> bool:
+    weights = [param.value for param, reason in found if reason is None]
+    return (
+        bool(weights)
+        and not any(value.is_initializer() for value in weights)
+        and any(
+            producer is not None and producer.op_type == "Constant"
+            for producer in (value.producer() for value in weights)
+        )
+    )
+
+
+def _all_in_constant_nodes(found: Collection[tuple[Param, str | None]]) -> StoredFloats:
+    """Settings count as params, but for masks and states, which are told by what they hold."""
+    settings = [(param, reason) for param, reason in found if reason in (MASK, INITIAL_STATE)]
+    return StoredFloats(
+        params=[param for param, reason in found if reason not in (MASK, INITIAL_STATE)],
+        settings=[(param, str(reason)) for param, reason in settings],
+        untold=sum(param.elements for param, reason in found if reason not in (None, MASK, INITIAL_STATE)),
+    )
 
 
 def nbytes(elements: Number, dtype: ir.DataType | None) -> Number | None:

@@ -9,12 +9,13 @@ from functools import cache
 import onnx_ir as ir
 
 from modelsurgeon.inspection.cost import Cost
-from modelsurgeon.inspection.rows import LayerRow, Totals
+from modelsurgeon.inspection.rows import LayerRow, LeftOutConstants, Totals
 from modelsurgeon.onnx.analysis.header import dtype_name
 from modelsurgeon.onnx.analysis.memory import BytesOf, Memory, bytes_of, memory
 from modelsurgeon.onnx.analysis.module_params import ModuleParams
 from modelsurgeon.onnx.analysis.node_runs import NodeRun, RunCounter
-from modelsurgeon.onnx.analysis.params import Param, params
+from modelsurgeon.onnx.analysis.params import Param, stored_floats
+from modelsurgeon.onnx.analysis.settings.attributes import attribute_bytes
 from modelsurgeon.onnx.costs import Shape
 from modelsurgeon.onnx.graph.dataflow import constant_values
 from modelsurgeon.onnx.graph.names import scope
@@ -22,7 +23,7 @@ from modelsurgeon.onnx.graph.names import scope
 
 @dataclass(frozen=True, kw_only=True)
 class ModelContents:
-    """Constants, params and activation memory of a bound model.
+    """Constants, params, settings and activation memory of a bound model.
 
     unused_params: elements and bytes of the parameters of an exported module that no node uses, by name.
     bytes_of: bytes of a value, None where unknown; cached, so valid only while the model isn't changed.
@@ -30,6 +31,9 @@ class ModelContents:
 
     constants: set[ir.Value]
     params: list[Param]
+    settings: list[tuple[Param, str]]
+    untold: int
+    attribute_bytes: dict[ir.Node, int]
     unused_params: Mapping[str, tuple[int, int]]
     memory: Memory
     bytes_of: BytesOf
@@ -38,9 +42,13 @@ class ModelContents:
     def of(cls, model: ir.Model) -> ModelContents:
         """Contents of a bound model; no weight is read."""
         constants, known = constant_values(model), cache(bytes_of)
+        stored = stored_floats(model, constants)
         return cls(
             constants=constants,
-            params=params(model, constants),
+            params=stored.params,
+            settings=stored.settings,
+            untold=stored.untold,
+            attribute_bytes=attribute_bytes(model),
             unused_params=ModuleParams.of(model).unused,
             memory=memory(model, constants, known),
             bytes_of=known,
@@ -70,10 +78,29 @@ def totals(node_runs: Sequence[NodeRun], contents: ModelContents) -> Totals:
         params=contents.param_elements,
         param_bytes=contents.param_bytes,
         bn_stats=sum(param.elements for param in contents.params if param.statistic),
+        constants=sum(param.elements for param, _ in contents.settings),
+        constant_bytes=sum(param.bytes for param, _ in contents.settings),
+        attribute_bytes=sum(contents.attribute_bytes.values()),
         activation_bytes=contents.memory.total,
         peak_activation_bytes=contents.memory.peak,
         nodes=len(node_runs),
     )
+
+
+def left_out_constants(contents: ModelContents) -> list[LeftOutConstants]:
+    """Settings by reason, in order of first use."""
+    groups: dict[str, list[Param]] = {}
+    for param, reason in contents.settings:
+        groups.setdefault(reason, []).append(param)
+    return [
+        LeftOutConstants(
+            reason=reason,
+            names=tuple(str(param.value.name) for param in group),
+            elements=sum(param.elements for param in group),
+            bytes=sum(param.bytes for param in group),
+        )
+        for reason, group in groups.items()
+    ]
 
 
 def rows(counter: RunCounter, node_runs: Sequence[NodeRun], contents: ModelContents) -> list[LayerRow]:

@@ -16,7 +16,7 @@ from modelsurgeon.inspection.statistics.activation import ActivationPlace, Activ
 from modelsurgeon.inspection.statistics.activations import Activations
 from modelsurgeon.onnx import run
 from modelsurgeon.onnx.analysis.header import dtype_name
-from modelsurgeon.onnx.analysis.inline_branches import BranchPath, branch_path
+from modelsurgeon.onnx.analysis.statistics.inline_branches import BranchPath, branch_path
 from modelsurgeon.onnx.costs import is_free
 from modelsurgeon.onnx.graph.constant_folding import scalar_constant
 from modelsurgeon.onnx.graph.dataflow import constant_values
