@@ -17,7 +17,7 @@ from onnx_shape_inference import ShapeInferenceContext
 
 from modelsurgeon.onnx.graph.constant_folding import scalar_constant
 from modelsurgeon.onnx.graph.names import free_name
-from modelsurgeon.onnx.graph.traversal import nodes
+from modelsurgeon.onnx.graph.traversal import bodies, nodes
 from modelsurgeon.onnx.shapes.dimensions import (
     Dim,
     Expression,
@@ -83,15 +83,20 @@ class LoopBody:
 
 def name_iterations(model: ir.Model, taken: set[str]) -> None:
     """Give every Loop a symbol for the number of its iteration. taken: names of other symbols."""
-    for node in nodes(model):
-        if (body := loop_body(node)) is not None:
-            body.meta[LOOP_KEY] = LoopBody(iteration=free_name("iteration", taken))
+    for _, body in _loops(model):
+        body.meta[LOOP_KEY] = LoopBody(iteration=free_name("iteration", taken))
 
 
 def iterations(model: ir.Model) -> list[str]:
     """The symbols of iterations in a bound model."""
-    bodies = (loop_body(node) for node in nodes(model))
-    return [body.meta[LOOP_KEY].iteration for body in bodies if body is not None and LOOP_KEY in body.meta]
+    return [body.meta[LOOP_KEY].iteration for _, body in _loops(model) if LOOP_KEY in body.meta]
+
+
+def _loops(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Graph]]:
+    """The Loops of a model with their bodies."""
+    for node in nodes(model) if bodies(model) else ():
+        if (body := loop_body(node)) is not None:
+            yield node, body
 
 
 def loop_body(node: ir.Node) -> ir.Graph | None:
@@ -294,9 +299,8 @@ def follow_growth(model: ir.Model, failed: Mapping[ir.Node, str], known: set[str
     which new ones are added.
     """
     changed = False
-    for node in nodes(model):
-        body = loop_body(node)
-        if body is not None and node not in failed and LOOP_KEY in body.meta:
+    for node, body in _loops(model):
+        if node not in failed and LOOP_KEY in body.meta:
             follower = _Follower(state=body.meta[LOOP_KEY], known=known, in_use=in_use)
             states = zip(node.inputs[2:], body.inputs[2:], body.outputs[1:], strict=False)
             for index, (initial, start, end) in enumerate(states):
@@ -307,9 +311,8 @@ def follow_growth(model: ir.Model, failed: Mapping[ir.Node, str], known: set[str
 
 def changing_ranks(model: ir.Model, failed: Mapping[ir.Node, str]) -> Iterator[tuple[ir.Node, ir.Value]]:
     """Loops with a state whose number of axes changes from one iteration to the next."""
-    for node in nodes(model):
-        body = loop_body(node)
-        if body is None or node in failed:
+    for node, body in _loops(model):
+        if node in failed:
             continue
         for start, end in zip(body.inputs[2 : len(node.inputs)], body.outputs[1:], strict=False):
             if isinstance(start.type, ir.SequenceType | ir.OptionalType):
