@@ -13,6 +13,7 @@ from modelsurgeon.onnx.graph.constant_folding import small_constant, taken_branc
 from modelsurgeon.onnx.shapes.dimensions import Dim, integer_of, integers_of
 from modelsurgeon.onnx.shapes.rules.registration import correct_rule, replace_rule
 from modelsurgeon.onnx.shapes.sequence_elements import (
+    DIFFERING_KEY,
     ELEMENTS_KEY,
     Elements,
     Sizes,
@@ -151,8 +152,18 @@ def _map(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     length = elements(node.inputs[0]).length
     for output, result in zip(node.outputs, () if body is None else body.outputs, strict=False):
         each = sizes_in(result.shape)
-        found = Elements(length=length) if each is None else Elements.equal(each, length)
+        found = Elements(length=length) if each is None else _mapped(body, each, length)
         set_elements(ctx, output, found, result.type)
+
+
+def _mapped(body: ir.Graph | None, sizes: Sizes, length: Dim | None) -> Elements:
+    """Elements made by the body of a SequenceMap; their sizes are equal unless those of its inputs differ."""
+    differing: set[str] = set() if body is None else body.meta.get(DIFFERING_KEY, set())
+    equal = tuple(
+        None if isinstance(size, ir.SymbolicDim) and size.free_symbols() & differing else size
+        for size in sizes
+    )
+    return Elements.equal(sizes, length) if equal == sizes else Elements(length=length, shape=equal)
 
 
 def _keep_elements(ctx: ShapeInferenceContext, node: ir.Node) -> None:
