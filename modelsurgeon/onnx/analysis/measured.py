@@ -9,6 +9,7 @@ from functools import cache
 import onnx_ir as ir
 
 from modelsurgeon.inspection.rows import LayerRow
+from modelsurgeon.onnx.analysis.gaps import Root, roots
 from modelsurgeon.onnx.analysis.memory import Memory
 from modelsurgeon.onnx.analysis.node_runs import NodeRun, RunCounter
 from modelsurgeon.onnx.analysis.rows import ModelContents, rows
@@ -77,6 +78,11 @@ class MeasuredModel:
             contents=contents,
             rows=rows(counter, node_runs, contents),
         )
+
+    @property
+    def roots(self) -> list[Root]:
+        """The nodes for which totals leave something out."""
+        return roots(self.fully_bound.graph, self.node_runs, self.counter, self.contents.memory)
 
     @property
     def notes(self) -> list[str]:

@@ -52,7 +52,8 @@ class RunCounter:
     with the reason. functions: those that couldn't be inlined. cost_of: the cost of an operation. symbols:
     those that counts may have, such as numbers of iterations. conditions: by name of an If, its condition in
     open sizes. chosen: by name of an If, the branch to count; filled with the one that is taken, or else the
-    more expensive one.
+    more expensive one. per_iteration: filled with the loops of which one iteration is counted. undecided:
+    filled with the Ifs of which either branch may be taken.
     """
 
     names: Mapping[ir.Node, str]
@@ -64,6 +65,8 @@ class RunCounter:
     conditions: Mapping[str, Condition] = field(default_factory=dict)
     chosen: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    per_iteration: dict[ir.Node, None] = field(default_factory=dict)
+    undecided: dict[ir.Node, None] = field(default_factory=dict)
 
     def count(self, graph: ir.Graph) -> list[NodeRun]:
         """Runs of every node in one run of a graph, each followed by those of its subgraphs."""
@@ -72,6 +75,16 @@ class RunCounter:
             for node in graph
             for run in (NodeRun(node=node, cost=self.cost(node), times=1), *self._body_runs(node))
         ]
+
+    def fresh(self) -> RunCounter:
+        """The same counter, without notes and without the nodes that it has met."""
+        return replace(self, notes=[], per_iteration={}, undecided={})
+
+    def _adopt(self, counter: RunCounter) -> None:
+        """Add what another counter has noted and met."""
+        self.notes.extend(counter.notes)
+        self.per_iteration.update(counter.per_iteration)
+        self.undecided.update(counter.undecided)
 
     def cost(self, node: ir.Node) -> Cost | Uncounted:
         """Cost of one run of a node, without its subgraphs."""
@@ -92,6 +105,7 @@ class RunCounter:
             return
         trips, iteration = self._trip_count(node, graphs[0]), _iteration(node, graphs[0])
         if trips is None:
+            self.per_iteration[node] = None
             self.notes.append(
                 f"{self.names[node]}: counted per iteration, as its number of runs isn't constant"
                 f"{_trip_limit(node)}"
@@ -100,18 +114,18 @@ class RunCounter:
             yield from (_repeated(run, trips, iteration) for run in self.count(graph))
 
     def _branch_runs(self, node: ir.Node) -> Iterator[NodeRun]:
-        counters = {name: replace(self, notes=[]) for name in BRANCH_ATTRIBUTES}
+        counters = {name: self.fresh() for name in BRANCH_ATTRIBUTES}
         branch_runs = {
             name: counter.count(node.attributes.get_graph(name)) for name, counter in counters.items()
         }
         condition = self._condition(node)
         if condition is not None:
             if (chosen := self.chosen.get(self.names[node])) is not None:
-                self.notes.extend(counters[chosen].notes)
+                self._adopt(counters[chosen])
             yield from self._conditional_runs(node, condition, branch_runs)
             return
         counted = self._counted_branch(node, branch_runs)
-        self.notes.extend(counters[counted].notes)
+        self._adopt(counters[counted])
         for name in BRANCH_ATTRIBUTES:
             yield from (run if name == counted else _never(run) for run in branch_runs[name])
 
@@ -169,6 +183,8 @@ class RunCounter:
             self.chosen[name] = max(
                 possible or BRANCH_ATTRIBUTES, key=lambda key: _macs_and_flops(branch_runs[key])
             )
+        if len(possible) != 1:
+            self.undecided[node] = None
         reason = "can't run at these sizes" if len(possible) == 1 else "costs no more"
         other = next(key for key in BRANCH_ATTRIBUTES if key != self.chosen[name])
         self.notes.append(f"{name}: {self.chosen[name]} is counted, {other} {reason}")

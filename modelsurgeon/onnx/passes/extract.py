@@ -17,6 +17,7 @@ from modelsurgeon.onnx.graph.constants import constant_array
 from modelsurgeon.onnx.graph.dataflow import inputs_and_captures
 from modelsurgeon.onnx.graph.map_types import copy_map_type, map_type
 from modelsurgeon.onnx.graph.names import free_name
+from modelsurgeon.onnx.graph.randomness import dropout_mode
 from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.onnx.shapes import data_inputs
 from modelsurgeon.surgery.edits import Edit
@@ -80,18 +81,19 @@ def _drop_dropout(context: PassContext, node: ir.Node) -> Edit | None:
     if node.op_type != "Dropout" or node.domain:
         return None
     layer, action = context.names[node], "drop dropout"
-    if reason := context.skip_reason(layer) or _why_dropout_stays(node):
+    opset = context.model.opset_imports.get("", 1)
+    if reason := context.skip_reason(layer) or _why_dropout_stays(node, opset):
         return Edit(layer=layer, action=action, skipped=reason)
     if node.inputs[0] is not None:
         ir.convenience.replace_all_uses_with(node.outputs[0], node.inputs[0])
     return Edit(layer=layer, action=action)
 
 
-def _why_dropout_stays(node: ir.Node) -> str | None:
+def _why_dropout_stays(node: ir.Node, opset: int) -> str | None:
     """The reason why a Dropout can't be removed; None where it can."""
-    mode = node.inputs[2] if len(node.inputs) > 2 else None
-    training = constant_array(mode)
-    if mode is not None and (training is None or training.any()):
+    mode = dropout_mode(node, opset)
+    training = constant_array(node.inputs[2]) if mode == "unknown" else None
+    if mode == "training" or (mode == "unknown" and (training is None or training.any())):
         return "it is, or may be, in training mode: without it the outputs would differ"
     if node.outputs[0].is_graph_output():
         return "its output is a graph output"

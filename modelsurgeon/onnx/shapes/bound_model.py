@@ -42,9 +42,12 @@ from modelsurgeon.onnx.shapes.loops import (
     name_iterations,
 )
 from modelsurgeon.onnx.shapes.pinned import PINNED_KEY, deduced_sizes, pinned
+from modelsurgeon.onnx.shapes.rules.contents import CONTENTS_KEY, is_followed
 
 RENAMED_KEY = "modelsurgeon.renamed"  # model.meta: symbols by the invalid names that they replace
 INFERRED_CONTENT_KEY = "pkg.onnx_shape_inference.sym_data"  # value.metadata_props: computed contents
+OPEN_UNKNOWN_KEY = "modelsurgeon.open_unknown"  # model.meta: UNKNOWN_KEY before the symbols were bound
+OPEN_FOLLOWED_KEY = "modelsurgeon.followed"  # model.meta: values whose contents were known before that
 DECLARED_SHAPES_KEY = "modelsurgeon.believed"  # model.meta: declared shapes, where inference has no rule
 BOUND_SIZES_KEY = "modelsurgeon.sizes"  # model.meta: the sizes of all symbols that were bound
 MAX_INFERENCE_ROUNDS = 64
@@ -147,6 +150,8 @@ def _bound_to_defaults(
         deduced = {size.symbol: size.size for size in pinned(opened)}
         return bound_as_given(model, shapes, {**deduced, **dims})
     opened.meta[OPEN_SHAPES_KEY] = {value: value.shape for value in _inputs_and_outputs_of_nodes(opened)}
+    opened.meta[OPEN_UNKNOWN_KEY] = dict(unknown(opened))
+    opened.meta[OPEN_FOLLOWED_KEY] = followed_values(opened)
     still_open = set(symbols(opened))
     _bind_further(opened, {name: size for name, size in dims.items() if name in still_open})
     return opened
@@ -154,11 +159,25 @@ def _bound_to_defaults(
 
 def _bind_further(model: ir.Model, dims: Dims) -> None:
     """Bind more symbols of a bound model, in place, and infer its shapes again."""
-    for value in _inputs_and_outputs_of_nodes(model):
-        value.metadata_props.pop(INFERRED_CONTENT_KEY, None)
     model.meta[BOUND_SIZES_KEY] = {**model.meta[BOUND_SIZES_KEY], **bind(model, {}, dims)}
     _clear_shapes(model, model.meta[BOUND_SIZES_KEY])
     _infer_and_fold(model)
+
+
+def open_unknown(model: ir.Model) -> Mapping[ir.Node, str]:
+    """The nodes at which inference failed with open sizes, even if these have been bound since."""
+    found: Mapping[ir.Node, str] = model.meta.get(OPEN_UNKNOWN_KEY, unknown(model))
+    return found
+
+
+def followed_values(model: ir.Model) -> Collection[ir.Value]:
+    """Values whose whole contents were known with open sizes, even if these have been bound since."""
+    found: Collection[ir.Value] | None = model.meta.get(OPEN_FOLLOWED_KEY)
+    return (
+        found
+        if found is not None
+        else {value for value in _inputs_and_outputs_of_nodes(model) if is_followed(value)}
+    )
 
 
 def _inputs_and_outputs_of_nodes(model: ir.Model) -> Iterator[ir.Value]:
@@ -250,12 +269,13 @@ def _is_known(dim: int | str | ir.SymbolicDim, known: set[str]) -> bool:
 
 
 def _clear_shapes(model: ir.Model, dims: Dims) -> None:
-    """Remove the declared shapes of computed values; otherwise inference would keep them."""
+    """Remove the shapes and contents of computed values; otherwise inference would keep them."""
     declared: Mapping[ir.Value, ir.Shape] = model.meta[DECLARED_SHAPES_KEY]
     for node in nodes(model):
         for value in node.outputs:
             value.shape = declared[value].evaluate(dims) if value in declared else None
             value.metadata_props.pop(INFERRED_CONTENT_KEY, None)
+            value.meta.pop(CONTENTS_KEY, None)
             if node.op_type != "Constant":
                 value.const_value = None
 
@@ -271,8 +291,6 @@ def _infer_and_fold(model: ir.Model) -> None:
             for value in (*_values_without_shape(model), *_behind_branches(model)):
                 value.shape = None  # inference would keep a symbol of its own, or the shape of another branch
         elif record_impossible(model):
-            for value in _inputs_and_outputs_of_nodes(model):
-                value.metadata_props.pop(INFERRED_CONTENT_KEY, None)
             _clear_shapes(model, model.meta[BOUND_SIZES_KEY])
         else:
             return

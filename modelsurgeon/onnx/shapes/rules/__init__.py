@@ -5,6 +5,7 @@ from functools import cache
 from onnx_shape_inference import registry
 
 from modelsurgeon.onnx.shapes.rules import (
+    contents,
     contrib,
     contrib_attention,
     contrib_data,
@@ -14,6 +15,7 @@ from modelsurgeon.onnx.shapes.rules import (
     maps,
     nchwc,
     old_opsets,
+    open_axes,
     sequences,
 )
 from modelsurgeon.onnx.shapes.rules.registration import follow_node_version
@@ -25,7 +27,7 @@ CONTRIB = (contrib, contrib_attention, contrib_data, contrib_windows, nchwc)
 def register() -> None:
     """Add the rules to onnx_shape_inference's registry, once. Its own rules are kept, or get a correction."""
     registry.collect()
-    for rules in (old_opsets, *CONTRIB, corrections, maps, sequences, control_flow):
+    for rules in (old_opsets, *CONTRIB, corrections, open_axes, contents, maps, sequences, control_flow):
         rules.register()
 
 
