@@ -13,18 +13,20 @@ from dataclasses import dataclass, field, replace
 
 import onnx_ir as ir
 import sympy
-from onnx_shape_inference import ShapeInferenceContext
+from onnx_shape_inference import SYM_DATA_KEY, ShapeInferenceContext
 
 from modelsurgeon.onnx.graph.constant_folding import scalar_constant
 from modelsurgeon.onnx.graph.names import free_name
 from modelsurgeon.onnx.graph.traversal import bodies, nodes
 from modelsurgeon.onnx.shapes.dimensions import (
+    CONTENTS_KEY,
     Dim,
     Expression,
     as_dim,
     expression_of,
     integer_of,
     integers_of,
+    set_integers,
 )
 from modelsurgeon.onnx.shapes.sequence_elements import (
     ELEMENTS_KEY,
@@ -145,7 +147,7 @@ def bind_loop(ctx: ShapeInferenceContext, node: ir.Node, body: ir.Graph) -> None
     if state is None:
         return
     if body.inputs:
-        ctx.set_symbolic_value(body.inputs[0], [ir.SymbolicDim(state.iteration) - 1])
+        set_integers(ctx, body.inputs[0], [ir.SymbolicDim(state.iteration) - 1])
     for index, (start, initial) in enumerate(zip(body.inputs[2:], node.inputs[2:], strict=False)):
         start.const_value = None
         start.shape = None
@@ -209,7 +211,9 @@ def _set_quantities(
     def part(name: str) -> Sizes:
         return tuple(size for (kind, _), size in (found or {}).items() if kind == name)
 
-    value.meta.pop(ELEMENTS_KEY, None)
+    for key in (ELEMENTS_KEY, CONTENTS_KEY):
+        value.meta.pop(key, None)
+    value.metadata_props.pop(SYM_DATA_KEY, None)
     if found is None:
         return
     if LENGTH in found:
@@ -220,7 +224,7 @@ def _set_quantities(
     value.shape = named(ctx, part("axis"))
     counters = [number for number in part("counter") if number is not None]
     if counters and len(counters) == len(part("counter")):
-        ctx.set_symbolic_value(value, counters)
+        set_integers(ctx, value, counters)
 
 
 def final_state(ctx: ShapeInferenceContext, node: ir.Node, body: ir.Graph, index: int) -> None:

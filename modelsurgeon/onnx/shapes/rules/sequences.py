@@ -10,7 +10,7 @@ import onnx_ir as ir
 from onnx_shape_inference import ShapeInferenceContext
 
 from modelsurgeon.onnx.graph.constant_folding import small_constant, taken_branch
-from modelsurgeon.onnx.shapes.dimensions import Dim, integer_of, integers_of
+from modelsurgeon.onnx.shapes.dimensions import Dim, integer_of, integers_of, set_integers
 from modelsurgeon.onnx.shapes.rules.registration import correct_rule, replace_rule
 from modelsurgeon.onnx.shapes.sequence_elements import (
     DIFFERING_KEY,
@@ -88,7 +88,7 @@ def _length(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     ctx.set_shape_and_dtype(node.outputs[0], ir.Shape(()), ir.DataType.INT64)
     length = elements(node.inputs[0]).length
     if length is not None:
-        ctx.set_symbolic_value(node.outputs[0], [length])
+        set_integers(ctx, node.outputs[0], [length])
 
 
 def _split(ctx: ShapeInferenceContext, node: ir.Node) -> None:
