@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import onnx_ir as ir
 import sympy
@@ -18,8 +19,10 @@ from onnx_shape_inference import SYM_DATA_KEY, ShapeInferenceContext
 from modelsurgeon.onnx.graph.constant_folding import scalar_constant
 from modelsurgeon.onnx.graph.names import free_name
 from modelsurgeon.onnx.graph.traversal import bodies, nodes
+from modelsurgeon.onnx.shapes.conditions import condition_of
 from modelsurgeon.onnx.shapes.dimensions import (
     CONTENTS_KEY,
+    Condition,
     Dim,
     Expression,
     as_dim,
@@ -39,6 +42,7 @@ from modelsurgeon.onnx.shapes.sequence_elements import (
 )
 
 LOOP_KEY = "modelsurgeon.loop"  # graph.meta: the LoopBody of a Loop's body
+MAX_TRIED_ITERATIONS = 4096
 MAX_COUNTERS = 8  # integers of a state that are followed from one iteration to the next
 MAX_MISTAKES = 2
 
@@ -117,7 +121,9 @@ def trip_count(node: ir.Node) -> Dim | None:
     trips = integer_of(limit)
     if trips is None or first_condition is None or body is None:
         return None
-    if len(body.inputs) < 2 or not body.outputs or not _goes_on(body):
+    if len(body.inputs) < 2 or not body.outputs:
+        return None
+    if not _goes_on(body) and not _holds_until(body, trips):
         return None
     if isinstance(trips, int):
         return max(trips, 0)
@@ -136,6 +142,23 @@ def _goes_on(body: ir.Graph) -> bool:
             return False
         condition = producer.inputs[0]
     return condition is not None
+
+
+def _holds_until(body: ir.Graph, trips: Dim) -> bool:
+    """Whether the condition follows from the number of the iteration, and holds in all but the last one."""
+    state: LoopBody | None = body.meta.get(LOOP_KEY)
+    if state is None or not isinstance(trips, int) or trips > MAX_TRIED_ITERATIONS:
+        return False
+    condition = condition_of(body.outputs[0])
+    if condition is None or not condition.free_symbols <= {state.symbol}:
+        return False
+    return _is_met(condition, state.symbol, trips - 1)
+
+
+@cache
+def _is_met(condition: Condition, symbol: Expression, last: int) -> bool:
+    """Whether a condition is met for all numbers from 1 to the last."""
+    return all(bool(condition.subs(symbol, number)) for number in range(1, last + 1))
 
 
 def bind_loop(ctx: ShapeInferenceContext, node: ir.Node, body: ir.Graph) -> None:
