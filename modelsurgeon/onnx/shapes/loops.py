@@ -147,12 +147,22 @@ def _goes_on(body: ir.Graph) -> bool:
 def _holds_until(body: ir.Graph, trips: Dim) -> bool:
     """Whether the condition follows from the number of the iteration, and holds in all but the last one."""
     state: LoopBody | None = body.meta.get(LOOP_KEY)
-    if state is None or not isinstance(trips, int) or trips > MAX_TRIED_ITERATIONS:
+    condition = None if state is None else condition_of(body.outputs[0])
+    last = expression_of(trips)
+    if state is None or condition is None or last is None:
         return False
-    condition = condition_of(body.outputs[0])
-    if condition is None or not condition.free_symbols <= {state.symbol}:
+    if isinstance(trips, int) and trips <= MAX_TRIED_ITERATIONS and condition.free_symbols <= {state.symbol}:
+        return _is_met(condition, state.symbol, trips - 1)
+    return all(_rises_to(part, state.symbol, last - 1) for part in sympy.And.make_args(condition))
+
+
+def _rises_to(condition: Condition, symbol: Expression, last: Expression) -> bool:
+    """Whether a comparison is met up to the last number because it is met there and its lower side rises."""
+    if not isinstance(condition, sympy.StrictLessThan | sympy.StrictGreaterThan):
         return False
-    return _is_met(condition, state.symbol, trips - 1)
+    excess = sympy.expand(condition.lts - condition.gts)
+    rises = excess.is_polynomial(symbol) and sympy.degree(excess, symbol) == 1
+    return bool(rises and excess.coeff(symbol).is_positive and excess.subs(symbol, last).is_negative)
 
 
 @cache

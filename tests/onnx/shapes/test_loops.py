@@ -95,6 +95,23 @@ def test_a_loop_that_may_end_early_has_results_of_unknown_number() -> None:
     assert sizes(loop.outputs[0]) == (2, 4)
 
 
+def test_a_counter_that_ends_with_an_open_trip_limit_ends_nothing() -> None:
+    update = "t = Unsqueeze (k, zeros) e = MatMul (s, w) r2 = Add (k, one)"
+    model = growing(update)
+    body = next(node for node in model.graph if node.op_type == "Loop").attributes.get_graph("body")
+    assert body is not None
+    number = next(node for node in body if node.op_type == "Add").outputs[0]
+    less = ir.node(
+        "Less", [number, next(node for node in model.graph if node.op_type == "Gather").outputs[0]]
+    )
+    body.append(less)
+    body.outputs[0] = less.outputs[0]
+    less.outputs[0].type = ir.TensorType(ir.DataType.BOOL)
+    less.outputs[0].name = "goes_on"
+    assert analyze(model).formulas["macs"] == "16*N**2 + 64*N"
+    assert analyze(model, dims={"N": 4}).totals.macs == 4 * (16 * 4 + 64)
+
+
 @pytest.mark.parametrize(("end", "count"), [(5, 5), (6, 5), (4, None)])
 def test_a_condition_on_a_counter_that_holds_to_the_end_ends_nothing(end: int, count: int | None) -> None:
     """Keras counts the iterations itself, and compares with the length that is the trip limit, too."""
