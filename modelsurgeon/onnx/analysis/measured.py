@@ -14,7 +14,7 @@ from modelsurgeon.onnx.analysis.memory import Memory
 from modelsurgeon.onnx.analysis.node_runs import NodeRun, RunCounter
 from modelsurgeon.onnx.analysis.rows import ModelContents, rows
 from modelsurgeon.onnx.graph.names import layer_names
-from modelsurgeon.onnx.graph.traversal import nodes
+from modelsurgeon.onnx.graph.traversal import bodies, nodes
 from modelsurgeon.onnx.shapes import Dims, bound, bound_to_defaults, default_dims, expressions, sizes, symbols
 from modelsurgeon.onnx.shapes.bound_model import RENAMED_KEY
 from modelsurgeon.onnx.shapes.dimensions import Condition
@@ -123,11 +123,11 @@ class MeasuredModel:
 
 def _branch_conditions(symbolic: ir.Model) -> dict[str, Condition]:
     """Conditions of Ifs that follow from open sizes, by name of the If."""
-    ifs = [node for node in nodes(symbolic) if node.op_type == "If" and not node.domain]
-    if not ifs:
+    if not bodies(symbolic):
         return {}
     from modelsurgeon.onnx.shapes.conditions import branch_condition
 
+    ifs = [node for node in nodes(symbolic) if node.op_type == "If" and not node.domain]
     names, known = layer_names(symbolic), {*symbols(symbolic), *iterations(symbolic)}
     found = {names[node]: condition for node in ifs if (condition := branch_condition(node)) is not None}
     return {

@@ -143,6 +143,7 @@ def _row(
     )
 
 
+@cache
 def _fixed(shape: Shape | None) -> Shape | None:
     """The shape; None where it changes from one iteration of a loop to the next."""
     return shape if shape is None or all(isinstance(size, int) for size in shape) else None

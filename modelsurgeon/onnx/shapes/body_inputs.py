@@ -6,7 +6,7 @@ import onnx_ir as ir
 from onnx_shape_inference import ShapeInferenceContext
 
 from modelsurgeon.onnx.shapes.loops import bind_loop
-from modelsurgeon.onnx.shapes.sequence_elements import Sizes, elements, named, sizes_in
+from modelsurgeon.onnx.shapes.sequence_elements import DIFFERING_KEY, Sizes, elements, named, sizes_in
 
 
 def bind_bodies(ctx: ShapeInferenceContext, node: ir.Node) -> None:
@@ -57,6 +57,7 @@ def _bind_scan(ctx: ShapeInferenceContext, node: ir.Node, body: ir.Graph) -> Non
 
 def _bind_map(ctx: ShapeInferenceContext, node: ir.Node, body: ir.Graph) -> None:
     """The body of a SequenceMap takes an element of every sequence, and other inputs as they are."""
+    differing: set[str] = set()
     for value, source in zip(body.inputs, node.inputs, strict=False):
         if source is None:
             continue
@@ -64,6 +65,10 @@ def _bind_map(ctx: ShapeInferenceContext, node: ir.Node, body: ir.Graph) -> None
         sizes = elements(source).shape if is_sequence else sizes_in(source.shape)
         if sizes is not None:
             _bind(ctx, value, sizes, source.dtype)
+            if is_sequence:
+                pairs = zip(sizes, value.shape or (), strict=True)
+                differing |= {str(dim) for size, dim in pairs if size is None}
+    body.meta[DIFFERING_KEY] = differing
 
 
 def _bind(ctx: ShapeInferenceContext, value: ir.Value, sizes: Sizes, dtype: ir.DataType | None) -> None:

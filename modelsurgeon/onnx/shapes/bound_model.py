@@ -29,6 +29,7 @@ from modelsurgeon.onnx.shapes.binding import (
     symbols_by_either_name,
 )
 from modelsurgeon.onnx.shapes.default_sizes import default_dims
+from modelsurgeon.onnx.shapes.dimensions import CONTENTS_KEY
 from modelsurgeon.onnx.shapes.impossible import (
     IMPOSSIBLE_KEY,
     MISFITS_KEY,
@@ -45,7 +46,7 @@ from modelsurgeon.onnx.shapes.loops import (
     name_iterations,
 )
 from modelsurgeon.onnx.shapes.pinned import PINNED_KEY, deduced_sizes, pinned
-from modelsurgeon.onnx.shapes.rules.contents import CONTENTS_KEY, is_followed
+from modelsurgeon.onnx.shapes.rules.contents import is_followed
 from modelsurgeon.onnx.shapes.rules.data_dependent import START_SHAPE_KEY
 from modelsurgeon.onnx.shapes.run_time.declared_shapes import (
     LAID_DOWN_KEY,

@@ -9,7 +9,7 @@ import onnx_ir as ir
 import sympy
 
 from modelsurgeon.onnx.graph.constant_folding import scalar_constant
-from modelsurgeon.onnx.shapes.dimensions import Condition, Expression, expression_of, integer_of
+from modelsurgeon.onnx.shapes.dimensions import CONTENTS_KEY, Condition, Expression, expression_of, integer_of
 
 PASSING_OPERATORS = frozenset({"Cast", "CastLike", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 COMPARISONS: Mapping[str, Callable[..., Condition]] = {
@@ -47,12 +47,14 @@ def condition_of(value: ir.Value | None) -> Condition | None:
     constant = scalar_constant(value)
     if constant is not None:
         return sympy.true if constant else sympy.false
-    node = value.producer() if value is not None else None
-    if node is None or node.domain:
+    if value is None or (node := value.producer()) is None or node.domain:
         return None
+    entries = value.meta.get(CONTENTS_KEY)
+    if entries is not None and entries.size == 1 and isinstance(entries.item(), sympy.logic.boolalg.Boolean):
+        return getattr(entries.item(), "canonical", entries.item())  # the symbol to the left
     if node.op_type in COMPARISONS:
         compared = _combined(COMPARISONS[node.op_type], [_number(operand) for operand in node.inputs])
-        return getattr(compared, "canonical", compared)  # the symbol to the left
+        return getattr(compared, "canonical", compared)
     if node.op_type in COMBINATIONS:
         return _combined(COMBINATIONS[node.op_type], [condition_of(operand) for operand in node.inputs])
     return _passed_condition(node.inputs[0]) if node.op_type in PASSING_OPERATORS and node.inputs else None

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 import sympy
-from onnx_shape_inference import SYM_DATA_KEY
+from onnx_shape_inference import SYM_DATA_KEY, ShapeInferenceContext
 
 from modelsurgeon.onnx.graph.constant_folding import small_constant
+
+CONTENTS_KEY = "modelsurgeon.contents"  # value.meta: an array of entries; None where one isn't known
 
 Dim = int | ir.SymbolicDim
 Expression = Any  # of sympy, which has no type hints
@@ -52,6 +56,9 @@ def integers_of(value: ir.Value | None) -> list[Dim] | None:
     array = small_constant(value)
     if array is not None:
         return [int(entry) for entry in array.ravel()] if array.dtype.kind in "iu" else None
+    entries = value.meta.get(CONTENTS_KEY)
+    if entries is not None and all(isinstance(entry, int | sympy.Expr) for entry in entries.flat):
+        return [as_dim(entry) for entry in entries.flat]
     text = value.metadata_props.get(SYM_DATA_KEY)
     try:
         return None if text is None else [_parsed(entry) for entry in json.loads(text)]
@@ -63,6 +70,14 @@ def integer_of(value: ir.Value | None) -> Dim | None:
     """The one integer in a value, as `integers_of` finds it."""
     found = integers_of(value)
     return found[0] if found is not None and len(found) == 1 else None
+
+
+def set_integers(ctx: ShapeInferenceContext, value: ir.Value, integers: Sequence[Dim]) -> None:
+    """Record the integers in a scalar or a vector, for the rules of other operators."""
+    numbers = [integer if isinstance(integer, int) else expression_of(integer) for integer in integers]
+    shape = () if value.shape is not None and value.shape.rank() == 0 else (len(numbers),)
+    value.meta[CONTENTS_KEY] = np.array(numbers, object).reshape(shape)
+    ctx.set_symbolic_value(value, list(integers))
 
 
 def _parsed(entry: int | str) -> Dim:

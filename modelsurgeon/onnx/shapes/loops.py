@@ -10,21 +10,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import onnx_ir as ir
 import sympy
-from onnx_shape_inference import ShapeInferenceContext
+from onnx_shape_inference import SYM_DATA_KEY, ShapeInferenceContext
 
 from modelsurgeon.onnx.graph.constant_folding import scalar_constant
 from modelsurgeon.onnx.graph.names import free_name
-from modelsurgeon.onnx.graph.traversal import nodes
+from modelsurgeon.onnx.graph.traversal import bodies, nodes
+from modelsurgeon.onnx.shapes.conditions import condition_of
 from modelsurgeon.onnx.shapes.dimensions import (
+    CONTENTS_KEY,
+    Condition,
     Dim,
     Expression,
     as_dim,
     expression_of,
     integer_of,
     integers_of,
+    set_integers,
 )
 from modelsurgeon.onnx.shapes.sequence_elements import (
     ELEMENTS_KEY,
@@ -37,6 +42,7 @@ from modelsurgeon.onnx.shapes.sequence_elements import (
 )
 
 LOOP_KEY = "modelsurgeon.loop"  # graph.meta: the LoopBody of a Loop's body
+MAX_TRIED_ITERATIONS = 4096
 MAX_COUNTERS = 8  # integers of a state that are followed from one iteration to the next
 MAX_MISTAKES = 2
 
@@ -83,15 +89,20 @@ class LoopBody:
 
 def name_iterations(model: ir.Model, taken: set[str]) -> None:
     """Give every Loop a symbol for the number of its iteration. taken: names of other symbols."""
-    for node in nodes(model):
-        if (body := loop_body(node)) is not None:
-            body.meta[LOOP_KEY] = LoopBody(iteration=free_name("iteration", taken))
+    for _, body in _loops(model):
+        body.meta[LOOP_KEY] = LoopBody(iteration=free_name("iteration", taken))
 
 
 def iterations(model: ir.Model) -> list[str]:
     """The symbols of iterations in a bound model."""
-    bodies = (loop_body(node) for node in nodes(model))
-    return [body.meta[LOOP_KEY].iteration for body in bodies if body is not None and LOOP_KEY in body.meta]
+    return [body.meta[LOOP_KEY].iteration for _, body in _loops(model) if LOOP_KEY in body.meta]
+
+
+def _loops(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Graph]]:
+    """The Loops of a model with their bodies."""
+    for node in nodes(model) if bodies(model) else ():
+        if (body := loop_body(node)) is not None:
+            yield node, body
 
 
 def loop_body(node: ir.Node) -> ir.Graph | None:
@@ -110,7 +121,9 @@ def trip_count(node: ir.Node) -> Dim | None:
     trips = integer_of(limit)
     if trips is None or first_condition is None or body is None:
         return None
-    if len(body.inputs) < 2 or not body.outputs or not _goes_on(body):
+    if len(body.inputs) < 2 or not body.outputs:
+        return None
+    if not _goes_on(body) and not _holds_until(body, trips):
         return None
     if isinstance(trips, int):
         return max(trips, 0)
@@ -131,6 +144,33 @@ def _goes_on(body: ir.Graph) -> bool:
     return condition is not None
 
 
+def _holds_until(body: ir.Graph, trips: Dim) -> bool:
+    """Whether the condition follows from the number of the iteration, and holds in all but the last one."""
+    state: LoopBody | None = body.meta.get(LOOP_KEY)
+    condition = None if state is None else condition_of(body.outputs[0])
+    last = expression_of(trips)
+    if state is None or condition is None or last is None:
+        return False
+    if isinstance(trips, int) and trips <= MAX_TRIED_ITERATIONS and condition.free_symbols <= {state.symbol}:
+        return _is_met(condition, state.symbol, trips - 1)
+    return all(_rises_to(part, state.symbol, last - 1) for part in sympy.And.make_args(condition))
+
+
+def _rises_to(condition: Condition, symbol: Expression, last: Expression) -> bool:
+    """Whether a comparison is met up to the last number because it is met there and its lower side rises."""
+    if not isinstance(condition, sympy.StrictLessThan | sympy.StrictGreaterThan):
+        return False
+    excess = sympy.expand(condition.lts - condition.gts)
+    rises = excess.is_polynomial(symbol) and sympy.degree(excess, symbol) == 1
+    return bool(rises and excess.coeff(symbol).is_positive and excess.subs(symbol, last).is_negative)
+
+
+@cache
+def _is_met(condition: Condition, symbol: Expression, last: int) -> bool:
+    """Whether a condition is met for all numbers from 1 to the last."""
+    return all(bool(condition.subs(symbol, number)) for number in range(1, last + 1))
+
+
 def bind_loop(ctx: ShapeInferenceContext, node: ir.Node, body: ir.Graph) -> None:
     """Give the inputs of a Loop's body types and sizes, in the symbol of its iteration where these change."""
     state: LoopBody | None = body.meta.get(LOOP_KEY)
@@ -140,7 +180,7 @@ def bind_loop(ctx: ShapeInferenceContext, node: ir.Node, body: ir.Graph) -> None
     if state is None:
         return
     if body.inputs:
-        ctx.set_symbolic_value(body.inputs[0], [ir.SymbolicDim(state.iteration) - 1])
+        set_integers(ctx, body.inputs[0], [ir.SymbolicDim(state.iteration) - 1])
     for index, (start, initial) in enumerate(zip(body.inputs[2:], node.inputs[2:], strict=False)):
         start.const_value = None
         start.shape = None
@@ -204,7 +244,9 @@ def _set_quantities(
     def part(name: str) -> Sizes:
         return tuple(size for (kind, _), size in (found or {}).items() if kind == name)
 
-    value.meta.pop(ELEMENTS_KEY, None)
+    for key in (ELEMENTS_KEY, CONTENTS_KEY):
+        value.meta.pop(key, None)
+    value.metadata_props.pop(SYM_DATA_KEY, None)
     if found is None:
         return
     if LENGTH in found:
@@ -215,7 +257,7 @@ def _set_quantities(
     value.shape = named(ctx, part("axis"))
     counters = [number for number in part("counter") if number is not None]
     if counters and len(counters) == len(part("counter")):
-        ctx.set_symbolic_value(value, counters)
+        set_integers(ctx, value, counters)
 
 
 def final_state(ctx: ShapeInferenceContext, node: ir.Node, body: ir.Graph, index: int) -> None:
@@ -294,9 +336,8 @@ def follow_growth(model: ir.Model, failed: Mapping[ir.Node, str], known: set[str
     which new ones are added.
     """
     changed = False
-    for node in nodes(model):
-        body = loop_body(node)
-        if body is not None and node not in failed and LOOP_KEY in body.meta:
+    for node, body in _loops(model):
+        if node not in failed and LOOP_KEY in body.meta:
             follower = _Follower(state=body.meta[LOOP_KEY], known=known, in_use=in_use)
             states = zip(node.inputs[2:], body.inputs[2:], body.outputs[1:], strict=False)
             for index, (initial, start, end) in enumerate(states):
@@ -307,9 +348,8 @@ def follow_growth(model: ir.Model, failed: Mapping[ir.Node, str], known: set[str
 
 def changing_ranks(model: ir.Model, failed: Mapping[ir.Node, str]) -> Iterator[tuple[ir.Node, ir.Value]]:
     """Loops with a state whose number of axes changes from one iteration to the next."""
-    for node in nodes(model):
-        body = loop_body(node)
-        if body is None or node in failed:
+    for node, body in _loops(model):
+        if node in failed:
             continue
         for start, end in zip(body.inputs[2 : len(node.inputs)], body.outputs[1:], strict=False):
             if isinstance(start.type, ir.SequenceType | ir.OptionalType):

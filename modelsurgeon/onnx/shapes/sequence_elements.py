@@ -11,6 +11,7 @@ from onnx_shape_inference import ShapeInferenceContext
 from modelsurgeon.onnx.shapes.dimensions import Dim, product_of, sum_of
 
 ELEMENTS_KEY = "modelsurgeon.elements"  # value.meta: the Elements of a sequence
+DIFFERING_KEY = "modelsurgeon.differing"  # graph.meta: symbols of sizes in which mapped elements differ
 MAX_LISTED_ELEMENTS = 1024
 
 Sizes = tuple[Dim | None, ...]

@@ -95,6 +95,47 @@ def test_a_loop_that_may_end_early_has_results_of_unknown_number() -> None:
     assert sizes(loop.outputs[0]) == (2, 4)
 
 
+def test_a_counter_that_ends_with_an_open_trip_limit_ends_nothing() -> None:
+    update = "t = Unsqueeze (k, zeros) e = MatMul (s, w) r2 = Add (k, one)"
+    model = growing(update)
+    body = next(node for node in model.graph if node.op_type == "Loop").attributes.get_graph("body")
+    assert body is not None
+    number = next(node for node in body if node.op_type == "Add").outputs[0]
+    less = ir.node(
+        "Less", [number, next(node for node in model.graph if node.op_type == "Gather").outputs[0]]
+    )
+    body.append(less)
+    body.outputs[0] = less.outputs[0]
+    less.outputs[0].type = ir.TensorType(ir.DataType.BOOL)
+    less.outputs[0].name = "goes_on"
+    assert analyze(model).formulas["macs"] == "16*N**2 + 64*N"
+    assert analyze(model, dims={"N": 4}).totals.macs == 4 * (16 * 4 + 64)
+
+
+@pytest.mark.parametrize(("end", "count"), [(5, 5), (6, 5), (4, None)])
+def test_a_condition_on_a_counter_that_holds_to_the_end_ends_nothing(end: int, count: int | None) -> None:
+    """Keras counts the iterations itself, and compares with the length that is the trip limit, too."""
+    model = zoo.model(
+        """
+        g (float[2, 4] x) => (float[2, 4] y, int64 j) {
+            five = Constant <value = int64 {5}> () zero = Constant <value = int64 {0}> ()
+            one = Constant <value = int64 {1}> ()
+            yes = Constant <value = bool {1}> ()
+            y, j = Loop (five, yes, x, zero) <
+                body = b (int64 k, bool i, float[2, 4] s, int64 c) => (bool o, float[2, 4] z, int64 d) {
+                    d = Add (c, one) o = Less (d, end) z = MatMul (s, w)
+                }
+            >
+        }
+        """,
+        w=zoo.ones(4, 4),
+        end=np.int64(end),
+    )
+    [loop] = [node for node in bound(model).graph if node.op_type == "Loop"]
+    assert trip_count(loop) == count
+    assert len(analyze(model).notes) == (count is None)
+
+
 @pytest.mark.parametrize(
     ("trips", "count", "at_three"),
     [

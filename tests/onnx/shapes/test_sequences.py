@@ -103,6 +103,18 @@ def test_elements_of_different_shapes_keep_the_axes_that_agree() -> None:
     assert shape is not None and not isinstance(shape[0], int) and shape[1] == 4
 
 
+def test_mapped_elements_of_different_shapes_stay_different() -> None:
+    model = reader(
+        """s = SequenceConstruct (x, y)
+        t = SequenceMap <
+            body = b (float[?, ?] e) => (float[?, ?] f) { f = Transpose <perm = [1, 0]> (e) }
+        > (s)
+        r = ConcatFromSequence <axis = 1> (t)"""
+    )
+    mapped = next(node for node in bound(model).graph if node.op_type == "SequenceMap").outputs[0]
+    assert elements(mapped) == Elements(length=2, shape=(4, None))
+
+
 def test_a_sequence_is_an_input() -> None:
     sequence = helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, ["N", 4])
     model = zoo.model(

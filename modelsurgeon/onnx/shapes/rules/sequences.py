@@ -10,9 +10,10 @@ import onnx_ir as ir
 from onnx_shape_inference import ShapeInferenceContext
 
 from modelsurgeon.onnx.graph.constant_folding import small_constant, taken_branch
-from modelsurgeon.onnx.shapes.dimensions import Dim, integer_of, integers_of
+from modelsurgeon.onnx.shapes.dimensions import Dim, integer_of, integers_of, set_integers
 from modelsurgeon.onnx.shapes.rules.registration import correct_rule, replace_rule
 from modelsurgeon.onnx.shapes.sequence_elements import (
+    DIFFERING_KEY,
     ELEMENTS_KEY,
     Elements,
     Sizes,
@@ -87,7 +88,7 @@ def _length(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     ctx.set_shape_and_dtype(node.outputs[0], ir.Shape(()), ir.DataType.INT64)
     length = elements(node.inputs[0]).length
     if length is not None:
-        ctx.set_symbolic_value(node.outputs[0], [length])
+        set_integers(ctx, node.outputs[0], [length])
 
 
 def _split(ctx: ShapeInferenceContext, node: ir.Node) -> None:
@@ -151,8 +152,18 @@ def _map(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     length = elements(node.inputs[0]).length
     for output, result in zip(node.outputs, () if body is None else body.outputs, strict=False):
         each = sizes_in(result.shape)
-        found = Elements(length=length) if each is None else Elements.equal(each, length)
+        found = Elements(length=length) if each is None else _mapped(body, each, length)
         set_elements(ctx, output, found, result.type)
+
+
+def _mapped(body: ir.Graph | None, sizes: Sizes, length: Dim | None) -> Elements:
+    """Elements made by the body of a SequenceMap; their sizes are equal unless those of its inputs differ."""
+    differing: set[str] = set() if body is None else body.meta.get(DIFFERING_KEY, set())
+    equal = tuple(
+        None if isinstance(size, ir.SymbolicDim) and size.free_symbols() & differing else size
+        for size in sizes
+    )
+    return Elements.equal(sizes, length) if equal == sizes else Elements(length=length, shape=equal)
 
 
 def _keep_elements(ctx: ShapeInferenceContext, node: ir.Node) -> None:
