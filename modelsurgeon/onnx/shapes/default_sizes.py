@@ -14,6 +14,7 @@ import onnx_ir as ir
 from modelsurgeon.onnx.graph.constant_folding import small_constant
 from modelsurgeon.onnx.graph.traversal import nodes
 from modelsurgeon.onnx.shapes.binding import Dims, data_inputs, open_shapes
+from modelsurgeon.onnx.shapes.cache_lengths import with_fitting_lengths
 
 # Common heights and widths: of classifiers, detectors, text line recognizers, nets for small images.
 IMAGE_SIZES = (
@@ -34,15 +35,16 @@ def default_dims(model: ir.Model) -> dict[str, int]:
     """Default size of every symbol that is open in a bound model's inputs.
 
     1 for batch-like axes (the first), 224 for the spatial axes of images, 128 for all others, or another of
-    the `default_size_candidates` if that fits the model better.
+    the `default_size_candidates` if that fits the model better; lengths of a cache fit those of its masks.
     """
     first = next(default_size_candidates(model))
     if not first:
         return first
     constraints = _size_constraints(model)
     if not _violations(constraints, first):
-        return first
-    return min(default_size_candidates(model), key=lambda sizes: _violations(constraints, sizes))
+        return with_fitting_lengths(model, first)
+    best = min(default_size_candidates(model), key=lambda sizes: _violations(constraints, sizes))
+    return with_fitting_lengths(model, best)
 
 
 def default_size_candidates(opened: ir.Model) -> Iterator[dict[str, int]]:
