@@ -36,7 +36,7 @@ def check(
     unknown rule, UnknownShape for bindings that don't fit the model.
     """
     rules = chosen_rules(select, ignore, weights=weights)
-    verbs = Verbs(model=model.clone() if spend else model, reads_weights=weights)
+    verbs = Verbs.of(model, reads_weights=weights)
     measured = MeasuredModel.of(model, shapes, dims, spend=spend)
     net = _net(measured, balance, verbs)
     return Report(

@@ -6,7 +6,7 @@ Most layers of a net have the same cost as another one, and sympy is slow: all f
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -17,15 +17,15 @@ from modelsurgeon.inspection.cost import Cost, Number
 from modelsurgeon.inspection.rows import Totals
 from modelsurgeon.onnx.analysis.growth import growth
 from modelsurgeon.onnx.analysis.measured import MeasuredModel
-from modelsurgeon.onnx.analysis.memory import CONTAINER_TYPES, activations
 from modelsurgeon.onnx.analysis.node_runs import NodeRun, RunCounter
+from modelsurgeon.onnx.analysis.obstacles import Obstacles, counted_activations
 from modelsurgeon.onnx.analysis.params import nbytes
 from modelsurgeon.onnx.costs import Shape, ShapedNode, Uncounted, cost_of
-from modelsurgeon.onnx.graph.dataflow import constant_values
 from modelsurgeon.onnx.graph.traversal import nodes
 from modelsurgeon.onnx.shapes import expressions
-from modelsurgeon.onnx.shapes.binding import Dims, data_inputs, symbols
-from modelsurgeon.onnx.shapes.inference import unknown
+from modelsurgeon.onnx.shapes.binding import Dims, symbols
+from modelsurgeon.onnx.shapes.bound_model import open_unknown
+from modelsurgeon.onnx.shapes.loops import iterations
 
 FORMULA_KEYS = ("macs", "flops", "bias_adds")
 ShapeOf = Callable[[ir.Value], Shape | None]
@@ -35,42 +35,82 @@ ShapeOf = Callable[[ir.Value], Shape | None]
 class Formulas:
     """Formulas by key, of the totals and of each layer; those that couldn't be derived are left out.
 
-    layers: in the order of the node runs. growth: order of growth of the totals, by key.
+    layers: in the order of the node runs. growth: order of growth of the totals, by key. notes: for every
+    total without a formula, the first node that stopped it and why; and what the formulas leave out.
     """
 
     totals: Mapping[str, str] = field(default_factory=dict)
     layers: Sequence[Mapping[str, str]] = ()
     growth: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
 
 def formulas(measured: MeasuredModel, totals: Totals) -> Formulas:
-    """Formulas of `totals` and of every node; without those that don't give the value at the defaults."""
+    """Formulas of `totals` and of every node; without those that don't hold, which `notes` explains."""
     symbolic, node_runs = measured.symbolic, measured.node_runs
-    constants = measured.contents.constants if symbolic is measured.fully_bound else constant_values(symbolic)
     names = symbols(symbolic)
-    shape_of = expressions(symbolic, names)
+    counted_symbols = frozenset([*names, *iterations(symbolic)])
+    shape_of = expressions(symbolic, counted_symbols)
     writer = _Writer(dims=measured.defaults)
-    found = _symbolic_runs(symbolic, measured.fully_bound, measured.counter, shape_of)
-    sums = {**_sums(found, node_runs), "activation_bytes": _activations(symbolic, constants, shape_of)}
-    confirmed = {
-        key: writer.tidy(formula)
-        for key, formula in sums.items()
-        if formula is not None and writer.value(formula) == getattr(totals, key)
-    }
+    found = _symbolic_runs(
+        symbolic, measured.fully_bound, replace(measured.counter, symbols=counted_symbols), shape_of
+    )
+    pairs = list(zip(found.node_runs, node_runs, strict=True))
+    obstacles = Obstacles(measured=measured, shape_of=shape_of)
+    missing: dict[str, str] = {}
+    sums: dict[str, Number] = {}
+    if (reason := obstacles.to_sums(pairs, found.notes)) is None:
+        sums = _sums(found.node_runs)
+    else:
+        missing = dict.fromkeys(FORMULA_KEYS, reason)
+    if (reason := obstacles.to_activations()) is None:
+        sums["activation_bytes"] = _activations(measured, shape_of)
+    else:
+        missing["activation_bytes"] = reason
+    left_out = obstacles.left_out(pairs)
+    confirmed: dict[str, Number] = {}
+    for key, formula in sums.items():
+        if writer.value(formula) != getattr(totals, key):
+            missing[key] = obstacles.to_value(pairs, key, writer.value)
+        elif left_out and formula == 0 and key in FORMULA_KEYS:
+            missing[key] = left_out
+        else:
+            confirmed[key] = writer.tidy(formula)
     layers = map(writer.layer, found.node_runs, node_runs) if found.same_path else ({} for _ in node_runs)
     return Formulas(
         totals={key: str(formula) for key, formula in confirmed.items()},
         layers=list(layers),
         growth={key: growth(formula, names) for key, formula in confirmed.items()},
+        notes=[*_missing_notes(missing), *_partial_notes(confirmed, left_out)],
     )
+
+
+def _missing_notes(missing: Mapping[str, str]) -> Iterator[str]:
+    """One note for each reason, with the totals that have no formula for it."""
+    for reason in dict.fromkeys(missing.values()):
+        keys = [key for key, stopped in missing.items() if stopped == reason]
+        yield f"no formula for {', '.join(keys)}: {reason}"
+
+
+def _partial_notes(confirmed: Mapping[str, Number], left_out: str | None) -> Iterator[str]:
+    if left_out and any(key in confirmed for key in FORMULA_KEYS):
+        yield f"the formulas are lower bounds: {left_out}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class _SymbolicRuns:
-    """Node runs with symbolic costs. same_path: branches and loops are taken as at the default sizes."""
+    """Node runs with symbolic costs.
+
+    notes: those that differ from the ones at the default sizes, as a branch or a loop isn't taken alike.
+    """
 
     node_runs: list[NodeRun]
-    same_path: bool
+    notes: list[str]
+
+    @property
+    def same_path(self) -> bool:
+        """Whether branches and loops are taken as at the default sizes."""
+        return not self.notes
 
 
 def _symbolic_runs(
@@ -83,15 +123,16 @@ def _symbolic_runs(
         else {node: counter.names[bound_node] for node, bound_node in pairs}
     )
     symbolic_counter = replace(
-        counter,
+        counter.fresh(),
         names=names,
         shape_of=shape_of,
-        unknown=unknown(symbolic),
+        unknown=open_unknown(symbolic),
         cost_of=_cached_cost_of(),
-        notes=[],
     )
     node_runs = symbolic_counter.count(symbolic.graph)
-    return _SymbolicRuns(node_runs=node_runs, same_path=symbolic_counter.notes == counter.notes)
+    differing = [note for note in symbolic_counter.notes if note not in counter.notes]
+    differing += [note for note in counter.notes if note not in symbolic_counter.notes]
+    return _SymbolicRuns(node_runs=node_runs, notes=differing)
 
 
 def _cached_cost_of() -> Callable[[ShapedNode], Cost | Uncounted]:
@@ -109,17 +150,15 @@ def _cached_cost_of() -> Callable[[ShapedNode], Cost | Uncounted]:
     return cost
 
 
-def _sums(found: _SymbolicRuns, node_runs: Sequence[NodeRun]) -> dict[str, Number]:
-    """Sums over the nodes; empty where a branch, a loop or a shape is known at some sizes only."""
-    pairs = zip(found.node_runs, node_runs, strict=True)
-    underivable = any(isinstance(a.cost, Uncounted) and isinstance(b.cost, Cost) for a, b in pairs)
-    if underivable or not found.same_path:
-        return {}
-    costs = {id(run.cost): run.cost for run in found.node_runs if isinstance(run.cost, Cost)}
+def _sums(node_runs: Sequence[NodeRun]) -> dict[str, Number]:
+    """Sums over the nodes."""
+    costs = {id(run.cost): run.cost for run in node_runs if isinstance(run.cost, Cost)}
     times: dict[int, Number] = {}
-    for (cost, runs), number in Counter((id(run.cost), run.times) for run in found.node_runs).items():
+    alike = Counter((id(run.cost), run.times) for run in node_runs if run.varying is None)
+    for (cost, runs), number in alike.items():
         times[cost] = times.get(cost, 0) + runs * number
-    parts = [cost * times[key] for key, cost in costs.items()]
+    parts = [cost * times[key] for key, cost in costs.items() if key in times]
+    parts += [run.varying for run in node_runs if run.varying is not None]
     return {key: _sum(getattr(part, key) for part in parts) for key in FORMULA_KEYS}
 
 
@@ -129,15 +168,15 @@ def _sum(terms: Iterable[Number]) -> Number:
     return sympy.Add(*terms) if any(isinstance(term, sympy.Basic) for term in terms) else sum(terms)
 
 
-def _activations(symbolic: ir.Model, constants: set[ir.Value], shape_of: ShapeOf) -> Number | None:
-    """Bytes of all activations of the main graph; None where one is known at some sizes only."""
-    values = [*data_inputs(symbolic), *activations(symbolic.graph, constants)]
-    if any(type(value.type) in CONTAINER_TYPES for value in values):
-        return None
-    kinds = Counter((shape_of(value), value.dtype) for value in values)
-    sizes = [None if shape is None else nbytes(prod(shape), dtype) for shape, dtype in kinds]
-    pairs = [(size, number) for size, number in zip(sizes, kinds.values(), strict=True) if size is not None]
-    return _sum(size * number for size, number in pairs) if len(pairs) == len(kinds) else None
+def _activations(measured: MeasuredModel, shape_of: ShapeOf) -> Number:
+    """Bytes of all activations of the main graph; those of unknown size are left out."""
+    kinds: Counter[tuple[Shape, ir.DataType | None]] = Counter()
+    for value, at_defaults in counted_activations(measured):
+        shape = shape_of(value)
+        if shape is not None and measured.contents.bytes_of(at_defaults) is not None:
+            kinds[shape, value.dtype] += 1
+    sizes = ((nbytes(prod(shape), dtype), number) for (shape, dtype), number in kinds.items())
+    return _sum(size * number for size, number in sizes if size is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +190,7 @@ class _Writer:
 
     def layer(self, run: NodeRun, at_defaults: NodeRun) -> dict[str, str]:
         """Formulas of all runs of a node, where they give its cost at the default sizes."""
-        key = (id(run.cost), run.times, at_defaults.cost)
+        key = (id(run.cost), run.times, at_defaults.cost, run.varying, at_defaults.varying)
         if key not in self.layers:
             self.layers[key] = self._layer(run.total, at_defaults.total)
         return self.layers[key]
@@ -170,7 +209,10 @@ class _Writer:
         return self.values[formula]
 
     def tidy(self, formula: Number) -> Number:
-        """The formula with common factors cancelled, as in floor((512*n + 512) / (n + 1))."""
+        """The formula with common factors cancelled, as in floor((512*n + 512) / (n + 1)).
+
+        -floor(-n / 4) becomes ceiling(n / 4).
+        """
         return formula.replace(sympy.floor, _cancelled) if isinstance(formula, sympy.Basic) else formula
 
     def _text(self, formula: Number) -> str:
@@ -181,4 +223,6 @@ class _Writer:
 
 def _cancelled(inner: Number) -> Number:
     _, below = inner.as_numer_denom()
-    return sympy.floor(sympy.cancel(inner)) if below.free_symbols else sympy.floor(inner)
+    if below.free_symbols:
+        inner = sympy.cancel(inner)
+    return -sympy.ceiling(-inner) if inner.could_extract_minus_sign() else sympy.floor(inner)

@@ -14,8 +14,8 @@ Powers = tuple[sympy.Rational, ...]
 def growth(formula: Number, symbols: Sequence[str]) -> str:
     """The order of growth, such as `N * T^2`; `1` for a constant.
 
-    Rounding doesn't change an order, Max grows like the sum, and a Min with a number is at most that number.
-    Terms of which none outgrows the other are added.
+    Rounding doesn't change an order, Max and cases grow like the sum, and a Min with a number is at most
+    that number. Terms of which none outgrows the other are added.
 
     >>> import sympy
     >>> n, t = sympy.symbols("n t", positive=True, integer=True)
@@ -32,14 +32,20 @@ def growth(formula: Number, symbols: Sequence[str]) -> str:
     return " + ".join(_product(powers, variables) for powers in leading)
 
 
-def _order(formula: sympy.Expr) -> sympy.Expr:
-    """The formula without floor, ceiling, Max, Mod and Min, which don't change its order."""
-    expression = formula
-    for rounding in (sympy.floor, sympy.ceiling):
-        expression = expression.replace(rounding, lambda inner: inner)
-    expression = expression.replace(sympy.Max, lambda *sizes: sum(sizes))
-    expression = expression.replace(sympy.Mod, lambda _, limit: limit)
-    return expression.replace(sympy.Min, _limit)
+def _order(formula: sympy.Basic) -> sympy.Expr:
+    """The formula without floor, ceiling, Max, Mod, Min and cases, which don't change its order."""
+    if not formula.free_symbols or formula.is_Symbol:
+        return formula
+    if isinstance(formula, sympy.Min):
+        return _order(_limit(*formula.args))
+    if isinstance(formula, sympy.Piecewise):
+        return sympy.Add(*(_order(case) for case, _ in formula.args))
+    if isinstance(formula, sympy.Mod):
+        return _order(formula.args[1])
+    parts = [_order(part) for part in formula.args]
+    if isinstance(formula, sympy.floor | sympy.ceiling):
+        return parts[0]
+    return sympy.Add(*parts) if isinstance(formula, sympy.Max) else formula.func(*parts)
 
 
 def _limit(*sizes: sympy.Expr) -> sympy.Expr:

@@ -91,9 +91,11 @@ def time_warping(op: ShapedNode) -> Cost:
     return Cost(other=3 * op.elements_in)
 
 
-def _uncounted_because(reason: str) -> CostFunction:
+def _uncounted_because(reason: str, *, macs: bool = False) -> CostFunction:
+    """A cost that isn't known. macs: whether the operator may have MACs."""
+
     def cost(_: ShapedNode) -> Uncounted:
-        return Uncounted(reason=reason)
+        return Uncounted(reason=reason, macs=macs)
 
     return cost
 
@@ -111,10 +113,10 @@ counts("TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor", domain
     _uncounted_because("its cost depends on the path of each sample through the trees")
 )
 counts("Gradient", domain=TRAINING_DOMAIN)(
-    _uncounted_because("its cost is that of a backward pass, which isn't in the file")
+    _uncounted_because("its cost is that of a backward pass, which isn't in the file", macs=True)
 )
 counts("BeamSearch", "GreedySearch", "Sampling", "WhisperBeamSearch", domain=MICROSOFT_DOMAIN)(
-    _uncounted_because("its cost depends on how many tokens are generated")
+    _uncounted_because("its cost depends on how many tokens are generated", macs=True)
 )
 counts("BifurcationDetector", "NGramRepeatBlock", domain=MICROSOFT_DOMAIN)(
     _uncounted_because("its cost is that of comparing tokens, which depends on the data")

@@ -14,6 +14,7 @@ from onnx import ModelProto, TensorProto
 
 from modelsurgeon.errors import BadModel
 from modelsurgeon.files import replacing, same_file
+from modelsurgeon.onnx.graph.map_types import without_map_types
 from modelsurgeon.onnx.graph.traversal import replace_tensors
 from modelsurgeon.onnx.io import protobuf, sparse, validate, validate_tensors
 from modelsurgeon.onnx.io.external_data import Files
@@ -82,7 +83,8 @@ def _model_from_proto(proto: ModelProto, files: Files | None) -> ir.Model:
     if sparse.has_sparse(proto):
         proto, stored_bytes = sparse.densify(proto, check)
     ordered = validate.check(proto, check)
-    model = ir.serde.deserialize_model(proto)
+    with without_map_types(proto):
+        model = ir.serde.deserialize_model(proto)
     if stored_bytes:
         replace_tensors(model, lambda tensor: _with_stored_bytes(tensor, stored_bytes))
     if not ordered:

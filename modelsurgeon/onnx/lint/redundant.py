@@ -9,7 +9,6 @@ import numpy as np
 import onnx_ir as ir
 
 from modelsurgeon.layers.onnx_names import MICROSOFT_DOMAIN, STANDARD_DOMAINS
-from modelsurgeon.onnx.graph.attributes import non_default_attributes
 from modelsurgeon.onnx.graph.constant_folding import constant_tensor
 from modelsurgeon.onnx.graph.dataflow import inputs_and_captures, is_random, subgraphs
 from modelsurgeon.onnx.lint.net import Net
@@ -181,6 +180,8 @@ def _node_key(node: ir.Node, number: dict[ir.Value, Hashable], opsets: Mapping[s
     """A key that is equal for nodes that compute the same; None for nodes that never count as equal."""
     if node.domain not in KNOWN_DOMAINS or any(subgraphs(node)) or is_random(node, opsets.get("", 1)):
         return None
+    from modelsurgeon.onnx.graph.attributes import non_default_attributes  # imports onnx's schemas
+
     inputs = tuple(
         None if value is None else number.get(value) or _constant_key(value) for value in node.inputs
     )

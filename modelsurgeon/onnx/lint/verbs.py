@@ -39,10 +39,20 @@ NORM_PARAMETERS = range(1, 5)  # inputs of a BatchNormalization: scale, shift, m
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Verbs:
-    """What each verb would do to a model. reads_weights: whether weights may be read."""
+    """What each verb would do to a model. model: a copy of its own, which nothing else changes."""
 
     model: ir.Model
-    reads_weights: bool = False
+
+    @classmethod
+    def of(cls, model: ir.Model, *, reads_weights: bool = False) -> Verbs:
+        """The verbs of a model. reads_weights: whether weights may be read."""
+        from modelsurgeon.onnx.layers.sites import editable_copy
+
+        copy = editable_copy(model)
+        if not reads_weights:
+            kept = {id(tensor) for tensor in _norm_parameters(copy)}
+            replace_tensors(copy, lambda tensor: tensor if id(tensor) in kept else _stand_in(tensor))
+        return cls(model=copy)
 
     @cached_property
     def folds(self) -> Mapping[str, str]:
@@ -86,7 +96,7 @@ class Verbs:
         from modelsurgeon.onnx.layers.sites import sites
 
         try:
-            found, _ = sites(self._context().model)
+            found, _ = sites(self.model)
         except SurgeryError:
             return frozenset()
         return frozenset(site.name for site in found if _has_cheaper_chain(site))
@@ -104,14 +114,9 @@ class Verbs:
             return []
 
     def _context(self) -> PassContext:
-        from modelsurgeon.onnx.layers.sites import editable_copy
         from modelsurgeon.onnx.passes.context import PassContext
 
-        copy = editable_copy(self.model)
-        if not self.reads_weights:
-            kept = {id(tensor) for tensor in _norm_parameters(copy)}
-            replace_tensors(copy, lambda tensor: tensor if id(tensor) in kept else _stand_in(tensor))
-        return PassContext(model=copy)
+        return PassContext(model=self.model.clone())
 
 
 def _has_cheaper_chain(site: OnnxSite) -> bool:

@@ -11,8 +11,6 @@ from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.inspection.rows import LayerRow
 from modelsurgeon.layers import Array
 from modelsurgeon.onnx.analysis.params import Param, params
-from modelsurgeon.onnx.analysis.statistics.dequantize import dequantized_constant, dequantized_input
-from modelsurgeon.onnx.layers import weight_axes
 from modelsurgeon.onnx.lint.net import Net
 from modelsurgeon.onnx.lint.registry import Hit, rule
 from modelsurgeon.report.formatting import show
@@ -114,6 +112,9 @@ def zero_weight(net: Net) -> Iterator[Hit]:
 
 def _read_params(net: Net) -> Iterator[ReadParam]:
     """Every param of a node that may run, dequantized; read one at a time."""
+    from modelsurgeon.onnx.analysis.statistics.dequantize import dequantized_constant, dequantized_input
+    from modelsurgeon.onnx.layers import weight_axes  # heavy imports, which info doesn't need
+
     for param in params(net.model, net.constants):
         row = net.row_of.get(param.node)
         if row is None or not net.may_run(param.node):

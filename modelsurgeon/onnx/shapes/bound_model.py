@@ -33,15 +33,24 @@ from modelsurgeon.onnx.shapes.impossible import (
     impossible_positions,
     record_impossible,
 )
-from modelsurgeon.onnx.shapes.inference import UNKNOWN_KEY, infer, unknown
+from modelsurgeon.onnx.shapes.inference import UNKNOWN_KEY, infer, open_symbols, unknown
 from modelsurgeon.onnx.shapes.inline_functions import inlined_to_measure
+from modelsurgeon.onnx.shapes.loops import (
+    changing_ranks,
+    follow_growth,
+    iterations,
+    name_iterations,
+)
 from modelsurgeon.onnx.shapes.pinned import PINNED_KEY, deduced_sizes, pinned
+from modelsurgeon.onnx.shapes.rules.contents import CONTENTS_KEY, is_followed
 
 RENAMED_KEY = "modelsurgeon.renamed"  # model.meta: symbols by the invalid names that they replace
 INFERRED_CONTENT_KEY = "pkg.onnx_shape_inference.sym_data"  # value.metadata_props: computed contents
+OPEN_UNKNOWN_KEY = "modelsurgeon.open_unknown"  # model.meta: UNKNOWN_KEY before the symbols were bound
+OPEN_FOLLOWED_KEY = "modelsurgeon.followed"  # model.meta: values whose contents were known before that
 DECLARED_SHAPES_KEY = "modelsurgeon.believed"  # model.meta: declared shapes, where inference has no rule
 BOUND_SIZES_KEY = "modelsurgeon.sizes"  # model.meta: the sizes of all symbols that were bound
-MAX_INFERENCE_ROUNDS = 32
+MAX_INFERENCE_ROUNDS = 64
 
 
 def bound(
@@ -104,7 +113,7 @@ def bound_as_given(
     )
     clone.meta[BOUND_SIZES_KEY] = bound_sizes
     _clear_shapes(clone, bound_sizes)
-    _clear_loop_inputs(clone)
+    name_iterations(clone, {*symbols(clone), *open_symbols(clone)})
     _infer_and_fold(clone)
     for _ in range(MAX_INFERENCE_ROUNDS):
         if not (found := deduced_sizes(clone)):
@@ -141,6 +150,8 @@ def _bound_to_defaults(
         deduced = {size.symbol: size.size for size in pinned(opened)}
         return bound_as_given(model, shapes, {**deduced, **dims})
     opened.meta[OPEN_SHAPES_KEY] = {value: value.shape for value in _inputs_and_outputs_of_nodes(opened)}
+    opened.meta[OPEN_UNKNOWN_KEY] = dict(unknown(opened))
+    opened.meta[OPEN_FOLLOWED_KEY] = followed_values(opened)
     still_open = set(symbols(opened))
     _bind_further(opened, {name: size for name, size in dims.items() if name in still_open})
     return opened
@@ -148,11 +159,25 @@ def _bound_to_defaults(
 
 def _bind_further(model: ir.Model, dims: Dims) -> None:
     """Bind more symbols of a bound model, in place, and infer its shapes again."""
-    for value in _inputs_and_outputs_of_nodes(model):
-        value.metadata_props.pop(INFERRED_CONTENT_KEY, None)
     model.meta[BOUND_SIZES_KEY] = {**model.meta[BOUND_SIZES_KEY], **bind(model, {}, dims)}
     _clear_shapes(model, model.meta[BOUND_SIZES_KEY])
     _infer_and_fold(model)
+
+
+def open_unknown(model: ir.Model) -> Mapping[ir.Node, str]:
+    """The nodes at which inference failed with open sizes, even if these have been bound since."""
+    found: Mapping[ir.Node, str] = model.meta.get(OPEN_UNKNOWN_KEY, unknown(model))
+    return found
+
+
+def followed_values(model: ir.Model) -> Collection[ir.Value]:
+    """Values whose whole contents were known with open sizes, even if these have been bound since."""
+    found: Collection[ir.Value] | None = model.meta.get(OPEN_FOLLOWED_KEY)
+    return (
+        found
+        if found is not None
+        else {value for value in _inputs_and_outputs_of_nodes(model) if is_followed(value)}
+    )
 
 
 def _inputs_and_outputs_of_nodes(model: ir.Model) -> Iterator[ir.Value]:
@@ -244,67 +269,32 @@ def _is_known(dim: int | str | ir.SymbolicDim, known: set[str]) -> bool:
 
 
 def _clear_shapes(model: ir.Model, dims: Dims) -> None:
-    """Remove the declared shapes of computed values; otherwise inference would keep them."""
+    """Remove the shapes and contents of computed values; otherwise inference would keep them."""
     declared: Mapping[ir.Value, ir.Shape] = model.meta[DECLARED_SHAPES_KEY]
     for node in nodes(model):
         for value in node.outputs:
             value.shape = declared[value].evaluate(dims) if value in declared else None
+            value.metadata_props.pop(INFERRED_CONTENT_KEY, None)
+            value.meta.pop(CONTENTS_KEY, None)
             if node.op_type != "Constant":
                 value.const_value = None
 
 
-def _clear_loop_inputs(model: ir.Model) -> None:
-    """Remove the declared shapes of the inputs of Loop bodies: they get those of the Loop's inputs."""
-    for _, body in _loops(model):
-        for number, value in enumerate(body.inputs):
-            value.shape = ir.Shape(()) if number < 2 else None
-
-
-def _loops(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Graph]]:
-    for node in nodes(model):
-        body = node.attributes.get_graph("body", None) if node.op_type == "Loop" else None
-        if body is not None and not node.domain and node not in unknown(model):
-            yield node, body
-
-
-def _open_growing_sizes(model: ir.Model, grown: set[str]) -> bool:
-    """Give a symbol to every size that changes between iterations of a Loop; return whether any was new."""
-    before = len(grown)
-    for node, body in _loops(model):
-        for start, end in zip(body.inputs[2:], body.outputs[1:], strict=False):
-            if start.shape is None or isinstance(start.type, ir.SequenceType | ir.OptionalType):
-                continue
-            if end.shape is None or end.shape.rank() != start.shape.rank():
-                reason = f"the shape of {start.name!r} changes from one iteration to the next"
-                unknown(model)[node] = reason
-                start.shape = None
-                grown.add(reason)
-                continue
-            dims = list(start.shape)  # the shape itself may be shared with the Loop's input
-            for axis, size in enumerate(end.shape):
-                if size != dims[axis] and str(dims[axis]) not in grown:
-                    dims[axis] = ir.SymbolicDim(f"grows_{len(grown)}")
-                    grown.add(str(dims[axis]))
-            start.shape = ir.Shape(dims)
-    return len(grown) > before
-
-
 def _infer_and_fold(model: ir.Model) -> None:
     """Alternate shape inference and constant folding until neither has new results."""
-    grown: set[str] = set()
+    known, in_use = {*symbols(model), *iterations(model)}, open_symbols(model)
     for _ in range(MAX_INFERENCE_ROUNDS):
         infer(model)
-        if _open_growing_sizes(model, grown):
+        if _report_changing_ranks(model) or follow_growth(model, unknown(model), known, in_use):
             _clear_shapes(model, {})
         elif fold_constants(model, _values_without_shape(model)):
             for value in (*_values_without_shape(model), *_behind_branches(model)):
                 value.shape = None  # inference would keep a symbol of its own, or the shape of another branch
         elif record_impossible(model):
-            for value in _inputs_and_outputs_of_nodes(model):
-                value.metadata_props.pop(INFERRED_CONTENT_KEY, None)
             _clear_shapes(model, model.meta[BOUND_SIZES_KEY])
         else:
-            break
+            return
+    infer(model)  # after the last round, too, shapes are those of inference
 
 
 def _behind_branches(model: ir.Model) -> Iterator[ir.Value]:
@@ -317,9 +307,18 @@ def _behind_branches(model: ir.Model) -> Iterator[ir.Value]:
             )
 
 
+def _report_changing_ranks(model: ir.Model) -> bool:
+    """Add Loops with a state that changes its rank to the unknown nodes; return whether there were any."""
+    found = list(changing_ranks(model, unknown(model)))
+    for node, start in found:
+        unknown(model)[node] = f"the shape of {start.name!r} changes from one iteration to the next"
+        start.shape = None
+    return bool(found)
+
+
 def _values_without_shape(model: ir.Model) -> Iterator[ir.Value]:
     """Computed values whose shape doesn't follow from the sizes of the inputs."""
-    known = set(symbols(model))
+    known = {*symbols(model), *iterations(model)}
 
     @cache
     def follows(dims: tuple[int | ir.SymbolicDim, ...]) -> bool:

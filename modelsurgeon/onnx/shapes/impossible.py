@@ -6,19 +6,31 @@ known may never run: it is only recorded as unknown, which leaves the choice of 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
 from modelsurgeon.onnx.graph.attributes import attribute_values
-from modelsurgeon.onnx.graph.constant_folding import scalar_constant, small_constant, taken_branch
+from modelsurgeon.onnx.graph.constant_folding import (
+    constant_tensor,
+    scalar_constant,
+    small_constant,
+    taken_branch,
+)
 from modelsurgeon.onnx.graph.dataflow import subgraphs
 from modelsurgeon.onnx.graph.traversal import bodies, nodes
 from modelsurgeon.onnx.shapes.inference import unknown
 from modelsurgeon.onnx.shapes.requirements import Requirement, requirements
-from modelsurgeon.onnx.shapes.requirements.registry import RequirementFunction, SizedNode, functions_of
+from modelsurgeon.onnx.shapes.requirements.registry import (
+    OUTPUT,
+    RequirementFunction,
+    SizedNode,
+    functions_of,
+)
 
 IMPOSSIBLE_KEY = "modelsurgeon.impossible"  # model.meta: the nodes that can't run, each with the reason
+OPEN_REQUIREMENTS_KEY = "modelsurgeon.open_requirements"  # model.meta: requirements of open sizes
 MISFITS_KEY = "modelsurgeon.misfits"  # model.meta: those of them that can't run at the default sizes only
 
 
@@ -43,16 +55,22 @@ def impossible_positions(model: ir.Model) -> set[int]:
 def record_impossible(model: ir.Model) -> bool:
     """Record the nodes whose requirements fail, as impossible and unknown, but none behind such a node.
 
-    Returns whether the shapes behind one have to be inferred again, now as unknown.
+    Returns whether the shapes behind one have to be inferred again, now as unknown. If not,
+    `open_requirements` are recorded, too.
     """
     found, failed, new = impossible(model), unknown(model), False
     tainted: set[ir.Value | None] = set()
-    for node, certain, required in required_sizes(model):
+    still_open: dict[Requirement, ir.Node] = {}
+    for node, certain, required in _required_sizes(model):
         if tainted and not tainted.isdisjoint(node.inputs):
             tainted.update(node.outputs)
             continue
         reason = next((requirement.reason for requirement in required if requirement.fails), None)
         if reason is None or node in found:
+            if certain:
+                for requirement in required:
+                    if requirement.is_open:
+                        still_open.setdefault(requirement, node)
             continue
         new = new or node not in failed
         failed[node] = reason
@@ -61,27 +79,32 @@ def record_impossible(model: ir.Model) -> bool:
         tainted.update(node.outputs)
         if bodies(model):  # what is behind a node in a subgraph isn't only what reads its outputs
             break
+    model.meta[OPEN_REQUIREMENTS_KEY] = still_open
     return new
 
 
-def required_sizes(model: ir.Model) -> Iterator[tuple[ir.Node, bool, Sequence[Requirement]]]:
-    """The nodes that may run, whether they certainly do, and their requirements that fail or are open."""
-    cache: _Cache = {}
-    functions: dict[tuple[str, str], Sequence[RequirementFunction]] = {}
-    opsets, doubtful = model.opset_imports, set[ir.Value | None]()
+def open_requirements(model: ir.Model) -> dict[Requirement, ir.Node]:
+    """What the nodes of a bound model that certainly run require of open sizes, with the first such node."""
+    found: dict[Requirement, ir.Node] = model.meta.get(OPEN_REQUIREMENTS_KEY, {})
+    return found
+
+
+def _required_sizes(model: ir.Model) -> Iterator[tuple[ir.Node, bool, Sequence[Requirement]]]:
+    """The nodes with requirements that fail or are open, and whether these nodes certainly run.
+
+    Nodes behind an If whose result has another shape in each branch are left out.
+    """
+    table = _Table(opsets=model.opset_imports)
+    doubtful: set[ir.Value | None] = set()
+    branching = bool(bodies(model))
     for node, certain in _running_nodes(model):
-        doubtful.update(_doubtful_results(node))
-        if doubtful and not doubtful.isdisjoint(node.inputs):
-            doubtful.update(node.outputs)
-            yield node, certain, ()
-            continue
-        operator = (node.domain, node.op_type)
-        if operator not in functions:
-            functions[operator] = functions_of(node)
-        required: Sequence[Requirement] = ()
-        if functions[operator]:
-            required = _requirements(node, opsets.get(node.domain, 1), cache)
-        yield node, certain, required
+        if branching:
+            doubtful.update(_doubtful_results(node))
+            if not doubtful.isdisjoint(node.inputs):
+                doubtful.update(node.outputs)
+                continue
+        if required := table.required(node):
+            yield node, certain, required
 
 
 def _doubtful_results(node: ir.Node) -> Iterator[ir.Value]:
@@ -96,36 +119,65 @@ def _doubtful_results(node: ir.Node) -> Iterator[ir.Value]:
             yield output
 
 
-_Cache = dict[Hashable, tuple[tuple[int, ...], dict[Hashable, Sequence[Requirement]]]]
+@dataclass(frozen=True, kw_only=True)
+class _Table:
+    """Requirements by kind of node, and for each kind by what else its requirements depend on."""
+
+    opsets: Mapping[str, int]
+    functions: dict[tuple[str, str], Sequence[RequirementFunction]] = field(default_factory=dict)
+    kinds: dict[Hashable, _Kind] = field(default_factory=dict)
+    contents: dict[int, Hashable] = field(default_factory=dict)
+
+    def required(self, node: ir.Node) -> Sequence[Requirement]:
+        """Requirements of a node, from one of the same kind and with the same constants if there was one."""
+        operator = (node.domain, node.op_type)
+        if (functions := self.functions.get(operator)) is None:
+            functions = self.functions[operator] = functions_of(node)
+        if not functions or (node.outputs and node.outputs[0].const_value is not None):
+            return ()
+        key = (
+            operator,
+            tuple([None if value is None else _dims(value) for value in node.inputs]),
+            attribute_values(node) if node.attributes else len(node.outputs),
+        )
+        kind = self.kinds.get(key)
+        if kind is not None and (found := kind.by_content.get(self._content(node, kind.peeked))) is not None:
+            return found
+        sized = SizedNode(node=node, opset=self.opsets.get(node.domain, 1))
+        required = tuple(requirements(sized))
+        peeked = tuple(sorted(sized.peeked | set(kind.peeked if kind is not None else ())))
+        if kind is None or kind.peeked != peeked:
+            kind = self.kinds[key] = _Kind(peeked=peeked)
+        kind.by_content[self._content(node, peeked)] = required
+        return required
+
+    def _content(self, node: ir.Node, peeked: tuple[int, ...]) -> Hashable:
+        return tuple([self._part(node, index) for index in peeked]) if peeked else ()
+
+    def _part(self, node: ir.Node, index: int) -> Hashable:
+        if index == OUTPUT:
+            return tuple([_dims(value) for value in node.outputs])
+        value = node.inputs[index] if index < len(node.inputs) else None
+        tensor = None if value is None else value.const_value or constant_tensor(value)
+        if tensor is None:
+            return None
+        if id(tensor) not in self.contents:
+            array = small_constant(value)
+            self.contents[id(tensor)] = None if array is None else (array.shape, array.tobytes())
+        return self.contents[id(tensor)]
 
 
-def _requirements(node: ir.Node, opset: int, cache: _Cache) -> Sequence[Requirement]:
-    """Requirements of a node, from one of the same kind and with the same constants if there was one."""
-    kind = (
-        node.domain,
-        node.op_type,
-        tuple([None if value is None or value.shape is None else value.shape.dims for value in node.inputs]),
-        tuple([None if value.shape is None else value.shape.dims for value in node.outputs]),
-        attribute_values(node),
-    )
-    peeked, by_content = cache.get(kind, ((), {}))
-    if by_content:
-        content = _contents(node, peeked)
-        if content in by_content:
-            return by_content[content]
-    sized = SizedNode(node=node, opset=opset)
-    found = tuple(requirements(sized))
-    peeked = tuple(sorted({*peeked, *sized.peeked}))
-    if kind not in cache or cache[kind][0] != peeked:
-        by_content = {}
-    by_content[_contents(node, peeked)] = found
-    cache[kind] = peeked, by_content
-    return found
+def _dims(value: ir.Value) -> tuple[int | ir.SymbolicDim, ...] | None:
+    shape = value.shape
+    return None if shape is None else shape.dims
 
 
-def _contents(node: ir.Node, indices: tuple[int, ...]) -> Hashable:
-    arrays = [small_constant(node.inputs[index]) if index < len(node.inputs) else None for index in indices]
-    return tuple([None if array is None else (array.shape, array.tobytes()) for array in arrays])
+@dataclass(frozen=True, kw_only=True)
+class _Kind:
+    """peeked: the inputs whose content matters. by_content: requirements by that content."""
+
+    peeked: tuple[int, ...]
+    by_content: dict[Hashable, Sequence[Requirement]] = field(default_factory=dict)
 
 
 def _running_nodes(model: ir.Model) -> Iterator[tuple[ir.Node, bool]]:

@@ -16,7 +16,7 @@ import sympy
 
 from modelsurgeon.onnx.graph.traversal import nodes
 from modelsurgeon.onnx.shapes.binding import symbols
-from modelsurgeon.onnx.shapes.impossible import required_sizes
+from modelsurgeon.onnx.shapes.impossible import open_requirements
 from modelsurgeon.onnx.shapes.requirements import Relation, Requirement
 
 PINNED_KEY = "modelsurgeon.pinned"  # model.meta: the sizes that were deduced, in order
@@ -45,47 +45,28 @@ def deduced_sizes(model: ir.Model) -> list[PinnedSize]:
 
     Sizes that may also be 1, as they broadcast, are deduced only where nothing else follows.
     """
-    known = frozenset(symbols(model))
-    if not known:
-        return []
     certain: dict[str, PinnedSize] = {}
     likely: dict[str, PinnedSize] = {}
-    for position, requirement in _equations(model, known):
+    positions: dict[ir.Node, int] = {}
+    for node, requirement in known_requirements(model):
         solution = _solution(requirement)
         if solution is not None:
             symbol, size = solution
+            positions = positions or {other: number for number, other in enumerate(nodes(model))}
             kept = certain if _is_equation(requirement) else likely
             kept.setdefault(
                 symbol,
-                PinnedSize(symbol=symbol, size=size, position=position, reason=requirement.reason),
+                PinnedSize(symbol=symbol, size=size, position=positions[node], reason=requirement.reason),
             )
     return list((certain or likely).values())
 
 
-def open_requirements(model: ir.Model) -> list[Requirement]:
-    """What the nodes of a bound model require of its open sizes, each once."""
+def known_requirements(model: ir.Model) -> Iterator[tuple[ir.Node, Requirement]]:
+    """Requirements of open sizes that depend on nothing but the symbols of a bound model's inputs."""
     known = frozenset(symbols(model))
-    return list({_key(requirement): requirement for _, requirement in _equations(model, known)}.values())
-
-
-def _equations(model: ir.Model, known: frozenset[str]) -> Iterator[tuple[int, Requirement]]:
-    """Open requirements that depend on known symbols only, each once, with the position of the node."""
-    if not known:
-        return
-    seen: set[object] = set()
-    positions: dict[ir.Node, int] = {}
-    for node, certain, required in required_sizes(model):
-        for requirement in required if certain else ():
-            if not requirement.is_open or _key(requirement) in seen:
-                continue
-            seen.add(_key(requirement))
-            if _symbols_of(requirement) <= known:
-                positions = positions or {other: number for number, other in enumerate(nodes(model))}
-                yield positions[node], requirement
-
-
-def _key(requirement: Requirement) -> tuple[Relation, object, object]:
-    return requirement.relation, requirement.left, requirement.right
+    for requirement, node in open_requirements(model).items():
+        if _symbols_of(requirement) <= known:
+            yield node, requirement
 
 
 def _symbols_of(requirement: Requirement) -> set[str]:

@@ -22,7 +22,8 @@ MODELS = os.environ.get("MODELSURGEON_MODELS")
 PUBLIC = (
     sorted(path for path in Path(MODELS).rglob("*.onnx") if "backend" not in path.parts) if MODELS else []
 )
-NAMES = {"ceiling": sympy.ceiling, "floor": sympy.floor, "Max": sympy.Max, "Min": sympy.Min, "Mod": sympy.Mod}
+FUNCTIONS = ("ceiling", "floor", "Max", "Min", "Mod", "Piecewise", "Eq", "Ne", "Not", "And", "Or", "ITE")
+NAMES = {name: getattr(sympy, name) for name in FUNCTIONS}
 
 
 def value(formula: str, sizes: Mapping[str, int]) -> int:

@@ -15,6 +15,8 @@ from modelsurgeon.onnx.graph.constant_folding import Array, small_constant
 Size = int | ir.SymbolicDim
 Sizes = Sequence[Size]
 
+OUTPUT = -1  # the place of the outputs among the inputs whose content was read
+
 
 class Relation(Enum):
     """How the left size of a requirement has to be related to the right one."""
@@ -63,12 +65,13 @@ class Requirement:
 class SizedNode:
     """A node with the sizes of its inputs: all that a requirement may depend on.
 
-    opset: the version of the operator's domain. peeked: the inputs whose constant content was read.
+    opset: the version of the operator's domain. peeked: the inputs whose constant content was read, and
+    OUTPUT if the shape of an output was.
     """
 
     node: ir.Node
     opset: int
-    peeked: list[int] = field(default_factory=list)
+    peeked: set[int] = field(default_factory=set)
 
     def has(self, index: int) -> bool:
         """Whether an input is given: the optional ones may be left out."""
@@ -88,13 +91,14 @@ class SizedNode:
 
     def output(self, index: int = 0) -> tuple[Size, ...] | None:
         """Sizes of an output, as they were inferred; None where unknown."""
+        self.peeked.add(OUTPUT)
         outputs = self.node.outputs
         shape = outputs[index].shape if index < len(outputs) else None
         return None if shape is None else shape.dims
 
     def constant(self, index: int) -> Array | None:
         """The content of a small constant input; None where it is only known when the model runs."""
-        self.peeked.append(index)
+        self.peeked.add(index)
         return small_constant(self.node.inputs[index]) if self.has(index) else None
 
     def constants(self, index: int) -> list[int] | None:

@@ -62,6 +62,12 @@ def _dispatching(rules: Mapping[int, Rule], otherwise: Rule | None) -> Rule:
     return rule
 
 
+def replace_rule(op: str, rule: Rule, *, domain: str = "") -> None:
+    """Put a rule in the place of every registered version of an operator's rule."""
+    for version in registry.version_boundaries(domain, op):
+        registry.register(domain, op, since_version=version)(rule)
+
+
 def oldest_rule(op: str) -> Rule:
     """The rule of a standard operator's oldest version that has one."""
     return _rule_at(op, registry.version_boundaries("", op)[0])
