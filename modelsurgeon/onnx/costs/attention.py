@@ -34,7 +34,7 @@ def attention(op: ShapedNode) -> Cost:
     return _attention_cost(prod(query), op.elements, keys, query[0] * heads * _length(query) * keys)
 
 
-@counts("Attention", domain=MICROSOFT_DOMAIN)
+@counts("Attention", "DecoderMaskedSelfAttention", domain=MICROSOFT_DOMAIN)
 def attention_with_projections(op: ShapedNode) -> Cost:
     """Input (batch, length, width), weight (width, q + k + v), past (2, batch, heads, length, size)."""
     return _projected_attention(op, past=4)
@@ -49,7 +49,9 @@ def quantized_attention(op: ShapedNode) -> Cost:
 def _projected_attention(op: ShapedNode, *, past: int) -> Cost:
     batch, length, width = op.shape()
     columns = op.shape(1)[1]
-    keys = length + (op.shape(past)[3] if op.has(past) else 0)
+    keys = length
+    if op.has(past):
+        keys = op.shape(past)[3] + (0 if op.integer("past_present_share_buffer") else length)
     query = (op.integers("qkv_hidden_sizes") or (columns // 3,))[0]
     scores = _attention_cost(
         batch * length * query, op.elements, keys, batch * op.integer("num_heads") * length * keys
