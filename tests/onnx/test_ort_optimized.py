@@ -214,6 +214,16 @@ def test_filters_that_are_zero_between_others_are_counted(tmp_path: Path) -> Non
     assert found.totals.macs == analyze(model).totals.macs
 
 
+def test_a_zero_filter_at_the_end_is_counted_where_another_layer_has_weights_for_it(tmp_path: Path) -> None:
+    model = chain(16, 32, 48)
+    for name in ("w2", "w5"):
+        filters = model.graph.initializers[name].const_value.numpy().copy()
+        filters[-1] = 0
+        model.graph.initializers[name].const_value = ir.tensor(filters)
+    found = analyze(load(optimized(ir.to_proto(model), tmp_path)))
+    assert found.totals.macs == analyze(model).totals.macs
+
+
 def test_filters_of_unknown_content_count_as_stored() -> None:
     model = zoo.model("g (float[1, 16, 8, 8] x, float[32, 16, 3, 3] w) => (float y) { y = Conv (x, w) }")
     model.opset_imports[NCHWC_DOMAIN] = 1

@@ -34,7 +34,7 @@ def attention(op: ShapedNode) -> Cost:
     return _attention_cost(prod(query), op.elements, keys, query[0] * heads * _length(query) * keys)
 
 
-@counts("Attention", domain=MICROSOFT_DOMAIN)
+@counts("Attention", "DecoderMaskedSelfAttention", domain=MICROSOFT_DOMAIN)
 def attention_with_projections(op: ShapedNode) -> Cost:
     """Input (batch, length, width), weight (width, q + k + v), past (2, batch, heads, length, size)."""
     return _projected_attention(op, past=4)
@@ -49,7 +49,9 @@ def quantized_attention(op: ShapedNode) -> Cost:
 def _projected_attention(op: ShapedNode, *, past: int) -> Cost:
     batch, length, width = op.shape()
     columns = op.shape(1)[1]
-    keys = length + (op.shape(past)[3] if op.has(past) else 0)
+    keys = length
+    if op.has(past):
+        keys = op.shape(past)[3] + (0 if op.integer("past_present_share_buffer") else length)
     query = (op.integers("qkv_hidden_sizes") or (columns // 3,))[0]
     scores = _attention_cost(
         batch * length * query, op.elements, keys, batch * op.integer("num_heads") * length * keys
@@ -118,9 +120,9 @@ def group_query(op: ShapedNode) -> Cost | Uncounted:
     cache (output 1), which may be a buffer for more. Without a cache there are only the new keys.
     """
     out = op.out()
-    total = op.constant(7 if op.node.op_type == "SparseAttention" else 6)
-    if total:
-        keys: Number = total[0]
+    total = _stored_length(op, 7 if op.node.op_type == "SparseAttention" else 6)
+    if total is not None:
+        keys: Number = total
     elif op.knows_out(1):
         keys = op.out(1)[2]
     elif op.has(3):
@@ -131,6 +133,16 @@ def group_query(op: ShapedNode) -> Cost | Uncounted:
         keys = op.shape(1)[1] if op.has(1) else op.shape()[1]
     pairs = out[0] * op.integer("num_heads") * out[1] * keys
     return _attention_cost(prod(out), prod(out), keys, pairs)
+
+
+def _stored_length(op: ShapedNode, index: int) -> int | None:
+    """The number in an input that the file stores; None where it is computed, if only from sizes."""
+    value = op.node.inputs[index] if op.has(index) else None
+    producer = None if value is None else value.producer()
+    if value is None or value.is_graph_input() or (producer is not None and producer.op_type != "Constant"):
+        return None
+    found = op.constant(index)
+    return found[0] if found else None
 
 
 @counts("FlexAttention", domain="ai.onnx.preview")

@@ -7,7 +7,8 @@ from math import prod
 from modelsurgeon.inspection.cost import Cost
 from modelsurgeon.layers.onnx_names import MICROSOFT_DOMAIN, NCHWC_DOMAIN
 from modelsurgeon.onnx.costs.matmul import dot_product_cost
-from modelsurgeon.onnx.costs.registry import ShapedNode, counts
+from modelsurgeon.onnx.costs.registry import ShapedNode, Uncounted, counts
+from modelsurgeon.onnx.graph.blocked_channels import blocked_channels
 
 
 @counts("Conv")
@@ -30,15 +31,20 @@ def fused_conv(op: ShapedNode) -> Cost:
 
 
 @counts("Conv", domain=NCHWC_DOMAIN)
-def blocked_conv(op: ShapedNode) -> Cost:
+def blocked_conv(op: ShapedNode) -> Cost | Uncounted:
     """A Conv of channels in blocks, an optional tensor that is added (input 3), and a non-linearity.
 
-    Channels that fill up a block aren't counted; a depthwise Conv or groups of whole blocks have none.
+    Filters and channels that fill up a block aren't counted: the cost is that of the Conv before it was
+    optimized.
     """
-    taps = prod(op.shape(1)[2:])
-    channels = op.shape(1)[1] if op.integer("group", 1) > 1 else op.shape()[1]
+    op.peeked.append(1)  # the content of the weight says what is padding
+    if (count := blocked_channels(op.node)) is None:
+        return Uncounted(reason="the shape of its weight is unknown")
+    batch, _, *sizes = op.out()
+    elements = batch * count.filters * prod(sizes)
+    macs = elements * count.channels * prod(op.shape(1)[2:])
     steps = op.has(3) + bool(op.text("activation"))
-    return dot_product_cost(op, channels * taps, bias=2, other=steps * op.elements)
+    return Cost(macs=macs, bias_adds=elements if op.has(2) else 0, other=steps * elements)
 
 
 @counts("ConvInteger")

@@ -81,7 +81,7 @@ def crop_and_resize(op: ShapedNode) -> Cost:
 @counts("CDist", domain=MICROSOFT_DOMAIN)
 def distances(op: ShapedNode) -> Cost:
     """A difference, a square and a sum for each feature of each pair, and a root unless it is left out."""
-    root = op.text("metric", "sqeuclidean") == "euclidean"
+    root = int(op.text("metric", "sqeuclidean") == "euclidean")
     return Cost(other=op.elements * (3 * op.shape()[1] + root))
 
 

@@ -15,6 +15,7 @@ import onnx_ir as ir
 
 from modelsurgeon.onnx.graph.traversal import nodes
 from modelsurgeon.onnx.shapes.binding import Dims, data_inputs, open_shapes
+from modelsurgeon.onnx.shapes.cache_lengths import with_fitting_lengths
 from modelsurgeon.onnx.shapes.pinned import known_requirements, roots_of_one, roots_of_two
 from modelsurgeon.onnx.shapes.requirements import Relation, Requirement
 from modelsurgeon.onnx.shapes.run_time.sizes import default_run_time_sizes
@@ -65,7 +66,8 @@ def default_dims(model: ir.Model) -> dict[str, int]:
 
     1 for batch-like axes (the first), 224 for the spatial axes of images, 128 for all others, or another of
     the `default_size_candidates` if that fits the model better. Sizes that are known at run time only get
-    their bound, or else that of the tensor they are made from, or 1.
+    their bound, or else that of the tensor they are made from, or 1; lengths of a cache
+    fit those of its masks.
     """
     dims = _default_input_dims(model)
     return {**dims, **default_run_time_sizes(model, dims)}
@@ -76,10 +78,11 @@ def _default_input_dims(model: ir.Model) -> dict[str, int]:
     if not first:
         return first
     constraints = _size_constraints(model)
-    first = _joined(constraints, first)
+    first = with_fitting_lengths(model, _joined(constraints, first))
     if not _violated(constraints, first):
         return first
-    best = min(default_size_candidates(model), key=lambda sizes: len(_violated(constraints, sizes)))
+    candidates = (with_fitting_lengths(model, sizes) for sizes in default_size_candidates(model))
+    best = min(candidates, key=lambda sizes: len(_violated(constraints, sizes)))
     return _searched(constraints, best)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from math import ceil, floor
 
 import numpy as np
 import onnx_ir as ir
@@ -68,6 +69,34 @@ def test_shapes_types_and_macs_are_those_of_the_run(case: Case) -> None:
             weight = case.inputs[CONVOLUTIONS[case.op]]
             shape = (weight if isinstance(weight, np.ndarray) else weight.array).shape
             assert analysis.totals.macs == run(case)["o0"].size * int(np.prod(shape[1:]))
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.feed], ids=str)
+def test_the_formula_of_an_open_first_axis_gives_the_fixed_total(case: Case) -> None:
+    found, right = analyze(ir.from_proto(case.model(1))), analyze(ir.from_proto(case.model()))
+    dims = {f"n{size}": size for array in case.feed.values() for size in array.shape}
+    functions = {"Max": max, "Min": min, "floor": floor, "ceiling": ceil}
+    for key in found.formulas.keys() & {"macs", "flops"}:
+        assert eval(found.formulas[key], {**functions, **dims}) == getattr(right.totals, key)  # noqa: S307
+    fits = not any("default sizes" in note for note in found.notes)
+    assert "macs" in found.formulas or not found.defaults or right.uncounted or not fits
+
+
+@pytest.mark.parametrize(
+    ("call", "inputs"),
+    [
+        ("y = com.microsoft.NhwcMaxPool <kernel_shape = [7, 2]> (x)", ("uint8[1, 4, 4, 2] x",)),
+        ("y = com.microsoft.MaxpoolWithMask <kernel_shape = [2, 7]> (x, m)",
+         ("float[1, 2, 4, 4] x", "int32[1, 2, 4, 4] m")),
+        ("y = com.microsoft.QLinearAveragePool <kernel_shape = [7, 2], channels_last = 1> (x, s, z, s, z)",
+         ("uint8[1, 4, 4, 2] x", "float s", "uint8 z")),
+        ("y = com.microsoft.UnfoldTensor <size = 5> (x)", ("float[1, 4] x",)),
+        ("y = com.microsoft.FusedMatMul <transBatchA = 1> (x, w)", ("float[4, 2, 5] x", "float[2, 6, 3] w")),
+    ],
+)  # fmt: skip
+def test_sizes_that_do_not_fit_have_no_shape_and_no_cost(call: str, inputs: tuple[str, ...]) -> None:
+    assert shapes_of(call, *inputs) == [None]
+    assert analyze(zoo.model(f"g ({', '.join(inputs)}) => (float y) {{ {call} }}")).uncounted
 
 
 @cache

@@ -22,7 +22,7 @@ from modelsurgeon.onnx.shapes.requirements.registry import (
 
 
 @requires("MatMul", "MatMulInteger")
-@requires("DynamicQuantizeMatMul", "MatMulIntegerToFloat", domain=MICROSOFT_DOMAIN)
+@requires("DynamicQuantizeMatMul", "MatMulInteger16", "MatMulIntegerToFloat", domain=MICROSOFT_DOMAIN)
 def matmul(op: SizedNode) -> Iterator[Requirement]:
     """The last axis of A is contracted with the last but one of B."""
     yield from _product(op, 0, 1)
@@ -57,8 +57,15 @@ def qlinear_matmul(op: SizedNode) -> Iterator[Requirement]:
 
 @requires("FusedMatMul", "TransposeMatMul", domain=MICROSOFT_DOMAIN)
 def fused_matmul(op: SizedNode) -> Iterator[Requirement]:
-    """MatMul with transposed operands."""
+    """MatMul with transposed operands; with transBatchA or transBatchB the first axis is one of a matrix."""
     if op.integer("transBatchA") or op.integer("transBatchB"):
+        shapes = op.known(0, 1)
+        if shapes is not None and all(len(sizes) > 2 for sizes in shapes):
+            first = 0 if op.integer("transBatchA") else -2
+            other = 0 if op.integer("transBatchB") else -2
+            inner = shapes[0][first if op.integer("transA") else -1]
+            taken = shapes[1][-1 if op.integer("transB") else other]
+            yield equal(inner, taken, _contraction(inner, taken))
         return
     yield from _product(op, 0, 1, bool(op.integer("transA")), bool(op.integer("transB")))
 

@@ -150,5 +150,8 @@ def _unfold(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     length, step = node.attributes.get_int("size", 1), node.attributes.get_int("step", 1)
     dims = list(data.shape)
     axis = node.attributes.get_int("dim", -1)
+    size = dims[axis]
+    if isinstance(size, int) and size < length:
+        raise OpUsageError(node, f"slices of {length} don't fit an axis of {size}")
     dims[axis] = (dims[axis] - length) // step + 1
     ctx.set_shape_and_dtype(node.outputs[0], ir.Shape([*dims, length]), data.dtype)

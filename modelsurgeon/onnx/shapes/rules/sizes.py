@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 import sympy
+from onnx_shape_inference import OpUsageError
 
 from modelsurgeon.onnx.shapes.rules.parts import integers
 
@@ -34,6 +35,8 @@ def window_counts(node: ir.Node, sizes: Sequence[Size], kernel: Sequence[Size]) 
             continue
         begin, end = pads[axis], pads[axis + axes]
         room = size + begin + end - dilation * (taps - 1) - 1
+        if isinstance(room, int) and room < 0:
+            raise OpUsageError(node, f"a window of {taps} doesn't fit a map of {size}")
         if is_rounded_up:  # a last window that would begin in the padding at the end is dropped
             counts.append(smaller(divided_rounding_up(room, stride) + 1, (size + begin - 1) // stride + 1))
         else:
