@@ -25,6 +25,7 @@ from modelsurgeon.onnx.graph.traversal import nodes
 from modelsurgeon.onnx.shapes import expressions
 from modelsurgeon.onnx.shapes.binding import Dims, symbols
 from modelsurgeon.onnx.shapes.bound_model import open_unknown
+from modelsurgeon.onnx.shapes.rules.size_arithmetic import cancelled as short_quotient
 
 FORMULA_KEYS = ("macs", "flops", "bias_adds")
 ShapeOf = Callable[[ir.Value], Shape | None]
@@ -204,20 +205,14 @@ class _Writer:
         return self.values[formula]
 
     def tidy(self, formula: Number) -> Number:
-        """The formula with common factors cancelled, as in floor((512*n + 512) / (n + 1)).
-
-        -floor(-n / 4) becomes ceiling(n / 4).
-        """
-        return formula.replace(sympy.floor, _cancelled) if isinstance(formula, sympy.Basic) else formula
+        """The formula with common factors cancelled, as in floor((512*n + 512) / (n + 1))."""
+        if not isinstance(formula, sympy.Basic):
+            return formula
+        cancelled = {part: sympy.floor(short_quotient(part.args[0])) for part in formula.atoms(sympy.floor)}
+        changed = {part: other for part, other in cancelled.items() if part != other}
+        return formula.xreplace(changed) if changed else formula
 
     def _text(self, formula: Number) -> str:
         if formula not in self.texts:
             self.texts[formula] = str(self.tidy(formula))
         return self.texts[formula]
-
-
-def _cancelled(inner: Number) -> Number:
-    _, below = inner.as_numer_denom()
-    if below.free_symbols:
-        inner = sympy.cancel(inner)
-    return -sympy.ceiling(-inner) if inner.could_extract_minus_sign() else sympy.floor(inner)

@@ -232,8 +232,8 @@ def _reshape(ctx: ShapeInferenceContext, node: ir.Node) -> None:
 def _quotient(total: Entry, known: Entry) -> Entry:
     """The quotient of two products of which one divides the other, in lowest terms."""
     quotient = arithmetic.ratio(total, known)
-    if arithmetic.is_open(quotient) and quotient.as_numer_denom()[1].free_symbols:
-        quotient = sympy.cancel(quotient)
+    if arithmetic.is_open(quotient):
+        quotient = arithmetic.cancelled(quotient)
     return arithmetic.floored(quotient)
 
 
