@@ -31,5 +31,10 @@ training          Bytes to train: weights; a gradient for each trained one (all 
                   non-linearities, inputs and indices of pooling, inputs and statistics of
                   normalization; each tensor once, views not at all. Recomputed: outputs at some
                   cuts of the net are kept, the rest is recomputed, one segment at a time.
-uncounted         Operators whose cost isn't known. They are listed, and are in no total.
+uncounted         Operators whose cost isn't known. They are listed, and are in no total. Where only the size
+                  of an output is missing, the node that it is missing at is named, and the nodes behind it
+                  are summed up.
+incomplete        What totals leave out: uncounted operators, further iterations of a loop whose number isn't
+                  known, activations of unknown size, a branch that may cost more. These totals are lower
+                  bounds; a gate on one of them is missed, and --strict allows none.
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -12,8 +12,10 @@ from modelsurgeon_cli.options import amount, combined
 
 if TYPE_CHECKING:
     from modelsurgeon.inspection.analysis import Analysis
+    from modelsurgeon.inspection.rows import Gap
 
 GATES = {"macs": "5G", "params": "10M", "param_bytes": "20MB", "activation_bytes": "20MB"}  # with examples
+MAX_GAPS_NAMED = 3  # in the message; the output has all
 
 gate_options = combined(
     *(
@@ -25,33 +27,47 @@ gate_options = combined(
         )
         for name, example in GATES.items()
     ),
-    click.option("--strict", is_flag=True, help="Exit 1 if the cost of any operator is unknown."),
+    click.option("--strict", is_flag=True, help="Exit 1 if a total leaves anything out."),
 )
 
 
 def check_gates(found: Mapping[str, Analysis], limits: Mapping[str, float | None], *, strict: bool) -> None:
-    """Raise GateMissed if any model exceeds a limit, with one message for all. found: analyses by path."""
+    """Raise GateMissed if any model misses a gate, with one message for all. found: analyses by path.
+
+    A limit holds only for a total that leaves nothing out. strict: no total may leave anything out.
+    """
     missed = {
-        path: [*over_limits(one, limits), *(not_counted(one) if strict else [])]
+        path: [*over_limits(one, limits), *(left_out(one.gaps) if strict else [])]
         for path, one in found.items()
     }
     if any(missed.values()):
         raise GateMissed(
-            "; ".join(f"{path}: {'; '.join(reasons)}" for path, reasons in missed.items() if reasons)
+            "; ".join(
+                f"{path}: {'; '.join(dict.fromkeys(reasons))}" for path, reasons in missed.items() if reasons
+            )
         )
 
 
 def over_limits(analysis: Analysis, limits: Mapping[str, float | None]) -> list[str]:
-    """A phrase for each total above its limit."""
+    """A phrase for each total above its limit, and for each that may be, as it leaves something out."""
     found = []
     for name in GATES:
         limit, value = limits[f"max_{name}"], getattr(analysis.totals, name)
-        if limit is not None and value > limit:
-            found.append(f"{name} is {value}, --max-{name.replace('_', '-')} is {limit:.0f}")
+        if limit is None:
+            continue
+        gaps = analysis.left_out(name)
+        least = "at least " if gaps else ""
+        if value > limit:
+            found.append(f"{name} is {least}{value}, --max-{name.replace('_', '-')} is {limit:.0f}")
+        elif gaps:
+            found += [f"{name} is {least}{value}, which may miss the gate", *left_out(gaps)]
     return found
 
 
-def not_counted(analysis: Analysis) -> list[str]:
-    """A phrase that lists the uncounted operators; none if all are counted."""
-    ops = ", ".join(entry.op for entry in analysis.uncounted)
-    return [f"uncounted operators: {ops}"] if ops else []
+def left_out(gaps: Sequence[Gap]) -> list[str]:
+    """A phrase that names the first things that are left out; none if nothing is."""
+    if not gaps:
+        return []
+    more = len(gaps) - MAX_GAPS_NAMED
+    rest = f" and {more} more" if more > 0 else ""
+    return [f"left out: {', '.join(map(str, gaps[:MAX_GAPS_NAMED]))}{rest}"]

@@ -93,7 +93,12 @@ def carry_out(study: Study, decision: Decision, model: EditableModel, tolerance:
         latency=done.latency,
         plan=done.plan,
         predicted=study.predict_error(model),
-        notes=[*model.notes, *_notes(study, comparison, done.latency)],
+        notes=[
+            *model.notes,
+            *decision.notes,
+            *_notes(study, comparison, done.latency),
+            *(_unchanged_outputs(comparison) if done.plan else []),
+        ],
     )
 
 
@@ -117,7 +122,7 @@ def dry_run_result(study: Study, decision: Decision) -> Result:
         plan=plan,
         predicted=predicted,
         outlook=study.outlook(decision, edits, predicted),
-        notes=[*study.model.notes, "not compared: this was a dry run"],
+        notes=[*study.model.notes, *decision.notes, "not compared: this was a dry run"],
     )
 
 
@@ -156,6 +161,18 @@ def _in_order(study: Study, edits: Sequence[FactorizationEdit]) -> list[Factoriz
     place = {name: i for i, name in enumerate(study.model.names)}
     place |= {site.name: place[site.members[0]] for site in study.shared_input_sites}
     return sorted(edits, key=lambda edit: place.get(edit.layer, len(place)))
+
+
+def _unchanged_outputs(comparison: Comparison | None) -> list[str]:
+    """A warning about outputs of a cut model that equal the original's on every sample."""
+    outputs = () if comparison is None else comparison.outputs
+    names = [repr(output.name) for output in outputs if output.identical and output.rel_l2 is not None]
+    if not names:
+        return []
+    return [
+        f"the comparison says nothing about the output {', '.join(names[:3])}: it is the same as before on "
+        "every sample, as it is where it is saturated, constant or independent of what was cut"
+    ]
 
 
 def _notes(study: Study, comparison: Comparison | None, latency: Mapping[str, Any] | None) -> list[str]:

@@ -50,14 +50,14 @@ def info(
     consume = _may_consume(model, spend=spend) and data is None and not weights
     found = analyze(opened, shapes=shapes, dims=dims, memory=memory, training=training, spend=consume)
     if weights:
-        from modelsurgeon.onnx.analysis.weight_statistics import collect_weight_statistics
+        from modelsurgeon.onnx.analysis.statistics.weight_statistics import collect_weight_statistics
 
         measured = collect_weight_statistics(
             opened, shapes=shapes, dims={**(dims or {}), **found.defaults}, watch=watch
         )
         found = found.with_section("weights", measured)
     if data is not None:
-        from modelsurgeon.onnx.analysis.activation_statistics import collect_activation_statistics
+        from modelsurgeon.onnx.analysis.statistics.activation_statistics import collect_activation_statistics
 
         given, _ = feeds(opened, data, samples=samples, batch=batch)
         found = found.with_section(

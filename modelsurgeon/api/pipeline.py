@@ -34,6 +34,7 @@ from modelsurgeon.api.info import info
 from modelsurgeon.api.options import keywords_of
 from modelsurgeon.comparison.compare import Comparison
 from modelsurgeon.errors import BadPlan, GateMissed, ToleranceExceeded
+from modelsurgeon.inspection.analysis import Analysis
 from modelsurgeon.report.columns import Column
 from modelsurgeon.report.table import Table
 
@@ -166,8 +167,9 @@ def pipeline(given: str | Path | Mapping[str, Any] | Recipe) -> PipelineRun:
     reports: list[StepReport] = []
     for number, step in enumerate(given.steps, 1):
         result = _run_step(number, step, model, given.shared)
-        totals = _totals(result.model, given.shared)
-        _check_limits(f"step {number}, {step.verb}", totals, step.limits)
+        analysis = info(result.model, shapes=given.shared.get("shapes"), dims=given.shared.get("dims"))
+        totals = {name: getattr(analysis.totals, name) for name in LIMITED_TOTALS}
+        _check_limits(f"step {number}, {step.verb}", analysis, step.limits)
         reports.append(StepReport(step=step, result=result, totals=totals))
         model = result.model
     return PipelineRun(model=model, steps=reports, comparison=_compare_ends(given, original, model))
@@ -224,15 +226,17 @@ def _run_step(number: int, step: RecipeStep, model: Any, shared: Mapping[str, An
         raise BadPlan(f"step {number}, {step.verb}: {error}") from error
 
 
-def _totals(model: Any, shared: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401
-    totals = info(model, shapes=shared.get("shapes"), dims=shared.get("dims")).totals
-    return {name: getattr(totals, name) for name in LIMITED_TOTALS}
-
-
-def _check_limits(where: str, totals: Mapping[str, Any], limits: Mapping[str, float]) -> None:
+def _check_limits(where: str, analysis: Analysis, limits: Mapping[str, float]) -> None:
+    """Raise GateMissed for a total that is above its limit, or leaves something out and may be."""
     for name, limit in limits.items():
-        if totals[name] > limit:
-            raise GateMissed(f"{where}: {name} is {totals[name]}, at most {limit:.0f} was allowed")
+        value, gaps = getattr(analysis.totals, name), analysis.left_out(name)
+        least = "at least " if gaps else ""
+        if value > limit:
+            raise GateMissed(f"{where}: {name} is {least}{value}, at most {limit:.0f} was allowed")
+        if gaps:
+            raise GateMissed(
+                f"{where}: {name} is {least}{value}, at most {limit:.0f} was allowed; left out: {gaps[0]}"
+            )
 
 
 def _compare_ends(given: Recipe, original: Any, model: Any) -> Comparison | None:  # noqa: ANN401

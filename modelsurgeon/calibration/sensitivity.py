@@ -9,6 +9,7 @@ import numpy as np
 
 from modelsurgeon.calibration.activation_aware import CalibratedLayer
 from modelsurgeon.calibration.moments import InputMoments, MomentCollector, check_finite
+from modelsurgeon.calibration.output_errors import ScoreFunction, score_function, squared_errors
 from modelsurgeon.data import Batches, Feed
 from modelsurgeon.data.samples import evenly_spaced
 from modelsurgeon.factorize import compose
@@ -20,7 +21,8 @@ from modelsurgeon.surgery.site import EditableModel, Run, Site, find_site
 MIN_TRIAL_FEEDS = 8  # feeds on which outputs are compared while one layer is cut
 TRIAL_MACS = 2e12  # MACs of all trials together, which limit the number of feeds
 MIN_SQUARED_ERROR = 1e-8  # of a layer's outputs: below, the error at the model's outputs is rounding
-SOFTMAX_SUM_TOLERANCE = 1e-2  # distance from 1 of the sum of a softmax, in half precision
+MAX_ROUNDING = 1e-12  # squared relative error of outputs: up to here they are as before
+MAX_SQUARED_ERROR = 1e6  # squared relative error that a value that is no longer finite counts as
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,33 +63,59 @@ def collect_moments(
     return {name: collector.moments() for name, collector in collectors.items()}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sensitivity:
+    """weights: by layer, the squared error at the model's outputs per squared error of its own outputs.
+
+    unmoved: outputs that stay as they are whichever layer is cut, and those without a finite element.
+    """
+
+    weights: Mapping[str, float]
+    unmoved: Sequence[str] = ()
+
+    @property
+    def notes(self) -> list[str]:
+        """A warning about outputs on which no error can be seen."""
+        if not self.unmoved or not self.weights:
+            return []
+        names = ", ".join(map(repr, self.unmoved[:3])) + (" and others" if len(self.unmoved) > 3 else "")
+        return [
+            f"no cut of a layer changes the output {names} on these samples: it is saturated, constant or "
+            "not finite, so its error had no say in the choice; give samples on which it varies"
+        ]
+
+
 def sensitivity(
     model: EditableModel,
     trials: Mapping[str, tuple[CalibratedLayer, PlanStep]],
     feeds: Batches,
     *,
     watch: Progress | None = None,
-) -> dict[str, float]:
+) -> Sensitivity:
     """For each layer, the squared error at the model's outputs per squared error of its own outputs.
 
     Both are relative. Each layer is cut alone, as its trial says, in a model that is unchanged otherwise; the
-    error counts at the output where it is largest. The error of a softmax is that of its inputs, the scores:
-    where one class has nearly all probability, its outputs show an error only once the class changes. Layers
-    whose own error is below rounding are left out.
+    error counts at the output where it is largest. The error of a final softmax or sigmoid is that of its
+    inputs, the scores: where they saturate, its outputs show an error only once a class changes. A layer
+    whose trial changes no output has weight 1: nothing is known but its own error. Layers whose own error is
+    below rounding are left out.
     """
     few = list(evenly_spaced(feeds, feeds_within(model, TRIAL_MACS / max(1, len(trials)))))
-    original = _compared_outputs(model.fresh_copy().runner(), few)
-    found = {}
+    outputs = _outputs(model.fresh_copy().runner(scores=True), few)
+    functions = {name: score_function([each[name] for each in outputs]) for name in outputs[0]}
+    original = _scores(outputs, functions)
+    weights: dict[str, float] = {}
+    unmoved = dict.fromkeys(original[0])
     for name, (calibrated, step) in with_progress(trials.items(), "sensitivity", len(trials), watch):
         own = calibrated.error(step.method, [step.rank])[0] ** 2
         if own > MIN_SQUARED_ERROR:
-            found[name] = (
-                squared_error(
-                    original, _compared_outputs(_runner_with_cut(model, name, calibrated, step), few)
-                )
-                / own
-            )
-    return found
+            changed = _outputs(_runner_with_cut(model, name, calibrated, step), few)
+            errors = squared_errors(original, _scores(changed, functions))
+            moved = {output: error for output, error in errors.items() if error > MAX_ROUNDING}
+            weights[name] = min(max(moved.values()), MAX_SQUARED_ERROR) / own if moved else 1.0
+            for output in moved:
+                unmoved.pop(output, None)
+    return Sensitivity(weights=weights, unmoved=list(unmoved))
 
 
 def feeds_within(model: EditableModel, macs: float) -> int:
@@ -100,41 +128,15 @@ def _runner_with_cut(model: EditableModel, name: str, calibrated: CalibratedLaye
     """Runner of the model with one layer replaced by the layer that its chain equals."""
     fresh = model.fresh_copy()
     find_site(fresh, name).replace([compose(calibrated.chain(step.method, step.rank))])
-    return fresh.runner()
+    return fresh.runner(scores=True)
 
 
-def _compared_outputs(run: Run, feeds: Iterable[Feed]) -> list[Mapping[str, Array]]:
-    """Outputs by name for each feed, those of a softmax replaced by its scores."""
-    return [{name: softmax_scores(np.asarray(value)) for name, value in run(feed).items()} for feed in feeds]
+def _outputs(run: Run, feeds: Iterable[Feed]) -> list[dict[str, Array]]:
+    """Outputs by name for each feed."""
+    return [{name: np.asarray(value) for name, value in run(feed).items()} for feed in feeds]
 
 
-def softmax_scores(output: Array) -> Array:
-    """The scores fed to a softmax, about their mean, where the output is that of one; else the output itself.
-
-    The output of a softmax is recognized by its sums, which are 1 along one of the axes. The result has the
-    same shape.
-    """
-    if output.dtype.kind != "f" or not output.size or output.min() < 0:
-        return output
-    for axis in reversed(range(output.ndim)):
-        if output.shape[axis] > 1 and np.allclose(
-            output.sum(axis, dtype=np.float64), 1, rtol=0, atol=SOFTMAX_SUM_TOLERANCE
-        ):
-            logs = np.log(np.maximum(output, np.finfo(output.dtype).tiny), dtype=np.float64)
-            centred: Array = logs - logs.mean(axis, keepdims=True)
-            return centred
-    return output
-
-
-def squared_error(original: Sequence[Mapping[str, Array]], changed: Sequence[Mapping[str, Array]]) -> float:
-    """Squared relative L2 error over all feeds, of the float output where it is largest; 0 without any."""
-    worst = 0.0
-    for name, first in original[0].items():
-        if np.asarray(first).dtype.kind != "f":
-            continue
-        before = [np.asarray(outputs[name], np.float64) for outputs in original]
-        after = [np.asarray(outputs[name], np.float64) for outputs in changed]
-        energy = sum(float(np.square(a).sum()) for a in before)
-        lost = sum(float(np.square(a - b).sum()) for a, b in zip(before, after, strict=True))
-        worst = max(worst, lost / energy if energy else 0.0)
-    return worst
+def _scores(
+    outputs: Sequence[Mapping[str, Array]], of: Mapping[str, ScoreFunction]
+) -> list[dict[str, Array]]:
+    return [{name: of[name](value) for name, value in each.items()} for each in outputs]

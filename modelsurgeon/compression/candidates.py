@@ -32,6 +32,7 @@ Resource = Literal["macs", "params", "milliseconds"]
 MAX_RANKS_PER_METHOD = 24  # ranks tried per layer and method
 MAX_COSTLY_RANKS = 4  # of those, decomposed by methods that need a run for each rank
 MAX_ENERGY_LOST = 1 - 1e-9  # of a weight's energy: losing all of it would be infinite damage
+MAX_UNUSED_BUDGET = 0.1  # share of a budget that a choice may leave unused without a note
 TRIAL_ERROR = 0.3  # relative error of a trial: more than few samples leave uncertain, and less than all
 
 
@@ -41,6 +42,7 @@ class Decision:
 
     firm: the plan is carried out however slow it is. errors: relative error of the outputs of each layer if
     it alone is cut, where the choice was made by it. options: the candidates that the choice was made from.
+    notes: sentences for the report.
     """
 
     plan: Plan
@@ -48,6 +50,7 @@ class Decision:
     firm: bool = False
     errors: Mapping[str, float] = field(default_factory=dict)
     options: Mapping[str, Sequence[Candidate]] = field(default_factory=dict, repr=False)
+    notes: Sequence[str] = ()
 
 
 def plan_by_budget(
@@ -74,7 +77,23 @@ def plan_by_budget(
         and not any(name in c.also_changes for c in chosen.values())
         and not _is_shared_input(found)
     ]
-    return Decision(plan=Plan(steps), skipped=skipped, errors={name: chosen[name].error for name in steps})
+    left = (_untouched_cost(options, total, price) + sum(map(price, chosen.values()))) / total
+    return Decision(
+        plan=Plan(steps),
+        skipped=skipped,
+        errors={name: chosen[name].error for name in steps},
+        notes=_below_budget(left, fraction, resource),
+    )
+
+
+def _below_budget(left: float, asked: float, resource: Resource) -> list[str]:
+    """A note where much less is left than was asked for."""
+    if left >= asked * (1 - MAX_UNUSED_BUDGET):
+        return []
+    return [
+        f"{left:.3f} of the {resource} are left where {asked:g} was asked for: "
+        "no choice of ranks between the two promises a smaller error"
+    ]
 
 
 def least_fraction(options: Mapping[str, Sequence[Candidate]], total: float, resource: Resource) -> float:

@@ -47,17 +47,32 @@ def budgets(study: Study, resource: Literal["macs", "params"]) -> tuple[Callable
     """A function from a fraction of the resource to the decision, and the least fraction that can be had.
 
     Candidates and their damage are found once. The function raises Unreachable below the least fraction.
+    Raises Unreachable for a model that has none of the resource.
     """
-    options, broken = study.options(resource)
-    total = study.model.total(resource)
+    total = _check_total(study, resource)
+    found = study.options(resource)
+    options = found.candidates
 
     def at(fraction: float) -> Decision:
         decision = without_slower_chains(
             options, study, lambda: plan_by_budget(options, fraction, total, resource)
         )
-        return replace(decision, skipped=[*decision.skipped, *broken], options=options)
+        return replace(
+            decision,
+            skipped=[*decision.skipped, *found.broken],
+            options=options,
+            notes=[*found.notes, *decision.notes],
+        )
 
     return at, least_fraction(options, total, resource)
+
+
+def _check_total(study: Study, resource: Literal["macs", "params"]) -> int:
+    """The model's total of a resource. Raises Unreachable where it has none, so that nothing can be cut."""
+    if total := study.model.total(resource):
+        return total
+    word = {"macs": "MACs", "params": "params"}[resource]
+    raise Unreachable(f"the model has no {word}: a layer with weights is needed, such as Conv or MatMul")
 
 
 def without_slower_chains(

@@ -47,13 +47,19 @@ def plan_for_speedup(speedup: float, study: Study) -> Decision:
     timer = study.layer_timer
     if timer is None:
         raise Unreachable("a module is not timed: export it, and compress the export for a speedup")
-    candidates, broken = study.options(TIME_RESOURCE)
-    options = study.timed(candidates, timer)
+    found = study.options(TIME_RESOURCE)
+    options = study.timed(found.candidates, timer)
     decision = _search(study, options, 1 / speedup)
     untimed = [
-        FactorizationEdit(layer=n, skipped="it can't be timed alone") for n in candidates if n not in options
+        FactorizationEdit(layer=name, skipped="it can't be timed alone")
+        for name in found.candidates
+        if name not in options
     ]
-    return replace(decision, skipped=[*decision.skipped, *broken, *untimed])
+    return replace(
+        decision,
+        skipped=[*decision.skipped, *found.broken, *untimed],
+        notes=[*found.notes, *decision.notes],
+    )
 
 
 def _search(study: Study, options: Options, allowed: float) -> Decision:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from modelsurgeon.calibration.activation_aware import CalibratedLayer
-from modelsurgeon.calibration.sensitivity import Calibration, collect_moments, sensitivity, squared_error
+from modelsurgeon.calibration.output_errors import squared_error
+from modelsurgeon.calibration.sensitivity import Calibration, collect_moments, sensitivity
 from modelsurgeon.comparison.compare import Comparison
 from modelsurgeon.comparison.compare import compare as compare_runs
 from modelsurgeon.compression.candidates import (
@@ -42,6 +43,15 @@ from modelsurgeon.surgery.apply import Replacement, apply_plan, factorize_weight
 from modelsurgeon.surgery.edits import FactorizationEdit
 from modelsurgeon.surgery.plan import Plan, PlanStep
 from modelsurgeon.surgery.site import EditableModel, LayerTiming, Site, all_sites, find_site, in_model_order
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The candidates of every layer, edits for those that can't be factorized, and notes for the report."""
+
+    candidates: dict[str, list[Candidate]]
+    broken: Sequence[FactorizationEdit] = ()
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +100,8 @@ class Study:
         """Every site with its calibrated layer, by name."""
         return {site.name: (site, self.calibration.layer(site)) for site in self.places}
 
-    def options(self, resource: Resource) -> tuple[dict[str, list[Candidate]], list[FactorizationEdit]]:
-        """Every layer's candidates, and edits for layers that can't be factorized.
+    def options(self, resource: Resource) -> Options:
+        """Every layer's candidates, edits for layers that can't be factorized, and notes on the choice.
 
         With calibration data, a candidate's damage is the squared error at the outputs of the model.
         """
@@ -103,16 +113,17 @@ class Study:
             block=self.block,
         )
         if self.calibration_data is None:
-            return found, broken
+            return Options(candidates=found, broken=broken)
         layers = {name: layer for name, (_, layer) in self.layers.items()}
         tried = {name: (layers[name], step) for name, step in trial_steps(found).items()}
         validation = train_and_validation(self.calibration_data)[1]
-        weights = sensitivity(self.model, tried, validation, watch=self.watch)
+        found_sensitivity = sensitivity(self.model, tried, validation, watch=self.watch)
         if self.refit:
             fits = {name: (layers[name], steps) for name, steps in trial_fit_steps(found).items()}
             gains = refit_gains(self.model, fits, self.calibration_data, seed=self.seed, watch=self.watch)
             found = with_refit_gain(found, gains)
-        return weighted_by_sensitivity(found, weights), broken
+        weighted = weighted_by_sensitivity(found, found_sensitivity.weights)
+        return Options(candidates=weighted, broken=broken, notes=found_sensitivity.notes)
 
     def timed(
         self, found: Mapping[str, Sequence[Candidate]], timer: LayerTiming

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from modelsurgeon.inspection.rows import Bottleneck, LayerRow, Totals, UncountedOperators
+from modelsurgeon.inspection.rows import COST_TITLES, Bottleneck, Gap, LayerRow, Totals, UncountedOperators
 from modelsurgeon.inspection.views import describe_share, grouped, in_order, matching, nested
 from modelsurgeon.report.columns import Column
 from modelsurgeon.report.formatting import show
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 MAX_FORMULA_LENGTH = 120  # characters; a longer formula is in JSON only
+BOUND_TITLES = {**COST_TITLES, "bias_adds": "bias adds"}  # of totals that may leave something out
 GROWTH_TITLES = {"macs": "MACs", "activation_bytes": "activations"}
 LAYER_COLUMNS = (
     Column(key="name", title="Layer", level="level"),
@@ -40,6 +41,7 @@ BOTTLENECK_COLUMNS = (
 UNCOUNTED_COLUMNS = (
     Column(key="op", title="Op"),
     Column(key="count", title="Nodes", kind="int"),
+    Column(key="first", title="First"),
     Column(key="reason", title="Reason", kind="prose"),
 )
 
@@ -67,7 +69,8 @@ class Analysis:
     """Static inspection of one model.
 
     formulas: totals as expressions in the open dimensions, where they could be derived; `totals` then holds
-    their values at `defaults`, and `growth` the order in which they grow. notes: assumptions made.
+    their values at `defaults`, and `growth` the order in which they grow. gaps: what totals leave out; these
+    are lower bounds. notes: assumptions made.
     sections: further parts that were requested, by JSON key.
     by: unit of a row, `node` or one of GROUPS. view: sentences that say which rows are shown.
     """
@@ -76,6 +79,7 @@ class Analysis:
     totals: Totals
     layers: Sequence[LayerRow]
     uncounted: Sequence[UncountedOperators] = ()
+    gaps: Sequence[Gap] = ()
     bottlenecks: Sequence[Bottleneck] = ()
     formulas: Mapping[str, str] = field(default_factory=dict)
     growth: Mapping[str, str] = field(default_factory=dict)
@@ -85,6 +89,15 @@ class Analysis:
     by: str = "node"
     view: Sequence[str] = ()
 
+    @property
+    def lower_bounds(self) -> list[str]:
+        """Keys of the totals that leave something out, so that the right figure may be larger."""
+        return [key for key in vars(self.totals) if any(key in gap.totals for gap in self.gaps)]
+
+    def left_out(self, total: str | None = None) -> list[Gap]:
+        """What a total leaves out, or what any of them does."""
+        return [gap for gap in self.gaps if total is None or total in gap.totals]
+
     def as_dict(self) -> dict[str, Any]:
         """The JSON of `modelsurgeon info`."""
         found = {
@@ -92,6 +105,8 @@ class Analysis:
             "totals": asdict(self.totals),
             "layers": [row.as_dict() for row in self.layers],
             "uncounted": [asdict(entry) for entry in self.uncounted],
+            "incomplete": [asdict(gap) for gap in self.gaps],
+            "lower_bounds": self.lower_bounds,
             "bottlenecks": [asdict(entry) for entry in self.bottlenecks],
             "notes": [*self.notes, *self.view],
         }
@@ -161,20 +176,28 @@ def _main_tables(found: Analysis) -> list[Table]:
     if found.bottlenecks:
         listed.append(_list_table("Bottlenecks", found.bottlenecks, BOTTLENECK_COLUMNS))
     if found.uncounted:
-        listed.append(_list_table("Not counted", found.uncounted, UNCOUNTED_COLUMNS))
+        listed.append(_uncounted_table(found.uncounted))
     return listed
 
 
 def _layer_table(found: Analysis) -> Table:
     totals = asdict(found.totals)
-    notes = [memory_note(found.totals), *_open_dimension_notes(found), *found.notes, *found.view]
+    bounds = found.lower_bounds
+    notes = [
+        memory_note(found.totals, bounds),
+        *_bound_notes(bounds),
+        *_open_dimension_notes(found),
+        *found.notes,
+        *found.view,
+    ]
+    name = "total, at least" if bounds else "total"
     return Table(
         title=PurePath(str(found.model.get("path") or "model")).name,
         columns=LAYER_COLUMNS
         if all(row.level == 0 for row in found.layers)
         else (*LAYER_COLUMNS, LEVEL_COLUMN),
         rows=[{**vars(row), "output": row.output} for row in found.layers if row.matters],
-        total={"name": "total", **totals, "output_bytes": found.totals.activation_bytes},
+        total={"name": name, **totals, "output_bytes": found.totals.activation_bytes},
         notes=[*notes, *_hidden_rows_note(found.layers, found.by)],
     )
 
@@ -183,11 +206,27 @@ def _list_table(title: str, entries: Sequence[Any], columns: Sequence[Column]) -
     return Table(title=title, columns=columns, rows=[vars(entry) for entry in entries])
 
 
-def memory_note(sums: Totals) -> str:
+def _uncounted_table(entries: Sequence[UncountedOperators]) -> Table:
+    rows = [
+        {**vars(entry), "first": entry.nodes[0] if entry.nodes else None, "reason": entry.summary}
+        for entry in entries
+    ]
+    return Table(title="Not counted", columns=UNCOUNTED_COLUMNS, rows=rows)
+
+
+def _bound_notes(bounds: Sequence[str]) -> list[str]:
+    """A note that names the totals which are lower bounds."""
+    words = [BOUND_TITLES[key] for key in bounds]
+    return [f"at least: {', '.join(words)} leave something out, as said below"] if words else []
+
+
+def memory_note(sums: Totals, lower_bounds: Collection[str] = ()) -> str:
     """A sentence with FLOPs, bytes of activations and their peak, and batch-norm statistics."""
+    more = {key: "at least " if key in lower_bounds else "" for key in ("flops", "activation_bytes")}
     statistics = f", {show(sums.bn_stats, 'count')} params are batch-norm statistics" if sums.bn_stats else ""
     return (
-        f"{show(sums.flops, 'count')} FLOPs; activations {show(sums.activation_bytes, 'bytes')}, "
+        f"{more['flops']}{show(sums.flops, 'count')} FLOPs; "
+        f"activations {more['activation_bytes']}{show(sums.activation_bytes, 'bytes')}, "
         f"at most {show(sums.peak_activation_bytes, 'bytes')} at once{statistics}"
     )
 

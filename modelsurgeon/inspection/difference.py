@@ -93,8 +93,8 @@ class Difference:
 
     @property
     def identical(self) -> bool:
-        """Whether nothing differs."""
-        return not self.model and set(self.counts) <= {"same"}
+        """Whether nothing differs but names of layers."""
+        return not self.model and set(self.counts) <= {"same", "renamed"}
 
     def all(self) -> Difference:
         """The difference with unchanged layers shown too."""
@@ -137,7 +137,9 @@ class Difference:
 
     def _counts_note(self) -> str:
         if self.identical:
-            return f"no difference in {len(self.changes)} nodes"
+            renamed = self.counts.get("renamed", 0)
+            others = f" but the names of {renamed}" if renamed else ""
+            return f"no difference in {len(self.changes)} nodes{others}"
         return ", ".join(f"{count} {kind}" for kind, count in self.counts.items())
 
     def _totals(self) -> Table:

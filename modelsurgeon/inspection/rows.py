@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,11 +87,54 @@ COST_TITLES = {
 
 @dataclass(frozen=True, kw_only=True)
 class UncountedOperators:
-    """An operator whose cost isn't in the totals: its number of nodes, and the reason."""
+    """An operator whose cost isn't in the totals: its number of nodes, and the reason.
+
+    nodes: their names. behind: operators that aren't counted either, as the size of an output of these nodes
+    isn't known, each with the number of its nodes.
+    """
 
     op: str
     count: int
     reason: str
+    nodes: Sequence[str] = ()
+    behind: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def summary(self) -> str:
+        """The reason, and in words what is behind."""
+        if not self.behind:
+            return self.reason
+        ops = ", ".join(f"{op} {count}" for op, count in sorted(self.behind.items(), key=_most_first))
+        total = sum(self.behind.values())
+        return f"{self.reason}; nor {'is 1 node' if total == 1 else f'are {total} nodes'} behind it: {ops}"
+
+
+def _most_first(entry: tuple[str, int]) -> tuple[int, str]:
+    return -entry[1], entry[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """Something that totals leave out. totals: their keys.
+
+    op, nodes: the operator that is the cause, and the names of its nodes. behind: how many more nodes aren't
+    counted because of these. advice: what to do; empty where the reason says it.
+    """
+
+    totals: Sequence[str]
+    op: str
+    nodes: Sequence[str]
+    reason: str
+    advice: str = ""
+    behind: int = 0
+
+    def __str__(self) -> str:
+        """The gap in a few words: what is left out, why, and what to do."""
+        more = f" and {len(self.nodes) - 1} more" if len(self.nodes) > 1 else ""
+        name = f" {self.nodes[0]!r}{more}" if self.nodes else ""
+        behind = f", with {self.behind} nodes behind it" if self.behind > 1 else ""
+        behind = ", with 1 node behind it" if self.behind == 1 else behind
+        return f"{self.op}{name}{behind} ({self.reason}{f': {self.advice}' if self.advice else ''})"
 
 
 @dataclass(frozen=True, kw_only=True)

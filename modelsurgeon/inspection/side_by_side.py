@@ -49,7 +49,9 @@ class SideBySide:
 def _notes(name: str, found: Analysis) -> Iterator[str]:
     if found.defaults:
         yield f"{name}: shown for " + ", ".join(f"{key} = {size}" for key, size in found.defaults.items())
-    if found.uncounted:
+    if found.gaps:
+        yield f"{name}: totals are at least that, they leave out {'; '.join(map(str, found.gaps))}"
+    elif found.uncounted:
         yield f"{name}: not counted are {', '.join(entry.op for entry in found.uncounted)}"
 
 

@@ -128,7 +128,7 @@ class TrainingMemory:
         rows = [
             {"what": what, **{column.key: values[what] for column, values in zip(columns, sums, strict=True)}}
             for what in sums[0]
-            if any(values[what] for values in sums)
+            if what == "total" or any(values[what] for values in sums)
         ]
         *parts, total = rows
         return Table(

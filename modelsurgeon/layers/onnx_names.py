@@ -2,6 +2,7 @@
 
 STANDARD_DOMAINS = ("", "ai.onnx")  # two spellings of one domain
 MICROSOFT_DOMAIN = "com.microsoft"
+NCHWC_DOMAIN = "com.microsoft.nchwc"  # maps whose channels lie in blocks
 LINEAR_OPERATORS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 NAME_SCOPES_KEY = "pkg.torch.onnx.name_scopes"  # in metadata_props: the modules that a node was exported from
 # In the meta of a graph exported from a module: its parameters by name, each as (elements, bytes, number of

@@ -11,7 +11,7 @@ from modelsurgeon.inspection.rows import Bottleneck
 from modelsurgeon.onnx.analysis.header import describe_model
 from modelsurgeon.onnx.analysis.measured import MeasuredModel
 from modelsurgeon.onnx.graph.traversal import nodes
-from modelsurgeon.onnx.lint import DEFAULT_BALANCE, RULES, Net, chosen_rules, findings, hits
+from modelsurgeon.onnx.lint import DEFAULT_BALANCE, RULES, Net, Verbs, chosen_rules, findings, hits
 from modelsurgeon.onnx.shapes import Dims, open_shapes
 
 MAX_BOTTLENECKS_PER_RULE = 3  # more would hide those of other rules
@@ -36,8 +36,9 @@ def check(
     unknown rule, UnknownShape for bindings that don't fit the model.
     """
     rules = chosen_rules(select, ignore, weights=weights)
+    verbs = Verbs.of(model, reads_weights=weights)
     measured = MeasuredModel.of(model, shapes, dims, spend=spend)
-    net = _net(measured, balance)
+    net = _net(measured, balance, verbs)
     return Report(
         model=describe_model(model, measured.symbolic),
         findings=findings(net, rules, ignore),
@@ -58,7 +59,7 @@ def bottlenecks(measured: MeasuredModel) -> list[Bottleneck]:
     ]
 
 
-def _net(measured: MeasuredModel, balance: float = DEFAULT_BALANCE) -> Net:
+def _net(measured: MeasuredModel, balance: float = DEFAULT_BALANCE, verbs: Verbs | None = None) -> Net:
     return Net(
         model=measured.fully_bound,
         node_runs=measured.node_runs,
@@ -66,6 +67,7 @@ def _net(measured: MeasuredModel, balance: float = DEFAULT_BALANCE) -> Net:
         constants=measured.contents.constants,
         balance=balance,
         symbolic_shapes=_shapes_by_name(measured.symbolic) if measured.defaults else {},
+        verbs=verbs,
     )
 
 

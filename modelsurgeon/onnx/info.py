@@ -8,10 +8,11 @@ import onnx_ir as ir
 
 from modelsurgeon.inspection.analysis import Analysis, Section
 from modelsurgeon.onnx.analysis.formulas import Formulas, formulas
+from modelsurgeon.onnx.analysis.gaps import gaps, uncounted
 from modelsurgeon.onnx.analysis.header import describe_model
 from modelsurgeon.onnx.analysis.measured import MeasuredModel
 from modelsurgeon.onnx.analysis.memory import footprint
-from modelsurgeon.onnx.analysis.rows import totals, uncounted, with_formulas
+from modelsurgeon.onnx.analysis.rows import totals, with_formulas
 from modelsurgeon.onnx.check import bottlenecks
 from modelsurgeon.onnx.shapes import Dims
 
@@ -49,12 +50,14 @@ def analyze(
         from modelsurgeon.onnx.analysis import training as backward
 
         sections["training"] = backward.training(measured)
+    roots = measured.roots
     texts = formulas(measured, sums) if defaults else Formulas()
     return Analysis(
         model=describe_model(model, measured.symbolic),
         totals=sums,
         layers=with_formulas(measured.rows, texts.layers),
-        uncounted=uncounted(measured.node_runs),
+        uncounted=uncounted(roots, measured.counter),
+        gaps=gaps(roots, measured.counter),
         bottlenecks=bottlenecks(measured),
         formulas=texts.totals,
         growth=texts.growth,

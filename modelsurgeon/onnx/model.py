@@ -30,6 +30,7 @@ from modelsurgeon.onnx.run import runnable_sizes, timing
 from modelsurgeon.onnx.run.layer_latency import TIMED_THREADS, LayerTimer
 from modelsurgeon.onnx.run.noise_floor import other_execution
 from modelsurgeon.onnx.run.paired_runs import StageStart, addend, paired_inputs
+from modelsurgeon.onnx.run.scores import score_runner
 from modelsurgeon.surgery.edits import FactorizationEdit
 from modelsurgeon.surgery.site import (
     ChannelProducers,
@@ -125,8 +126,13 @@ class OnnxModel:
         inputs = runnable_sizes.inputs(self._model, self._measuring.measured, self._measuring.assumed)
         return samples.noise(inputs, samples=NOISE_SAMPLES, seed=seed)
 
-    def runner(self, *, reference: bool = False) -> Run:
-        """A function that runs the model in onnxruntime. reference: without optimizations, on one thread."""
+    def runner(self, *, reference: bool = False, scores: bool = False) -> Run:
+        """A function that runs the model in onnxruntime. reference: without optimizations, on one thread.
+
+        scores: the inputs of a final sigmoid or softmax in place of its outputs.
+        """
+        if scores:
+            return score_runner(self._model, provider=self._provider)
         start = other_execution if reference else run.runner
         return start(self._model, provider=self._provider)
 

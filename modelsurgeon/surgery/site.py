@@ -127,10 +127,12 @@ class EditableModel(Protocol):
     def batches(self, seed: int) -> Batches | None:
         """The caller's samples, or seeded noise where there are none; None where no size is known."""
 
-    def runner(self, *, reference: bool = False) -> Run:
+    def runner(self, *, reference: bool = False, scores: bool = False) -> Run:
         """A function that runs the model, from inputs to outputs.
 
         reference: under another legal execution where the framework has one, such as without optimizations.
+        scores: where the framework shows that an output is that of a final sigmoid or softmax, return its
+        inputs in its place, those of a softmax about their mean.
         """
 
     def layer_inputs(self, names: Sequence[str], feeds: Batches) -> Iterator[tuple[str, Array]]:

@@ -113,7 +113,7 @@ class TorchModel:
             return samples.noise(self._inputs(), samples=NOISE_SAMPLES, seed=seed)
         return None
 
-    def runner(self, *, reference: bool = False) -> Run:
+    def runner(self, *, reference: bool = False, scores: bool = False) -> Run:  # noqa: ARG002
         """A function that runs the module in eval mode; `reference`: on one thread, without oneDNN."""
 
         def run(feed: Mapping[str, Any]) -> dict[str, Array]:

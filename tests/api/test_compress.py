@@ -9,7 +9,7 @@ import pytest
 import modelsurgeon as ms
 from modelsurgeon.errors import BadPlan, ToleranceExceeded, Unreachable
 from modelsurgeon.factorize import METHODS
-from tests.zoo import lowish, model
+from tests.zoo import lowish, model, ones
 
 RNG = np.random.default_rng(3)
 
@@ -221,3 +221,24 @@ def test_compress_is_recorded_in_the_history(net: ir.Model) -> None:
     assert line["arguments"] == {"rank": 2, "method": "svd", "skip": ["y"]}
     assert done.comparison is not None
     assert line["verdict"] == done.comparison.verdict
+
+
+WITHOUT_MACS = {
+    "no weights": ("g (float[2, 10] x) => (float y) { y = Softmax (x) }", {}),
+    "an embedding": ("g (int64[2, 10] x) => (float y) { y = Gather (w, x) }", {"w": ones(10, 4)}),
+    "an empty batch": ("g (float[0, 10] x) => (float y) { y = Gemm (x, w) }", {"w": ones(10, 10)}),
+}
+
+
+@pytest.mark.parametrize("kind", WITHOUT_MACS)
+@pytest.mark.parametrize("goal", [{"macs": 0.5}, {"max_error": 0.1}])
+def test_a_budget_for_a_model_without_macs_is_named(kind: str, goal: dict[str, float]) -> None:
+    text, weights = WITHOUT_MACS[kind]
+    with pytest.raises(Unreachable, match="the model has no MACs"):
+        ms.compress(model(text, **weights), **goal)
+
+
+@pytest.mark.parametrize("of", ["macs", "params"])
+def test_a_sweep_of_a_model_without_weights_is_named(of: str) -> None:
+    with pytest.raises(Unreachable, match="the model has no"):
+        ms.sweep(model(WITHOUT_MACS["no weights"][0]), [0.5], of=of)

@@ -12,6 +12,7 @@ import pytest
 import modelsurgeon as ms
 from modelsurgeon.api.pipeline import VERBS, read
 from modelsurgeon_cli.reference import contexts
+from tests import zoo
 from tests.onnx.passes.batchnorm.nets import CONV, NORM, net
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "pipeline.toml"
@@ -128,3 +129,21 @@ def test_the_example_halves_the_macs() -> None:
     assert second.totals["macs"] < 110e6
     assert run.comparison is not None
     assert run.comparison.verdict == "within-tolerance"
+
+
+def test_a_limit_on_a_total_that_leaves_something_out_is_missed(folder: Path) -> None:
+    text = """
+    g (float[4, 16] x, int64 n) => (float y) {
+        t = Constant <value = bool {1}> ()
+        y = Loop (n, t, x) <
+            body = b (int64 k, bool c, float[4, 16] s) => (bool o, float[4, 16] z) {
+                o = Identity (c) z = MatMul (s, w)
+            }
+        >
+    }
+    """
+    ms.save(zoo.model(text, w=zoo.ones(16, 16)), folder / "model.onnx")
+    step = {"verb": "extract", "outputs": ["y"]}
+    ms.pipeline(recipe(folder, {**step, "max_params": 1e9}))
+    with pytest.raises(ms.GateMissed, match=r"macs is at least 1024, .*; left out: Loop 'y'"):
+        ms.pipeline(recipe(folder, {**step, "max_macs": 1e9}))

@@ -45,7 +45,7 @@ COLUMNS = [
 
 def by_macs(study: Study, speedup: float) -> Decision:
     """The choice under a budget of MACs that reaches the same speedup, by the same search."""
-    options, _ = study.options("macs")
+    options = study.options("macs").candidates
     total = study.model.total("macs")
 
     def choose(budget: float) -> Decision:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 
 import modelsurgeon as ms
 from modelsurgeon.calibration.activation_aware import CalibratedLayer
-from modelsurgeon.calibration.sensitivity import collect_moments, sensitivity, softmax_scores, squared_error
+from modelsurgeon.calibration.output_errors import score_function, squared_error
+from modelsurgeon.calibration.sensitivity import Sensitivity, collect_moments, sensitivity
 from modelsurgeon.compression.result import disagreement_notes
 from modelsurgeon.errors import BadData
 from modelsurgeon.onnx.model import OnnxModel
@@ -227,34 +229,43 @@ def test_the_error_is_of_the_worst_float_output() -> None:
     assert squared_error(ours, theirs) == pytest.approx(0.25)
 
 
+def scores_of(output: np.ndarray) -> np.ndarray:
+    return score_function([output])(output)
+
+
 @pytest.mark.parametrize("axis", [1, -1])
 @pytest.mark.parametrize(("dtype", "close"), [("f8", 1e-9), ("f4", 1e-5), ("f2", 2e-2)])
 def test_softmax_outputs_give_centered_scores(axis: int, dtype: str, close: float) -> None:
     fed = np.random.default_rng(0).normal(size=(3, 5, 7))
     shares = np.exp(fed) / np.exp(fed).sum(axis, keepdims=True)
     np.testing.assert_allclose(
-        softmax_scores(shares.astype(dtype)), fed - fed.mean(axis, keepdims=True), rtol=0, atol=close
+        scores_of(shares.astype(dtype)), fed - fed.mean(axis, keepdims=True), rtol=0, atol=close
     )
 
 
+@pytest.mark.parametrize(("dtype", "close"), [("f8", 1e-9), ("f4", 1e-5), ("f2", 2e-2)])
+def test_sigmoid_outputs_give_scores(dtype: str, close: float) -> None:
+    fed = np.random.default_rng(0).normal(size=(3, 5))
+    np.testing.assert_allclose(scores_of((1 / (1 + np.exp(-fed))).astype(dtype)), fed, rtol=0, atol=close)
+
+
 def test_probabilities_of_0_have_finite_scores() -> None:
-    assert np.isfinite(softmax_scores(np.array([[1.0, 0.0, 0.0]], np.float32))).all()
+    assert np.isfinite(scores_of(np.array([[1.0, 0.0, 0.0]], np.float32))).all()
 
 
 @pytest.mark.parametrize(
     "answer",
     [
-        np.array([[0.5, 0.6]]),
+        np.array([[0.0, 0.6]]),
+        np.array([[0.5, 1.6]]),
         np.array([[1.5, -0.5]]),
-        np.array([[1.0], [1.0]]),
         np.array([[1, 0]]),
         np.zeros((0, 2)),
-        np.array(1.0),
     ],
-    ids=["other sums", "below zero", "one class", "integers", "nothing", "a number"],
+    ids=["a zero", "above one", "below zero", "integers", "nothing"],
 )
 def test_other_outputs_are_unchanged(answer: np.ndarray) -> None:
-    assert softmax_scores(answer) is answer
+    assert scores_of(answer) is answer
 
 
 def test_sensitivities_are_equal_with_a_final_softmax() -> None:
@@ -264,8 +275,89 @@ def test_sensitivities_are_equal_with_a_final_softmax() -> None:
     assert one == pytest.approx(other, rel=1e-3)
 
 
-def weights(model: ir.Model, data: np.ndarray) -> dict[str, float]:
+TIMES_9 = "k = Constant <value = float {9.0}> ()  s = Mul (z, k)"
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "y = Sigmoid (z)",
+        f"{TIMES_9} y = Sigmoid (s)",
+        "i = Identity (z)  g = Sigmoid (i)  t = Transpose (g)  y = Transpose (t)",
+    ],
+    ids=["sigmoid", "saturated", "moved"],
+)
+def test_sensitivities_are_those_of_the_scores_behind_a_sigmoid(end: str) -> None:
+    one, other = (weights(ending(each), pictures(8, 3)) for each in (end, "y = Identity (z)"))
+    assert one == pytest.approx(other, rel=1e-3)
+
+
+@pytest.mark.parametrize("opset", [11, 17])
+def test_a_saturated_softmax_shows_its_scores(opset: int) -> None:
+    """Its outputs are 0 and 1 exactly, of which nothing can be undone."""
+    big = "k = Constant <value = float {999.0}> ()  s = Mul (z, k)"
+    ends = f"{big} y = Softmax (s)", "m = ReduceMean <axes = [1]> (z)  y = Sub (z, m)"
+    nets = [ending(end) for end in ends]
+    for net in nets:
+        net.opset_imports[""] = opset
+    one, other = (weights(net, pictures(8, 3)) for net in nets)
+    assert one == pytest.approx(other, rel=1e-3)
+
+
+NAN_EVERYWHERE = "n = Constant <value = float {nan}> ()  y = Add (z, n)"
+HALF_NAN = """
+    zero = Constant <value = float {0.0}> ()  n = Constant <value = float {nan}> ()
+    up = Greater (z, zero)  y = Where (up, z, n)
+"""
+CONSTANT = "lo = Constant <value = float {5000.0}> ()  y = Clip (z, lo)"
+BLIND = {
+    "nan": NAN_EVERYWHERE,
+    "constant": CONSTANT,
+    "times zero": "zero = Constant <value = float {0.0}> () y = Mul (z, zero)",
+}
+
+
+@pytest.mark.parametrize("end", BLIND.values(), ids=BLIND)
+def test_where_no_output_moves_each_layer_counts_by_its_own_error(end: str) -> None:
+    found = tried_at_rank_4(ending(end), pictures(8, 3))
+    assert found.weights == {"a": 1.0, "b": 1.0, "c": 1.0, "z": 1.0}
+    assert found.unmoved == ["y"] and "changes the output 'y'" in found.notes[0]
+
+
+@pytest.mark.parametrize("end", [*BLIND.values(), HALF_NAN], ids=[*BLIND, "half nan"])
+def test_a_choice_made_on_outputs_that_show_nothing_is_no_cheapest_one(end: str) -> None:
+    result = ms.compress(ending(end), macs=0.8, data=pictures(64, 3))
+    assert 0.7 < result.after["macs"] / result.before["macs"] <= 0.8
+    assert any("changes the output 'y'" in note for note in result.notes) == (end != HALF_NAN)
+
+
+def test_an_output_that_a_cut_leaves_as_it_is_is_named() -> None:
+    end = "k = Constant <value = float {60.0}> ()  s = Add (z, k)  y = Sigmoid (s)"
+    result = ms.compress(ending(end), macs=0.8, data=pictures(64, 3))
+    assert worst(result) == 0
+    assert "says nothing about the output 'y'" in result.notes[-1]
+
+
+def test_errors_count_where_the_original_is_finite() -> None:
+    ours = [{"y": np.array([np.nan, 3.0, 4.0, np.inf])}]
+    assert squared_error(ours, [{"y": np.array([7.0, 3.0, 4.5, 0.0])}]) == pytest.approx(0.01)
+    assert squared_error(ours, [{"y": np.array([np.nan, np.nan, 4.0, np.inf])}]) == np.inf
+    assert squared_error([{"y": np.zeros(2)}], [{"y": np.ones(2)}]) == np.inf
+    assert squared_error([{"y": np.full(2, np.nan)}], [{"y": np.ones(2)}]) == 0
+
+
+def test_integers_count_by_the_share_that_differs_where_there_is_nothing_else() -> None:
+    ours, theirs = np.array([1, 2, 3, 4]), np.array([1, 2, 3, 5])
+    assert squared_error([{"i": ours}], [{"i": theirs}]) == pytest.approx(1 / 16)
+    assert squared_error([{"i": ours, "y": np.ones(1)}], [{"i": theirs, "y": np.ones(1)}]) == 0
+
+
+def weights(model: ir.Model, data: np.ndarray) -> Mapping[str, float]:
     """The sensitivity of each layer, tried at rank 4."""
+    return tried_at_rank_4(model, data).weights
+
+
+def tried_at_rank_4(model: ir.Model, data: np.ndarray) -> Sensitivity:
     editable = OnnxModel(model, data=data)
     feeds = editable.batches(0)
     inputs = collect_moments(editable, editable.sites, feeds)

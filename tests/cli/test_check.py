@@ -32,7 +32,8 @@ def random(here: Path) -> Path:
 def test_a_sound_net_passes(run: Command) -> None:
     done = run("check", "model.onnx")
     assert (done.code, done.err) == (0, "")
-    assert "22 rules: 0 errors, 0 warnings" in done.out
+    quick = sum(not rule.weights for rule in RULES.values())
+    assert f"{quick} rules: 0 errors, 0 warnings" in done.out
 
 
 @pytest.mark.usefixtures("random")
@@ -96,7 +97,7 @@ def test_every_format_has_the_same_findings(run: Command) -> None:
 def test_read_weights_adds_rules(run: Command) -> None:
     assert "low-rank" not in run("check", "model.onnx").out
     done = run("check", "model.onnx", "--read-weights")
-    assert "24 rules" in done.out
+    assert f"{len(RULES)} rules" in done.out
     assert "low-rank" in done.out
 
 

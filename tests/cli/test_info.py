@@ -233,3 +233,54 @@ def test_several_models_are_summarized(run: Command, here: Path) -> None:
         f"error: model.onnx: macs is {MACS}, --max-macs is 1; copy.onnx: macs is {MACS}, --max-macs is 1\n"
     )
     assert "name one" in run("info", "model.onnx", "copy.onnx", "--example", "x.npz").err
+
+
+@pytest.fixture
+def while_loop(here: Path) -> str:
+    """A Loop whose condition is computed: its number of iterations isn't known."""
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    g (float[4, 16] x, float[16, 16] w) => (float[4, 16] y) {
+        n = Constant <value = int64 {5}> ()
+        t = Constant <value = bool {1}> ()
+        y = Loop (n, t, x) <
+            body = b (int64 k, bool c, float[4, 16] s) => (bool o, float[4, 16] z) {
+                z = MatMul (s, w)
+                m = ReduceMax <keepdims = 0> (z)
+                l = Constant <value = float {1.0}> ()
+                o = Less (m, l)
+            }
+        >
+    }"""
+    onnx.save(onnx.parser.parse_model(text), here / "while.onnx")
+    return "while.onnx"
+
+
+@pytest.mark.parametrize(
+    ("gate", "code"),
+    [
+        (["--max-macs", "1G"], 1),
+        (["--max-macs", "1"], 1),
+        (["--strict"], 1),
+        (["--max-params", "1G"], 0),
+        (["--max-activation-bytes", "1GB"], 0),
+    ],
+)
+def test_a_gate_on_a_total_that_leaves_something_out_is_missed(
+    run: Command, while_loop: str, gate: list[str], code: int
+) -> None:
+    done = run("info", while_loop, *gate)
+    assert done.code == code
+    assert "total, at least" in done.out
+    assert done.err.count("\n") == (1 if code else 0)
+    if code:
+        assert "at least 1024" in done.err or "Loop 'y'" in done.err
+
+
+def test_the_message_of_a_gate_names_the_first_gaps(run: Command, here: Path) -> None:
+    nodes = " ".join(f"y{step} = odd.Magic{step} (x)" for step in range(5))
+    text = f'<ir_version: 8, opset_import: ["" : 17, "odd" : 1]> g (float[2] x) => (float y0) {{ {nodes} }}'
+    onnx.save(onnx.parser.parse_model(text), here / "odd.onnx")
+    done = run("info", "odd.onnx", "--strict")
+    assert done.code == 1
+    assert done.err.endswith(" and 2 more\n")
+    assert "odd::Magic0 'y0'" in done.err

@@ -85,7 +85,7 @@ def test_chains_measured_slower_are_not_chosen() -> None:
         w=lowish(32, 32, 3, 3, 3),
     )
     study, _ = studied(net, "cp")
-    options, _ = study.options("milliseconds")
+    options = study.options("milliseconds").candidates
     total = study.model.total("macs")
     free = plan_by_budget(options, 0.9, total, "macs")
     assert any(is_slower(*ms) for ms in study.times(free.plan).values())

@@ -43,7 +43,8 @@ def command(
     """Show the differences between models A and B, layer by layer.
 
     Layers are matched by name, then by kind and position; a chain of factors is shown as one change of the
-    layer that it replaces. The models are not run.
+    layer that it replaces. Attributes, weights and the source of every input and output are compared; names
+    of layers and the order of operands that may change places are no difference. The models are not run.
     """
     outputs = {"--output": output}
     check_outputs(outputs, {"A": a, "B": b})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
@@ -14,6 +14,8 @@ from modelsurgeon.layers import Array, Layer
 
 DEAD_RATIO = 1e-6  # of the layer's largest weight magnitude: a channel with none above it is dead
 SAME_DISTANCE = 1e-6  # of channels scaled to norm 1: up to here they count as multiples of each other
+SKETCH_SIZE = 32  # projections that stand for a row when its distance from others is estimated
+SKETCH_DISTANCE = 2.5 * SAME_DISTANCE  # equal rows have estimates above this once in 10^15 cases
 
 Groups = tuple[tuple[int, ...], ...]
 
@@ -127,60 +129,62 @@ def _equal_rows(rows: Array, wanted: Array) -> list[list[int]]:
 
 
 def _proportional(rows: Array, wanted: Array) -> list[list[int]]:
-    """Groups of those wanted rows that are multiples of each other.
+    """Groups of those wanted rows that are multiples of the first one found of their group, its leader.
 
-    Rows of norm 1 that are equal up to sign have projections of equal magnitude on any direction: only those
-    that are close on two random directions are compared as a whole.
+    Rows of norm 1 that are equal up to sign have projections of equal magnitude on any direction. So rows are
+    visited in the order of one projection, and each is compared with the leaders that are close there: first
+    by its sketch, then as a whole. A row joins the first leader that it is a multiple of.
     """
     if rows.shape[1] < 2 or len(wanted) < 2:
         return []
-    projections, norms = _projections(rows, wanted)
-    order = np.argsort(projections[:, 0])
-    sorted_projections = projections[order]
-    found: list[tuple[int, int]] = []
-    for step in range(1, len(order)):
-        close = np.abs(sorted_projections[step:] - sorted_projections[:-step]) <= SAME_DISTANCE
-        if not close[:, 0].any():
-            break
-        for index in np.flatnonzero(close.all(axis=1)).tolist():
-            found.append((int(order[index]), int(order[index + step])))
-    alike = [
-        pair for pair in found if _distance(rows[wanted[list(pair)]], norms[list(pair)]) <= SAME_DISTANCE
-    ]
-    return [sorted(int(wanted[number]) for number in group) for group in _connected(alike)]
+    sketches, norms = _sketches(rows, wanted)
+    keys = np.abs(sketches[:, 0])
+    order = np.argsort(keys, kind="stable")
+    near_next = np.diff(keys[order]) <= SAME_DISTANCE
+    in_company = np.append(near_next, False) | np.append(False, near_next)
+    members: dict[int, list[int]] = {}
+    leaders = np.empty(len(order), np.intp)
+    first = count = 0
+    for number in order[in_company].tolist():
+        while first < count and keys[number] - keys[leaders[first]] > SAME_DISTANCE:
+            first += 1
+        window = leaders[first:count]
+        alike = window[_sketch_distances(sketches[window], sketches[number]) <= SKETCH_DISTANCE]
+        leader = next((one for one in alike.tolist() if _same(rows, wanted, norms, one, number)), None)
+        if leader is None:
+            leaders[count] = number
+            count += 1
+        members.setdefault(number if leader is None else leader, []).append(number)
+    return [sorted(int(wanted[number]) for number in group) for group in members.values() if len(group) > 1]
 
 
-def _projections(rows: Array, wanted: Array) -> tuple[Array, Array]:
-    """Magnitudes of projections of the wanted rows, at norm 1, on two random directions; and their norms."""
-    directions = np.random.default_rng(0).standard_normal((rows.shape[1], 2))
-    directions /= np.linalg.norm(directions, axis=0)
-    projections, norms = np.empty((len(wanted), 2)), np.empty(len(wanted))
+def _sketches(rows: Array, wanted: Array) -> tuple[Array, Array]:
+    """Projections of the wanted rows, at norm 1, on random directions; and their norms.
+
+    The first direction has norm 1. The others together preserve distances, up to chance.
+    """
+    directions = np.random.default_rng(0).standard_normal((rows.shape[1], 1 + SKETCH_SIZE))
+    directions[:, 0] /= np.linalg.norm(directions[:, 0])
+    directions[:, 1:] /= SKETCH_SIZE**0.5
+    sketches, norms = np.empty((len(wanted), 1 + SKETCH_SIZE)), np.empty(len(wanted))
     step = max(1, ELEMENT_BLOCK // rows.shape[1])
     for start in range(0, len(wanted), step):
         block = rows[wanted[start : start + step]].astype(np.float64)
         norms[start : start + step] = np.linalg.norm(block, axis=1)
-        projections[start : start + step] = np.abs(block @ directions)
-    return projections / norms[:, None], norms
+        sketches[start : start + step] = block @ directions
+    return sketches / norms[:, None], norms
 
 
-def _distance(pair: Array, norms: Array) -> float:
-    """Distance between two rows at norm 1, up to the sign of one."""
-    a, b = pair.astype(np.float64) / norms[:, None]
-    return float(min(np.linalg.norm(a - b), np.linalg.norm(a + b)))
+def _sketch_distances(sketches: Array, sketch: Array) -> Array:
+    """Estimated distances of rows at norm 1 from one of them, up to sign, from their sketches."""
+    if len(sketches) == 0:
+        return np.empty(0)
+    same = np.linalg.norm(sketches[:, 1:] - sketch[1:], axis=1)
+    opposite = np.linalg.norm(sketches[:, 1:] + sketch[1:], axis=1)
+    return np.asarray(np.minimum(same, opposite))
 
 
-def _connected(pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """Connected components of a graph with these edges, by union-find."""
-    parent: dict[int, int] = {}
-
-    def root(number: int) -> int:
-        while parent.setdefault(number, number) != number:
-            number = parent[number]
-        return number
-
-    for one, other in pairs:
-        parent[root(one)] = root(other)
-    groups: dict[int, list[int]] = {}
-    for number in parent:
-        groups.setdefault(root(number), []).append(number)
-    return list(groups.values())
+def _same(rows: Array, wanted: Array, norms: Array, one: int, other: int) -> bool:
+    """Whether two of the wanted rows are equal at norm 1, up to the sign of one."""
+    a, b = (rows[wanted[number]].astype(np.float64) / norms[number] for number in (one, other))
+    return bool(min(np.linalg.norm(a - b), np.linalg.norm(a + b)) <= SAME_DISTANCE)

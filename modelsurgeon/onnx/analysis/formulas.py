@@ -25,6 +25,7 @@ from modelsurgeon.onnx.graph.traversal import nodes
 from modelsurgeon.onnx.shapes import expressions
 from modelsurgeon.onnx.shapes.binding import Dims, symbols
 from modelsurgeon.onnx.shapes.bound_model import open_unknown
+from modelsurgeon.onnx.shapes.loops import iterations
 from modelsurgeon.onnx.shapes.rules.size_arithmetic import cancelled as short_quotient
 
 FORMULA_KEYS = ("macs", "flops", "bias_adds")
@@ -49,9 +50,12 @@ def formulas(measured: MeasuredModel, totals: Totals) -> Formulas:
     """Formulas of `totals` and of every node; without those that don't hold, which `notes` explains."""
     symbolic, node_runs = measured.symbolic, measured.node_runs
     names = symbols(symbolic)
-    shape_of = expressions(symbolic, names)
+    counted_symbols = frozenset([*names, *iterations(symbolic)])
+    shape_of = expressions(symbolic, counted_symbols)
     writer = _Writer(dims=measured.defaults)
-    found = _symbolic_runs(symbolic, measured.fully_bound, measured.counter, shape_of)
+    found = _symbolic_runs(
+        symbolic, measured.fully_bound, replace(measured.counter, symbols=counted_symbols), shape_of
+    )
     pairs = list(zip(found.node_runs, node_runs, strict=True))
     obstacles = Obstacles(measured=measured, shape_of=shape_of)
     missing: dict[str, str] = {}
@@ -120,12 +124,11 @@ def _symbolic_runs(
         else {node: counter.names[bound_node] for node, bound_node in pairs}
     )
     symbolic_counter = replace(
-        counter,
+        counter.fresh(),
         names=names,
         shape_of=shape_of,
         unknown=open_unknown(symbolic),
         cost_of=_cached_cost_of(),
-        notes=[],
     )
     node_runs = symbolic_counter.count(symbolic.graph)
     differing = [note for note in symbolic_counter.notes if note not in counter.notes]
@@ -152,9 +155,11 @@ def _sums(node_runs: Sequence[NodeRun]) -> dict[str, Number]:
     """Sums over the nodes."""
     costs = {id(run.cost): run.cost for run in node_runs if isinstance(run.cost, Cost)}
     times: dict[int, Number] = {}
-    for (cost, runs), number in Counter((id(run.cost), run.times) for run in node_runs).items():
+    alike = Counter((id(run.cost), run.times) for run in node_runs if run.varying is None)
+    for (cost, runs), number in alike.items():
         times[cost] = times.get(cost, 0) + runs * number
-    parts = [cost * times[key] for key, cost in costs.items()]
+    parts = [cost * times[key] for key, cost in costs.items() if key in times]
+    parts += [run.varying for run in node_runs if run.varying is not None]
     return {key: _sum(getattr(part, key) for part in parts) for key in FORMULA_KEYS}
 
 
@@ -186,7 +191,7 @@ class _Writer:
 
     def layer(self, run: NodeRun, at_defaults: NodeRun) -> dict[str, str]:
         """Formulas of all runs of a node, where they give its cost at the default sizes."""
-        key = (id(run.cost), run.times, at_defaults.cost)
+        key = (id(run.cost), run.times, at_defaults.cost, run.varying, at_defaults.varying)
         if key not in self.layers:
             self.layers[key] = self._layer(run.total, at_defaults.total)
         return self.layers[key]

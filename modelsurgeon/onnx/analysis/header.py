@@ -6,7 +6,9 @@ from functools import cache
 from typing import Any
 
 import onnx_ir as ir
+from onnx import TypeProto
 
+from modelsurgeon.onnx.graph.map_types import map_type
 from modelsurgeon.onnx.shapes import data_inputs, open_shapes, symbols
 
 
@@ -38,8 +40,31 @@ def _port(value: ir.Value, dims: ir.Shape | None, known_symbols: set[str]) -> di
 
 
 def dtype_name(value: ir.Value) -> str | None:
-    """numpy's name of a value's type, such as float32; None where the type is unknown."""
-    return None if value.dtype is None else _numpy_name(value.dtype)
+    """numpy's name of a value's type, such as float32, or of a container, such as seq(float32).
+
+    None where the type is unknown.
+    """
+    if (kind := map_type(value)) is not None:
+        return _proto_name(kind)
+    return None if value.type is None else _type_name(value.type)
+
+
+def _type_name(kind: ir.TypeProtocol) -> str:
+    for container, word in ((ir.SequenceType, "seq"), (ir.OptionalType, "optional")):
+        if isinstance(kind, container):
+            return f"{word}({_type_name(kind.elem_type)})"
+    return _numpy_name(kind.dtype)
+
+
+def _proto_name(kind: TypeProto) -> str:
+    if kind.HasField("map_type"):
+        key = _numpy_name(ir.DataType(kind.map_type.key_type))
+        return f"map({key}, {_proto_name(kind.map_type.value_type)})"
+    if kind.HasField("sequence_type"):
+        return f"seq({_proto_name(kind.sequence_type.elem_type)})"
+    if kind.HasField("optional_type"):
+        return f"optional({_proto_name(kind.optional_type.elem_type)})"
+    return _numpy_name(ir.DataType(kind.tensor_type.elem_type))
 
 
 @cache

@@ -9,13 +9,18 @@ from functools import cache
 import onnx_ir as ir
 
 from modelsurgeon.inspection.rows import LayerRow
+from modelsurgeon.onnx.analysis.gaps import Root, roots
 from modelsurgeon.onnx.analysis.memory import Memory
 from modelsurgeon.onnx.analysis.node_runs import NodeRun, RunCounter
 from modelsurgeon.onnx.analysis.rows import ModelContents, rows
 from modelsurgeon.onnx.graph.names import layer_names
-from modelsurgeon.onnx.shapes import Dims, bound, bound_to_defaults, default_dims, sizes
+from modelsurgeon.onnx.graph.traversal import nodes
+from modelsurgeon.onnx.shapes import Dims, bound, bound_to_defaults, default_dims, expressions, sizes, symbols
 from modelsurgeon.onnx.shapes.bound_model import RENAMED_KEY
+from modelsurgeon.onnx.shapes.dimensions import Condition
 from modelsurgeon.onnx.shapes.inference import unknown
+from modelsurgeon.onnx.shapes.loops import iterations
+from modelsurgeon.onnx.shapes.pinned import PinnedSize, pinned
 from modelsurgeon.report.formatting import show
 
 
@@ -53,11 +58,14 @@ class MeasuredModel:
         fully_bound = (
             bound_to_defaults(model, symbolic, shapes, {**(dims or {}), **defaults}) if defaults else symbolic
         )
+        numbers = iterations(fully_bound)
         counter = RunCounter(
             names=layer_names(fully_bound),
-            shape_of=cache(sizes),
+            shape_of=expressions(fully_bound, numbers) if numbers else cache(sizes),
             unknown=unknown(fully_bound),
             functions=fully_bound.functions,
+            symbols=frozenset(numbers),
+            conditions=_branch_conditions(symbolic) if defaults else {},
         )
         node_runs = counter.count(fully_bound.graph)
         contents = ModelContents.of(fully_bound)
@@ -72,10 +80,19 @@ class MeasuredModel:
         )
 
     @property
+    def roots(self) -> list[Root]:
+        """The nodes for which totals leave something out."""
+        return roots(self.fully_bound.graph, self.node_runs, self.counter, self.contents.memory)
+
+    @property
     def notes(self) -> list[str]:
         """Notes on assumptions and on what isn't known."""
         return [
-            *_renamed_symbols(self.symbolic.meta.get(RENAMED_KEY, {}), self.defaults),
+            *_renamed_symbols(
+                self.symbolic.meta.get(RENAMED_KEY, {}),
+                {*self.defaults, *(size.symbol for size in pinned(self.symbolic))},
+            ),
+            *_deduced_sizes(pinned(self.symbolic), nodes(self.fully_bound), self.counter.names),
             *self.counter.notes,
             *_unknown_sizes(self.contents.memory),
             *_misfit_defaults(self.counter, self.node_runs, self.defaults),
@@ -83,10 +100,37 @@ class MeasuredModel:
         ]
 
 
-def _renamed_symbols(names: Mapping[str, str], still_open: Collection[str]) -> list[str]:
+def _branch_conditions(symbolic: ir.Model) -> dict[str, Condition]:
+    """Conditions of Ifs that follow from open sizes, by name of the If."""
+    ifs = [node for node in nodes(symbolic) if node.op_type == "If" and not node.domain]
+    if not ifs:
+        return {}
+    from modelsurgeon.onnx.shapes.conditions import branch_condition
+
+    names, known = layer_names(symbolic), {*symbols(symbolic), *iterations(symbolic)}
+    found = {names[node]: condition for node in ifs if (condition := branch_condition(node)) is not None}
+    return {
+        name: condition
+        for name, condition in found.items()
+        if condition.free_symbols and {str(symbol) for symbol in condition.free_symbols} <= known
+    }
+
+
+def _renamed_symbols(names: Mapping[str, str], shown: Collection[str]) -> list[str]:
     """A note on dimensions whose names can't be used in formulas, with their new names."""
-    renamed = [f"{old} is called {new}" for old, new in names.items() if new in still_open]
+    renamed = [f"{old} is called {new}" for old, new in names.items() if new in shown]
     return [f"dimensions without a usable name: {', '.join(renamed)}"] if renamed else []
+
+
+def _deduced_sizes(
+    sizes: Sequence[PinnedSize], in_order: Sequence[ir.Node], names: Mapping[ir.Node, str]
+) -> list[str]:
+    """A note on each size that the model leaves no choice for. in_order: all nodes, in file order."""
+    pairs = [(size, in_order[size.position]) for size in sizes]
+    return [
+        f"{size.symbol} is {size.size}: at {names[node]!r} ({node.op_type}) {size.reason}"
+        for size, node in pairs
+    ]
 
 
 def _unknown_sizes(memory: Memory) -> list[str]:

@@ -25,12 +25,13 @@ CONTAINER_TYPES = (ir.SequenceType, ir.OptionalType)  # types of values that are
 class Memory:
     """Bytes of activations. total: of the graph's inputs and all node outputs. peak: most alive at once.
 
-    unknown: names of values of unknown size, left out of both.
+    unknown: names of values of unknown size, left out of both. unknown_values: these values.
     """
 
     total: Number
     peak: int
     unknown: list[str]
+    unknown_values: tuple[ir.Value, ...] = ()
 
 
 def bytes_of(value: ir.Value) -> int | None:
@@ -52,12 +53,14 @@ def memory(model: ir.Model, constants: set[ir.Value], bytes_of: BytesOf) -> Memo
     inputs = data_inputs(model)
     values = [*inputs, *activations(model.graph, constants)]
     known = {value: size for value in values if (size := bytes_of(value)) is not None}
+    unsized = tuple(value for value in values if value not in known)
     liveness = Liveness(size_of=known.get)
     passed_through = sum(liveness.size_of(value) or 0 for value in model.graph.outputs if value in inputs)
     return Memory(
         total=sum(known.values()),
         peak=max((instant.bytes for instant in liveness.steps(model.graph, inputs)), default=passed_through),
-        unknown=[str(value.name) for value in values if value not in known],
+        unknown=[str(value.name) for value in unsized],
+        unknown_values=unsized,
     )
 
 

@@ -21,7 +21,7 @@ from modelsurgeon.onnx.analysis.module_params import ModuleParams
 from modelsurgeon.onnx.graph.traversal import bodies, nodes
 from modelsurgeon.onnx.io.sparse import STORED_BYTES_KEY
 from modelsurgeon.onnx.shapes import sizes
-from modelsurgeon.onnx.shapes.bound_model import ORIGIN_KEY
+from modelsurgeon.onnx.shapes.inline_functions import ORIGIN_KEY
 
 Use = tuple[ir.Node, int]  # a node, and which of its inputs
 

@@ -1,8 +1,7 @@
-"""Nodes as table rows, their totals, and the operators that the totals leave out."""
+"""Nodes as table rows, and their totals."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -10,13 +9,13 @@ from functools import cache
 import onnx_ir as ir
 
 from modelsurgeon.inspection.cost import Cost
-from modelsurgeon.inspection.rows import LayerRow, Totals, UncountedOperators
-from modelsurgeon.onnx import costs
+from modelsurgeon.inspection.rows import LayerRow, Totals
 from modelsurgeon.onnx.analysis.header import dtype_name
 from modelsurgeon.onnx.analysis.memory import BytesOf, Memory, bytes_of, memory
 from modelsurgeon.onnx.analysis.module_params import ModuleParams
 from modelsurgeon.onnx.analysis.node_runs import NodeRun, RunCounter
 from modelsurgeon.onnx.analysis.params import Param, params
+from modelsurgeon.onnx.costs import Shape
 from modelsurgeon.onnx.graph.dataflow import constant_values
 from modelsurgeon.onnx.graph.names import scope
 
@@ -99,8 +98,8 @@ def _row(
         op=node.op_type,
         domain=node.domain,
         module=scope(node),
-        input_shapes=tuple(map(counter.shape_of, inputs)),
-        output_shapes=tuple(map(counter.shape_of, outputs)),
+        input_shapes=tuple(_fixed(counter.shape_of(value)) for value in inputs),
+        output_shapes=tuple(_fixed(counter.shape_of(value)) for value in outputs),
         dtype=dtype_name(outputs[0]) if outputs else None,
         macs=total.macs if known else None,
         flops=total.flops if known else None,
@@ -115,6 +114,11 @@ def _row(
         intensity=_intensity(run, [contents.bytes_of(value) for value in (*inputs, *outputs)]),
         runs=run.times,
     )
+
+
+def _fixed(shape: Shape | None) -> Shape | None:
+    """The shape; None where it changes from one iteration of a loop to the next."""
+    return shape if shape is None or all(isinstance(size, int) for size in shape) else None
 
 
 def _present(values: Sequence[ir.Value | None]) -> list[ir.Value]:
@@ -136,13 +140,3 @@ def with_formulas(rows: Sequence[LayerRow], formulas: Sequence[Mapping[str, str]
         return rows
     pairs = zip(rows, formulas, strict=True)
     return [LayerRow(**{**vars(row), "formulas": texts}) if texts else row for row, texts in pairs]
-
-
-def uncounted(node_runs: Sequence[NodeRun]) -> list[UncountedOperators]:
-    """Operators that run but have no known cost, each with the reason and how often it occurs."""
-    found = Counter(
-        (f"{run.node.domain}::{run.node.op_type}".removeprefix("::"), run.cost.reason)
-        for run in node_runs
-        if isinstance(run.cost, costs.Uncounted) and bool(run.times)
-    )
-    return [UncountedOperators(op=op, count=count, reason=reason) for (op, reason), count in found.items()]

@@ -4,20 +4,21 @@
 |---|---|
 | Conv, ConvTranspose, Gemm, MatMul, Einsum, Mul | each factor whose partner has a gradient |
 | Div | the divisor; the dividend too where the divisor has a gradient |
-| Relu, Sigmoid, Tanh, Exp, Sqrt, Reciprocal, Softmax, LogSoftmax, Selu | the output |
-| Gelu, Elu, HardSwish, LeakyRelu, Clip, Erf, Log, Pow by a constant, ... | the input |
+| Relu, Sigmoid, Tanh, Exp, Sqrt, Reciprocal, Softmax, LogSoftmax, Tan | the output |
+| Gelu, Elu, Selu, HardSwish, LeakyRelu, Clip, Erf, Log, Pow by a constant, ... | the input |
+| Softsign | the input, and one float per element |
 | BatchNormalization | the input; mean and inverse deviation per channel |
 | LayerNormalization, GroupNormalization, InstanceNormalization | the input; two numbers per group |
 | MaxPool, GlobalMaxPool | the input; an int64 index per output |
 | AveragePool | the input |
-| ReduceMax, ReduceMin | input and output |
-| Max, Min | all inputs |
+| ReduceMax, ReduceMin, ReduceL1, ReduceL2, ReduceProd, ReduceLogSumExp | input and output |
+| Max, Min, Mod | all inputs |
 | Dropout | a mask, one byte per element |
 | Where | the condition |
 | Gather, GatherElements, GatherND, Scatter... | the indices |
 | LSTM, GRU, RNN | input and output; gates and states of every step |
 | Attention and its relatives | query, key, value, output; one float per row of scores, as flash attention |
-| Add, Sub, Neg, Concat, Pad, Resize, Cast, ReduceSum, ReduceMean, GlobalAveragePool, ... | nothing |
+| Add, Sub, Neg, Concat, Pad by a constant, Resize, Cast, ReduceSum, ReduceMean, ... | nothing |
 | Reshape, Flatten, Squeeze, Transpose, Slice, Split, Identity, ... | nothing: they are views of their input |
 
 Weights are in memory anyway and don't count, nor do constants. A tensor that two operators need is saved
@@ -57,7 +58,7 @@ VIEW_OPERATORS = frozenset(
 )
 SAVES_NOTHING = frozenset(
     {
-        *("Add", "Sub", "Neg", "Sum", "Mean", "Concat", "Pad", "Resize", "Upsample", "Cast", "CastLike"),
+        *("Add", "Sub", "Neg", "Sum", "Mean", "Concat", "Resize", "Upsample", "Cast", "CastLike"),
         *("ReduceSum", "ReduceMean", "GlobalAveragePool", "Tile", "DepthToSpace", "SpaceToDepth", "Trilu"),
         *("Floor", "Ceil", "Round", "Sign", "CumSum", "If", "Loop", "Scan", "Constant"),
         *("ConstantOfShape", "DequantizeLinear", "QuantizeLinear", "BiasAdd"),
@@ -101,41 +102,38 @@ def _all_floating(node: ir.Node, _: HasGradient) -> Iterator[SavedTensor]:
     yield from (value for value in values if value.dtype is not None and value.dtype.is_floating_point())
 
 
-@saves(*("Relu", "Sigmoid", "Tanh", "Exp", "Sqrt", "Reciprocal", "Softmax", "LogSoftmax", "Selu"))
+@saves(*("Relu", "Sigmoid", "Tanh", "Tan", "Exp", "Sqrt", "Reciprocal", "Softmax", "LogSoftmax"))
 def _output(node: ir.Node, _: HasGradient) -> Iterator[SavedTensor]:
     yield node.outputs[0]
 
 
 @saves(
-    *(
-        "Abs",
-        "AveragePool",
-        "Celu",
-        "Clip",
-        "Cos",
-        "Elu",
-        "Erf",
-        "FastGelu",
-        "Gelu",
-        "HardSigmoid",
-        "HardSwish",
-    ),
-    *(
-        "LeakyRelu",
-        "Log",
-        "LpNormalization",
-        "LRN",
-        "Mish",
-        "PRelu",
-        "QuickGelu",
-        "Shrink",
-        "Sin",
-        "Softplus",
-    ),
-    *("Softsign", "Swish", "ThresholdedRelu"),
+    *("Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "AveragePool", "Celu", "Clip", "Cos", "Cosh"),
+    *("Elu", "Erf", "FastGelu", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Log", "LpNormalization"),
+    *("LRN", "Mish", "QuickGelu", "ReduceSumSquare", "Selu", "Shrink", "Sin", "Sinh", "Softplus", "Swish"),
+    *("ThresholdedRelu",),
 )
 def _input(node: ir.Node, _: HasGradient) -> Iterator[SavedTensor]:
     yield node.inputs[0]
+
+
+@saves("PRelu")
+def _input_and_slope(node: ir.Node, _: HasGradient) -> Iterator[SavedTensor]:
+    yield from node.inputs[:2]
+
+
+@saves("Softsign")
+def _softsign(node: ir.Node, _: HasGradient) -> Iterator[SavedTensor]:
+    """The quotient x / (1 + |x|) needs its divisor too."""
+    yield node.inputs[0]
+    yield _extra("divisor", sizes(node.inputs[0]), FLOAT_BYTES)
+
+
+@saves("Pad")
+def _padding(node: ir.Node, _: HasGradient) -> Iterator[SavedTensor]:
+    """Padding by repeated values needs the input, padding by a constant nothing."""
+    if node.attributes.get_string("mode", "constant") != "constant":
+        yield node.inputs[0]
 
 
 @saves("Conv", "ConvTranspose", "Einsum", "FusedConv", "FusedMatMul", "Gemm", "MatMul", "Mul")
@@ -162,13 +160,13 @@ def _power(node: ir.Node, has_gradient: HasGradient) -> Iterator[SavedTensor]:
         yield from (exponent, node.outputs[0])
 
 
-@saves("Max", "Min")
+@saves("Max", "Min", "Mod")
 def _all_inputs(node: ir.Node, _: HasGradient) -> Iterator[SavedTensor]:
     if len(node.inputs) > 1:
         yield from node.inputs
 
 
-@saves("ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2")
+@saves("ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceLogSumExp", "ReduceProd")
 def _input_and_output(node: ir.Node, _: HasGradient) -> Iterator[SavedTensor]:
     yield from (node.inputs[0], node.outputs[0])
 

@@ -94,10 +94,9 @@ def multi_head(op: ShapedNode) -> Cost:
     batch, length = op.shape()[:2]
     query = prod(op.shape()) // 3 if len(op.shape()) == 5 else prod(op.shape())
     keys = (op.shape(1)[1] if len(op.shape(1)) != 4 else op.shape(1)[2]) if op.has(1) else length
-    if op.has(past) and not (is_decoder and op.integer("past_present_share_buffer")):
-        keys += op.shape(past)[2]
-    elif op.has(past):
-        keys = op.shape(past)[2]
+    if op.has(past):
+        is_buffer = op.integer("past_present_share_buffer") if is_decoder else op.has(8)
+        keys = op.shape(past)[2] + (0 if is_buffer else keys)
     scores = _attention_cost(query, op.elements, keys, batch * op.integer("num_heads") * length * keys)
     return scores + Cost(bias_adds=_biased_elements(op, query) if op.has(bias) else 0)
 
@@ -111,14 +110,25 @@ def _biased_elements(op: ShapedNode, query: Number) -> Number:
 
 
 @counts("GroupQueryAttention", "SparseAttention", domain=MICROSOFT_DOMAIN)
-def group_query(op: ShapedNode) -> Cost:
+def group_query(op: ShapedNode) -> Cost | Uncounted:
     """Query (batch, length, heads * size), packed with keys and values or not, and a cache of keys.
 
-    Every query is multiplied with all keys of the present cache (output 1), also with those that a block mask
-    leaves out; if that output's shape isn't known, with the new keys and all past ones.
+    Every query is multiplied with the keys of the whole sequence, also with those that a block mask leaves
+    out. Their number is the content of an input; where it isn't constant, it is the length of the present
+    cache (output 1), which may be a buffer for more. Without a cache there are only the new keys.
     """
     out = op.out()
-    keys = op.out(1)[2] if op.knows_out(1) else op.shape()[1] + (op.shape(3)[2] if op.has(3) else 0)
+    total = op.constant(7 if op.node.op_type == "SparseAttention" else 6)
+    if total:
+        keys: Number = total[0]
+    elif op.knows_out(1):
+        keys = op.out(1)[2]
+    elif op.has(3):
+        return Uncounted(
+            reason="total_sequence_length, the number of keys, is only known when the model runs"
+        )
+    else:
+        keys = op.shape(1)[1] if op.has(1) else op.shape()[1]
     pairs = out[0] * op.integer("num_heads") * out[1] * keys
     return _attention_cost(prod(out), prod(out), keys, pairs)
 
@@ -155,3 +165,22 @@ def linear_attention(op: ShapedNode) -> Cost | Uncounted:
 def _head_size(op: ShapedNode, index: int) -> Number:
     """Size of a head in packed keys or values."""
     return op.shape(index)[-1] // op.integer("kv_num_heads")
+
+
+@counts("LinearAttentionGate", domain=MICROSOFT_DOMAIN)
+def linear_attention_gate(op: ShapedNode) -> Cost:
+    """A bias, a non-linearity and a scale for each decay; a non-linearity for each update rate."""
+    return Cost(other=3 * op.elements + (prod(op.out(1)) if op.knows_out(1) else 0))
+
+
+@counts("HyperConnectionPreMix", domain=MICROSOFT_DOMAIN)
+def mix_before(op: ShapedNode) -> Cost:
+    """A product and a sum for each element of the streams."""
+    return Cost(other=2 * op.elements_in)
+
+
+@counts("HyperConnectionPostMix", domain=MICROSOFT_DOMAIN)
+def mix_after(op: ShapedNode) -> Cost:
+    """An optional product of a matrix (streams, streams) with the streams; a gated sum for each element."""
+    macs = op.elements * op.shape(3)[-1] if op.has(3) else 0
+    return Cost(macs=macs, other=2 * op.elements)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from modelsurgeon.inspection.cost import Cost
-from modelsurgeon.layers.onnx_names import MICROSOFT_DOMAIN
+from modelsurgeon.layers.onnx_names import MICROSOFT_DOMAIN, NCHWC_DOMAIN
 from modelsurgeon.onnx.costs.matmul import dot_product_cost
 from modelsurgeon.onnx.costs.registry import ShapedNode, counts
 
@@ -27,6 +27,18 @@ def fused_conv(op: ShapedNode) -> Cost:
     """A convolution, an optional tensor that is added (input 3), and a non-linearity."""
     steps = op.has(3) + bool(op.text("activation"))
     return dot_product_cost(op, prod(op.shape(1)[1:]), bias=2, other=steps * op.elements)
+
+
+@counts("Conv", domain=NCHWC_DOMAIN)
+def blocked_conv(op: ShapedNode) -> Cost:
+    """A Conv of channels in blocks, an optional tensor that is added (input 3), and a non-linearity.
+
+    Channels that fill up a block aren't counted; a depthwise Conv or groups of whole blocks have none.
+    """
+    taps = prod(op.shape(1)[2:])
+    channels = op.shape(1)[1] if op.integer("group", 1) > 1 else op.shape()[1]
+    steps = op.has(3) + bool(op.text("activation"))
+    return dot_product_cost(op, channels * taps, bias=2, other=steps * op.elements)
 
 
 @counts("ConvInteger")
@@ -70,3 +82,15 @@ def causal_conv(op: ShapedNode) -> Cost:
     return dot_product_cost(
         op, op.shape(1)[-1], bias=2, other=op.elements if op.text("activation", "none") != "none" else 0
     )
+
+
+@counts("WordConvEmbedding", domain=MICROSOFT_DOMAIN)
+def word_embedding(op: ShapedNode) -> Cost:
+    """Filters (out, 1, letters of a window, size of a letter) over the letters of each word.
+
+    Then a bias, a hyperbolic tangent and a maximum for each window.
+    """
+    words, letters = op.shape()[:2]
+    filters, _, window, size = op.shape(1)
+    windows = words * (letters - window + 1) * filters
+    return Cost(macs=windows * window * size, bias_adds=windows, other=2 * windows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelsurgeon.inspection.cost import Cost
-from modelsurgeon.layers.onnx_names import MICROSOFT_DOMAIN
+from modelsurgeon.layers.onnx_names import MICROSOFT_DOMAIN, NCHWC_DOMAIN
 from modelsurgeon.onnx.costs.registry import ShapedNode, counts, moves
 
 
@@ -16,6 +16,7 @@ from modelsurgeon.onnx.costs.registry import ShapedNode, counts, moves
 @counts("Add", "And", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Div", "Equal")
 @counts("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Mod", "Mul", "Or", "Pow", "Sub", "Where", "Xor")
 @counts("Bernoulli", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial")
+@counts("ParametricSoftplus", "Scale", "ScaledTanh")
 @counts("Gelu", "FastGelu", "QuickGelu", "ScaledSiLU", "BiasAdd", "Inverse", domain=MICROSOFT_DOMAIN)
 @counts(
     "BiasDropout", "BitmaskBiasDropout", "MulInteger", "IsAllFinite", "QOrderedGelu", domain=MICROSOFT_DOMAIN
@@ -28,6 +29,7 @@ def one_per_element(op: ShapedNode) -> Cost:
     return Cost(other=op.elements)
 
 
+@counts("Affine", "ImageScaler")
 @counts("QuantizeLinear", "DequantizeLinear", "SwiGLU")
 @counts("QuantizeLinear", "DequantizeLinear", "BiasGelu", "BiasSplitGelu", domain=MICROSOFT_DOMAIN)
 def two_per_element(op: ShapedNode) -> Cost:
@@ -35,15 +37,16 @@ def two_per_element(op: ShapedNode) -> Cost:
     return Cost(other=2 * op.elements)
 
 
+@counts("GatedAdd", domain=MICROSOFT_DOMAIN)
 @counts("GatherBlockQuantized", "QuantizeWithOrder", "DequantizeWithOrder", domain=MICROSOFT_DOMAIN)
 def scale_and_zero_point(op: ShapedNode) -> Cost:
-    """A scale and a zero point for each output element."""
+    """A scale and a zero point, or a gate and a sum, for each output element."""
     return Cost(other=2 * op.elements)
 
 
 @counts("ComplexMul", "ComplexMulConj", domain=MICROSOFT_DOMAIN)
 @counts("RotaryEmbedding")
-@counts("RotaryEmbedding", domain=MICROSOFT_DOMAIN)
+@counts("RotaryEmbedding", "MRotaryEmbedding", domain=MICROSOFT_DOMAIN)
 def rotary(op: ShapedNode) -> Cost:
     """Two products and a sum for each output element."""
     return Cost(other=3 * op.elements)
@@ -83,6 +86,7 @@ counts(
         "Slice",
     ),
     *("SpaceToDepth", "Split", "Squeeze", "TensorScatter", "Tile", "Transpose", "Trilu", "Unsqueeze"),
+    *("Crop", "DynamicSlice", "MemcpyFromHost", "MemcpyToHost"),
     *("Optional", "OptionalGetElement", "OptionalHasElement", "ConcatFromSequence", "SplitToSequence"),
     *(
         "SequenceAt",
@@ -95,6 +99,7 @@ counts(
 )(moves)
 counts(
     *("QLinearConcat", "RemovePadding", "RestorePadding", "ExpandDims", "GatherND", "Pad", "Range", "Trilu"),
-    *("BitmaskDropout", "TorchEmbedding", "UnfoldTensor"),
+    *("BitmaskDropout", "SampleOp", "TorchEmbedding", "UnfoldTensor"),
     domain=MICROSOFT_DOMAIN,
 )(moves)
+counts("ReorderInput", "ReorderOutput", domain=NCHWC_DOMAIN)(moves)

@@ -53,6 +53,17 @@ rms_norm = _steps_per_element(4)
 counts("RMSNormalization", "SimplifiedLayerNormalization")(rms_norm)
 counts("SimplifiedLayerNormalization", domain=MICROSOFT_DOMAIN)(rms_norm)
 counts("SkipSimplifiedLayerNormalization", domain=MICROSOFT_DOMAIN)(_steps_per_element(5))
+counts("BranchwiseRMSNorm", domain=MICROSOFT_DOMAIN)(rms_norm)
+# the non-linearity of the gate, and the product with it
+counts("GatedRMSNorm", domain=MICROSOFT_DOMAIN)(_steps_per_element(6))
+
+
+@counts("EngramGate", domain=MICROSOFT_DOMAIN)
+def engram_gate(op: ShapedNode) -> Cost:
+    """Keys and queries are normalized, multiplied and summed; the gate scales values, maybe normalized."""
+    return Cost(other=(4 + 4 + 2 + 1 + 4 * op.knows_out(1)) * op.elements)
+
+
 # power, sum, quotient
 counts("LpNormalization")(_steps_per_element(3))
 

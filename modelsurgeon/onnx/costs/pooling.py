@@ -5,12 +5,13 @@ from __future__ import annotations
 from math import prod
 
 from modelsurgeon.inspection.cost import Cost
-from modelsurgeon.layers.onnx_names import MICROSOFT_DOMAIN
+from modelsurgeon.layers.onnx_names import MICROSOFT_DOMAIN, NCHWC_DOMAIN
 from modelsurgeon.onnx.costs.registry import ShapedNode, Uncounted, counts, moves
 
 
 @counts("MaxPool", "AveragePool")
-@counts("QLinearAveragePool", "NhwcMaxPool", domain=MICROSOFT_DOMAIN)
+@counts("QLinearAveragePool", "NhwcMaxPool", "MaxpoolWithMask", domain=MICROSOFT_DOMAIN)
+@counts("MaxPool", "AveragePool", domain=NCHWC_DOMAIN)
 def pool(op: ShapedNode) -> Cost:
     """One comparison or addition for each tap."""
     return Cost(other=op.elements * prod(op.integers("kernel_shape")))
@@ -23,7 +24,8 @@ def lp_pool(op: ShapedNode) -> Cost:
 
 
 @counts("GlobalMaxPool", "GlobalAveragePool")
-@counts("QLinearGlobalAveragePool", "QLinearReduceMean", domain=MICROSOFT_DOMAIN)
+@counts("QLinearGlobalAveragePool", "QLinearReduceMean", "ReduceSumInteger", domain=MICROSOFT_DOMAIN)
+@counts("GlobalMaxPool", "GlobalAveragePool", domain=NCHWC_DOMAIN)
 @counts("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceLogSum")
 @counts("ArgMax", "ArgMin", "CumSum", "CumProd", "TopK", "Hardmax", "NonZero", "Col2Im")
 def one_per_input_element(op: ShapedNode) -> Cost:
@@ -47,6 +49,7 @@ INTERPOLATION_TAPS = {"nearest": 0, "linear": 2, "bilinear": 2, "cubic": 4, "bic
 
 
 @counts("Resize", "Upsample")
+@counts("Upsample", domain=NCHWC_DOMAIN)
 def resize(op: ShapedNode) -> Cost | Uncounted:
     """A product and a sum for each tap: 2 (linear) or 4 (cubic) per axis that changes; nearest copies."""
     axes = sum(size != new for size, new in zip(op.shape(), op.out(), strict=True))
@@ -54,6 +57,7 @@ def resize(op: ShapedNode) -> Cost | Uncounted:
 
 
 @counts("GridSample")
+@counts("GridSample", domain=MICROSOFT_DOMAIN)
 def grid_sample(op: ShapedNode) -> Cost | Uncounted:
     """A product and a sum for each tap of every spatial axis; nearest copies."""
     return _interpolation_cost(op, op.text("mode", "linear"), len(op.shape()) - 2)

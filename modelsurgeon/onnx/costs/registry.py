@@ -22,9 +22,14 @@ ShapeOf = Callable[[ir.Value], Shape | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Uncounted:
-    """Why a node's cost isn't known."""
+    """Why a node's cost isn't known.
+
+    macs: whether the operator may have MACs, too. missing_shape: whether only the size of a value is missing.
+    """
 
     reason: str
+    macs: bool = field(default=True, compare=False)
+    missing_shape: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +166,7 @@ def cost_of(operation: ShapedNode) -> Cost | Uncounted:
     try:
         return function(operation)
     except UnknownShape as error:
-        return Uncounted(reason=str(error))
+        return Uncounted(reason=str(error), missing_shape=True)
     except (IndexError, ValueError):  # axes that don't fit the operator's definition
         input_shapes = [operation.shape_of(value) for value in node.inputs if value is not None]
         return Uncounted(reason=f"its inputs don't fit the operator: their shapes are {shape(input_shapes)}")

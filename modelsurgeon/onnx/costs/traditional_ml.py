@@ -78,9 +78,24 @@ def crop_and_resize(op: ShapedNode) -> Cost:
     return Cost(other=8 * op.elements)
 
 
-def _uncounted_because(reason: str) -> CostFunction:
+@counts("CDist", domain=MICROSOFT_DOMAIN)
+def distances(op: ShapedNode) -> Cost:
+    """A difference, a square and a sum for each feature of each pair, and a root unless it is left out."""
+    root = op.text("metric", "sqeuclidean") == "euclidean"
+    return Cost(other=op.elements * (3 * op.shape()[1] + root))
+
+
+@counts("DynamicTimeWarping", domain=MICROSOFT_DOMAIN)
+def time_warping(op: ShapedNode) -> Cost:
+    """Two comparisons and a sum for each element of the table of costs."""
+    return Cost(other=3 * op.elements_in)
+
+
+def _uncounted_because(reason: str, *, macs: bool = False) -> CostFunction:
+    """A cost that isn't known. macs: whether the operator may have MACs."""
+
     def cost(_: ShapedNode) -> Uncounted:
-        return Uncounted(reason=reason)
+        return Uncounted(reason=reason, macs=macs)
 
     return cost
 
@@ -98,10 +113,16 @@ counts("TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor", domain
     _uncounted_because("its cost depends on the path of each sample through the trees")
 )
 counts("Gradient", domain=TRAINING_DOMAIN)(
-    _uncounted_because("its cost is that of a backward pass, which isn't in the file")
+    _uncounted_because("its cost is that of a backward pass, which isn't in the file", macs=True)
 )
 counts("BeamSearch", "GreedySearch", "Sampling", "WhisperBeamSearch", domain=MICROSOFT_DOMAIN)(
-    _uncounted_because("its cost depends on how many tokens are generated")
+    _uncounted_because("its cost depends on how many tokens are generated", macs=True)
+)
+counts("BifurcationDetector", "NGramRepeatBlock", domain=MICROSOFT_DOMAIN)(
+    _uncounted_because("its cost is that of comparing tokens, which depends on the data")
+)
+counts("NGramHashMapping", "VarlenNGramHashMapping", domain=MICROSOFT_DOMAIN)(
+    _uncounted_because("its cost is that of hashing integers, which isn't defined here")
 )
 depends_on_texts = _uncounted_because("its cost depends on the length of texts")
 counts("RegexFullMatch", "StringConcat", "StringNormalizer", "StringSplit", "TfIdfVectorizer")(

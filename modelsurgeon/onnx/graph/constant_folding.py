@@ -154,6 +154,8 @@ def _evaluate(node: ir.Node, opsets: dict[str, int]) -> list[Array]:
         node.op_type in GROWING_OPERATORS and _result_is_small(node)
     ):
         return []
+    if node.version is not None:
+        opsets = {**opsets, node.domain: node.version}
     inputs = [value for value in node.inputs if value is not None]
     feed = {str(value.name): small_constant(value) for value in inputs}
     if any(array is None for array in feed.values()):

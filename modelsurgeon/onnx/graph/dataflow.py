@@ -6,11 +6,9 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
+from modelsurgeon.onnx.graph.randomness import draws
 from modelsurgeon.onnx.graph.traversal import bodies, nodes
 
-RANDOM_OPERATORS = frozenset(
-    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
-)
 GRAPH_ATTRIBUTES = frozenset({ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS})
 
 
@@ -41,15 +39,15 @@ def constant_values(model: ir.Model) -> set[ir.Value]:
 
     Initializers count even where a caller may override them (in IR version 3 all are listed as inputs).
     """
-    fixed = set(model.graph.initializers.values())
+    fixed, opset = set(model.graph.initializers.values()), model.opset_imports.get("", 1)
     for graph in bodies(model):
         fixed.update(graph.initializers.values())
     for node in nodes(model):
-        if not _is_random(node) and fixed.issuperset(inputs_and_captures(node)):
+        if fixed.issuperset(inputs_and_captures(node)) and not is_random(node, opset):
             fixed.update(node.outputs)
     return fixed
 
 
-def _is_random(node: ir.Node) -> bool:
-    inside = (inner for graph in subgraphs(node) for inner in graph)
-    return node.op_type in RANDOM_OPERATORS or any(_is_random(inner) for inner in inside)
+def is_random(node: ir.Node, opset: int) -> bool:
+    """Whether a node, or one in its subgraphs, may give other values at every run."""
+    return draws(node, opset) or any(is_random(inner, opset) for graph in subgraphs(node) for inner in graph)

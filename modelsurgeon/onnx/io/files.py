@@ -14,10 +14,12 @@ from onnx import ModelProto, TensorProto
 
 from modelsurgeon.errors import BadModel
 from modelsurgeon.files import replacing, same_file
+from modelsurgeon.onnx.graph.map_types import without_map_types
 from modelsurgeon.onnx.graph.traversal import replace_tensors
 from modelsurgeon.onnx.io import protobuf, sparse, validate, validate_tensors
 from modelsurgeon.onnx.io.external_data import Files
 from modelsurgeon.onnx.io.lazy_tensors import DataFile, StoredTensor
+from modelsurgeon.onnx.io.long_lists import LongLists
 from modelsurgeon.onnx.io.serialize import pack
 from modelsurgeon.onnx.io.validate_text import root_cause
 from modelsurgeon.report.formatting import escape
@@ -63,10 +65,11 @@ def from_proto(proto: ModelProto) -> ir.Model:
 
 def _parse_file(file: DataFile, files: Files) -> ir.Model:
     _check_size(file.size)
+    lists = LongLists()
     with file.opened() as opened, _raising_bad_model(opened):
-        model = _model_from_proto(
-            ModelProto.FromString(protobuf.split_large_tensors(opened, file.size)), files
-        )
+        skeleton = protobuf.split_large_tensors(opened, file.size, lists.set_aside)
+        model = _model_from_proto(ModelProto.FromString(skeleton), files)
+    lists.put_back(model)
     if files.used:
         replace_tensors(model, lambda tensor: _as_stored_tensor(tensor, files))
     return model
@@ -80,7 +83,8 @@ def _model_from_proto(proto: ModelProto, files: Files | None) -> ir.Model:
     if sparse.has_sparse(proto):
         proto, stored_bytes = sparse.densify(proto, check)
     ordered = validate.check(proto, check)
-    model = ir.serde.deserialize_model(proto)
+    with without_map_types(proto):
+        model = ir.serde.deserialize_model(proto)
     if stored_bytes:
         replace_tensors(model, lambda tensor: _with_stored_bytes(tensor, stored_bytes))
     if not ordered:

@@ -30,6 +30,7 @@ FIELDS_WITH_TENSORS: dict[str, dict[int, str]] = {
     "node": {5: "attribute"},
     "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph"},
 }
+LIST_FIELDS = frozenset({7, 8, 9})  # of an attribute: floats, ints and strings, each entry a field of its own
 # From onnx.proto, too: the fields of a TensorProto. Packed floats and doubles are laid out as raw data is.
 DATA_TYPE, FLOAT_DATA, RAW_DATA, DOUBLE_DATA, EXTERNAL_DATA, DATA_LOCATION = 2, 4, 9, 10, 13, 14
 VALUE_FIELDS = {FLOAT_DATA, 5, 6, 7, RAW_DATA, DOUBLE_DATA, 11}
@@ -81,23 +82,29 @@ class TensorRewrite:
     """How the tensors of a file are replaced.
 
     enters: whether the message from start to end is searched for tensors.
-    tensor: the pieces that replace the tensor from start to end; None keeps it.
+    tensor: the pieces that replace the tensor from start to end; None keeps it. attribute: the bytes that
+    replace an attribute with a list of numbers or texts; None keeps it.
     """
 
     file: BinaryIO
     enters: Callable[[int, int], bool]
     tensor: Callable[[int, int], list[Piece] | None]
+    attribute: Callable[[bytes], bytes | None] = lambda _: None
 
 
-def split_large_tensors(file: BinaryIO, length: int) -> bytes:
+def split_large_tensors(
+    file: BinaryIO, length: int, set_aside: Callable[[bytes], bytes | None] = lambda _: None
+) -> bytes:
     """The skeleton of an ONNX file: large tensors are references to ASIDE_LOCATION, with their file offset.
 
-    Raises BadModel for bytes that are no protobuf, graphs nested too deep, and too large skeletons.
+    set_aside: the bytes that replace a large attribute with a list of numbers or texts; None keeps it. Raises
+    BadModel for bytes that are no protobuf, graphs nested too deep, and too large skeletons.
     """
     rewrite = TensorRewrite(
         file=file,
         enters=lambda start, end: end - start > LARGE_TENSOR_BYTES,
         tensor=lambda start, end: _set_aside(file, start, end),
+        attribute=set_aside,
     )
     pieces = _rewrite_message(rewrite, ByteSpan(0, length), "model")
     if (total := total_bytes(pieces)) > MAX_SKELETON_BYTES:
@@ -159,6 +166,8 @@ def _rewrite_message(rewrite: TensorRewrite, span: ByteSpan, message: str, depth
     pieces: list[Piece] = []
     copied = span.start
     for field in _message_fields(rewrite.file, *span):
+        if message == "attribute" and field.number in LIST_FIELDS:
+            return _rewrite_list(rewrite, span)
         child = FIELDS_WITH_TENSORS[message].get(field.number)
         if child is None or field.kind != LENGTH_DELIMITED or not rewrite.enters(field.body, field.end):
             continue
@@ -172,19 +181,28 @@ def _rewrite_message(rewrite: TensorRewrite, span: ByteSpan, message: str, depth
     return [*pieces, ByteSpan(copied, span.end)]
 
 
+def _rewrite_list(rewrite: TensorRewrite, span: ByteSpan) -> list[Piece]:
+    """An attribute that holds a list, and so no tensor. Its entries are not walked: there may be millions."""
+    new = rewrite.attribute(_read_span(rewrite.file, span))
+    return [span if new is None else new]
+
+
 def _set_aside(file: BinaryIO, start: int, end: int) -> list[Piece] | None:
     """A tensor with a reference in place of its values; None where they are small or can't be split off."""
-    fields = list(_message_fields(file, start, end))
-    values = [field for field in fields if field.number in VALUE_FIELDS]
-    if len(values) != 1 or any(field.number in (EXTERNAL_DATA, DATA_LOCATION) for field in fields):
+    fields: list[ProtobufField] = []
+    value: ProtobufField | None = None
+    for field in _message_fields(file, start, end):
+        if field.number in VALUE_FIELDS:
+            if value is not None or field.kind != LENGTH_DELIMITED:
+                return None  # entry by entry: the others are not walked
+            value = field
+        elif field.number in (EXTERNAL_DATA, DATA_LOCATION):
+            return None
+        fields.append(field)
+    if value is None:
         return None
-    (value,) = values
     length = value.end - value.body
-    if (
-        value.kind != LENGTH_DELIMITED
-        or length <= LARGE_TENSOR_BYTES
-        or not _stored_as_raw_data(value, fields, file)
-    ):
+    if length <= LARGE_TENSOR_BYTES or not _stored_as_raw_data(value, fields, file):
         return None
     reference = external_reference(ASIDE_LOCATION, value.body, length).SerializeToString()
     return [ByteSpan(start, value.start), ByteSpan(value.end, end), reference]

@@ -11,6 +11,7 @@ from typing import BinaryIO
 import onnx_ir as ir
 
 from modelsurgeon.errors import BadModel
+from modelsurgeon.onnx.graph.map_types import restore_map_types
 from modelsurgeon.onnx.graph.traversal import graphs, replace_tensors
 from modelsurgeon.onnx.io import protobuf, validate
 from modelsurgeon.onnx.io.lazy_tensors import StoredTensor
@@ -107,6 +108,7 @@ def pack(model: ir.Model) -> SerializedModel:
         proto = ir.serde.serialize_model(clone)
     except ir.serde.SerdeError as error:
         raise BadModel(f"the model can't be written: {root_cause(error)}") from error
+    restore_map_types(proto)
     validate.check(proto, lambda _: None)
     return SerializedModel(skeleton=proto.SerializeToString(deterministic=True), weights=weights)
 

@@ -15,6 +15,7 @@ from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProt
 
 from modelsurgeon.errors import BadModel
 from modelsurgeon.layers.onnx_names import STANDARD_DOMAINS
+from modelsurgeon.onnx.graph.map_types import has_map
 from modelsurgeon.onnx.io.protobuf import MAX_GRAPH_DEPTH
 from modelsurgeon.onnx.io.validate_calls import Op, Ops, check_calls
 from modelsurgeon.onnx.io.validate_text import (
@@ -227,6 +228,8 @@ def _check_attribute(attribute: AttributeProto, rules: ValidationRules) -> None:
         )
     for kind in (attribute.tp, *attribute.type_protos):
         check_type(kind, attribute.name)
+        if has_map(kind):
+            raise BadModel(f"has a map in {quoted(attribute.name)}, which isn't supported: cut it off")
     if attribute.type == A.TENSOR:
         _check_weight(attribute.t, rules)
     for tensor in attribute.tensors:

@@ -13,6 +13,7 @@ from modelsurgeon.errors import BadModel
 T = TypeVar("T", bound=Hashable)
 TEXT_TYPES = frozenset({str})
 ELEMENT_TYPES = {kind.value for kind in ir.DataType}
+MAP_KEY_TYPES = {kind.value for kind in ir.DataType if kind.is_integer() or kind == ir.DataType.STRING}
 
 
 def quoted(name: str) -> str:
@@ -52,7 +53,7 @@ def check_values(values: Iterable[ValueInfoProto]) -> None:
 
 
 def check_type(kind: TypeProto, name: str) -> None:
-    """Raise BadModel for a type of a value that doesn't exist or isn't supported."""
+    """Raise BadModel for a type of a value that doesn't exist."""
     check_texts(kind.denotation)
     which = kind.WhichOneof("value")
     if which in ("sequence_type", "optional_type"):
@@ -65,6 +66,10 @@ def check_type(kind: TypeProto, name: str) -> None:
         if tensor.elem_type not in ELEMENT_TYPES:
             raise BadModel(f"has {quoted(name)} of the unknown element type {tensor.elem_type}")
         check_texts(*(text for dim in tensor.shape.dim for text in (dim.dim_param, dim.denotation)))
+    elif which == "map_type":
+        if kind.map_type.key_type not in MAP_KEY_TYPES or not kind.map_type.HasField("value_type"):
+            raise BadModel(f"has {quoted(name)}, a map whose keys are no integers or texts, or of nothing")
+        check_type(kind.map_type.value_type, name)
     elif which is not None:
         raise BadModel(
             f"has {quoted(name)}, a {which.removesuffix('_type')}, which isn't supported: cut it off"

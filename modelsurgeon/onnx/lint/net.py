@@ -12,7 +12,10 @@ import onnx_ir as ir
 from modelsurgeon.inspection.findings import Roofline
 from modelsurgeon.inspection.rows import LayerRow
 from modelsurgeon.onnx.analysis.node_runs import NodeRun
-from modelsurgeon.onnx.graph.dataflow import inputs_and_captures
+from modelsurgeon.onnx.graph.constant_folding import taken_branch
+from modelsurgeon.onnx.graph.dataflow import inputs_and_captures, subgraphs
+from modelsurgeon.onnx.graph.traversal import nodes
+from modelsurgeon.onnx.lint.verbs import Verbs
 
 CONVOLUTION_OPERATORS = frozenset({"Conv", "ConvTranspose", "FusedConv"})
 DENSE_OPERATORS = frozenset({"Gemm", "MatMul", "FusedGemm", "FusedMatMul"})
@@ -69,7 +72,8 @@ class Net:
     """A bound model, the costs of its nodes, its constant values, and the balance of the machine.
 
     node_runs, rows: of every node, in the same order. balance: FLOPs per byte of memory traffic.
-    symbolic_shapes: shapes by name before open sizes got their defaults; empty where none were open.
+    symbolic_shapes: shapes by name before open sizes got their defaults; empty where none were open. verbs:
+    what they would do to the model; None where nothing is advised.
     """
 
     model: ir.Model
@@ -78,6 +82,7 @@ class Net:
     constants: set[ir.Value]
     balance: float = DEFAULT_BALANCE
     symbolic_shapes: Mapping[str, ir.Shape | None] = field(default_factory=dict)
+    verbs: Verbs | None = None
 
     @cached_property
     def row_of(self) -> dict[ir.Node, LayerRow]:
@@ -154,13 +159,32 @@ class Net:
         """Whether a node's memory traffic takes longer than its FLOPs."""
         return row.intensity is not None and row.intensity < self.balance
 
-    def nodes(self, *ops: str) -> Iterator[tuple[ir.Node, LayerRow]]:
-        """Nodes of these standard operators that run, with their rows; without constant ones."""
+    def nodes(self, *ops: str, uncounted: bool = False) -> Iterator[tuple[ir.Node, LayerRow]]:
+        """Nodes of these standard operators that run, with their rows; without constant ones.
+
+        uncounted: also those in a branch that isn't counted but may run.
+        """
         for node, row in self.row_of.items():
             if (
                 node.op_type in ops
                 and not node.domain
-                and row.runs
+                and (row.runs or (uncounted and self.may_run(node)))
                 and not self.constants.issuperset(node.outputs)
             ):
                 yield node, row
+
+    def may_run(self, node: ir.Node) -> bool:
+        """Whether a node isn't in a branch that a constant condition excludes."""
+        return node.graph not in self._excluded_graphs
+
+    @cached_property
+    def _excluded_graphs(self) -> set[ir.Graph | ir.Function | None]:
+        """Branches that a constant condition excludes, and all graphs inside them."""
+        excluded: set[ir.Graph | ir.Function | None] = set()
+        for node in nodes(self.model):
+            taken = taken_branch(node) if node.op_type == "If" and not node.domain else None
+            if taken is not None or node.graph in excluded:
+                for graph in subgraphs(node):
+                    if graph is not taken or node.graph in excluded:
+                        excluded.update((graph, *graph.subgraphs()))
+        return excluded

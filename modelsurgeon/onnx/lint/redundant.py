@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from hashlib import sha256
 
 import numpy as np
 import onnx_ir as ir
 
+from modelsurgeon.layers.onnx_names import MICROSOFT_DOMAIN, STANDARD_DOMAINS
 from modelsurgeon.onnx.graph.constant_folding import constant_tensor
-from modelsurgeon.onnx.graph.dataflow import RANDOM_OPERATORS, inputs_and_captures, subgraphs
+from modelsurgeon.onnx.graph.dataflow import inputs_and_captures, is_random, subgraphs
 from modelsurgeon.onnx.lint.net import Net
 from modelsurgeon.onnx.lint.registry import Hit, rule
 from modelsurgeon.report.formatting import show
@@ -18,6 +19,7 @@ from modelsurgeon.report.formatting import show
 MIN_DUPLICATE_SHARE = 0.001
 MIN_DEAD_SHARE = 0.001  # of the bytes of all weights
 MIN_WEIGHT_BYTES = 1024  # smaller weights are equal by chance or by design
+KNOWN_DOMAINS = (*STANDARD_DOMAINS, MICROSOFT_DOMAIN, "ai.onnx.ml")  # other operators may have a state
 MAX_COMPARED_ELEMENTS = 64  # larger constants are compared by identity; their values aren't read
 
 
@@ -55,12 +57,12 @@ def dead_node(net: Net) -> Iterator[Hit]:
     advice="Compute it once and use the output in both places.",
 )
 def duplicate_node(net: Net) -> Iterator[Hit]:
-    """Two nodes have the same operator, attributes and inputs, and aren't random.
+    """Two nodes have the same operator, attributes and inputs, and aren't random, as active dropout is.
 
     Only where the node has MACs, or its output a thousandth of the bytes of all activations.
     """
     for graph in net.graphs:
-        for node, first in _duplicates(graph):
+        for node, first in _duplicates(graph, net.model.opset_imports):
             row = net.row_of.get(node)
             if row is None or not row.runs or net.constants.issuperset(node.outputs):
                 continue
@@ -158,7 +160,7 @@ def _with_ancestors(node: ir.Node) -> set[ir.Node]:
     return found
 
 
-def _duplicates(graph: ir.Graph) -> Iterator[tuple[ir.Node, ir.Node]]:
+def _duplicates(graph: ir.Graph, opsets: Mapping[str, int]) -> Iterator[tuple[ir.Node, ir.Node]]:
     """Nodes that repeat an earlier one, each with the first such node.
 
     Source: value numbering (Cocke and Schwartz, 1970).
@@ -166,7 +168,7 @@ def _duplicates(graph: ir.Graph) -> Iterator[tuple[ir.Node, ir.Node]]:
     number: dict[ir.Value, Hashable] = {}
     seen: dict[Hashable, ir.Node] = {}
     for node in graph:
-        key = _node_key(node, number)
+        key = _node_key(node, number, opsets)
         first = node if key is None else seen.setdefault(key, node)
         for value, first_value in zip(node.outputs, first.outputs, strict=True):
             number[value] = number.get(first_value, id(first_value))
@@ -174,14 +176,16 @@ def _duplicates(graph: ir.Graph) -> Iterator[tuple[ir.Node, ir.Node]]:
             yield node, first
 
 
-def _node_key(node: ir.Node, number: dict[ir.Value, Hashable]) -> Hashable | None:
+def _node_key(node: ir.Node, number: dict[ir.Value, Hashable], opsets: Mapping[str, int]) -> Hashable | None:
     """A key that is equal for nodes that compute the same; None for nodes that never count as equal."""
-    if node.op_type in RANDOM_OPERATORS or any(subgraphs(node)):
+    if node.domain not in KNOWN_DOMAINS or any(subgraphs(node)) or is_random(node, opsets.get("", 1)):
         return None
+    from modelsurgeon.onnx.graph.attributes import non_default_attributes  # imports onnx's schemas
+
     inputs = tuple(
         None if value is None else number.get(value) or _constant_key(value) for value in node.inputs
     )
-    attributes = frozenset((name, _attribute_key(attr)) for name, attr in node.attributes.items())
+    attributes = frozenset((attr.name, _attribute_key(attr)) for attr in non_default_attributes(node, opsets))
     return node.op_identifier(), inputs, attributes, len(node.outputs)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -20,7 +21,8 @@ class Hit:
     """One place where a rule applies.
 
     message: the finding, in numbers. badness: sorts the hits of a rule, the worst first. evidence: the
-    numbers by name; advice may name them in braces. advice: replaces the rule's own.
+    numbers by name; advice may name them in braces. advice: replaces the rule's own. otherwise: replaces both
+    where they name a verb that doesn't edit the layer.
     """
 
     layer: str
@@ -28,10 +30,12 @@ class Hit:
     badness: float = 0.0
     evidence: Mapping[str, Any] = field(default_factory=dict)
     advice: str | None = None
+    otherwise: str | None = None
 
 
 RuleFunction = Callable[[Net], Iterator[Hit]]
 
+NAMED_VERB = re.compile(r"`modelsurgeon ((?:bn )?\w+)")  # the first verb that advice names
 RULES: dict[str, Rule] = {}
 _functions: dict[str, RuleFunction] = {}
 
@@ -107,6 +111,12 @@ def _ignores(entry: str, rule: str, layer: str) -> bool:
 
 
 def _finding(net: Net, rule: Rule, hit: Hit) -> Finding:
+    advice = hit.advice or rule.advice
+    named = NAMED_VERB.search(advice)
+    if named is not None and net.verbs is not None and not net.verbs.does(named[1], hit.layer):
+        advice = (
+            hit.otherwise or f"`{named[1]}` doesn't apply to {{layer}}: change it where the model is made."
+        )
     outputs = ",".join(str(value.name) for value in net.model.graph.outputs)
     values = {**hit.evidence, "layer": quote(escape(hit.layer)), "outputs": quote(outputs)}
     return Finding(
@@ -114,6 +124,6 @@ def _finding(net: Net, rule: Rule, hit: Hit) -> Finding:
         severity=rule.severity,
         layer=hit.layer,
         message=hit.message,
-        advice=(hit.advice or rule.advice).format_map(values),
+        advice=advice.format_map(values),
         evidence=dict(hit.evidence),
     )

@@ -15,7 +15,9 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from modelsurgeon.errors import BadPlan
 from modelsurgeon.onnx.graph.constants import constant_array
 from modelsurgeon.onnx.graph.dataflow import inputs_and_captures
+from modelsurgeon.onnx.graph.map_types import copy_map_type, map_type
 from modelsurgeon.onnx.graph.names import free_name
+from modelsurgeon.onnx.graph.randomness import dropout_mode
 from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.onnx.shapes import data_inputs
 from modelsurgeon.surgery.edits import Edit
@@ -56,7 +58,9 @@ def _find_tensor(name: str, values: dict[str, ir.Value]) -> ir.Value:
 def _declare_output(context: PassContext, value: ir.Value) -> None:
     """Set the type of an output, and its shape in numbers and symbols of the inputs; other axes are open."""
     known = context.inferred(value)
-    value.type = value.type or known.type
+    if value.type is None and map_type(value) is None:
+        value.type = known.type
+        copy_map_type(known, value)
     symbols = {str(dim) for entry in data_inputs(context.model) for dim in entry.shape or ()}
     if value.shape is None and known.shape is not None:
         value.shape = ir.Shape([d if isinstance(d, int) or str(d) in symbols else None for d in known.shape])
@@ -66,6 +70,7 @@ def _make_input(context: PassContext, value: ir.Value) -> Edit:
     """Replace a computed tensor by a new input of the same name."""
     known = context.inferred(value)
     entry = ir.Value(name=value.name, shape=known.shape, type=known.type)
+    copy_map_type(known, entry)
     value.name = free_name(f"{value.name}.computed", context.taken)
     ir.convenience.replace_all_uses_with(value, entry, replace_graph_outputs=True)
     context.graph.inputs.append(entry)
@@ -76,18 +81,19 @@ def _drop_dropout(context: PassContext, node: ir.Node) -> Edit | None:
     if node.op_type != "Dropout" or node.domain:
         return None
     layer, action = context.names[node], "drop dropout"
-    if reason := context.skip_reason(layer) or _why_dropout_stays(node):
+    opset = context.model.opset_imports.get("", 1)
+    if reason := context.skip_reason(layer) or _why_dropout_stays(node, opset):
         return Edit(layer=layer, action=action, skipped=reason)
     if node.inputs[0] is not None:
         ir.convenience.replace_all_uses_with(node.outputs[0], node.inputs[0])
     return Edit(layer=layer, action=action)
 
 
-def _why_dropout_stays(node: ir.Node) -> str | None:
+def _why_dropout_stays(node: ir.Node, opset: int) -> str | None:
     """The reason why a Dropout can't be removed; None where it can."""
-    mode = node.inputs[2] if len(node.inputs) > 2 else None
-    training = constant_array(mode)
-    if mode is not None and (training is None or training.any()):
+    mode = dropout_mode(node, opset)
+    training = constant_array(node.inputs[2]) if mode == "unknown" else None
+    if mode == "training" or (mode == "unknown" and (training is None or training.any())):
         return "it is, or may be, in training mode: without it the outputs would differ"
     if node.outputs[0].is_graph_output():
         return "its output is a graph output"

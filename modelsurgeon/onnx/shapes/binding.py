@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import permutations
 
 import onnx_ir as ir
 
@@ -128,11 +129,35 @@ def _bind_input(value: ir.Value, shape: tuple[int, ...], bound_sizes: dict[str, 
         raise UnknownShape(f"{where} is {declared}; {list(shape)} doesn't fit it")
     for dim, size in zip(declared, shape, strict=True):
         if isinstance(dim, int) and dim != size:
-            raise UnknownShape(f"{where} is {declared}, fixed in the model; {list(shape)} was asked for")
+            hint = _other_order(list(declared), shape)
+            raise UnknownShape(
+                f"{where} is {declared}, fixed in the model; {list(shape)} was asked for{hint}"
+            )
         name = str(dim)
         if SYMBOL_PATTERN.fullmatch(name) and dim is not None and bound_sizes.setdefault(name, size) != size:
             raise UnknownShape(f"{name} is bound to {bound_sizes[name]}, but {where} has {size} there")
     value.shape = ir.Shape(shape)
+
+
+def orders_of_axes(count: int) -> Iterator[tuple[tuple[int, ...], str]]:
+    """Other orders of axes after the first, each with a question; those that are mistaken most come first."""
+    if not 3 <= count <= 5:
+        return
+    inner = tuple(range(1, count))
+    usual = {(0, inner[-1], *inner[:-1]): "channels last? ", (0, *inner[1:], 1): "channels first? "}
+    yield from usual.items()
+    for order in permutations(inner):
+        if (0, *order) not in usual and order != inner:
+            yield (0, *order), "another order of the axes? "
+
+
+def _other_order(declared: Sequence[int | ir.SymbolicDim | None], shape: Sequence[int]) -> str:
+    """A hint at an order of the axes that fits the fixed sizes of an input; empty if none does."""
+    for order, question in orders_of_axes(len(shape)):
+        other = [shape[axis] for axis in order]
+        if all(not isinstance(dim, int) or dim == size for dim, size in zip(declared, other, strict=True)):
+            return f"; {question}{other} fits"
+    return ""
 
 
 def _check_expressions(name: str, declared: ir.Shape | None, shape: Sequence[int], bound_sizes: Dims) -> None:

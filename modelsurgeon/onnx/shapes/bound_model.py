@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
 
-import onnx
 import onnx_ir as ir
 from onnx_shape_inference import registry
 
-from modelsurgeon.errors import BadModel
+from modelsurgeon.errors import UnknownShape
 from modelsurgeon.inspection.cost import Number
 from modelsurgeon.onnx.graph.constant_folding import fold_constants
 from modelsurgeon.onnx.graph.traversal import CACHED_BODIES, CACHED_NODES, bodies, nodes
@@ -27,16 +26,31 @@ from modelsurgeon.onnx.shapes.binding import (
     open_shapes,
     symbols,
 )
-from modelsurgeon.onnx.shapes.inference import UNKNOWN_KEY, infer, unknown
+from modelsurgeon.onnx.shapes.impossible import (
+    IMPOSSIBLE_KEY,
+    MISFITS_KEY,
+    impossible,
+    impossible_positions,
+    record_impossible,
+)
+from modelsurgeon.onnx.shapes.inference import UNKNOWN_KEY, infer, open_symbols, unknown
+from modelsurgeon.onnx.shapes.inline_functions import inlined_to_measure
+from modelsurgeon.onnx.shapes.loops import (
+    changing_ranks,
+    follow_growth,
+    iterations,
+    name_iterations,
+)
+from modelsurgeon.onnx.shapes.pinned import PINNED_KEY, deduced_sizes, pinned
 from modelsurgeon.onnx.shapes.rules.contents import CONTENTS_KEY, is_followed
 
 RENAMED_KEY = "modelsurgeon.renamed"  # model.meta: symbols by the invalid names that they replace
-ORIGIN_KEY = "modelsurgeon.origin"  # node.meta: equal in all inlined copies of a function's node
 INFERRED_CONTENT_KEY = "pkg.onnx_shape_inference.sym_data"  # value.metadata_props: computed contents
 OPEN_UNKNOWN_KEY = "modelsurgeon.open_unknown"  # model.meta: UNKNOWN_KEY before the symbols were bound
 OPEN_FOLLOWED_KEY = "modelsurgeon.followed"  # model.meta: values whose contents were known before that
 DECLARED_SHAPES_KEY = "modelsurgeon.believed"  # model.meta: declared shapes, where inference has no rule
-MAX_INFERENCE_ROUNDS = 32
+BOUND_SIZES_KEY = "modelsurgeon.sizes"  # model.meta: the sizes of all symbols that were bound
+MAX_INFERENCE_ROUNDS = 64
 
 
 def bound(
@@ -48,22 +62,46 @@ def bound(
 ) -> ir.Model:
     """A clone with bound inputs and inferred shapes. Tensors are shared, `model` isn't changed.
 
-    Functions are inlined, so that every call has shapes of its own. The clone is for measuring only:
-    inference stores the contents of small integer tensors in the metadata of its values.
+    Open sizes that the model leaves no choice for are bound, too: `pinned` lists them. Functions are inlined,
+    so that every call has shapes of its own; a node of another opset than the model's has its version in
+    `Node.version`. The clone is for measuring only: inference stores the contents of small integer tensors in
+    the metadata of its values.
 
     shapes: input name -> sizes. dims: symbol -> size; a symbol that had to be renamed (`meta[RENAMED_KEY]`)
     may be given by either name. spend: bind `model` itself, without a clone, if it has no functions, branches
     and loops. Raises UnknownShape for an input or a symbol that the model doesn't have, a wrong number of
-    axes, and sizes that contradict each other.
+    axes, sizes that contradict each other, and sizes at which a node can't run that could without them.
     """
+    declared = {str(value.name): value.shape for value in model.graph.inputs} if shapes or dims else {}
+    found = bound_as_given(model, shapes, dims, spend=spend)
+    if impossible(found) and (shapes or dims):
+        from modelsurgeon.onnx.shapes.refused_sizes import GivenSizes, refusal
+
+        given = GivenSizes(shapes=shapes or {}, dims=dims or {}, declared=declared)
+        if (reason := refusal(found, given, bound_as_given)) is not None:
+            raise UnknownShape(reason)
+    return found
+
+
+def bound_as_given(
+    model: ir.Model,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    dims: Dims | None = None,
+    *,
+    spend: bool = False,
+) -> ir.Model:
+    """The same as `bound`, whether the nodes can run at the given sizes or not."""
     in_place = spend and not model.functions and next(model.graph.subgraphs(), None) is None
-    clone = model if in_place else inlined(model)
+    clone = model if in_place else inlined_to_measure(model)
     inside = () if in_place else tuple(clone.graph.subgraphs())
     clone.meta.update(
         {
             CACHED_NODES: tuple(clone.graph.all_nodes()),
             CACHED_BODIES: inside,
             UNKNOWN_KEY: {},
+            IMPOSSIBLE_KEY: {},
+            MISFITS_KEY: set(),
+            PINNED_KEY: [],
             OPEN_SHAPES_KEY: {},
         }
     )
@@ -73,9 +111,20 @@ def bound(
     bound_sizes = bind(
         clone, shapes or {}, {renamed.get(name, name): size for name, size in (dims or {}).items()}
     )
+    clone.meta[BOUND_SIZES_KEY] = bound_sizes
     _clear_shapes(clone, bound_sizes)
-    _clear_loop_inputs(clone)
+    name_iterations(clone, {*symbols(clone), *open_symbols(clone)})
     _infer_and_fold(clone)
+    for _ in range(MAX_INFERENCE_ROUNDS):
+        if not (found := deduced_sizes(clone)):
+            break
+        pinned(clone).extend(found)
+        deduced = {size.symbol: size.size for size in found}
+        if inside:  # branches and loops may run differently now
+            again = bound_as_given(model, shapes, {**(dims or {}), **deduced})
+            pinned(again)[:0] = found
+            return again
+        _bind_further(clone, deduced)
     return clone
 
 
@@ -87,18 +136,32 @@ def bound_to_defaults(
     `opened` is bound in place, unless it has functions, branches or loops, which may run differently at known
     sizes. `expressions` still returns the shapes that were inferred with open sizes.
     """
+    always = impossible_positions(opened)
+    found = _bound_to_defaults(model, opened, shapes, dims)
+    all_nodes = nodes(found)
+    found.meta[MISFITS_KEY] = {all_nodes[number] for number in impossible_positions(found) - always}
+    return found
+
+
+def _bound_to_defaults(
+    model: ir.Model, opened: ir.Model, shapes: Mapping[str, Sequence[int]] | None, dims: Dims
+) -> ir.Model:
     if opened.functions or bodies(opened):
-        return bound(model, shapes, dims)
+        deduced = {size.symbol: size.size for size in pinned(opened)}
+        return bound_as_given(model, shapes, {**deduced, **dims})
     opened.meta[OPEN_SHAPES_KEY] = {value: value.shape for value in _inputs_and_outputs_of_nodes(opened)}
     opened.meta[OPEN_UNKNOWN_KEY] = dict(unknown(opened))
     opened.meta[OPEN_FOLLOWED_KEY] = followed_values(opened)
-    for value in opened.meta[OPEN_SHAPES_KEY]:
-        value.metadata_props.pop(INFERRED_CONTENT_KEY, None)
-        value.meta.pop(CONTENTS_KEY, None)
     still_open = set(symbols(opened))
-    _clear_shapes(opened, bind(opened, {}, {name: size for name, size in dims.items() if name in still_open}))
-    _infer_and_fold(opened)
+    _bind_further(opened, {name: size for name, size in dims.items() if name in still_open})
     return opened
+
+
+def _bind_further(model: ir.Model, dims: Dims) -> None:
+    """Bind more symbols of a bound model, in place, and infer its shapes again."""
+    model.meta[BOUND_SIZES_KEY] = {**model.meta[BOUND_SIZES_KEY], **bind(model, {}, dims)}
+    _clear_shapes(model, model.meta[BOUND_SIZES_KEY])
+    _infer_and_fold(model)
 
 
 def open_unknown(model: ir.Model) -> Mapping[ir.Node, str]:
@@ -169,53 +232,6 @@ def _size(dim: int | ir.SymbolicDim, dims: Dims) -> int | None:
     return size if isinstance(size, int) and size >= 0 else None
 
 
-def inlined(model: ir.Model) -> ir.Model:
-    """A clone in which every call of a function is replaced by its nodes; tensors are shared."""
-    clone = _clone(model)
-    if not clone.functions:
-        return clone
-    from onnx_ir.passes.common import InlinePass
-
-    for function in clone.functions.values():
-        _adopt_opsets(function, clone.opset_imports)
-        for number, node in enumerate(function.all_nodes()):
-            node.meta[ORIGIN_KEY] = (function.identifier(), number)
-    try:
-        InlinePass()(clone)
-    except ValueError:  # a function of another opset: its calls stay, and are reported as calls
-        return _clone(model)
-    return clone
-
-
-def _adopt_opsets(function: ir.Function, model_opsets: dict[str, int]) -> None:
-    """Set a function's opset versions to the model's where all its operators are the same in both."""
-    domains = [
-        domain
-        for domain, version in function.opset_imports.items()
-        if version != model_opsets.get(domain, version)
-    ]
-    for domain in domains:
-        used = {node.op_type for node in function.all_nodes() if node.domain == domain}
-        versions = function.opset_imports[domain], model_opsets[domain]
-        if all(len({_since_version(op, version, domain) for version in versions}) == 1 for op in used):
-            function.opset_imports[domain] = model_opsets[domain]
-
-
-def _since_version(op: str, version: int, domain: str) -> int | None:
-    """The opset version that introduced an operator's definition at `version`; None if it isn't known."""
-    try:
-        return int(onnx.defs.get_schema(op, version, domain).since_version)
-    except onnx.defs.SchemaError:
-        return None
-
-
-def _clone(model: ir.Model) -> ir.Model:
-    try:
-        return model.clone()
-    except RuntimeError as error:  # a value is used before a node makes it, or no node makes it
-        raise BadModel("nodes use values that no node before them makes: sort the graph") from error
-
-
 def _set_constant_types(model: ir.Model) -> None:
     """Give initializers and Constants the type and shape of their tensors, whatever the file declares.
 
@@ -253,68 +269,56 @@ def _is_known(dim: int | str | ir.SymbolicDim, known: set[str]) -> bool:
 
 
 def _clear_shapes(model: ir.Model, dims: Dims) -> None:
-    """Remove the declared shapes of computed values; otherwise inference would keep them."""
+    """Remove the shapes and contents of computed values; otherwise inference would keep them."""
     declared: Mapping[ir.Value, ir.Shape] = model.meta[DECLARED_SHAPES_KEY]
     for node in nodes(model):
         for value in node.outputs:
             value.shape = declared[value].evaluate(dims) if value in declared else None
+            value.metadata_props.pop(INFERRED_CONTENT_KEY, None)
+            value.meta.pop(CONTENTS_KEY, None)
             if node.op_type != "Constant":
                 value.const_value = None
 
 
-def _clear_loop_inputs(model: ir.Model) -> None:
-    """Remove the declared shapes of the inputs of Loop bodies: they get those of the Loop's inputs."""
-    for _, body in _loops(model):
-        for number, value in enumerate(body.inputs):
-            value.shape = ir.Shape(()) if number < 2 else None
-
-
-def _loops(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Graph]]:
-    for node in nodes(model):
-        body = node.attributes.get_graph("body", None) if node.op_type == "Loop" else None
-        if body is not None and not node.domain and node not in unknown(model):
-            yield node, body
-
-
-def _open_growing_sizes(model: ir.Model, grown: set[str]) -> bool:
-    """Give a symbol to every size that changes between iterations of a Loop; return whether any was new."""
-    before = len(grown)
-    for node, body in _loops(model):
-        for start, end in zip(body.inputs[2:], body.outputs[1:], strict=False):
-            if start.shape is None or isinstance(start.type, ir.SequenceType | ir.OptionalType):
-                continue
-            if end.shape is None or end.shape.rank() != start.shape.rank():
-                reason = f"the shape of {start.name!r} changes from one iteration to the next"
-                unknown(model)[node] = reason
-                start.shape = None
-                grown.add(reason)
-                continue
-            dims = list(start.shape)  # the shape itself may be shared with the Loop's input
-            for axis, size in enumerate(end.shape):
-                if size != dims[axis] and str(dims[axis]) not in grown:
-                    dims[axis] = ir.SymbolicDim(f"grows_{len(grown)}")
-                    grown.add(str(dims[axis]))
-            start.shape = ir.Shape(dims)
-    return len(grown) > before
-
-
 def _infer_and_fold(model: ir.Model) -> None:
     """Alternate shape inference and constant folding until neither has new results."""
-    grown: set[str] = set()
+    known, in_use = {*symbols(model), *iterations(model)}, open_symbols(model)
     for _ in range(MAX_INFERENCE_ROUNDS):
         infer(model)
-        if _open_growing_sizes(model, grown):
+        if _report_changing_ranks(model) or follow_growth(model, unknown(model), known, in_use):
             _clear_shapes(model, {})
         elif fold_constants(model, _values_without_shape(model)):
-            for value in _values_without_shape(model):
-                value.shape = None  # inference would keep a symbol of its own
+            for value in (*_values_without_shape(model), *_behind_branches(model)):
+                value.shape = None  # inference would keep a symbol of its own, or the shape of another branch
+        elif record_impossible(model):
+            _clear_shapes(model, model.meta[BOUND_SIZES_KEY])
         else:
-            break
+            return
+    infer(model)  # after the last round, too, shapes are those of inference
+
+
+def _behind_branches(model: ir.Model) -> Iterator[ir.Value]:
+    """Values that aren't constant, of a model with branches: their shapes may be those of another branch."""
+    declared: Mapping[ir.Value, ir.Shape] = model.meta[DECLARED_SHAPES_KEY]
+    for node in nodes(model) if bodies(model) else ():
+        if node.op_type != "If":
+            yield from (
+                value for value in node.outputs if value.const_value is None and value not in declared
+            )
+
+
+def _report_changing_ranks(model: ir.Model) -> bool:
+    """Add Loops with a state that changes its rank to the unknown nodes; return whether there were any."""
+    found = list(changing_ranks(model, unknown(model)))
+    for node, start in found:
+        unknown(model)[node] = f"the shape of {start.name!r} changes from one iteration to the next"
+        start.shape = None
+    return bool(found)
 
 
 def _values_without_shape(model: ir.Model) -> Iterator[ir.Value]:
     """Computed values whose shape doesn't follow from the sizes of the inputs."""
-    known = set(symbols(model))
+    known = {*symbols(model), *iterations(model)}
 
     @cache
     def follows(dims: tuple[int | ir.SymbolicDim, ...]) -> bool:

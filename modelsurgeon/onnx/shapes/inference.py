@@ -1,8 +1,8 @@
 """One run of shape inference over a bound model, in place.
 
 The rules are those of onnx_shape_inference and of `rules`. Many nodes of a net are alike: in a graph
-without branches, loops and functions each kind of node is inferred once. Other graphs, and graphs in which
-an error occurs, go through onnx_shape_inference's own traversal, which reports the node of an error.
+without branches, loops and functions each kind of node is inferred once. In other graphs, and in graphs in
+which an error occurs, every node is inferred.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ from onnx_shape_inference import (
     OpUsageError,
     ShapeInferenceContext,
     ShapeInferenceError,
-    infer_symbolic_shapes,
+    _engine,
+    _functions,
     registry,
 )
 
-from modelsurgeon.errors import BadModel
 from modelsurgeon.onnx.graph.attributes import attribute_values
+from modelsurgeon.onnx.graph.dataflow import subgraphs
 from modelsurgeon.onnx.graph.traversal import bodies, nodes
+from modelsurgeon.onnx.shapes.body_inputs import bind_bodies
 from modelsurgeon.onnx.shapes.rules import register
 from modelsurgeon.onnx.shapes.rules.registration import Rule
 
 UNKNOWN_KEY = "modelsurgeon.unknown"  # model.meta: the nodes at which inference failed, each with the reason
-ASIDE_DOMAIN = "modelsurgeon.aside"  # a domain without rules
 
 # Operators whose output shapes and types depend only on attributes and on the input shapes and types.
 DETERMINED_BY_SHAPES = frozenset(
@@ -81,7 +82,9 @@ def _infer_each_kind(model: ir.Model) -> bool:
     rules = {op: registry.get(op[0], op[1], version=ctx.get_opset_version(op[0])) for op in ops}
     if unknown(model) or model.functions or bodies(model) or None in rules.values():
         return False
-    ctx.reserve_symbol_names(_symbols(model))
+    if any(node.version is not None for node in all_nodes):
+        return False
+    ctx.reserve_symbol_names(open_symbols(model))
     for value in model.graph.inputs:
         ctx.name_anonymous_dims(value)
     seen: dict[Hashable, Results] = {}
@@ -138,11 +141,12 @@ def _named_dims(ctx: _Context, value: ir.Value) -> tuple[int | ir.SymbolicDim, .
     return dims
 
 
-def _symbols(model: ir.Model) -> set[str]:
+def open_symbols(model: ir.Model) -> set[str]:
     """Symbols in the shapes of all values."""
     values: Iterable[ir.Value] = (
         *model.graph.inputs,
         *model.graph.outputs,
+        *(value for body in bodies(model) for value in body.inputs),
         *(value for node in nodes(model) for value in node.outputs),
     )
     open_shapes = (value.shape for value in values if value.shape is not None)
@@ -150,41 +154,47 @@ def _symbols(model: ir.Model) -> set[str]:
 
 
 def _infer_all(model: ir.Model) -> None:
-    """Infer any graph with onnx_shape_inference's own traversal, again after each failing node."""
-    labelled = {f"{ASIDE_DOMAIN}:{number}": node for number, node in enumerate(nodes(model))}
-    originals = [(node, node.name, node.domain) for node in labelled.values()]
-    for label, node in labelled.items():
-        if node in unknown(model):
-            node.domain = ASIDE_DOMAIN
-        node.name = label  # an error reports only the name of its node
-    try:
-        while (failed := _infer_until_failure(model, labelled)) is not None:
-            node, reason = failed
-            unknown(model)[node] = reason
-            node.domain = ASIDE_DOMAIN
-            for value in node.outputs:
-                value.shape = None
-    finally:
-        for node, name, domain in originals:
-            node.name, node.domain = name, domain
+    """Infer any graph, node by node; a node that fails is added to `unknown`."""
+    ctx = _Context(model.opset_imports)
+    ctx.reserve_symbol_names(open_symbols(model))
+    for value in model.graph.inputs:
+        ctx.name_anonymous_dims(value)
+    _infer_graph(ctx, model.graph, model)
 
 
-def _infer_until_failure(model: ir.Model, nodes: Mapping[str, ir.Node]) -> tuple[ir.Node, str] | None:
-    """One run of inference: the node that ended it and the reason, or None if it completed."""
-    try:
-        infer_symbolic_shapes(model, warn_on_missing=False, adopt_declared_symbols=False)
-    except OpUsageError as error:
-        return nodes.get(error.node.name or "") or _first_without_rule(model, nodes), error.message
-    except ShapeInferenceError as error:
-        return nodes.get(error.node_name or "") or _first_without_rule(model, nodes), error.message
-    return None
+def _infer_graph(ctx: _Context, graph: ir.Graph, model: ir.Model) -> None:
+    """Infer the nodes of a graph, and before each the graphs inside it."""
+    for node in graph:
+        try:
+            bind_bodies(ctx, node)
+            for body in subgraphs(node):
+                _infer_graph(ctx, body, model)
+            if node not in unknown(model):
+                _infer_any(ctx, node, model)
+        except Exception as error:  # noqa: BLE001 - a rule may raise anything where shapes don't fit
+            unknown(model)[node] = _reason(error, node)
+            for output in node.outputs:
+                output.shape = None
 
 
-def _first_without_rule(model: ir.Model, nodes: Mapping[str, ir.Node]) -> ir.Node:
-    """The node in whose built-in function inference failed: the first with no rule and no output shape."""
-    for node in nodes.values():
-        version = model.opset_imports.get(node.domain, 1)
-        open_ = node.domain != ASIDE_DOMAIN and bool(node.outputs) and node.outputs[0].shape is None
-        if open_ and registry.get(node.domain, node.op_type, version=version) is None:
-            return node
-    raise BadModel("shape inference fails in this graph, at no node that it names; check the model")
+def _infer_any(ctx: _Context, node: ir.Node, model: ir.Model) -> None:
+    """Infer a node by its rule, by the function of the model that it calls, or by its definition in ONNX."""
+    for value in node.inputs:
+        if value is not None:
+            ctx.name_anonymous_dims(value)
+    version = ctx.get_opset_version(node.domain)
+    rule = registry.get(node.domain, node.op_type, version=version)
+    # The package has no public names for the inference of function bodies by a context of one's own.
+    inside = {"process_graph_fn": _engine._process_graph, "warn_on_missing": False}
+    if rule is not None:
+        rule(ctx, node)
+    elif node.op_identifier() in model.functions:
+        _functions.infer_function_call_output_shapes(ctx, node, model.functions, **inside)
+    else:
+        _functions.infer_via_op_schema_function(ctx, node, opset_version=version, **inside)
+
+
+def _reason(error: Exception, node: ir.Node) -> str:
+    if isinstance(error, OpUsageError | ShapeInferenceError):
+        return str(error.message)
+    return f"Shape inference failed for {node.domain}::{node.op_type}"

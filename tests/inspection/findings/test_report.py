@@ -7,6 +7,7 @@ import pytest
 
 import modelsurgeon as ms
 from modelsurgeon.inspection.findings import SEVERITIES, Report, reaches
+from modelsurgeon.onnx.lint import RULES
 from tests import zoo
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -79,4 +80,5 @@ def test_a_clean_report_has_one_table() -> None:
     clean = ms.check(zoo.model("g (float[2] x) => (float y) { y = Relu (x) }"))
     [table] = clean.tables()
     assert not table.rows
-    assert table.notes[0] == "22 rules: 0 errors, 0 warnings, 0 notes"
+    quick = sum(not rule.weights for rule in RULES.values())
+    assert table.notes[0] == f"{quick} rules: 0 errors, 0 warnings, 0 notes"

@@ -1,5 +1,7 @@
 """Dead, broken, duplicate and scaled channels of a weight."""
 
+from time import process_time
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -86,3 +88,36 @@ def test_equal_channels_are_one_set() -> None:
     assert found.duplicates == (tuple(range(300)),)
     assert found.scaled == ()
     assert ChannelFindings(outputs=300, inputs=200, duplicates=found.duplicates).spare == 299
+
+
+def scaled_by_brute_force(weight: np.ndarray) -> set[tuple[int, ...]]:
+    """Rows that are multiples of each other, from the angles of all pairs."""
+    units = weight / np.linalg.norm(weight, axis=1, keepdims=True)
+    alike = np.abs(units @ units.T) > 1 - 1e-13
+    groups = {tuple(np.flatnonzero(row).tolist()) for row in alike}
+    return {group for group in groups if len(group) > 1}
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    kinds=st.integers(1, 12),
+    count=st.integers(2, 60),
+    width=st.integers(2, 40),
+)
+def test_scaled_channels_are_those_of_all_pairs(seed: int, kinds: int, count: int, width: int) -> None:
+    draw = np.random.default_rng(seed)
+    factors = draw.uniform(0.5, 2, (count, 1)) * draw.choice([-1, 1], (count, 1))
+    weight = draw.normal(size=(kinds, width))[draw.integers(0, kinds, count)] * factors
+    assert set(channels(Layer(weight=weight)).scaled) == scaled_by_brute_force(weight)
+
+
+@pytest.mark.parametrize("kinds", [1, 50])
+def test_time_is_near_linear_in_rows_that_are_alike(kinds: int) -> None:
+    """All pairs of 40,000 rows that are alike would take minutes."""
+    draw = np.random.default_rng(0)
+    weight = draw.normal(size=(kinds, 8))[draw.integers(0, kinds, 40_000)] * draw.uniform(1, 2, (40_000, 1))
+    start = process_time()
+    found = channels(Layer(weight=weight))
+    assert process_time() - start < 10
+    assert len(found.scaled) == kinds
+    assert sum(map(len, found.scaled)) == 40_000

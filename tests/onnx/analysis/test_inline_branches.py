@@ -7,8 +7,8 @@ import pytest
 from modelsurgeon.data import batches
 from modelsurgeon.errors import BadData
 from modelsurgeon.onnx import run
-from modelsurgeon.onnx.analysis.activation_statistics import collect_activation_statistics
 from modelsurgeon.onnx.analysis.inline_branches import branch_path
+from modelsurgeon.onnx.analysis.statistics.activation_statistics import collect_activation_statistics
 from tests import zoo
 
 X = np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32)

@@ -208,10 +208,10 @@ def test_only_the_counted_branch_keeps_tensors() -> None:
 
 
 def test_operators_without_a_rule_are_named() -> None:
-    built = zoo.model("g (float[4] x) => (float[4] y) { a = Mul (x, w) y = Asinh (a) }", w=zoo.ones(4))
+    built = zoo.model("g (float[4] x) => (float[4] y) { a = Mul (x, w) y = Hardmax (a) }", w=zoo.ones(4))
     found = plan(built)
     assert [one.name for one in found.kept] == ["x", "a", "y"]
-    assert found.notes == ["Asinh assumed to save all inputs and outputs, as there is no rule for them"]
+    assert found.notes == ["Hardmax assumed to save all inputs and outputs, as there is no rule for them"]
 
 
 def test_half_precision_has_master_weights() -> None:
@@ -262,3 +262,13 @@ def test_a_mask_that_every_block_needs_is_kept() -> None:
     again = plan(built).recomputation
     assert again is not None
     assert again.kept == (len(again.boundaries) + 2) * 32  # b0, which depends on no weight, and m
+
+
+@pytest.mark.parametrize("form", ["text", "csv", "markdown", "html"])
+def test_a_model_with_nothing_to_train_has_tables(form: str) -> None:
+    section = plan(zoo.model("g (float[2, 10] x) => (float y) { y = Softmax (x) }"))
+    assert section.total("adam") == 0
+    sums, _ = section.tables()
+    assert sums.rows == []
+    assert "Memory to train" in sums.markdown()
+    assert "0" in getattr(sums, form)() or form == "csv"

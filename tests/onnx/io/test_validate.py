@@ -125,7 +125,7 @@ UNSOUND = {
     r"'x' of the unknown element type 999": changed(
         model("y = Neg (x)"), lambda m: setattr(m.graph.input[0].type.tensor_type, "elem_type", 999)
     ),
-    r"'x', a map, which isn't supported": changed(
+    r"'x', a map whose keys are no integers or texts, or of nothing": changed(
         model("y = Neg (x)"), lambda m: m.graph.input[0].type.map_type.SetInParent()
     ),
     r"'x', a sequence of nothing": changed(

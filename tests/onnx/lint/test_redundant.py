@@ -9,6 +9,8 @@ from tests import zoo
 from tests.onnx.lint.nets import found, one
 
 DRAW = np.random.default_rng(0)
+RULE = "duplicate-node"
+TRAINING = "r = Constant <value = float {0.5}> () t = Constant <value = bool {1}> ()"
 
 
 def test_dead_branch() -> None:
@@ -37,6 +39,15 @@ def test_duplicate_node() -> None:
     assert entry.message == "computes what 'a' has computed: 64 FLOPs and 32 B twice"
 
 
+def test_a_default_that_is_written_out_makes_no_difference() -> None:
+    body = "a = Conv (x, w) b = Conv <group = 1, strides = [1, 1]> (x, w) y = Add (a, b)"
+    assert [entry.layer for entry in found(one(body, "1, 4, 5, 5", w=zoo.ones(4, 4, 1, 1)), RULE)] == ["b"]
+    body = (
+        "a = LeakyRelu (x) b = LeakyRelu <alpha = 0.01> (x) c = LeakyRelu <alpha = 0.1> (x) y = Sum (a, b, c)"
+    )
+    assert [entry.layer for entry in found(one(body, "2, 4"), RULE)] == ["b"]
+
+
 def test_duplicate_node_after_a_duplicate() -> None:
     body = "a = Relu (x) b = Relu (x) c = Neg (a) d = Neg (b) y = Add (c, d)"
     assert {entry.layer for entry in found(one(body, "2, 4"), "duplicate-node")} == {"b", "d"}
@@ -48,6 +59,10 @@ def test_duplicate_node_after_a_duplicate() -> None:
         "a = MatMul (x, w) b = MatMul (x, v) y = Add (a, b)",  # another weight
         "a = Softmax <axis = 0> (x) b = Softmax <axis = 1> (x) y = Add (a, b)",
         "a = RandomNormalLike (x) b = RandomNormalLike (x) y = Add (a, b)",
+        "a = RandomNormalLike <seed = 1.0> (x) b = RandomNormalLike <seed = 1.0> (x) y = Add (a, b)",
+        "a = Bernoulli (x) b = Bernoulli (x) y = Add (a, b)",
+        f"{TRAINING} a = Dropout (x, r, t) b = Dropout (x, r, t) y = Add (a, b)",
+        "a = other.Plus (x) b = other.Plus (x) y = Add (a, b)",
         "a = Relu (x) b = Neg (x) y = Add (a, b)",
     ],
 )

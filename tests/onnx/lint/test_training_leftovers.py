@@ -39,6 +39,34 @@ def test_inactive_dropout() -> None:
     assert not found(dropout("1"), "dropout-left")
 
 
+UNKNOWN = {
+    "a graph input": "y = Dropout (x, r, t)",
+    "computed": "n = Not (t) y = Dropout (x, r, n)",
+    "in a branch": "y = If (t) <then_branch = b () => (float c) { c = Dropout (x, r, t) },"
+    " else_branch = e () => (float d) { d = Neg (x) }>",
+    "with a ratio that is an input": "y = Dropout (x, q, t)",
+}
+
+
+@pytest.mark.parametrize("body", UNKNOWN.values(), ids=UNKNOWN)
+def test_dropout_with_an_unknown_flag_is_neither_active_nor_idle(body: str) -> None:
+    head = "g (float[2, 8] x, bool t, float q) => (float y) { r = Constant <value = float {0.5}> () "
+    built = zoo.model(f"{head} {body} }}")
+    [entry] = found(built, "dropout-switchable")
+    assert "training_mode" in entry.advice
+    assert not found(built, "dropout-left")
+    assert not found(built, "dropout-active")
+    assert not found(dropout("0"), "dropout-switchable")
+    assert not found(dropout("1", 0.0), "dropout-switchable")
+
+
+def test_a_ratio_that_is_an_input_leaves_dropout_active() -> None:
+    head = "g (float[2, 8] x, float q) => (float y) { t = Constant <value = bool {1}> () "
+    [entry] = found(zoo.model(f"{head} y = Dropout (x, q, t) }}"), "dropout-active")
+    assert entry.evidence == {}
+    assert not found(zoo.model(f"{head} f = Not (t) y = Dropout (x, q, f) }}"), "dropout-active")
+
+
 @pytest.mark.parametrize(("attribute", "active"), [("<is_test = 1>", 0), ("", 1)])
 def test_is_test_of_old_dropout(attribute: str, active: int) -> None:
     built = zoo.model(f"g (float[2, 8] x) => (float y) {{ y = Dropout {attribute} (x) }}", opset=6)

@@ -126,3 +126,12 @@ def test_new_output_has_type_and_known_sizes() -> None:
     [value] = ms.extract(model, ["b"]).model.graph.outputs
     assert str(value.dtype) == "FLOAT"
     assert str(value.shape) == "[N,4,6,6]"
+
+
+@pytest.mark.parametrize(
+    ("attribute", "kept"), [("", True), ("<is_test = 1>", False), ("<ratio = 0.0>", False)]
+)
+def test_old_dropout_is_in_training_mode_unless_is_test_says_otherwise(attribute: str, kept: bool) -> None:
+    text = f"g (float[2, 4] x) => (float y) {{ d = Dropout {attribute} (x) y = Neg (d) }}"
+    done = ms.extract(zoo.model(text, opset=6), outputs=["y"], compare=False)
+    assert ("Dropout" in {node.op_type for node in done.model.graph}) is kept

@@ -86,8 +86,8 @@ def test_shapes_and_symbols_bind() -> None:
 
 
 def test_a_symbol_bound_by_one_input_is_bound_in_the_others() -> None:
-    built = zoo.model("g (float[N, 2] x, float[N, K] z) => (float y) { y = MatMul (z, x) }")
-    assert sizes(bound(built, {"x": (5, 2)}).graph.inputs[1], {"K": 3}) == (5, 3)
+    built = zoo.model("g (float[N, 2] x, float[K, N] z) => (float y) { y = MatMul (z, x) }")
+    assert sizes(bound(built, {"x": (5, 2)}).graph.inputs[1], {"K": 3}) == (3, 5)
 
 
 @pytest.mark.parametrize(
@@ -198,16 +198,6 @@ def test_every_call_of_a_function_has_its_own_shapes() -> None:
     assert not model.functions
 
 
-def test_a_function_of_another_opset_is_not_inlined() -> None:
-    built = zoo.model(
-        """
-        g (float[2] x) => (float y) { y = local.f (x) }
-        <domain: "local", opset_import: ["" : 12]> f (a) => (b) { b = Relu (a) }
-        """
-    )
-    assert [node.op_type for node in bound(built).graph] == ["f"]
-
-
 def test_a_node_that_cannot_run_does_not_end_inference() -> None:
     built = zoo.model("g (float[2, 3] x) => (float y, float z) { y = MatMul (x, x) z = Relu (x) }")
     found = bound(built)
@@ -299,7 +289,7 @@ def test_slices_of_open_axes(size: int, start: int, end: int, opset: int) -> Non
             9,
             (2, 6),
         ),
-        ("g (float[2, 3] x, float[3, 4] w) => (float y) { y = Gemm (x, w, w) }", 6, (2, 4)),
+        ("g (float[2, 3] x, float[3, 4] w, float[2, 4] c) => (float y) { y = Gemm (x, w, c) }", 6, (2, 4)),
     ],
 )
 def test_operators_of_old_opsets(text: str, opset: int, expected: tuple[int, ...]) -> None:
@@ -310,7 +300,7 @@ def test_operators_of_old_opsets(text: str, opset: int, expected: tuple[int, ...
     ("node", "expected"),
     [
         ('FusedConv <kernel_shape = [3, 3], activation = "Relu"> (x, k)', (2, 4, 6, 6)),
-        ("FusedGemm (a, b, b)", (4, 3)),
+        ("FusedGemm (a, b, s)", (4, 3)),
         ("DynamicQuantizeMatMul (a, b, s)", (4, 3)),
         ("MatMulIntegerToFloat (a, b, s, s)", (4, 3)),
         ("DequantizeLinear (a, s)", (4, 5)),
@@ -365,5 +355,5 @@ def test_default_sizes_leave_no_tensor_empty() -> None:
 
 
 def test_default_sizes_are_kept_when_no_others_fit() -> None:
-    text = "g (float[N, 3, H, W] x) => (float y) { y = Squeeze (x, axis) }"
+    text = "g (float[N, 3, H, W] x) => (float y) { d = Concat <axis = 2> (x, x) y = Squeeze (d, axis) }"
     assert default_dims(bound(zoo.model(text, axis=np.array([2])))) == {"N": 1, "H": 224, "W": 224}

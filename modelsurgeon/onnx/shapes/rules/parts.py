@@ -1,9 +1,9 @@
-"""Parts of shape rules: integers of attributes, the smaller of two sizes, the shape of an operand."""
+"""Parts of shape rules: inputs, integers of attributes, the smaller of two sizes, the shape of an operand."""
 
 from __future__ import annotations
 
 import onnx_ir as ir
-from onnx_shape_inference import ShapeInferenceContext
+from onnx_shape_inference import OpUsageError, ShapeInferenceContext
 
 MIN_OPEN_END = 10**8  # a slice that ends here or later ends with the axis
 BOOLEAN_RESULTS = frozenset({"And", "Or", "Xor", "Equal", "Greater", "Less"})
@@ -26,3 +26,28 @@ def same_as_first(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     if first is not None:
         dtype = ir.DataType.BOOL if node.op_type in BOOLEAN_RESULTS else first.dtype
         ctx.set_shape_and_dtype(node.outputs[0], first.shape, dtype)
+
+
+def known_inputs(node: ir.Node, number: int) -> tuple[ir.Value, ...]:
+    """The first inputs of a node; raises OpUsageError where one is left out."""
+    inputs = node.inputs[:number]
+    if len(inputs) < number or None in inputs:
+        raise OpUsageError(node, f"{node.op_type} needs its first {number} inputs")
+    return tuple(value for value in inputs if value is not None)
+
+
+def optional_input(node: ir.Node, index: int) -> ir.Value | None:
+    """An input of a node; None where it is left out."""
+    return node.inputs[index] if index < len(node.inputs) else None
+
+
+def contents(ctx: ShapeInferenceContext, value: ir.Value | None) -> list[int | ir.SymbolicDim] | None:
+    """The integers in a value, as far as inference knows them; None where it doesn't."""
+    known: list[int | ir.SymbolicDim] | None = None if value is None else ctx.get_symbolic_value(value)
+    return known
+
+
+def scalar_content(ctx: ShapeInferenceContext, value: ir.Value | None) -> int | ir.SymbolicDim | None:
+    """The first integer in a value; None where inference doesn't know it."""
+    known = contents(ctx, value)
+    return known[0] if known else None

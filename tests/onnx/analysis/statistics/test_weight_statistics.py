@@ -10,7 +10,7 @@ import pytest
 
 import modelsurgeon as ms
 from modelsurgeon.inspection.statistics.weight import Weight
-from modelsurgeon.onnx.analysis.weight_statistics import collect_weight_statistics
+from modelsurgeon.onnx.analysis.statistics.weight_statistics import collect_weight_statistics
 from modelsurgeon.onnx.info import analyze
 from modelsurgeon.onnx.io import files
 from tests import zoo

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from modelsurgeon.onnx.analysis import dequantize
+from modelsurgeon.onnx.analysis.statistics import dequantize
 from tests import zoo
 
 RNG = np.random.default_rng(0)

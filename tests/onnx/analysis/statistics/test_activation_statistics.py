@@ -8,8 +8,8 @@ import modelsurgeon as ms
 from modelsurgeon import data
 from modelsurgeon.inspection.statistics.activation import Activation, Bounds
 from modelsurgeon.onnx import run
-from modelsurgeon.onnx.analysis import activation_statistics
-from modelsurgeon.onnx.analysis.activation_statistics import bounds, collect_activation_statistics
+from modelsurgeon.onnx.analysis.statistics import activation_statistics
+from modelsurgeon.onnx.analysis.statistics.activation_statistics import bounds, collect_activation_statistics
 from tests import zoo
 
 RNG = np.random.default_rng(0)

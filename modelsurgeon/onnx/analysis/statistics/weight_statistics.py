@@ -8,9 +8,9 @@ import onnx_ir as ir
 
 from modelsurgeon.inspection.statistics.weight import Weight, WeightInUse, measure_weight
 from modelsurgeon.inspection.statistics.weights import Weights
-from modelsurgeon.onnx.analysis import dequantize
 from modelsurgeon.onnx.analysis.header import dtype_name
 from modelsurgeon.onnx.analysis.params import Param, params
+from modelsurgeon.onnx.analysis.statistics import dequantize
 from modelsurgeon.onnx.graph.constant_folding import constant_tensor
 from modelsurgeon.onnx.graph.dataflow import constant_values
 from modelsurgeon.onnx.graph.names import layer_names
