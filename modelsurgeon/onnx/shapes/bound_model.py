@@ -26,6 +26,7 @@ from modelsurgeon.onnx.shapes.binding import (
     open_shapes,
     symbols,
 )
+from modelsurgeon.onnx.shapes.dimensions import CONTENTS_KEY
 from modelsurgeon.onnx.shapes.impossible import (
     IMPOSSIBLE_KEY,
     MISFITS_KEY,
@@ -42,7 +43,7 @@ from modelsurgeon.onnx.shapes.loops import (
     name_iterations,
 )
 from modelsurgeon.onnx.shapes.pinned import PINNED_KEY, deduced_sizes, pinned
-from modelsurgeon.onnx.shapes.rules.contents import CONTENTS_KEY, is_followed
+from modelsurgeon.onnx.shapes.rules.contents import is_followed
 
 RENAMED_KEY = "modelsurgeon.renamed"  # model.meta: symbols by the invalid names that they replace
 INFERRED_CONTENT_KEY = "pkg.onnx_shape_inference.sym_data"  # value.metadata_props: computed contents

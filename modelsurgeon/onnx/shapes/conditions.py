@@ -9,7 +9,7 @@ import onnx_ir as ir
 import sympy
 
 from modelsurgeon.onnx.graph.constant_folding import scalar_constant
-from modelsurgeon.onnx.shapes.dimensions import Condition, Expression, expression_of, integer_of
+from modelsurgeon.onnx.shapes.dimensions import CONTENTS_KEY, Condition, Expression, expression_of, integer_of
 
 PASSING_OPERATORS = frozenset({"Cast", "CastLike", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 COMPARISONS: Mapping[str, Callable[..., Condition]] = {
@@ -50,12 +50,22 @@ def condition_of(value: ir.Value | None) -> Condition | None:
     node = value.producer() if value is not None else None
     if node is None or node.domain:
         return None
+    if (followed := _followed_condition(value)) is not None:
+        return followed
     if node.op_type in COMPARISONS:
         compared = _combined(COMPARISONS[node.op_type], [_number(operand) for operand in node.inputs])
         return getattr(compared, "canonical", compared)  # the symbol to the left
     if node.op_type in COMBINATIONS:
         return _combined(COMBINATIONS[node.op_type], [condition_of(operand) for operand in node.inputs])
     return _passed_condition(node.inputs[0]) if node.op_type in PASSING_OPERATORS and node.inputs else None
+
+
+def _followed_condition(value: ir.Value | None) -> Condition | None:
+    """The truth value that inference followed through the operators that compute it."""
+    entries = None if value is None else value.meta.get(CONTENTS_KEY)
+    entry = entries.item() if entries is not None and entries.size == 1 else None
+    is_condition = isinstance(entry, sympy.logic.boolalg.Boolean) and not isinstance(entry, sympy.Expr)
+    return getattr(entry, "canonical", entry) if is_condition else None
 
 
 def _passed_condition(source: ir.Value | None) -> Condition | None:

@@ -11,6 +11,8 @@ from onnx_shape_inference import SYM_DATA_KEY
 
 from modelsurgeon.onnx.graph.constant_folding import small_constant
 
+CONTENTS_KEY = "modelsurgeon.contents"  # value.meta: an array of entries; None where one isn't known
+
 Dim = int | ir.SymbolicDim
 Expression = Any  # of sympy, which has no type hints
 Condition = Any  # a sympy Boolean: a comparison, a combination of some, or true or false
@@ -52,6 +54,9 @@ def integers_of(value: ir.Value | None) -> list[Dim] | None:
     array = small_constant(value)
     if array is not None:
         return [int(entry) for entry in array.ravel()] if array.dtype.kind in "iu" else None
+    entries = value.meta.get(CONTENTS_KEY)
+    if entries is not None and all(isinstance(entry, int | sympy.Expr) for entry in entries.flat):
+        return [as_dim(entry) for entry in entries.flat]
     text = value.metadata_props.get(SYM_DATA_KEY)
     try:
         return None if text is None else [_parsed(entry) for entry in json.loads(text)]
