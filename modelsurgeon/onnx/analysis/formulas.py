@@ -20,6 +20,7 @@ from modelsurgeon.onnx.analysis.measured import MeasuredModel
 from modelsurgeon.onnx.analysis.node_runs import NodeRun, RunCounter
 from modelsurgeon.onnx.analysis.obstacles import Obstacles, counted_activations
 from modelsurgeon.onnx.analysis.params import nbytes
+from modelsurgeon.onnx.analysis.undecided import changing_choices
 from modelsurgeon.onnx.costs import Shape, ShapedNode, Uncounted, cost_of
 from modelsurgeon.onnx.graph.traversal import nodes
 from modelsurgeon.onnx.shapes import expressions
@@ -54,7 +55,11 @@ def formulas(measured: MeasuredModel, totals: Totals) -> Formulas:
     shape_of = expressions(symbolic, counted_symbols)
     writer = _Writer(dims=measured.defaults)
     found = _symbolic_runs(
-        symbolic, measured.fully_bound, replace(measured.counter, symbols=counted_symbols), shape_of
+        symbolic,
+        measured.fully_bound,
+        replace(measured.counter, symbols=counted_symbols),
+        shape_of,
+        measured.defaults,
     )
     pairs = list(zip(found.node_runs, node_runs, strict=True))
     obstacles = Obstacles(measured=measured, shape_of=shape_of)
@@ -115,7 +120,7 @@ class _SymbolicRuns:
 
 
 def _symbolic_runs(
-    symbolic: ir.Model, fully_bound: ir.Model, counter: RunCounter, shape_of: ShapeOf
+    symbolic: ir.Model, fully_bound: ir.Model, counter: RunCounter, shape_of: ShapeOf, defaults: Dims
 ) -> _SymbolicRuns:
     pairs = zip(nodes(symbolic), nodes(fully_bound), strict=True)
     names = (
@@ -133,6 +138,7 @@ def _symbolic_runs(
     node_runs = symbolic_counter.count(symbolic.graph)
     differing = [note for note in symbolic_counter.notes if note not in counter.notes]
     differing += [note for note in counter.notes if note not in symbolic_counter.notes]
+    differing += changing_choices(symbolic_counter, defaults)
     return _SymbolicRuns(node_runs=node_runs, notes=differing)
 
 
