@@ -43,7 +43,7 @@ from modelsurgeon.onnx.shapes.loops import (
     name_iterations,
 )
 from modelsurgeon.onnx.shapes.pinned import PINNED_KEY, deduced_sizes, pinned
-from modelsurgeon.onnx.shapes.rules.contents import is_followed
+from modelsurgeon.onnx.shapes.rules.open_sizes.contents import is_followed
 
 RENAMED_KEY = "modelsurgeon.renamed"  # model.meta: symbols by the invalid names that they replace
 INFERRED_CONTENT_KEY = "pkg.onnx_shape_inference.sym_data"  # value.metadata_props: computed contents

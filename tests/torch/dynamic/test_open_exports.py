@@ -17,8 +17,8 @@ import torch
 
 from modelsurgeon.onnx.info import analyze
 from tests.macs import macs, ran
-from tests.onnx.analysis.test_formulas import value
-from tests.torch.dynamic_nets import NETS, DynamicNet
+from tests.onnx.analysis.formulas.test_formulas import value
+from tests.torch.dynamic.nets import NETS, DynamicNet
 
 KEYS = ("macs", "flops", "bias_adds", "activation_bytes")
 # The bounds of its slices depend on the length in more than one way, for too long a formula.

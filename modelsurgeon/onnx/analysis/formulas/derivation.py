@@ -15,19 +15,19 @@ import sympy
 
 from modelsurgeon.inspection.cost import Cost, Number
 from modelsurgeon.inspection.rows import Totals
-from modelsurgeon.onnx.analysis.growth import growth
+from modelsurgeon.onnx.analysis.formulas.growth import growth
+from modelsurgeon.onnx.analysis.formulas.obstacles import Obstacles, counted_activations
+from modelsurgeon.onnx.analysis.formulas.undecided import changing_choices
 from modelsurgeon.onnx.analysis.measured import MeasuredModel
 from modelsurgeon.onnx.analysis.node_runs import NodeRun, RunCounter
-from modelsurgeon.onnx.analysis.obstacles import Obstacles, counted_activations
 from modelsurgeon.onnx.analysis.params import nbytes
-from modelsurgeon.onnx.analysis.undecided import changing_choices
 from modelsurgeon.onnx.costs import Shape, ShapedNode, Uncounted, cost_of
 from modelsurgeon.onnx.graph.traversal import nodes
 from modelsurgeon.onnx.shapes import expressions
 from modelsurgeon.onnx.shapes.binding import Dims, symbols
 from modelsurgeon.onnx.shapes.bound_model import open_unknown
 from modelsurgeon.onnx.shapes.loops import iterations
-from modelsurgeon.onnx.shapes.rules.size_arithmetic import cancelled as short_quotient
+from modelsurgeon.onnx.shapes.rules.open_sizes.arithmetic import cancelled as short_quotient
 
 FORMULA_KEYS = ("macs", "flops", "bias_adds")
 ShapeOf = Callable[[ir.Value], Shape | None]
