@@ -46,8 +46,8 @@ from modelsurgeon.onnx.shapes.loops import (
     name_iterations,
 )
 from modelsurgeon.onnx.shapes.pinned import PINNED_KEY, deduced_sizes, pinned
-from modelsurgeon.onnx.shapes.rules.contents import is_followed
 from modelsurgeon.onnx.shapes.rules.data_dependent import START_SHAPE_KEY
+from modelsurgeon.onnx.shapes.rules.open_sizes.contents import is_followed
 from modelsurgeon.onnx.shapes.run_time.declared_shapes import (
     LAID_DOWN_KEY,
     believe_declared_shapes,

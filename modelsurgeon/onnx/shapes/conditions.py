@@ -49,15 +49,22 @@ def condition_of(value: ir.Value | None) -> Condition | None:
         return sympy.true if constant else sympy.false
     if value is None or (node := value.producer()) is None or node.domain:
         return None
-    entries = value.meta.get(CONTENTS_KEY)
-    if entries is not None and entries.size == 1 and isinstance(entries.item(), sympy.logic.boolalg.Boolean):
-        return getattr(entries.item(), "canonical", entries.item())  # the symbol to the left
+    if (followed := _followed_condition(value)) is not None:
+        return followed
     if node.op_type in COMPARISONS:
         compared = _combined(COMPARISONS[node.op_type], [_number(operand) for operand in node.inputs])
         return getattr(compared, "canonical", compared)
     if node.op_type in COMBINATIONS:
         return _combined(COMBINATIONS[node.op_type], [condition_of(operand) for operand in node.inputs])
     return _passed_condition(node.inputs[0]) if node.op_type in PASSING_OPERATORS and node.inputs else None
+
+
+def _followed_condition(value: ir.Value | None) -> Condition | None:
+    """The truth value that inference followed through the operators that compute it."""
+    entries = None if value is None else value.meta.get(CONTENTS_KEY)
+    entry = entries.item() if entries is not None and entries.size == 1 else None
+    is_condition = isinstance(entry, sympy.logic.boolalg.Boolean) and not isinstance(entry, sympy.Expr)
+    return getattr(entry, "canonical", entry) if is_condition else None
 
 
 def _passed_condition(source: ir.Value | None) -> Condition | None:

@@ -65,9 +65,9 @@ def default_dims(model: ir.Model) -> dict[str, int]:
     """Default size of every symbol that is open in a bound model's inputs.
 
     1 for batch-like axes (the first), 224 for the spatial axes of images, 128 for all others, or another of
-    the `default_size_candidates` if that fits the model better. Sizes that are known at run time only get
-    their bound, or else that of the tensor they are made from, or 1; lengths of a cache
-    fit those of its masks.
+    the `default_size_candidates` if that fits the model better. Lengths of a cache fit those of its
+    masks. Sizes that are known at run time only get their bound, or else that of the tensor they are made
+    from, or 1.
     """
     dims = _default_input_dims(model)
     return {**dims, **default_run_time_sizes(model, dims)}

@@ -5,7 +5,6 @@ from functools import cache
 from onnx_shape_inference import registry
 
 from modelsurgeon.onnx.shapes.rules import (
-    contents,
     contrib,
     contrib_attention,
     contrib_data,
@@ -14,10 +13,11 @@ from modelsurgeon.onnx.shapes.rules import (
     data_dependent,
     maps,
     nchwc,
-    open_axes,
     sequences,
     standard,
 )
+from modelsurgeon.onnx.shapes.rules.open_sizes import contents
+from modelsurgeon.onnx.shapes.rules.open_sizes import corrections as open_axes
 from modelsurgeon.onnx.shapes.rules.registration import follow_node_version
 
 CONTRIB = (contrib, contrib_attention, contrib_data, contrib_windows, nchwc)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import onnx_ir as ir
 
@@ -17,6 +18,9 @@ from modelsurgeon.onnx.graph.constant_folding import constant_tensor
 from modelsurgeon.onnx.graph.traversal import nodes
 from modelsurgeon.onnx.shapes import data_inputs
 from modelsurgeon.onnx.shapes.bound_model import followed_values, open_unknown
+
+MADE_OF_SIZES = frozenset({"ConstantOfShape", "Range"})  # all their inputs are sizes
+MAX_SIZES = 16  # elements of a tensor that may hold sizes
 
 # A node with open sizes, and the same node at the default sizes.
 RunPairs = Sequence[tuple[NodeRun, NodeRun]]
@@ -80,8 +84,10 @@ class Obstacles:
 
     def left_out(self, pairs: RunPairs) -> str | None:
         """The first node that runs and is uncounted at any size."""
-        for _, fixed in pairs:
+        for opened, fixed in pairs:
             if fixed.times and isinstance(fixed.cost, Uncounted):
+                if self._lacks_sizes(opened.node):
+                    return self._root(opened.node)
                 return f"{self._called(fixed.node)} isn't counted ({fixed.cost.reason})"
         return None
 
@@ -99,6 +105,10 @@ class Obstacles:
     def _in_order(self) -> Sequence[ir.Node]:
         return nodes(self.measured.symbolic)
 
+    def _lacks_sizes(self, node: ir.Node) -> bool:
+        values = (*node.inputs, *node.outputs)
+        return not all(value is None or not value.name or self._has_size(value) for value in values)
+
     def _loses_sizes(self, node: ir.Node) -> bool:
         return any(value.name and self.shape_of(value) is None for value in node.outputs) and all(
             value is None or self._has_size(value) for value in node.inputs
@@ -112,18 +122,16 @@ class Obstacles:
         return set(followed_values(self.measured.symbolic))
 
     def _is_lost(self, value: ir.Value | None) -> bool:
-        """Whether a value is an integer tensor whose contents aren't known."""
-        if (
-            value is None
-            or value.dtype is None
-            or not (value.dtype.is_integer() or value.dtype.bitwidth == 1)
-        ):
+        """Whether a value is a small tensor, such as one of sizes, whose contents aren't known."""
+        if value is None or value in self._followed or value in self.measured.contents.constants:
             return False
-        return value not in self._followed and value not in self.measured.contents.constants
+        shape = self.shape_of(value)
+        return shape is not None and all(isinstance(size, int) for size in shape) and prod(shape) <= MAX_SIZES
 
     def _lost_contents(self, node: ir.Node) -> str | None:
         """The node or input that computes sizes which aren't followed; None where no size is computed."""
-        value = next(filter(self._is_lost, node.inputs[1:]), None)
+        sizes = node.inputs if node.op_type in MADE_OF_SIZES else node.inputs[1:]
+        value = next(filter(self._is_lost, sizes), None)
         if value is None:
             return None
         while (producer := value.producer()) is not None:

@@ -16,7 +16,7 @@ Entry = Any
 
 MAX_SAMPLED_SIZE = 1 << 14  # a factor that isn't exact in binary is tried on all sizes up to this one
 MAX_DENOMINATOR = 64
-MAX_TERMS = 80
+MAX_TERMS = 70
 
 
 def plain(entry: Entry) -> Entry:
@@ -38,6 +38,17 @@ def is_readable(entry: Entry) -> bool:
     return sum(1 for _, _ in zip(sympy.preorder_traversal(entry), range(MAX_TERMS), strict=False)) < MAX_TERMS
 
 
+def cancelled(quotient: sympy.Expr) -> sympy.Expr:
+    """The quotient without common factors above and below, where these are quick to find."""
+    slow = quotient.has(sympy.Max, sympy.Min, sympy.Piecewise) or not is_readable(quotient)
+    return quotient if slow or not divides_by_symbols(quotient) else sympy.cancel(quotient)
+
+
+def divides_by_symbols(entry: sympy.Expr) -> bool:
+    """Whether a symbol is below a fraction stroke."""
+    return any(power.exp.is_negative and power.free_symbols for power in entry.atoms(sympy.Pow))
+
+
 def never_negative(entry: Entry) -> bool:
     """Whether an entry is at least 0 at all sizes, as far as that can be seen."""
     return bool(entry >= 0) if isinstance(entry, int) else bool(sympy.sympify(entry).is_nonnegative)
@@ -48,16 +59,37 @@ def never_positive(entry: Entry) -> bool:
     return bool(entry <= 0) if isinstance(entry, int) else bool(sympy.sympify(entry).is_nonpositive)
 
 
-def smallest(*entries: Entry) -> Entry:
-    """The smallest entry."""
-    numbers = all(isinstance(entry, int) for entry in entries)
-    return min(entries) if numbers else plain(sympy.Min(*entries))
+def smallest(one: Entry, other: Entry) -> Entry:
+    """The smaller entry."""
+    if isinstance(one, int) and isinstance(other, int):
+        return min(one, other)
+    if _is_multiple_around(one, other):
+        return one if isinstance(one.args[1], sympy.floor) else other
+    if _is_multiple_around(other, one):
+        return other if isinstance(other.args[1], sympy.floor) else one
+    return _compared(sympy.Min, one, other)
 
 
-def largest(*entries: Entry) -> Entry:
-    """The largest entry."""
-    numbers = all(isinstance(entry, int) for entry in entries)
-    return max(entries) if numbers else plain(sympy.Max(*entries))
+def _compared(function: type[sympy.Min | sympy.Max], one: Entry, other: Entry) -> Entry:
+    """Min or Max of two entries; entries with cases are too slow to compare."""
+    cases = any(isinstance(entry, sympy.Basic) and entry.has(sympy.Piecewise) for entry in (one, other))
+    return plain(function(sympy.sympify(one), sympy.sympify(other), evaluate=not cases))
+
+
+def _is_multiple_around(multiple: Entry, size: Entry) -> bool:
+    """Whether an entry is a size rounded to a multiple: 4 * floor(n / 4) or 4 * ceiling(n / 4) for n."""
+    if not isinstance(multiple, sympy.Mul) or len(multiple.args) != 2:
+        return False
+    factor, rounded = multiple.args
+    rounds = factor.is_positive and isinstance(rounded, sympy.floor | sympy.ceiling)
+    return bool(rounds) and factor * rounded.args[0] == size
+
+
+def largest(one: Entry, other: Entry) -> Entry:
+    """The larger entry."""
+    if isinstance(one, int) and isinstance(other, int):
+        return max(one, other)
+    return _compared(sympy.Max, one, other)
 
 
 def selected(condition: Entry, one: Entry, other: Entry) -> Entry:
@@ -69,7 +101,16 @@ def selected(condition: Entry, one: Entry, other: Entry) -> Entry:
 
 def floored(entry: Entry) -> Entry:
     """The entry rounded down."""
-    return entry if isinstance(entry, int) else plain(sympy.floor(entry))
+    if isinstance(entry, int):
+        return entry
+    return plain(sympy.Add(*map(_positive, sympy.Add.make_args(sympy.floor(entry)))))
+
+
+def _positive(term: sympy.Expr) -> sympy.Expr:
+    """The term with -floor(-n) as ceiling(n), which sympy knows to be positive."""
+    factor, rounded = term.as_coeff_Mul()
+    negative = isinstance(rounded, sympy.floor) and rounded.args[0].could_extract_minus_sign()
+    return -factor * sympy.ceiling(-rounded.args[0]) if negative else term
 
 
 def raised(entry: Entry) -> Entry:
@@ -79,6 +120,8 @@ def raised(entry: Entry) -> Entry:
 
 def truncated(entry: Entry) -> Entry:
     """The entry rounded towards zero."""
+    if isinstance(entry, int) or entry.is_integer:
+        return entry
     if never_negative(entry):
         return floored(entry)
     if never_positive(entry):
@@ -112,8 +155,8 @@ def raised_quotient(one: Entry, other: Entry) -> Entry:
 def remainder(one: Entry, other: Entry) -> Entry:
     """Remainder with the sign of the divisor, as in Mod; None where the divisor is 0.
 
-    It is written with floor, which cancels in sums: n and what is missing to a multiple of 4 are
-    4 * -floor(-n / 4) together.
+    It is written with floor, which cancels in sums: n and what is missing to a multiple of 4 are together
+    4 * ceiling(n / 4).
     """
     if other == 0:
         return None

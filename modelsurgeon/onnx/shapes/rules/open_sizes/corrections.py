@@ -9,11 +9,11 @@ import onnx_ir as ir
 import sympy
 from onnx_shape_inference import ShapeInferenceContext
 
-from modelsurgeon.onnx.shapes.rules import size_arithmetic as arithmetic
-from modelsurgeon.onnx.shapes.rules.contents import as_entry, in_dims, integers_of, range_length
+from modelsurgeon.onnx.shapes.rules.open_sizes import arithmetic
+from modelsurgeon.onnx.shapes.rules.open_sizes.arithmetic import Entry
+from modelsurgeon.onnx.shapes.rules.open_sizes.contents import as_entry, in_dims, integers_of, range_length
 from modelsurgeon.onnx.shapes.rules.parts import integers
 from modelsurgeon.onnx.shapes.rules.registration import correct_rule
-from modelsurgeon.onnx.shapes.rules.size_arithmetic import Entry
 
 Dim = int | ir.SymbolicDim
 
@@ -232,8 +232,8 @@ def _reshape(ctx: ShapeInferenceContext, node: ir.Node) -> None:
 def _quotient(total: Entry, known: Entry) -> Entry:
     """The quotient of two products of which one divides the other, in lowest terms."""
     quotient = arithmetic.ratio(total, known)
-    if arithmetic.is_open(quotient) and quotient.as_numer_denom()[1].free_symbols:
-        quotient = sympy.cancel(quotient)
+    if arithmetic.is_open(quotient):
+        quotient = arithmetic.cancelled(quotient)
     return arithmetic.floored(quotient)
 
 

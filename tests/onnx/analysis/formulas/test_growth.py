@@ -9,7 +9,7 @@ import sympy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelsurgeon.onnx.analysis.growth import growth
+from modelsurgeon.onnx.analysis.formulas.growth import growth
 
 N, H, T = sympy.symbols("N H T", integer=True, positive=True)
 NAMES = ["N", "H", "T"]

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from modelsurgeon.errors import UnknownShape
 from modelsurgeon.inspection.analysis import Analysis
 from modelsurgeon.onnx.info import analyze
-from tests.onnx.analysis.chains import WIDTH, chains
-from tests.onnx.analysis.test_formulas import value
+from tests.onnx.analysis.formulas.chains import WIDTH, chains
+from tests.onnx.analysis.formulas.test_formulas import value
 
 LENGTHS = (1, 2, 3, 4, 5, 7, 8, 13, 20, 33)
 KEYS = ("macs", "flops", "bias_adds", "activation_bytes")

@@ -15,10 +15,11 @@ import sympy
 
 from modelsurgeon.inspection.cost import Cost, Number
 from modelsurgeon.inspection.rows import Totals
-from modelsurgeon.onnx.analysis.growth import growth
+from modelsurgeon.onnx.analysis.formulas.growth import growth
+from modelsurgeon.onnx.analysis.formulas.obstacles import Obstacles, counted_activations
+from modelsurgeon.onnx.analysis.formulas.undecided import changing_choices
 from modelsurgeon.onnx.analysis.measured import MeasuredModel
 from modelsurgeon.onnx.analysis.node_runs import NodeRun, RunCounter
-from modelsurgeon.onnx.analysis.obstacles import Obstacles, counted_activations
 from modelsurgeon.onnx.analysis.params import nbytes
 from modelsurgeon.onnx.costs import Shape, ShapedNode, Uncounted, cost_of
 from modelsurgeon.onnx.graph.traversal import nodes
@@ -26,6 +27,7 @@ from modelsurgeon.onnx.shapes import expressions
 from modelsurgeon.onnx.shapes.binding import Dims, symbols
 from modelsurgeon.onnx.shapes.bound_model import open_unknown
 from modelsurgeon.onnx.shapes.loops import iterations
+from modelsurgeon.onnx.shapes.rules.open_sizes.arithmetic import cancelled as short_quotient
 
 FORMULA_KEYS = ("macs", "flops", "bias_adds")
 ShapeOf = Callable[[ir.Value], Shape | None]
@@ -53,7 +55,11 @@ def formulas(measured: MeasuredModel, totals: Totals) -> Formulas:
     shape_of = expressions(symbolic, counted_symbols)
     writer = _Writer(dims=measured.defaults)
     found = _symbolic_runs(
-        symbolic, measured.fully_bound, replace(measured.counter, symbols=counted_symbols), shape_of
+        symbolic,
+        measured.fully_bound,
+        replace(measured.counter, symbols=counted_symbols),
+        shape_of,
+        measured.defaults,
     )
     pairs = list(zip(found.node_runs, node_runs, strict=True))
     obstacles = Obstacles(measured=measured, shape_of=shape_of)
@@ -114,7 +120,7 @@ class _SymbolicRuns:
 
 
 def _symbolic_runs(
-    symbolic: ir.Model, fully_bound: ir.Model, counter: RunCounter, shape_of: ShapeOf
+    symbolic: ir.Model, fully_bound: ir.Model, counter: RunCounter, shape_of: ShapeOf, defaults: Dims
 ) -> _SymbolicRuns:
     pairs = zip(nodes(symbolic), nodes(fully_bound), strict=True)
     names = (
@@ -132,6 +138,7 @@ def _symbolic_runs(
     node_runs = symbolic_counter.count(symbolic.graph)
     differing = [note for note in symbolic_counter.notes if note not in counter.notes]
     differing += [note for note in counter.notes if note not in symbolic_counter.notes]
+    differing += changing_choices(symbolic_counter, defaults)
     return _SymbolicRuns(node_runs=node_runs, notes=differing)
 
 
@@ -209,20 +216,14 @@ class _Writer:
         return self.values[formula]
 
     def tidy(self, formula: Number) -> Number:
-        """The formula with common factors cancelled, as in floor((512*n + 512) / (n + 1)).
-
-        -floor(-n / 4) becomes ceiling(n / 4).
-        """
-        return formula.replace(sympy.floor, _cancelled) if isinstance(formula, sympy.Basic) else formula
+        """The formula with common factors cancelled, as in floor((512*n + 512) / (n + 1))."""
+        if not isinstance(formula, sympy.Basic):
+            return formula
+        cancelled = {part: sympy.floor(short_quotient(part.args[0])) for part in formula.atoms(sympy.floor)}
+        changed = {part: other for part, other in cancelled.items() if part != other}
+        return formula.xreplace(changed) if changed else formula
 
     def _text(self, formula: Number) -> str:
         if formula not in self.texts:
             self.texts[formula] = str(self.tidy(formula))
         return self.texts[formula]
-
-
-def _cancelled(inner: Number) -> Number:
-    _, below = inner.as_numer_denom()
-    if below.free_symbols:
-        inner = sympy.cancel(inner)
-    return -sympy.ceiling(-inner) if inner.could_extract_minus_sign() else sympy.floor(inner)

@@ -20,9 +20,9 @@ from onnx_shape_inference import ShapeInferenceContext, registry
 
 from modelsurgeon.onnx.graph.constant_folding import EVALUATION_ERRORS, small_constant
 from modelsurgeon.onnx.shapes.dimensions import CONTENTS_KEY
-from modelsurgeon.onnx.shapes.rules import size_arithmetic as arithmetic
+from modelsurgeon.onnx.shapes.rules.open_sizes import arithmetic
+from modelsurgeon.onnx.shapes.rules.open_sizes.arithmetic import Entry
 from modelsurgeon.onnx.shapes.rules.registration import correct_rule
-from modelsurgeon.onnx.shapes.rules.size_arithmetic import Entry
 
 MAX_ENTRIES = 256
 FOLLOWED_FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
