@@ -7,27 +7,21 @@ from onnx_shape_inference import registry
 from modelsurgeon.onnx.shapes.rules import (
     contents,
     contrib,
-    contrib_attention,
-    contrib_data,
-    contrib_windows,
     control_flow,
     corrections,
     maps,
-    nchwc,
     old_opsets,
     open_axes,
     sequences,
 )
 from modelsurgeon.onnx.shapes.rules.registration import follow_node_version
 
-CONTRIB = (contrib, contrib_attention, contrib_data, contrib_windows, nchwc)
-
 
 @cache
 def register() -> None:
     """Add the rules to onnx_shape_inference's registry, once. Its own rules are kept, or get a correction."""
     registry.collect()
-    for rules in (old_opsets, *CONTRIB, corrections, open_axes, contents, maps, sequences, control_flow):
+    for rules in (old_opsets, contrib, corrections, open_axes, contents, maps, sequences, control_flow):
         rules.register()
 
 
