@@ -6,13 +6,9 @@ from onnx_shape_inference import registry
 
 from modelsurgeon.onnx.shapes.rules import (
     contrib,
-    contrib_attention,
-    contrib_data,
-    contrib_windows,
     control_flow,
     data_dependent,
     maps,
-    nchwc,
     sequences,
     standard,
 )
@@ -20,14 +16,12 @@ from modelsurgeon.onnx.shapes.rules.open_sizes import contents
 from modelsurgeon.onnx.shapes.rules.open_sizes import corrections as open_axes
 from modelsurgeon.onnx.shapes.rules.registration import follow_node_version
 
-CONTRIB = (contrib, contrib_attention, contrib_data, contrib_windows, nchwc)
-
 
 @cache
 def register() -> None:
     """Add the rules to onnx_shape_inference's registry, once. Its own rules are kept, or get a correction."""
     registry.collect()
-    for rules in (standard, *CONTRIB, open_axes, contents, maps, sequences, control_flow, data_dependent):
+    for rules in (standard, contrib, open_axes, contents, maps, sequences, control_flow, data_dependent):
         rules.register()
 
 
