@@ -15,6 +15,7 @@ import onnx_ir as ir
 from modelsurgeon.errors import UnknownShape
 from modelsurgeon.inspection.cost import Number
 from modelsurgeon.onnx.graph.constant_folding import fold_constants
+from modelsurgeon.onnx.graph.dataflow import subgraphs
 from modelsurgeon.onnx.graph.traversal import CACHED_BODIES, CACHED_NODES, bodies, nodes
 from modelsurgeon.onnx.shapes.binding import (
     OPEN_SHAPES_KEY,
@@ -186,7 +187,7 @@ def _shapes_at_default_sizes(model: ir.Model) -> dict[ir.Value, ir.Shape]:
     """Shapes by value that inference finds once all inputs have default sizes; empty if they have sizes."""
     defaults = default_dims(model)
     if not defaults:
-        return {}
+        return {value: ir.Shape(()) for value in _behind_failures(model) if value.shape is None}
     trial = model.clone()
     pairs = list(zip(_outputs(model.graph), _outputs(trial.graph), strict=True))
     start = laid_down(model)
@@ -196,7 +197,25 @@ def _shapes_at_default_sizes(model: ir.Model) -> dict[ir.Value, ir.Shape]:
     for value in data_inputs(trial):
         value.shape = None if value.shape is None else value.shape.evaluate(defaults)
     _infer_from_start(trial)
-    return {value: twin.shape for value, twin in pairs if twin.shape is not None}
+    failing = _behind_failures(trial)
+    return {
+        value: ir.Shape(()) if twin.shape is None else twin.shape
+        for value, twin in pairs
+        if twin.shape is not None or twin in failing
+    }
+
+
+def _behind_failures(model: ir.Model) -> set[ir.Value]:
+    """The outputs of the nodes at which inference fails, and of those behind them: they don't exist."""
+    found: set[ir.Value] = set()
+    before = -1
+    while len(found) > before:  # the results of a branch come after the node that holds it
+        before = len(found)
+        for node in nodes(model):
+            read = [*node.inputs, *(value for graph in subgraphs(node) for value in graph.outputs)]
+            if node in unknown(model) or any(value in found for value in read if value is not None):
+                found.update(node.outputs)
+    return found
 
 
 def _infer_from_start(model: ir.Model) -> None:

@@ -83,19 +83,24 @@ def name_run_time_sizes(model: ir.Model, known: set[str], computed: Mapping[ir.V
     """
     _register_declared(model)
     origins = {
-        name: origin
-        for name, origin in _origins(model, known).items()
-        if not (origin[1] in computed and isinstance(computed[origin[1]][origin[2]], int))
+        name: origin for name, origin in _origins(model, known).items() if not _is_computed(origin, computed)
     }
     if not origins:
         return False
     named = _declared_sizes(model, origins, known)
-    numbers = _iteration_numbers(model)
+    changing = _changing_inputs(model)
     for symbol, (node, value, axis) in origins.items():
         has_name = symbol in named or node.domain or node.op_type not in SIZING_INPUTS
-        if not has_name and _from_data(node, numbers):
+        if not has_name and _from_data(node, changing):
             named[symbol] = _named_size(model, node, value, axis, known)
     return _lay_down(model, named)
+
+
+def _is_computed(origin: Origin, computed: Mapping[ir.Value, ir.Shape]) -> bool:
+    """Whether a size is known as soon as all inputs have sizes."""
+    _, value, axis = origin
+    shape = computed.get(value)
+    return shape is not None and axis < len(shape) and isinstance(shape[axis], int)
 
 
 def _register_declared(model: ir.Model) -> None:
@@ -223,16 +228,17 @@ def _in_words(node: ir.Node) -> str:
     return COUNTED.get(node.op_type, "a size that {} gets at run time").format(operator)
 
 
-def _iteration_numbers(model: ir.Model) -> set[ir.Value]:
-    """The inputs of bodies that hold the number of the iteration."""
+def _changing_inputs(model: ir.Model) -> set[ir.Value]:
+    """The inputs of the bodies of Loops, other than the condition: the number of the iteration, the state."""
     bodies = [body for node in nodes(model) if (body := loop_body(node)) is not None]
-    return {body.inputs[0] for body in bodies if body.inputs}
+    return {value for body in bodies for index, value in enumerate(body.inputs) if index != 1}
 
 
-def _from_data(node: ir.Node, numbers: set[ir.Value]) -> bool:
+def _from_data(node: ir.Node, changing: set[ir.Value]) -> bool:
     """Whether the contents that decide a node's output sizes depend on data, not on shapes alone.
 
-    numbers: the numbers of iterations; what depends on these is no single size.
+    changing: inputs of bodies that change from one iteration to the next; what depends on these is no single
+    size.
     """
     is_data = False
     pending = [node.inputs[index] for index in SIZING_INPUTS[node.op_type] if index < len(node.inputs)]
@@ -243,7 +249,7 @@ def _from_data(node: ir.Node, numbers: set[ir.Value]) -> bool:
         value = pending.pop()
         if value in seen or value is None or constant_tensor(value) is not None:
             continue
-        if value in numbers:
+        if value in changing:
             return False
         seen.add(value)
         maker = value.producer()

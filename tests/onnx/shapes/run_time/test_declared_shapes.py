@@ -189,3 +189,14 @@ def test_a_declared_size_gives_the_other_size_of_a_reshape() -> None:
     built = zoo.model(text, w=zoo.ones(64, 32))
     built.graph.outputs[0].shape = ir.Shape([16, 32])
     assert shapes(bound(built)) == {"v": "[16,64]", "y": "[16,32]"}
+
+
+def test_declarations_behind_a_node_that_cannot_run_are_not_believed() -> None:
+    text = """
+        g (bool c, float[2, 3] x) => (float[9, 4] y) {
+            y = If (c) <then_branch = t () => (float[2, 3] a) { a = Relu (x) },
+                else_branch = e () => (float[5, 4] b) <float[5, 8] v> { v = MatMul (x, w) b = Relu (v) }>
+        }
+    """
+    found = shapes(bound(zoo.model(text, **WEIGHT)))
+    assert (found["v"], found["b"]) == ("None", "None")
