@@ -210,7 +210,7 @@ class Encoder(nn.Module):
     def __init__(self, width: int = 24, heads: int = 3) -> None:
         super().__init__()
         self.heads, self.size = heads, width // heads
-        self.tokens, self.places = nn.Embedding(40, width), nn.Embedding(64, width)
+        self.tokens, self.places = nn.Embedding(40, width), nn.Embedding(160, width)
         self.q, self.k, self.v = (nn.Linear(width, width) for _ in range(3))
         self.norm, self.out = nn.LayerNorm(width), nn.Linear(width, 6)
 

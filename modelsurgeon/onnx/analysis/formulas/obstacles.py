@@ -56,7 +56,8 @@ class Obstacles:
         differing: notes on branches and loops that hold at the default sizes or with open sizes alone.
         """
         for opened, fixed in pairs:
-            if fixed.times and isinstance(fixed.cost, Uncounted) and isinstance(opened.cost, Cost):
+            size_decides = isinstance(opened.cost, Cost) or self._defaults_misfit
+            if fixed.times and isinstance(fixed.cost, Uncounted) and size_decides:
                 return f"{self._called(fixed.node)} isn't counted at the default sizes ({fixed.cost.reason})"
             if fixed.times and isinstance(fixed.cost, Cost) and isinstance(opened.cost, Uncounted):
                 return self._root(opened.node)
@@ -71,7 +72,8 @@ class Obstacles:
                 return (
                     f"the size of {opened.name!r} isn't known" if producer is None else self._root(producer)
                 )
-            if not known and self.shape_of(opened) is not None and type(fixed.type) not in CONTAINER_TYPES:
+            size_decides = self.shape_of(opened) is not None or self._defaults_misfit
+            if not known and size_decides and type(fixed.type) not in CONTAINER_TYPES:
                 return f"the size of {fixed.name!r} isn't known at the default sizes"
         return None
 
@@ -81,6 +83,11 @@ class Obstacles:
             if value(getattr(opened.total, key, 0)) != getattr(fixed.total, key, 0):
                 return f"that of {self._called(fixed.node)} doesn't hold at the default sizes"
         return "it doesn't hold at the default sizes"
+
+    @property
+    def _defaults_misfit(self) -> bool:
+        """Whether a node can't run at the default sizes: other sizes may know more."""
+        return len(self.measured.counter.unknown) > len(open_unknown(self.measured.symbolic))
 
     def left_out(self, pairs: RunPairs) -> str | None:
         """The first node that runs and is uncounted at any size."""
