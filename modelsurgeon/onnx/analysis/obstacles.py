@@ -54,7 +54,8 @@ class Obstacles:
         for opened, fixed in pairs:
             if fixed.times and isinstance(fixed.cost, Uncounted) and isinstance(opened.cost, Cost):
                 return f"{self._called(fixed.node)} isn't counted at the default sizes ({fixed.cost.reason})"
-            if fixed.times and isinstance(fixed.cost, Cost) and isinstance(opened.cost, Uncounted):
+            left_out = fixed.times and isinstance(fixed.cost, Uncounted)  # at the default sizes, too
+            if opened.times != 0 and isinstance(opened.cost, Uncounted) and not left_out:
                 return self._root(opened.node)
         return f"other sizes take another path ({differing[0]})" if differing else None
 
