@@ -59,7 +59,8 @@ class Obstacles:
             size_decides = isinstance(opened.cost, Cost) or self._defaults_misfit
             if fixed.times and isinstance(fixed.cost, Uncounted) and size_decides:
                 return f"{self._called(fixed.node)} isn't counted at the default sizes ({fixed.cost.reason})"
-            if fixed.times and isinstance(fixed.cost, Cost) and isinstance(opened.cost, Uncounted):
+            left_out = fixed.times and isinstance(fixed.cost, Uncounted)  # at the default sizes, too
+            if opened.times != 0 and isinstance(opened.cost, Uncounted) and not left_out:
                 return self._root(opened.node)
         return f"other sizes take another path ({differing[0]})" if differing else None
 
