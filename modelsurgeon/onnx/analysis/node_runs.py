@@ -177,7 +177,9 @@ class RunCounter:
                 self._note_sizes(name)
             return taken
         possible = [
-            key for key in BRANCH_ATTRIBUTES if not any(run.node in self.unknown for run in branch_runs[key])
+            key
+            for key in BRANCH_ATTRIBUTES
+            if not any(run.node in self.unknown and run.times != 0 for run in branch_runs[key])
         ]
         if name not in self.chosen:
             self.chosen[name] = max(
@@ -185,8 +187,13 @@ class RunCounter:
             )
         if len(possible) != 1:
             self.undecided[node] = None
-        reason = "can't run at these sizes" if len(possible) == 1 else "costs no more"
         other = next(key for key in BRANCH_ATTRIBUTES if key != self.chosen[name])
+        if len(possible) == 1:
+            reason = "can't run at these sizes"
+        elif any(isinstance(run.cost, Uncounted) and run.times != 0 for run in branch_runs[other]):
+            reason = "may cost more: a part of it isn't counted"
+        else:
+            reason = "costs no more"
         self.notes.append(f"{name}: {self.chosen[name]} is counted, {other} {reason}")
         return self.chosen[name]
 

@@ -7,14 +7,14 @@ from typing import Any
 
 from modelsurgeon.inspection.difference import Change
 from modelsurgeon.onnx.diff.nodes import DiffNode, Operand
-from modelsurgeon.onnx.diff.wiring import Wiring
+from modelsurgeon.onnx.diff.wiring import PairedWires
 from modelsurgeon.report.formatting import show
 
 MAX_TEXT_LENGTH = 40  # of an attribute; of a longer one the change says only that it differs
 NO_OPERAND = Operand(value=None)
 
 
-def change(before: Sequence[DiffNode], after: Sequence[DiffNode], wiring: Wiring) -> Change:
+def change(before: Sequence[DiffNode], after: Sequence[DiffNode], wiring: PairedWires) -> Change:
     """Change of a layer. before, after: its nodes in each model; one may be empty.
 
     The kind is "added", "removed", "replaced", "changed", "renamed" or "same".
@@ -38,7 +38,7 @@ def _output_shape(diff_nodes: Sequence[DiffNode]) -> list[str]:
     return [f"output {shape}" for shape in list(shapes)[-1:]]
 
 
-def _differences(before: DiffNode, after: DiffNode, wiring: Wiring) -> Iterator[str]:
+def _differences(before: DiffNode, after: DiffNode, wiring: PairedWires) -> Iterator[str]:
     was, now = before.row, after.row
     if before.node.op_identifier() != after.node.op_identifier():
         yield f"{_operator(before)} → {_operator(after)}"

@@ -15,7 +15,7 @@ from modelsurgeon.onnx.analysis.rows import totals
 from modelsurgeon.onnx.diff.changes import change
 from modelsurgeon.onnx.diff.nodes import DiffNode, Digest, diff_nodes
 from modelsurgeon.onnx.diff.structure import Structure, pairs_by_structure
-from modelsurgeon.onnx.diff.wiring import Wires, Wiring, body_owners
+from modelsurgeon.onnx.diff.wiring import PairedWires, Wires, body_owners
 from modelsurgeon.onnx.shapes import Dims, data_inputs
 from modelsurgeon.report.formatting import show
 
@@ -100,7 +100,7 @@ def _wiring(
     digest: Digest,
     *,
     exact: bool,
-) -> Wiring:
+) -> PairedWires:
     """The wiring of both models under these pairs; the last node of a chain makes its result."""
     ends = [(left[-1], right[-1]) for left, right in pairs if left and right]
     before, after = (
@@ -112,7 +112,7 @@ def _wiring(
         )
         for side in (0, 1)
     )
-    return Wiring(before=before, after=after, digest=digest, exact=exact)
+    return PairedWires(before=before, after=after, digest=digest, exact=exact)
 
 
 def _function_changes(models: Sequence[MeasuredModel], structures: Sequence[Structure]) -> Iterator[str]:

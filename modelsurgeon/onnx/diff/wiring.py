@@ -76,7 +76,7 @@ class Wires:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Wiring:
+class PairedWires:
     """The wiring of two models. exact: whether equal numbers of values prove that they are equal."""
 
     before: Wires

@@ -53,7 +53,7 @@ LENGTH: Key = ("length", 0)
 
 
 @dataclass(kw_only=True)
-class Growth:
+class SizeGrowth:
     """A quantity of a state that changes. symbol: stands for it until it is solved.
 
     step: what an iteration adds, in the symbol of the iteration; None until it is solved. added: what those
@@ -76,7 +76,7 @@ class LoopBody:
     """
 
     iteration: str
-    growths: dict[tuple[int, Key], Growth] = field(default_factory=dict)
+    growths: dict[tuple[int, Key], SizeGrowth] = field(default_factory=dict)
     adopted: dict[int, Sizes] = field(default_factory=dict)
     reordered: set[int] = field(default_factory=set)
     readopted: Counter[int] = field(default_factory=Counter)
@@ -209,7 +209,7 @@ def _at_start(state: LoopBody, index: int, initial: ir.Value) -> Quantities | No
     return {key: _grown(state.growths.get((index, key)), size) for key, size in before.items()}
 
 
-def _grown(growth: Growth | None, initial: Dim | None) -> Dim | None:
+def _grown(growth: SizeGrowth | None, initial: Dim | None) -> Dim | None:
     if growth is None:
         return initial
     expression = None if initial is None else expression_of(initial)
@@ -422,7 +422,7 @@ class _Follower:
         if growth is None:
             if after == before:
                 return False
-            self.state.growths[place] = Growth(symbol=free_name("grows_1", self.in_use))
+            self.state.growths[place] = SizeGrowth(symbol=free_name("grows_1", self.in_use))
             return True
         if growth.step is not None:
             if _follows(growth, before, after):
@@ -436,7 +436,7 @@ class _Follower:
         growth.added = None if growth.step is None else _sum_before(growth.step, self.state.symbol)
         return growth.step is not None
 
-    def _step(self, growth: Growth, after: Dim) -> Expression | None:
+    def _step(self, growth: SizeGrowth, after: Dim) -> Expression | None:
         """What an iteration adds; None where that doesn't follow from sizes and the iteration's number."""
         step = sympy.expand(expression_of(after) - expression_of(ir.SymbolicDim(growth.symbol)))
         return step if {str(symbol) for symbol in step.free_symbols} <= self.known else None
@@ -445,7 +445,7 @@ class _Follower:
         return isinstance(size, int) or (size is not None and size.free_symbols() <= self.known)
 
 
-def _follows(growth: Growth, before: Dim, after: Dim | None) -> bool:
+def _follows(growth: SizeGrowth, before: Dim, after: Dim | None) -> bool:
     """Whether an iteration adds to a size what it was solved with."""
     if after is None:
         return False

@@ -116,9 +116,10 @@ def test_a_root_inside_a_loop_is_named() -> None:
 
 def test_a_branch_of_unknown_cost_may_be_the_more_expensive_one() -> None:
     whole = found(HIDDEN)
-    assert whole.lower_bounds == COUNTS
-    [gap] = whole.gaps
+    assert set(whole.lower_bounds) > set(COUNTS)  # the output of the If may have any size, too
+    gap = whole.gaps[-1]
     assert (gap.op, gap.nodes) == ("If", ("a",))
+    assert "a: else_branch is counted, then_branch may cost more: a part of it isn't counted" in whole.notes
     assert "the cost of somewhere::Magic 'p' isn't known" in gap.reason
 
 

@@ -48,6 +48,8 @@ def reduced(op: SizedNode) -> Iterator[Requirement]:
 @requires(*VECTOR_INPUTS)
 def vectors(op: SizedNode) -> Iterator[Requirement]:
     """Axes, sizes and repeats are vectors."""
+    if op.node.op_type == "Tile" and len(op.node.inputs) > 2:  # opset 1: one axis, and how often
+        return
     for index in VECTOR_INPUTS[op.node.op_type]:
         sizes = op.sizes(index)
         if sizes is not None and len(sizes) != 1:

@@ -101,8 +101,7 @@ def _first_gaps(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Value]]:
         for value in gaps:
             shape = None if value in laid_down(model) or _fails(model, node) else declared.get(value)
             has_rule = _has_rule(model, node)
-            # Some exporters declare outputs as scalars that aren't.
-            is_new = shape is not None and (len(shape) > 0 or not has_rule)
+            is_new = shape is not None and len(shape) > 0  # exporters declare outputs as scalars that aren't
             if is_new and not (behind and has_rule):
                 yield node, value
             if is_new or behind:

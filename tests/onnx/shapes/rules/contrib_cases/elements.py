@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 
-from tests.onnx.shapes.contrib_cases.case import (
+from tests.onnx.shapes.rules.contrib_cases.case import (
     SCALE,
     ZERO,
     ZERO_I8,

@@ -28,7 +28,8 @@ def test_every_operator_with_a_cost_has_a_shape_rule() -> None:
     missing = {
         (domain, op)
         for domain, op in COSTS
-        if any(registry.get(domain, op, version=version) is None for version in versions(domain, op))
+        if not domain.startswith("tests.")
+        and any(registry.get(domain, op, version=version) is None for version in versions(domain, op))
     }
     assert missing == set(WITHOUT_RULE)
 

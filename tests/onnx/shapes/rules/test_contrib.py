@@ -18,7 +18,7 @@ from modelsurgeon.onnx.info import analyze
 from modelsurgeon.onnx.shapes import bound, sizes
 from modelsurgeon.onnx.shapes.rules import register
 from tests import zoo
-from tests.onnx.shapes.contrib_cases import CASES, Case
+from tests.onnx.shapes.rules.contrib_cases import CASES, Case
 
 # Outputs whose shapes depend on the content of inputs.
 DATA_DEPENDENT = {

@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 
 from modelsurgeon.onnx.shapes import bound, sizes
-from tests.onnx.shapes.ran import run
+from tests.onnx.shapes.rules.ran import run
 
 Sizes = tuple[int, ...]
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto, defs, numpy_helper
 
-from tests.onnx.shapes.ran import Array, Sweep, run
+from tests.onnx.shapes.rules.ran import Array, Sweep, run
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of the reference implementation
 

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from modelsurgeon.onnx.shapes import bound
-from tests.onnx.shapes.ran import Sweep, run
+from tests.onnx.shapes.rules.ran import Sweep, run
 
 DOMAIN = "ai.onnx.ml"
 Attributes = dict[str, Any]
