@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, ValueInfoProto
 from onnx.reference import ReferenceEvaluator
 
+from modelsurgeon.errors import UnknownShape
 from modelsurgeon.onnx.shapes import bound, sizes
 
 Array = NDArray[np.generic]
@@ -85,12 +86,18 @@ class Sweep:
         *,
         dims: Mapping[str, int] | None = None,
         at: Mapping[str, int] | None = None,
-    ) -> None:
-        """Compare the inferred shape and type of every value with those that ran.
+    ) -> bool:
+        """Compare the inferred shape and type of every value with those that ran; False if it was refused.
 
         dims: open sizes that are bound before inference. at: open sizes that are put into its formulas.
+        Sizes that the product refuses, because they don't fit the model, are counted alone.
         """
-        for node in bound(ir.from_proto(model), dims=dims).graph:
+        try:
+            inferred = bound(ir.from_proto(model), dims=dims)
+        except UnknownShape:
+            self.counts["refused"] += 1
+            return False
+        for node in inferred.graph:
             for value in node.outputs:
                 if isinstance(truth := ran.get(str(value.name)), np.ndarray | np.generic):
                     found = _state(value, np.asarray(truth), at or {})
@@ -102,6 +109,7 @@ class Sweep:
                         self.wrong.append(
                             (name, node.op_type, value.name, shown, value.dtype, truth.shape, truth.dtype)
                         )
+        return True
 
 
 def _state(value: ir.Value, truth: Array, at: Mapping[str, int]) -> str:
