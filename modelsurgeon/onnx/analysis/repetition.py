@@ -63,10 +63,8 @@ def _sum(number: Number, iteration: Number, trips: Number) -> Number | None:
         return _plain(sympy.expand(sympy.summation(sympy.expand(number), (iteration, 1, trips))))
     if not isinstance(trips, int | sympy.Integer) or trips > MAX_SUMMED_ITERATIONS:
         return None
-    term = sympy.lambdify(iteration, number, "sympy")
-    return _plain(
-        sympy.Add(*(sympy.sympify(term(sympy.Integer(index))).doit() for index in range(1, int(trips) + 1)))
-    )
+    terms = (sympy.sympify(number.subs(iteration, index)).doit() for index in range(1, int(trips) + 1))
+    return _plain(sympy.Add(*terms))
 
 
 def _plain(number: Number) -> Number:

@@ -259,7 +259,7 @@ def check(seed: int, folder: Path) -> bool:
     return whole
 
 
-@pytest.mark.parametrize("seed", [0, 4, 6, 8, 13, 47])
+@pytest.mark.parametrize("seed", [0, 4, 6, 8, 13, 47, 416])
 def test_random_programs_have_the_macs_that_ran(seed: int, tmp_path: Path) -> None:
     assert check(seed, tmp_path)
 
