@@ -322,7 +322,7 @@ TRAPS: dict[str, Callable[[], ir.Model]] = {
         w=ones(5, 6),
     ),
     "outer product by Einsum": lambda: one('y = Einsum <equation = "i,j->ij"> (x, w)', "float[2]", w=ones(3)),
-    "nothing to multiply": lambda: one("y = MatMul (x, w)", "float[0, 4]", w=ones(4, 3)),
+    "nothing to multiply": lambda: one("y = MatMul (x, w)", "float[2, 4]", w=ones(4, 0)),
     "a vector by a batch of matrices": lambda: one("y = MatMul (w, x)", "float[5, 4, 3]", w=ones(4)),
     "transposed convolution of a given size": lambda: one(
         "y = ConvTranspose <strides = [2, 2], output_shape = [17, 17]> (x, w)", w=ones(4, 3, 3, 3)

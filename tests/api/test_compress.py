@@ -226,7 +226,6 @@ def test_compress_is_recorded_in_the_history(net: ir.Model) -> None:
 WITHOUT_MACS = {
     "no weights": ("g (float[2, 10] x) => (float y) { y = Softmax (x) }", {}),
     "an embedding": ("g (int64[2, 10] x) => (float y) { y = Gather (w, x) }", {"w": ones(10, 4)}),
-    "an empty batch": ("g (float[0, 10] x) => (float y) { y = Gemm (x, w) }", {"w": ones(10, 10)}),
 }
 
 

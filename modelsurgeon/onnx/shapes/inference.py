@@ -171,10 +171,30 @@ def _infer_graph(ctx: _Context, graph: ir.Graph, model: ir.Model) -> None:
                 _infer_graph(ctx, body, model)
             if node not in unknown(model):
                 _infer_any(ctx, node, model)
+                _take_branch_that_runs(node, unknown(model))
         except Exception as error:  # noqa: BLE001 - a rule may raise anything where shapes don't fit
             unknown(model)[node] = _reason(error, node)
             for output in node.outputs:
                 output.shape = None
+
+
+def _take_branch_that_runs(node: ir.Node, failed: Mapping[ir.Node, str]) -> None:
+    """Give the outputs of an If the shapes of one branch where the other can't run, so is never taken."""
+    if node.op_type != "If" or node.domain or not failed:
+        return
+    able = [branch for branch in subgraphs(node) if _can_run(branch, failed)]
+    if len(able) == 1:
+        for output, result in zip(node.outputs, able[0].outputs, strict=False):
+            output.shape = result.shape
+
+
+def _can_run(graph: ir.Graph, failed: Mapping[ir.Node, str]) -> bool:
+    """Whether no node fails that runs whenever the graph does."""
+    for node in graph:
+        inside = [_can_run(body, failed) for body in subgraphs(node)]
+        if node in failed or (inside and not (any(inside) if node.op_type == "If" else all(inside))):
+            return False
+    return True
 
 
 def _infer_any(ctx: _Context, node: ir.Node, model: ir.Model) -> None:
