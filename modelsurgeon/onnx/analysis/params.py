@@ -37,6 +37,7 @@ WEIGHT_TYPES = frozenset(
 SINGLE_FACTOR = "it is a single factor, bound or exponent"
 INITIAL_STATE = "it is an initial state of zeros"
 MASK = "it is a mask of scores"
+NO_PARAMETER = "it is no parameter of the module"
 # Quantized operators with a 32-bit integer bias, and the index of that input.
 INTEGER_BIAS_INPUTS = {"DequantizeLinear": 0, "QLinearConv": 8, "QGemm": 6}
 # Indices of inputs that are scales and zero points of quantized tensors, so no weights.
@@ -142,8 +143,8 @@ def stored_floats(model: ir.Model, constants: set[ir.Value]) -> StoredFloats:
         if key not in found and (module.made(value) or _is_weight(value)):
             uses = sorted(_runtime_uses(value, constants), key=lambda use: order[use[0]])
             if (param := _param(value, uses, module)) is not None:
-                found[key] = param, None if module.made(value) else _setting(param, uses)
-    if _weights_are_in_constant_nodes(found.values()):
+                found[key] = param, _setting(param, uses, module)
+    if not module.exported and _weights_are_in_constant_nodes(found.values()):
         return _all_in_constant_nodes(found.values())
     return StoredFloats(
         params=[param for param, reason in found.values() if reason is None],
@@ -151,8 +152,12 @@ def stored_floats(model: ir.Model, constants: set[ir.Value]) -> StoredFloats:
     )
 
 
-def _setting(param: Param, uses: Sequence[Use]) -> str | None:
+def _setting(param: Param, uses: Sequence[Use], module: ModuleParams) -> str | None:
     """Why a tensor is a setting; None for a param."""
+    if param.statistic or module.made(param.value):
+        return None
+    if module.is_other_constant(param.value):
+        return NO_PARAMETER
     if (reason := steered(uses)) is not None:
         return reason
     if is_initial_state(param.value, uses):
@@ -201,15 +206,13 @@ def _param(value: ir.Value, uses: Sequence[Use], module: ModuleParams) -> Param 
     if not shape and not module.made(value):
         return None
     statistic = any(node.op_type == "BatchNormalization" and index in (3, 4) for node, index in uses)
-    own = _elements(value, count), _stored_bytes(value, size)
-    if (counted := own if statistic else module.size(value, own)) is None:
-        return None
+    elements, stored = module.size(value, (_elements(value, count), _stored_bytes(value, size)))
     return Param(
         value=value,
         node=uses[0][0],
         index=uses[0][1],
-        elements=counted[0],
-        bytes=counted[1],
+        elements=elements,
+        bytes=stored,
         statistic=statistic,
     )
 

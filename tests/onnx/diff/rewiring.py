@@ -84,7 +84,7 @@ def random_feed(model: ir.Model, rng: np.random.Generator, size: int = 4) -> Fee
     """Random inputs; open axes have `size`."""
     feed = {}
     for value in shapes.data_inputs(model):
-        shape = [dim if isinstance(dim, int) else size for dim in value.shape or ()]
+        shape = [dim if isinstance(dim, int) and dim > 0 else size for dim in value.shape or ()]
         dtype = value.dtype.numpy() if value.dtype else np.float32
         feed[str(value.name)] = np.asarray(rng.normal(size=shape) * 2).astype(dtype)
     return feed
