@@ -56,7 +56,7 @@ def over_limits(analysis: Analysis, limits: Mapping[str, float | None]) -> list[
         if limit is None:
             continue
         gaps = analysis.left_out(name)
-        least = "at least " if gaps else ""
+        least = "at least " if name in analysis.lower_bounds else ""
         if value > limit:
             found.append(f"{name} is {least}{value}, --max-{name.replace('_', '-')} is {limit:.0f}")
         elif gaps:
@@ -70,4 +70,5 @@ def left_out(gaps: Sequence[Gap]) -> list[str]:
         return []
     more = len(gaps) - MAX_GAPS_NAMED
     rest = f" and {more} more" if more > 0 else ""
-    return [f"left out: {', '.join(map(str, gaps[:MAX_GAPS_NAMED]))}{rest}"]
+    what = " or ".join(dict.fromkeys("assumed" if gap.assumed else "left out" for gap in gaps))
+    return [f"{what}: {', '.join(map(str, gaps[:MAX_GAPS_NAMED]))}{rest}"]

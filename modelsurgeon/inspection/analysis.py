@@ -101,7 +101,8 @@ class Analysis:
     @property
     def lower_bounds(self) -> list[str]:
         """Keys of the totals that leave something out, so that the right figure may be larger."""
-        return [key for key in vars(self.totals) if any(key in gap.totals for gap in self.gaps)]
+        left_out = {key for gap in self.gaps if not gap.assumed for key in gap.totals}
+        return [key for key in vars(self.totals) if key in left_out]
 
     def left_out(self, total: str | None = None) -> list[Gap]:
         """What a total leaves out, or what any of them does."""

@@ -128,10 +128,11 @@ class LeftOutConstants:
 
 @dataclass(frozen=True, kw_only=True)
 class Gap:
-    """Something that totals leave out. totals: their keys.
+    """Something that totals leave out or assume. totals: their keys.
 
     op, nodes: the operator that is the cause, and the names of its nodes. behind: how many more nodes aren't
-    counted because of these. advice: what to do; empty where the reason says it.
+    counted because of these. advice: what to do; empty where the reason says it. assumed: whether totals
+    depend on an assumption, so that the right figures may be smaller, too.
     """
 
     totals: Sequence[str]
@@ -140,6 +141,7 @@ class Gap:
     reason: str
     advice: str = ""
     behind: int = 0
+    assumed: bool = False
 
     def __str__(self) -> str:
         """The gap in a few words: what is left out, why, and what to do."""

@@ -49,8 +49,8 @@ class SideBySide:
 def _notes(name: str, found: Analysis) -> Iterator[str]:
     if found.defaults:
         yield f"{name}: shown for " + ", ".join(f"{key} = {size}" for key, size in found.defaults.items())
-    if found.gaps:
-        yield f"{name}: totals are at least that, they leave out {'; '.join(map(str, found.gaps))}"
+    if left_out := [str(gap) for gap in found.gaps if not gap.assumed]:
+        yield f"{name}: totals are at least that, they leave out {'; '.join(left_out)}"
     elif found.uncounted:
         yield f"{name}: not counted are {', '.join(entry.op for entry in found.uncounted)}"
 

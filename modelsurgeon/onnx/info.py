@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from modelsurgeon.inspection.analysis import Analysis, Section
 from modelsurgeon.onnx.analysis.formulas import Formulas, formulas
-from modelsurgeon.onnx.analysis.gaps import gaps, uncounted
+from modelsurgeon.onnx.analysis.gaps import assumed_sizes, gaps, uncounted
 from modelsurgeon.onnx.analysis.header import describe_model
 from modelsurgeon.onnx.analysis.measured import MeasuredModel
 from modelsurgeon.onnx.analysis.memory import footprint
@@ -57,7 +57,10 @@ def analyze(
         totals=sums,
         layers=with_formulas(measured.rows, texts.layers),
         uncounted=uncounted(roots, measured.counter),
-        gaps=gaps(roots, measured.counter, measured.contents.memory),
+        gaps=[
+            *gaps(roots, measured.counter, measured.contents.memory),
+            *assumed_sizes(measured.symbolic, defaults),
+        ],
         constants=left_out_constants(measured.contents),
         bottlenecks=bottlenecks(measured),
         formulas=texts.totals,

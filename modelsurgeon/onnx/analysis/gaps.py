@@ -17,6 +17,8 @@ from modelsurgeon.onnx.analysis.memory import Memory
 from modelsurgeon.onnx.analysis.node_runs import NodeRun, RunCounter
 from modelsurgeon.onnx.costs import Uncounted
 from modelsurgeon.onnx.graph.dataflow import inputs_and_captures, subgraphs
+from modelsurgeon.onnx.shapes import Dims
+from modelsurgeon.onnx.shapes.run_time.sizes import run_time_sizes
 
 MACS, OPERATIONS = ("macs", "flops", "bias_adds"), ("flops",)
 PARAMS = ("params", "param_bytes")
@@ -191,6 +193,22 @@ def gaps(found: Sequence[Root], counter: RunCounter, memory: Memory) -> list[Gap
     inputs = [str(value.name) for value in memory.unknown_values if value.producer() is None]
     unsized = [Gap(totals=ACTIVATIONS, op="input", nodes=inputs, reason=UNSIZED_INPUT, advice=BIND)]
     return [*(unsized if inputs else []), *_by_node(groups, counter)]
+
+
+def assumed_sizes(symbolic: ir.Model, defaults: Dims) -> list[Gap]:
+    """Sizes that depend on data, without a bound: totals at the assumed size are no upper limit."""
+    return [
+        Gap(
+            totals=(*MACS, *ACTIVATIONS),
+            op="size",
+            nodes=[name],
+            reason=f"it depends on data and has no known bound: {defaults[name]} is assumed",
+            advice=f"set it with --dim {name}=N",
+            assumed=True,
+        )
+        for name, size in run_time_sizes(symbolic).items()
+        if size.most is None and name in defaults
+    ]
 
 
 def _by_node(

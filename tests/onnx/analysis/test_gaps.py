@@ -188,3 +188,16 @@ def test_json_lists_lower_bounds_and_what_is_left_out() -> None:
     assert set(data["lower_bounds"]) == {*COUNTS, *BYTES}
     assert data["uncounted"][0].keys() >= {"op", "count", "reason", "nodes", "behind"}
     assert data["incomplete"][0]["totals"]
+
+
+def test_a_size_without_a_bound_is_assumed_and_no_lower_bound() -> None:
+    whole = found("g (float[2, 16] x, int64[2] k) => (float y) { r = Tile (x, k) y = Relu (r) }")
+    assert [(gap.op, gap.assumed) for gap in whole.gaps] == [("size", True), ("size", True)]
+    assert not whole.lower_bounds
+    [name, _] = (gap.nodes[0] for gap in whole.gaps)
+    assert str(whole.gaps[0]).startswith(f"size '{name}' (it depends on data and has no known bound")
+    bound = analyze(
+        zoo.model("g (float[2, 16] x, int64[2] k) => (float y) { r = Tile (x, k) y = Relu (r) }"),
+        dims={gap.nodes[0]: 32 for gap in whole.gaps},
+    )
+    assert not bound.gaps
