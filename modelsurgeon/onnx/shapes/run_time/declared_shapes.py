@@ -1,4 +1,4 @@
-"""Shapes that the file declares for computed values: believed where inference has no result, or compared.
+"""Shapes that the file declares for computed values: believed where inference has no result.
 
 A shape is laid down at a value before inference, which keeps it and goes on from there. What follows from
 the rules, be it only once all inputs have sizes, is never overruled. Sizes of the file may belong to the
@@ -9,7 +9,6 @@ batch of the example stands for the batch.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 import onnx_ir as ir
 from onnx_shape_inference import registry
@@ -32,15 +31,6 @@ MAX_NAMED_VALUES = 3  # in a note
 LIBRARY_FAILURE = "Shape inference failed for"  # onnx_shape_inference met an error of its own
 
 Dim = int | ir.SymbolicDim
-
-
-@dataclass(frozen=True, kw_only=True)
-class Contradiction:
-    """A shape that the file declares, and the one that follows from the inputs and the operators."""
-
-    value: ir.Value
-    declared: ir.Shape
-    inferred: ir.Shape
 
 
 def record_declared_shapes(model: ir.Model, renamed: Mapping[str, str]) -> None:
@@ -215,22 +205,3 @@ def declaration_notes(model: ir.Model) -> list[str]:
 
 def _as_text(shape: ir.Shape) -> str:
     return " x ".join(map(str, shape)) or "a scalar"
-
-
-def contradictions(model: ir.Model) -> list[Contradiction]:
-    """Declared shapes that have another rank or other fixed sizes than those that were inferred."""
-    declared: Mapping[ir.Value, ir.Shape] = model.meta[FILE_SHAPES_KEY]
-    return [
-        Contradiction(value=value, declared=shape, inferred=value.shape)
-        for value, shape in declared.items()
-        if value.shape is not None and value.shape.dims != shape.dims and _contradict(shape, value.shape)
-    ]
-
-
-def _contradict(declared: ir.Shape, inferred: ir.Shape) -> bool:
-    if len(declared) != len(inferred):
-        return True
-    return any(
-        isinstance(a, int) and isinstance(b, int) and a > 0 and a != b
-        for a, b in zip(declared, inferred, strict=True)
-    )
