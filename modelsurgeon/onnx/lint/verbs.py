@@ -42,8 +42,8 @@ NORM_PARAMETERS = range(1, 5)  # inputs of a BatchNormalization: scale, shift, m
 class Verbs:
     """What each verb would do to a model; every pass runs on a copy of its own, made when it is needed.
 
-    reads_weights: whether weights may be read. inferred: whether `model` was bound in place, by itself, so that
-    its values have their shapes.
+    reads_weights: whether weights may be read. inferred: whether `model` was bound in place, without sizes of
+    the user, so that its values have their shapes.
     """
 
     model: ir.Model
