@@ -72,7 +72,7 @@ def taken_branch(node: ir.Node) -> ir.Graph | None:
 
 
 def fold_constants(model: ir.Model, unknown: Iterable[ir.Value]) -> bool:
-    """Fold constants that the shapes of `unknown` values, and every If and Loop, depend on.
+    """Fold constants that the shapes of `unknown` values, and every If, Loop and Dropout, depend on.
 
     Results become `const_value`s and, for the outputs of an If whose branch is known, shapes.
     Returns whether anything new was computed.
@@ -89,6 +89,8 @@ def _values_to_fold(all_nodes: Iterable[ir.Node], unknown: set[ir.Value]) -> Ite
             yield from node.inputs
         if node.op_type in ("If", "Loop") and not node.domain:
             yield from node.inputs[:2]
+        if node.op_type == "Dropout" and not node.domain:
+            yield from node.inputs[1:3]
         if node.op_type == "Loop" and (body := node.attributes.get_graph("body", None)) is not None:
             yield from body.outputs[:1]
 

@@ -32,7 +32,7 @@ def is_dropout(node: ir.Node) -> bool:
 def dropout_mode(node: ir.Node, opset: int) -> DropoutMode:
     """Whether a Dropout zeroes values: not in inference, nor where its ratio is 0.
 
-    The mode is unknown where training_mode is computed at run time, or is a graph input, which a caller sets.
+    The mode is unknown where training_mode is computed at run time or from an input that a caller sets.
     """
     if dropout_ratio(node) == 0:
         return "inference"
@@ -41,7 +41,7 @@ def dropout_mode(node: ir.Node, opset: int) -> DropoutMode:
     flag = node.inputs[2] if len(node.inputs) > 2 else None
     if flag is None:
         return "inference"
-    training = None if flag.is_graph_input() else scalar_constant(flag)
+    training = _fixed_constant(flag)
     if training is None:
         return "unknown"
     return "training" if training else "inference"
@@ -53,8 +53,21 @@ def dropout_ratio(node: ir.Node) -> float | None:
         return node.attributes.get_float("ratio", DEFAULT_RATIO)
     if len(node.inputs) < 2 or node.inputs[1] is None:
         return DEFAULT_RATIO
-    ratio = None if node.inputs[1].is_graph_input() else scalar_constant(node.inputs[1])
+    ratio = _fixed_constant(node.inputs[1])
     return None if ratio is None else float(ratio)
+
+
+def _fixed_constant(value: ir.Value) -> int | float | bool | None:
+    """The one element of a constant; None where it depends on a graph input, if only on its size."""
+    pending, seen = [value], set[ir.Value]()
+    while pending:
+        at = pending.pop()
+        if at.is_graph_input():
+            return None
+        if at not in seen and (node := at.producer()) is not None:
+            pending += [each for each in node.inputs if each is not None]
+        seen.add(at)
+    return scalar_constant(value)
 
 
 def draws(node: ir.Node, opset: int) -> bool:

@@ -15,7 +15,9 @@ from modelsurgeon.onnx.lint.net import Net
 from modelsurgeon.onnx.lint.registry import Hit, rule
 from modelsurgeon.report.formatting import show
 
-ZERO_ROLES = frozenset({"weight", "scale", "W", "R"})  # a bias or a shift of zeros is usual, and a slope
+ZERO_ROLES = frozenset(
+    {"weight", "scale", "table", "W", "R"}
+)  # a bias or a shift of zeros is usual, and a slope
 STATISTICS = ("mean", "variance")  # of a batch norm
 
 
@@ -96,7 +98,7 @@ def batchnorm_broken(net: Net) -> Iterator[Hit]:
     weights=True,
 )
 def zero_weight(net: Net) -> Iterator[Hit]:
-    """All numbers of a layer's weight, or of a norm's scale, are zero: its output is constant.
+    """All numbers of a layer's weight or table, or of a norm's scale, are zero: its output is constant.
 
     It was never trained, never loaded, or pruned away. Biases and shifts may well be zero.
     """

@@ -44,6 +44,7 @@ UNKNOWN = {
     "computed": "n = Not (t) y = Dropout (x, r, n)",
     "in a branch": "y = If (t) <then_branch = b () => (float c) { c = Dropout (x, r, t) },"
     " else_branch = e () => (float d) { d = Neg (x) }>",
+    "computed from a size": "s = Shape (x) n = Size (s) i = Cast <to = 9> (n) y = Dropout (x, r, i)",
     "with a ratio that is an input": "y = Dropout (x, q, t)",
 }
 
@@ -58,6 +59,18 @@ def test_dropout_with_an_unknown_flag_is_neither_active_nor_idle(body: str) -> N
     assert not found(built, "dropout-active")
     assert not found(dropout("0"), "dropout-switchable")
     assert not found(dropout("1", 0.0), "dropout-switchable")
+
+
+@pytest.mark.parametrize(("steps", "rule"), [
+    ("t = Not (u)", "dropout-left"), ("t = Identity (u)", "dropout-active"),
+    ("n = Cast <to = 6> (u) t = Cast <to = 9> (n)", "dropout-active"),
+    ("v = Not (u) t = And (u, v)", "dropout-left"),
+])  # fmt: skip
+def test_a_flag_that_follows_from_constants_is_known(steps: str, rule: str) -> None:
+    head = "r = Constant <value = float {0.5}> () u = Constant <value = bool {1}> ()"
+    built = zoo.model(f"g (float[N, 8] x) => (float y) {{ {head} {steps} y = Dropout (x, r, t) }}")
+    rules = ("dropout-active", "dropout-left", "dropout-switchable")
+    assert [name for name in rules if found(built, name)] == [rule]
 
 
 def test_a_ratio_that_is_an_input_leaves_dropout_active() -> None:

@@ -59,6 +59,12 @@ def test_broken_weights_of_layers(name: str) -> None:
     assert rules(one(body, shape, w=np.zeros(size, np.float32), **others)) == {"zero-weight"}
 
 
+def test_an_embedding_of_zeros() -> None:
+    text = "g (int64[2] i) => (float y) { y = Gather (w, i) }"
+    assert not rules(zoo.model(text, w=weight(3, 4)))
+    assert rules(zoo.model(text, w=np.zeros((3, 4), np.float32))) == {"zero-weight"}
+
+
 def test_the_finding_counts_and_names() -> None:
     [entry] = found(one("y = MatMul (x, w)", "2, 4", w=weight(4, 4, odd=np.nan)), "not-finite")
     assert (entry.severity, entry.layer) == ("error", "y")
