@@ -267,6 +267,52 @@ def test_default_sizes_fit_flattened_maps(
     assert not found.uncounted
 
 
+@pytest.mark.parametrize(
+    ("dims", "message"),
+    [
+        ({"H": 30}, r"with H = 30: its input has 30\*W features, its weight takes 784, at no size of W"),
+        ({"H": 14, "W": 14}, "with H = 14, W = 14: its input has 196 features, its weight takes 784"),
+    ],
+)
+def test_a_size_that_leaves_none_for_another_axis_is_refused(dims: dict[str, int], message: str) -> None:
+    text = "g (float[N, 1, H, W] x) => (float y) { f = Flatten (x) y = MatMul (f, w) }"
+    built = zoo.model(text, w=zoo.ones(784, 3))
+    assert default_dims(bound(built, dims={"H": 14})) == {"N": 1}
+    with pytest.raises(UnknownShape, match=message):
+        bound(built, dims=dims)
+
+
+def test_sizes_that_nothing_fits_are_an_error_and_no_default() -> None:
+    text = "g (float[N, A] x) => (float y) { a = Concat <axis = 1> (x, x) y = MatMul (a, w) }"
+    built = zoo.model(text, w=zoo.ones(11, 3))
+    found = analyze(built)
+    assert "takes 11, at no size of A" in found.uncounted[0].reason
+    assert not any("fit" in note for note in found.notes)
+    assert [finding.rule for finding in check(built).findings] == ["cannot-run"]
+
+
+def test_an_axis_that_may_be_empty_is_not_refused() -> None:
+    text = "g (float[N, A] x, float[N, B] z) => (float y) { a = Concat <axis = 1> (x, z) y = MatMul (a, w) }"
+    built = zoo.model(text, w=zoo.ones(10, 3))
+    assert not impossible(bound(built, dims={"A": 10}))
+    with pytest.raises(UnknownShape, match=r"with A = 11.* at no size of B"):
+        bound(built, dims={"A": 11})
+
+
+def test_default_sizes_follow_a_size_that_they_have_to_equal() -> None:
+    built = zoo.model(
+        """
+        g (float[B, S, D] q, float[B, T, E] k, float[B, T, F] v) => (float y) {
+            y = com.microsoft.MultiHeadAttention <num_heads = 4> (q, k, v, b)
+        }
+        """,
+        b=zoo.ones(192),
+    )
+    found = analyze(built)
+    assert not found.uncounted
+    assert (found.defaults["D"], found.defaults["E"], found.defaults["F"]) == (64, 64, 64)
+
+
 def test_default_lengths_fit_a_strided_signal() -> None:
     nodes = "a = Conv <strides = [10]> (x, k) f = Flatten (a) y = MatMul (f, w)"
     text = f"g (float[N, 1, T] x) => (float y) {{ {nodes} }}"
