@@ -114,7 +114,11 @@ def _never_stretched(size: sympy.Expr, others: tuple[sympy.Expr, ...]) -> bool:
 def _pool(_: ShapeInferenceContext, node: ir.Node) -> None:
     """Open sizes under SAME padding; with ceil_mode, drop a last window that would begin in the padding."""
     data, result = node.inputs[0], node.outputs[0]
-    if data is None or data.shape is None or result.shape is None or result.shape.is_static():
+    if data is None or data.shape is None:
+        return
+    if data.shape.is_static():
+        _pool_small_map(node, data.shape.numpy())
+    if result.shape is None or result.shape.is_static():
         return
     spatial = len(result.shape) - 2
     strides = integers(node, "strides") or [1] * spatial
@@ -132,6 +136,27 @@ def _pool(_: ShapeInferenceContext, node: ir.Node) -> None:
             dims[axis] = ir.SymbolicDim(sympy.Min(count._expr, last._expr, evaluate=False))
     for value in node.outputs:
         value.shape = ir.Shape(dims)
+
+
+def _pool_small_map(node: ir.Node, sizes: Sequence[int]) -> None:
+    """The counts of windows where a map is smaller than one: onnxruntime rounds towards 0, not down."""
+    kernel, ceil_mode = integers(node, "kernel_shape") or [], node.attributes.get_int("ceil_mode", 0)
+    padding = node.attributes.get_string("auto_pad", "NOTSET")
+    if padding.startswith("SAME") or ceil_mode or len(sizes) != len(kernel) + 2:
+        return
+    spatial = len(kernel)
+    strides, dilations = (integers(node, name) or [1] * spatial for name in ("strides", "dilations"))
+    pads = (integers(node, "pads") if padding == "NOTSET" else None) or [0] * 2 * spatial
+    spare = [
+        size + begin + end - (taps - 1) * dilation - 1
+        for size, begin, end, taps, dilation in zip(
+            sizes[2:], pads[:spatial], pads[spatial:], kernel, dilations, strict=False
+        )
+    ]
+    counts = [int(left / stride) + 1 for left, stride in zip(spare, strides, strict=False)]
+    if len(counts) == spatial and min(spare) < 0 <= min(counts):
+        for value in node.outputs:
+            value.shape = ir.Shape([*sizes[:2], *counts])
 
 
 def _operand(node: ir.Node, index: int, name: str, default: Sequence[int] = ()) -> list[Entry] | None:
@@ -186,6 +211,19 @@ def _range(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     if shape is not None and not shape.is_static():
         count = range_length(node)
         node.outputs[0].shape = ir.Shape([_dim(ctx, count)])
+
+
+def _concat(_: ShapeInferenceContext, node: ir.Node) -> None:
+    """The size of an axis that was cut in two and is joined again, in one order or the other."""
+    result = node.outputs[0].shape
+    if result is None or result.is_static() or len(node.inputs) < 2:
+        return
+    axis = node.attributes.get_int("axis", 0)
+    entry = as_entry(result[axis]) if -len(result) <= axis < len(result) else None
+    if entry is not None:
+        dims = list(result.dims)
+        dims[axis] = in_dims(arithmetic.rejoined(entry))
+        node.outputs[0].shape = ir.Shape(dims)
 
 
 def _constant_of_shape(ctx: ShapeInferenceContext, node: ir.Node) -> None:
@@ -245,6 +283,7 @@ def _product(entries: Iterable[Entry]) -> Entry:
 
 
 CORRECTIONS: dict[str, Callable[[ShapeInferenceContext, ir.Node], None]] = {
+    "Concat": _concat,
     "ConstantOfShape": _constant_of_shape,
     "Expand": _expand,
     "Pad": _pad,
