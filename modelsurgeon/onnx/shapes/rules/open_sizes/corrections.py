@@ -176,6 +176,19 @@ def _range(ctx: ShapeInferenceContext, node: ir.Node) -> None:
         node.outputs[0].shape = ir.Shape([_dim(ctx, count)])
 
 
+def _concat(_: ShapeInferenceContext, node: ir.Node) -> None:
+    """The size of an axis that was cut in two and is joined again, in one order or the other."""
+    result = node.outputs[0].shape
+    if result is None or result.is_static() or len(node.inputs) < 2:
+        return
+    axis = node.attributes.get_int("axis", 0)
+    entry = as_entry(result[axis]) if -len(result) <= axis < len(result) else None
+    if entry is not None:
+        dims = list(result.dims)
+        dims[axis] = in_dims(arithmetic.rejoined(entry))
+        node.outputs[0].shape = ir.Shape(dims)
+
+
 def _constant_of_shape(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     """The shape that the input contains."""
     shape = integers_of(node.inputs[0])
@@ -233,6 +246,7 @@ def _product(entries: Iterable[Entry]) -> Entry:
 
 
 CORRECTIONS: dict[str, Callable[[ShapeInferenceContext, ir.Node], None]] = {
+    "Concat": _concat,
     "ConstantOfShape": _constant_of_shape,
     "Expand": _expand,
     "Pad": _pad,
