@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 
+import numpy as np
 import onnx_ir as ir
 import sympy
 from onnx_shape_inference import ShapeInferenceContext
 
+from modelsurgeon.onnx.graph.constant_folding import small_constant
 from modelsurgeon.onnx.shapes.rules.open_sizes import arithmetic
 from modelsurgeon.onnx.shapes.rules.open_sizes.arithmetic import Entry
 from modelsurgeon.onnx.shapes.rules.open_sizes.contents import as_entry, in_dims, integers_of, range_length
@@ -189,6 +191,24 @@ def _concat(_: ShapeInferenceContext, node: ir.Node) -> None:
         node.outputs[0].shape = ir.Shape(dims)
 
 
+def _compress(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """Entries that a constant condition keeps; what it keeps behind the end of the axis doesn't count."""
+    data, result = node.inputs[0], node.outputs[0].shape
+    kept = small_constant(node.inputs[1])
+    if data is None or data.shape is None or result is None or kept is None:
+        return
+    axis = node.attributes.get_int("axis", None)
+    size = _product(map(as_entry, data.shape.dims)) if axis is None else as_entry(data.shape[axis])
+    edges = np.flatnonzero(np.diff(kept.astype(np.int8).ravel(), prepend=0, append=0)).tolist()
+    count: Entry = None
+    if size is not None and (isinstance(size, int) or len(edges) < arithmetic.MAX_TERMS):
+        ends = [arithmetic.smallest(size, edge) for edge in edges]
+        count = arithmetic.plain(sum(ends[1::2]) - sum(ends[::2]))
+    dims = list(result.dims)
+    dims[axis or 0] = _dim(ctx, count)
+    node.outputs[0].shape = ir.Shape(dims)
+
+
 def _constant_of_shape(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     """The shape that the input contains."""
     shape = integers_of(node.inputs[0])
@@ -246,6 +266,7 @@ def _product(entries: Iterable[Entry]) -> Entry:
 
 
 CORRECTIONS: dict[str, Callable[[ShapeInferenceContext, ir.Node], None]] = {
+    "Compress": _compress,
     "Concat": _concat,
     "ConstantOfShape": _constant_of_shape,
     "Expand": _expand,
