@@ -10,11 +10,13 @@ import onnx_ir as ir
 import pytest
 import sympy
 
+from modelsurgeon.errors import BadData, UnknownShape
 from modelsurgeon.onnx.info import analyze
 from modelsurgeon.onnx.shapes import bound, sizes
 from modelsurgeon.onnx.shapes.rules.open_sizes import arithmetic
 from tests import zoo
 from tests.onnx.analysis.formulas.test_formulas import value
+from tests.onnx.operated import outputs
 from tests.onnx.shapes.rules.ran import run
 
 Sizes = tuple[int, ...]
@@ -180,6 +182,21 @@ def test_the_note_names_the_first_node_that_stopped_a_formula(body: str, reason:
     keys = {"macs", "flops", "bias_adds", "activation_bytes"} - set(found.formulas)
     notes = [note for note in found.notes if "no formula" in note or "lower bounds" in note]
     assert keys and any(reason in note for note in notes), found.notes
+
+
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool", "LpPool"])
+@pytest.mark.parametrize("window", ["kernel_shape = [4], strides = [2]", "kernel_shape = [5], pads = [1, 0]"])
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_maps_smaller_than_the_window_of_a_pool(op: str, window: str, size: int) -> None:
+    """onnxruntime pools what is there, makes an empty map, or fails where more is missing."""
+    built = zoo.model(f"g (float[1, 2, L] x) => (float y) {{ y = {op} <{window}> (x) }}")
+    try:
+        ran = outputs(built, x=np.ones((1, 2, size), np.float32))[0].shape
+    except BadData:
+        with pytest.raises(UnknownShape, match="can't run"):
+            analyze(built, dims={"L": size})
+    else:
+        assert analyze(built, dims={"L": size}).layers[0].output_shapes == (ran,)
 
 
 @pytest.mark.parametrize(
