@@ -11,8 +11,9 @@ import onnx_ir as ir
 from modelsurgeon.inspection.rows import LayerRow
 from modelsurgeon.onnx.analysis.gaps import Root, roots
 from modelsurgeon.onnx.analysis.memory import Memory
-from modelsurgeon.onnx.analysis.node_runs import NodeRun, RunCounter
+from modelsurgeon.onnx.analysis.node_run import NodeRun
 from modelsurgeon.onnx.analysis.rows import ModelContents, rows
+from modelsurgeon.onnx.analysis.run_counter import RunCounter
 from modelsurgeon.onnx.graph.names import layer_names
 from modelsurgeon.onnx.graph.traversal import bodies, nodes
 from modelsurgeon.onnx.shapes import Dims, bound, bound_to_defaults, default_dims, expressions, sizes, symbols
