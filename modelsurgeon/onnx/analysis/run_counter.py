@@ -181,10 +181,20 @@ class RunCounter:
         if node.domain:
             return None
         if node.op_type == "Loop":
-            return self._number(trip_count(node))
+            trips = self._number(trip_count(node))
+            return self._scan_output_length(node, body) if trips is None else trips
         if node.op_type == "Scan":
             return self._scan_length(node, body)
         return self._number(elements(node.inputs[0]).length) if node.op_type == "SequenceMap" else None
+
+    def _scan_output_length(self, node: ir.Node, body: ir.Graph) -> Number | None:
+        """Length of an output of a Loop that has an element for each iteration; None where it is unknown."""
+        states = len(body.inputs) - 2
+        for output in node.outputs[states:]:
+            shape = self.shape_of(output) if output.name else None
+            if shape:
+                return shape[0]
+        return None
 
     def _scan_length(self, node: ir.Node, body: ir.Graph) -> Number | None:
         """Length of the scanned axis, for each sample of a batch; None where it is unknown."""

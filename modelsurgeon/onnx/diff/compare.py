@@ -20,6 +20,7 @@ from modelsurgeon.onnx.diff.structure import Structure, pairs_by_structure
 from modelsurgeon.onnx.diff.wiring import PairedWires, Wires, body_owners
 from modelsurgeon.onnx.graph.names import nodes_with_functions
 from modelsurgeon.onnx.shapes import Dims, data_inputs
+from modelsurgeon.onnx.shapes.bound_model import dims_by_model
 from modelsurgeon.onnx.shapes.run_time.sizes import run_time_sizes
 from modelsurgeon.report.formatting import show
 
@@ -33,11 +34,12 @@ def diff(
 ) -> Difference:
     """Difference of two models: changes of layers, wiring, totals, opsets, inputs and outputs.
 
-    shapes: input name -> sizes. dims: symbol -> size. weights: whether to read weights and compare their
-    values. Raises UnknownShape for bindings that don't fit both models.
+    shapes: input name -> sizes. dims: symbol -> size; a symbol may belong to one model only. weights: whether
+    to read weights and compare their values. Raises UnknownShape for bindings that don't fit the models.
     """
     digest = Digest(read=weights)
-    models = [MeasuredModel.of(model, shapes, dims) for model in (a, b)]
+    given = dims_by_model((a, b), shapes, dims) if dims else ({}, {})
+    models = [MeasuredModel.of(model, shapes, own) for model, own in zip((a, b), given, strict=True)]
     before, after = ([*diff_nodes(model, digest)] for model in models)
     structures = _structures([model.fully_bound for model in models], (before, after), digest)
     pairs, equal = _pairs(before, after, structures)

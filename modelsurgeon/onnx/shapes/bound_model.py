@@ -164,6 +164,20 @@ def bound_as_given(
     return clone
 
 
+def dims_by_model(
+    models: Sequence[ir.Model], shapes: Mapping[str, Sequence[int]] | None, dims: Dims
+) -> list[dict[str, int]]:
+    """Of the given sizes, those of each model; one that no model has is left in all, to be refused."""
+    opened = [bound(model, shapes) for model in models]
+    known = [
+        {*symbols(one), *run_time_sizes(one), *one.meta[RENAMED_KEY], *declared_names(one)} for one in opened
+    ]
+    everywhere = dims.keys() - set().union(*known)
+    return [
+        {name: size for name, size in dims.items() if name in names or name in everywhere} for names in known
+    ]
+
+
 def _names_beyond_inputs(model: ir.Model, dims: Dims) -> bool:
     """Whether some of these names belong to no size of an input."""
     inputs = data_inputs(model)

@@ -16,10 +16,11 @@ import onnx_ir as ir
 from modelsurgeon.onnx.graph.traversal import nodes
 from modelsurgeon.onnx.shapes.binding import Dims, data_inputs, open_shapes
 from modelsurgeon.onnx.shapes.cache_lengths import with_fitting_lengths
+from modelsurgeon.onnx.shapes.impossible import open_requirements
 from modelsurgeon.onnx.shapes.pinned import known_requirements
 from modelsurgeon.onnx.shapes.requirements import Relation, Requirement
 from modelsurgeon.onnx.shapes.requirements.equations import roots_of_one, roots_of_two
-from modelsurgeon.onnx.shapes.run_time.sizes import default_run_time_sizes
+from modelsurgeon.onnx.shapes.run_time.sizes import default_run_time_sizes, run_time_sizes
 
 # Common heights and widths: of classifiers, detectors, text line recognizers, nets for small images.
 IMAGE_SIZES = (
@@ -68,10 +69,23 @@ def default_dims(model: ir.Model) -> dict[str, int]:
     1 for batch-like axes (the first), 224 for the spatial axes of images, 128 for all others, or another of
     the `default_size_candidates` if that fits the model better. Lengths of a cache fit those of its
     masks. Sizes that are known at run time only get their bound, or else that of the tensor they are made
-    from, or 1.
+    from, or 1, or a size at which the nodes behind them can run.
     """
     dims = _default_input_dims(model)
-    return {**dims, **default_run_time_sizes(model, dims)}
+    at_run_time = default_run_time_sizes(model, dims)
+    return {**dims, **(_fitting_run_time_sizes(model, dims, at_run_time) if at_run_time else {})}
+
+
+def _fitting_run_time_sizes(model: ir.Model, dims: Dims, sizes: dict[str, int]) -> dict[str, int]:
+    """The sizes known at run time, larger ones where a node can't run, within their bounds."""
+    bounds = [
+        Requirement(relation=Relation.AT_LEAST, left=size.most, right=ir.SymbolicDim(name), reason="")
+        for name, size in run_time_sizes(model).items()
+        if size.most is not None
+    ]
+    required = [one for one in open_requirements(model) if one.symbols <= {*dims, *sizes}]
+    constraints = [one.at(dims) for one in (*bounds, *required)]
+    return _searched([one for one in constraints if one.symbols], sizes)
 
 
 def _default_input_dims(model: ir.Model) -> dict[str, int]:

@@ -9,6 +9,7 @@ import onnx_ir as ir
 import pytest
 
 import modelsurgeon as ms
+from modelsurgeon.errors import UnknownShape
 from modelsurgeon.inspection.difference import Difference
 from tests import zoo
 
@@ -133,3 +134,14 @@ def test_tables_fit_the_width_and_json_has_its_keys(compressed: Difference) -> N
     data = json.loads(json.dumps(compressed.as_dict()))
     assert set(data) == {"identical", "before", "after", "model", "counts", "layers", "notes"}
     assert data["layers"][0]["change"] == "replaced"
+
+
+def test_a_size_may_belong_to_one_of_the_models() -> None:
+    one, other = (
+        zoo.model(f"g (float[{size}, 4] x) => (float y) {{ y = MatMul (x, w) }}", w=zoo.ones(4, 2))
+        for size in "AB"
+    )
+    found = ms.diff(one, other, dims={"A": 3, "B": 5})
+    assert (found.before.macs, found.after.macs) == (24, 40)
+    with pytest.raises(UnknownShape, match="no input has a dimension 'C'"):
+        ms.diff(one, other, dims={"A": 3, "C": 5})

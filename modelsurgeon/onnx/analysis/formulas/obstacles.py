@@ -133,6 +133,8 @@ class Obstacles:
         """Whether a value is a small tensor, such as one of sizes, whose contents aren't known."""
         if value is None or value in self._followed or value in self.measured.contents.constants:
             return False
+        if constant_tensor(value) is not None:
+            return False
         shape = self.shape_of(value)
         return shape is not None and all(isinstance(size, int) for size in shape) and prod(shape) <= MAX_SIZES
 

@@ -473,3 +473,29 @@ def test_a_size_that_changes_with_the_iteration_has_no_name() -> None:
         }
     """
     assert "part_size_0" not in symbols(bound(made_of(text, yes=np.array(True), null=integers(0))))
+
+
+def test_a_loop_runs_as_often_as_its_collected_output_is_long() -> None:
+    built = zoo.model(
+        """g (float[N, 8] x, int64 n) => (float last, float all) {
+        last, all = Loop (n, t, x) <body = b (int64 i, bool go, float[N, 8] s)
+            => (bool on, float[N, 8] next, float[N, 4] part) {
+            on = Identity (go) next = MatMul (s, w) part = MatMul (next, v) }> }""",
+        t=np.bool_(True),
+        w=zoo.ones(8, 8),
+        v=zoo.ones(8, 4),
+    )
+    (name,) = run_time_sizes(bound(built))
+    found = analyze(built, dims={name: 6})
+    assert found.formulas["macs"] == "576*N" and not found.gaps
+    assert analyze(built).formulas["macs"] == f"96*N*{name}"
+
+
+def test_the_default_of_a_declared_size_fits_the_nodes_behind_it() -> None:
+    built = zoo.model(
+        """g (float[1, 3, 9, 9] x) => (float y) <float[1, 3, A, A] a>
+        { a = local.Magic (x) y = Conv (a, w) }""",
+        w=zoo.ones(2, 3, 5, 5),
+    )
+    found = analyze(built)
+    assert found.defaults["A"] >= 5 and found.totals.macs == 150 * (found.defaults["A"] - 4) ** 2
