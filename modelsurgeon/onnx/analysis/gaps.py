@@ -14,7 +14,8 @@ import onnx_ir as ir
 
 from modelsurgeon.inspection.rows import Gap, UncountedOperators
 from modelsurgeon.onnx.analysis.memory import Memory
-from modelsurgeon.onnx.analysis.node_runs import NodeRun, RunCounter
+from modelsurgeon.onnx.analysis.node_run import NodeRun
+from modelsurgeon.onnx.analysis.run_counter import RunCounter
 from modelsurgeon.onnx.costs import Uncounted
 from modelsurgeon.onnx.graph.dataflow import inputs_and_captures, subgraphs
 from modelsurgeon.onnx.graph.map_types import map_type

@@ -74,6 +74,9 @@ class _Context(ShapeInferenceContext):  # type: ignore[misc] # its package has n
         self.known_contents.add(value)
         super().set_symbolic_value(value, data)
 
+    def _maybe_record_anchor_equality(self, existing_dim: object, inferred_dim: object) -> None:
+        """Nothing: sizes keep their own names, and the library can't parse every expression."""
+
 
 def _infer_each_kind(model: ir.Model) -> bool:
     """Infer a graph without branches, loops and functions; return whether that was possible."""

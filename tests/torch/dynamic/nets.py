@@ -49,17 +49,19 @@ class UNet(nn.Module):
 
 
 class Windows(nn.Module):
-    """Attention in windows, as in Swin: maps are padded to multiples of the window."""
+    """Attention in windows, as in Swin: maps are shifted and padded to multiples of the window."""
 
-    def __init__(self, side: int = 4, width: int = 16) -> None:
+    def __init__(self, side: int = 4, width: int = 16, shift: int = 0) -> None:
         super().__init__()
-        self.side = side
+        self.side, self.shift = side, shift
         self.stem = nn.Conv2d(3, width, 2, stride=2)
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.stem(x).permute(0, 2, 3, 1)
+        if self.shift:
+            x = torch.roll(x, (-self.shift, -self.shift), (1, 2))
         n, h, w, c = x.shape
         s = self.side
         x = functional.pad(x, (0, 0, 0, (s - w % s) % s, 0, (s - h % s) % s))
@@ -278,6 +280,7 @@ LENGTHS = ({"N": 1, "T": 12}, {"N": 2, "T": 31}, {"N": 3, "T": 50})
 NETS: dict[str, DynamicNet] = {
     "unet": DynamicNet(make=UNet, inputs=image, axes=IMAGE_AXES, sizes=ODD),
     "windows": DynamicNet(make=Windows, inputs=image, axes=IMAGE_AXES, sizes=ODD),
+    "shifted": DynamicNet(make=lambda: Windows(shift=2), inputs=image, axes=IMAGE_AXES, sizes=ODD),
     "unfold": DynamicNet(make=Unfold, inputs=image, axes=IMAGE_AXES, sizes=ODD),
     "causal": DynamicNet(
         make=Causal,

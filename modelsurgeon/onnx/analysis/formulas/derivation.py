@@ -6,7 +6,7 @@ Most layers of a net have the same cost as another one, and sympy is slow: all f
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -19,8 +19,9 @@ from modelsurgeon.onnx.analysis.formulas.growth import growth
 from modelsurgeon.onnx.analysis.formulas.obstacles import Obstacles, counted_activations
 from modelsurgeon.onnx.analysis.formulas.undecided import changing_choices
 from modelsurgeon.onnx.analysis.measured import MeasuredModel
-from modelsurgeon.onnx.analysis.node_runs import NodeRun, RunCounter
+from modelsurgeon.onnx.analysis.node_run import NodeRun
 from modelsurgeon.onnx.analysis.params import nbytes
+from modelsurgeon.onnx.analysis.run_counter import RunCounter
 from modelsurgeon.onnx.costs import Shape, ShapedNode, Uncounted, cost_of
 from modelsurgeon.onnx.graph.traversal import nodes
 from modelsurgeon.onnx.shapes import expressions
@@ -87,20 +88,24 @@ def formulas(measured: MeasuredModel, totals: Totals) -> Formulas:
         totals={key: str(formula) for key, formula in confirmed.items()},
         layers=list(layers),
         growth={key: growth(formula, names) for key, formula in confirmed.items()},
-        notes=[*_missing_notes(missing), *_partial_notes(confirmed, left_out)],
+        notes=_notes(missing, left_out if any(key in confirmed for key in FORMULA_KEYS) else None),
     )
 
 
-def _missing_notes(missing: Mapping[str, str]) -> Iterator[str]:
-    """One note for each reason, with the totals that have no formula for it."""
+def _notes(missing: Mapping[str, str], left_out: str | None) -> list[str]:
+    """One note for each reason, with the totals that have no formula for it.
+
+    left_out: why the formulas of other totals leave something out.
+    """
+    bounds = "the formulas are lower bounds"
+    notes = []
     for reason in dict.fromkeys(missing.values()):
-        keys = [key for key, stopped in missing.items() if stopped == reason]
-        yield f"no formula for {', '.join(keys)}: {reason}"
-
-
-def _partial_notes(confirmed: Mapping[str, Number], left_out: str | None) -> Iterator[str]:
-    if left_out and any(key in confirmed for key in FORMULA_KEYS):
-        yield f"the formulas are lower bounds: {left_out}"
+        keys = ", ".join(key for key, stopped in missing.items() if stopped == reason)
+        others = f" (and {bounds})" if reason == left_out else ""
+        notes.append(f"no formula for {keys}{others}: {reason}")
+    if left_out and left_out not in missing.values():
+        notes.append(f"{bounds}: {left_out}")
+    return notes
 
 
 @dataclass(frozen=True, kw_only=True)

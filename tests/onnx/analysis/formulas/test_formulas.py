@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import onnx_ir as ir
 import pytest
 import sympy
@@ -86,6 +87,25 @@ def test_renamed_dimensions_are_noted() -> None:
     assert analyze(built, shapes={"x": (2, 4)}).notes == []
     built.graph.inputs[0].shape = ir.Shape(["?", 4])
     assert analyze(built).notes == ["dimensions without a usable name: axis 0 of x is called x_0"]
+
+
+def test_maps_that_are_shifted_and_then_padded_to_a_multiple() -> None:
+    """The shapes are inferred twice, as a constant has to be folded."""
+    found = analyze(
+        zoo.model(
+            """g (float[N, 6] x) => (float y)
+            <int64[1] zero = {0}, int64[1] two = {2}, int64[1] four = {4}, int64[1] end = {99999999999},
+             int64 axis = {0}, int64[3] ones = {4, 3, 8}>
+            { a = Slice (x, two, end, zero) b = Slice (x, zero, two, zero) c = Concat <axis = 0> (a, b)
+              shape = Shape <start = 0, end = 1> (x) less = Neg (shape) more = Mod (less, four)
+              pads = Concat <axis = 0> (zero, zero, more, zero) d = Pad (c, pads)
+              steps = CumSum (ones, axis) sides = Sub (steps, three) e = Reshape (d, sides)
+              y = MatMul (e, w) }""",
+            three=np.array([5, 5, 9]),
+            w=zoo.ones(6, 5),
+        )
+    )
+    assert found.formulas["macs"] == "120*ceiling(N/4)"
 
 
 @pytest.mark.models

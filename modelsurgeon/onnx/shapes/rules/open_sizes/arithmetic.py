@@ -5,6 +5,7 @@ Every function is exact at every size: where a result has another regime for sma
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import sympy
@@ -17,6 +18,8 @@ Entry = Any
 MAX_SAMPLED_SIZE = 1 << 14  # a factor that isn't exact in binary is tried on all sizes up to this one
 MAX_DENOMINATOR = 64
 MAX_TERMS = 70
+MAX_REMAINDER_TERMS = 4
+LARGEST_INTEGERS = (2**31 - 1, 2**63 - 1)  # as ends of a slice backwards: the first entry is the last
 
 
 def plain(entry: Entry) -> Entry:
@@ -51,7 +54,20 @@ def divides_by_symbols(entry: sympy.Expr) -> bool:
 
 def never_negative(entry: Entry) -> bool:
     """Whether an entry is at least 0 at all sizes, as far as that can be seen."""
-    return bool(entry >= 0) if isinstance(entry, int) else bool(sympy.sympify(entry).is_nonnegative)
+    if isinstance(entry, int):
+        return entry >= 0
+    return bool(sympy.sympify(entry).is_nonnegative) or _is_remainder(entry)
+
+
+def _is_remainder(entry: Entry) -> bool:
+    """Whether an entry is a - n * floor(a / n) for a divisor that is never negative."""
+    terms = entry.args if isinstance(entry, sympy.Add) else ()
+    for term in terms if len(terms) <= MAX_REMAINDER_TERMS else ():
+        for rounded in term.args if isinstance(term, sympy.Mul) else ():
+            divisor, dividend = -term / rounded, entry - term
+            if isinstance(rounded, sympy.floor) and rounded.args[0] * divisor == dividend:
+                return bool(divisor.is_nonnegative)
+    return False
 
 
 def never_positive(entry: Entry) -> bool:
@@ -97,6 +113,22 @@ def selected(condition: Entry, one: Entry, other: Entry) -> Entry:
     if isinstance(condition, bool) or one == other:
         return one if condition is True or one == other else other
     return sympy.Piecewise((one, condition), (other, True), evaluate=False)
+
+
+def rejoined(total: Entry) -> Entry:
+    """A sum in which two parts that an axis was cut into are the whole axis again.
+
+    >>> n = sympy.Symbol("n", positive=True, integer=True)
+    >>> rejoined(sympy.Min(2, n) + sympy.Max(0, n - 2) + 1)
+    n + 1
+    """
+    terms = list(sympy.Add.make_args(total)) if is_open(total) else []
+    for part, rest in product(terms, terms):
+        if isinstance(part, sympy.Min) and isinstance(rest, sympy.Max) and len(part.args) == 2:
+            for size, cut in (part.args, part.args[::-1]):
+                if set(rest.args) == {sympy.Integer(0), size - cut}:
+                    return rejoined(total - part - rest + size)
+    return plain(total)
 
 
 def floored(entry: Entry) -> Entry:
@@ -182,6 +214,8 @@ def slice_size(size: Entry, start: Entry, end: Entry, step: int) -> Entry:
     """
     if step == 0:
         return None
+    if step < 0 and end in LARGEST_INTEGERS:
+        end = -size - 1
     (start, from_end), (end, _) = _bound_from_start(size, start), _bound_from_start(size, end)
     if step < 0:
         start = smallest(largest(start, 0), size - 1)
