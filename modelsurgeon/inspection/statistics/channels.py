@@ -134,8 +134,8 @@ def _proportional(rows: Array, wanted: Array) -> list[list[int]]:
 
     Rows of norm 1 that are equal up to sign have projections of equal magnitude on any direction. So rows are
     visited in the order of one projection, and each is compared with the leaders that are close there: first
-    by its sketch, then as a whole. A row joins the first leader that it is a multiple of. Only the last leaders are looked at:
-    more than `MAX_LEADERS` so close are rows that differ by little more than rounding, thousands at a time.
+    by its sketch, then as a whole. A row joins the first leader that it is a multiple of. Only the last
+    `MAX_LEADERS` are looked at: where more are so close, rows differ by little more than rounding.
     """
     if rows.shape[1] < 2 or len(wanted) < 2:
         return []
