@@ -15,6 +15,7 @@ from modelsurgeon.layers import Array, Layer
 DEAD_RATIO = 1e-6  # of the layer's largest weight magnitude: a channel with none above it is dead
 SAME_DISTANCE = 1e-6  # of channels scaled to norm 1: up to here they count as multiples of each other
 SKETCH_SIZE = 32  # projections that stand for a row when its distance from others is estimated
+MAX_LEADERS = 16  # that a row is compared with
 SKETCH_DISTANCE = 2.5 * SAME_DISTANCE  # equal rows have estimates above this once in 10^15 cases
 
 Groups = tuple[tuple[int, ...], ...]
@@ -133,7 +134,8 @@ def _proportional(rows: Array, wanted: Array) -> list[list[int]]:
 
     Rows of norm 1 that are equal up to sign have projections of equal magnitude on any direction. So rows are
     visited in the order of one projection, and each is compared with the leaders that are close there: first
-    by its sketch, then as a whole. A row joins the first leader that it is a multiple of.
+    by its sketch, then as a whole. A row joins the first leader that it is a multiple of. Only the last
+    `MAX_LEADERS` are looked at: where more are so close, rows differ by little more than rounding.
     """
     if rows.shape[1] < 2 or len(wanted) < 2:
         return []
@@ -148,7 +150,7 @@ def _proportional(rows: Array, wanted: Array) -> list[list[int]]:
     for number in order[in_company].tolist():
         while first < count and keys[number] - keys[leaders[first]] > SAME_DISTANCE:
             first += 1
-        window = leaders[first:count]
+        window = leaders[max(first, count - MAX_LEADERS) : count]
         alike = window[_sketch_distances(sketches[window], sketches[number]) <= SKETCH_DISTANCE]
         leader = next((one for one in alike.tolist() if _same(rows, wanted, norms, one, number)), None)
         if leader is None:

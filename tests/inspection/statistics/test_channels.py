@@ -121,3 +121,15 @@ def test_time_is_near_linear_in_rows_that_are_alike(kinds: int) -> None:
     assert process_time() - start < 10
     assert len(found.scaled) == kinds
     assert sum(map(len, found.scaled)) == 40_000
+
+
+@pytest.mark.parametrize("distance", [1.5e-6, 3e-6])
+def test_time_is_near_linear_in_rows_that_are_almost_alike(distance: float) -> None:
+    """Rows that are too far apart to be multiples of each other, but too close for their sketches to tell."""
+    draw = np.random.default_rng(0)
+    around, offsets = draw.normal(size=32), draw.normal(size=(4000, 32))
+    offsets /= np.linalg.norm(offsets, axis=1, keepdims=True) * 2**0.5 / distance
+    rows = around / np.linalg.norm(around) + offsets
+    started = process_time()
+    assert channels(Layer(weight=rows)).outputs == 4000
+    assert process_time() - started < 10
