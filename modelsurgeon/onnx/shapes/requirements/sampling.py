@@ -58,9 +58,10 @@ def roi_align(op: SizedNode) -> Iterator[Requirement]:
     data, boxes, images = op.sizes(0), op.sizes(1), op.sizes(2)
     if data is not None:
         yield axes_count(data, 4, "its input")
-    for image in sorted(set(op.constants(2) or ())) if data else ():
-        yield at_least(image, 0, f"one of its images is {image}")
-        yield at_least(data[0], image + 1, f"one of its images is {image}, of {data[0]}")
+    if data:
+        for image in sorted(set(op.constants(2) or ())):
+            yield at_least(image, 0, f"one of its images is {image}")
+            yield at_least(data[0], image + 1, f"one of its images is {image}, of {data[0]}")
     if boxes is None:
         return
     yield axes_count(boxes, 2, "its boxes")
