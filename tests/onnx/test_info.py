@@ -175,13 +175,11 @@ def test_nodes_of_an_uncounted_branch_have_no_runs() -> None:
     assert runs == {"yes": 1, "y": 1, "a": 0, "h": 1, "b": 1}
 
 
-def test_default_sizes_that_do_not_fit_are_noted() -> None:
+def test_a_node_that_fits_at_no_size_is_named() -> None:
     text = "g (float[N, T] x) => (float y) { d = Concat <axis = 1> (x, x) y = MatMul (d, w) }"
-    built = zoo.model(text, w=zoo.ones(7, 3))
-    found = analyze(built)
-    assert found.uncounted
-    assert "the default sizes don't fit this model" in found.notes[-1]
-    assert "bind N, T" in found.notes[-1]
+    found = analyze(zoo.model(text, w=zoo.ones(7, 3)))
+    assert [(entry.op, entry.nodes) for entry in found.uncounted] == [("MatMul", ("y",))]
+    assert "2*T" in found.uncounted[0].reason and "7" in found.uncounted[0].reason
 
 
 def test_the_json_has_the_documented_keys() -> None:
