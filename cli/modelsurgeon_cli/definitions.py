@@ -10,10 +10,11 @@ bias_adds         Additions of a bias inside such an operator; they are in flops
 params            Elements of floating or dequantized weights, wherever they are: initializer, Constant,
                   constant ConstantOfShape, subgraph, function; each tensor once.
                   Shape and index constants and 0-d scalars are no params, nor are constants.
-constants         Floating constants that steer operators and aren't learnt: scales of Resize, ratios, bounds,
-                  thresholds, masks of scores, initial states of zeros, a single factor that no module
-                  calls its own. Where all weights are in Constant nodes, they count as params,
-                  with a note.
+constants         Floating constants that steer operators and aren't learnt: scales and roi of Resize, ratios,
+                  bounds, thresholds, fill values, factors in the arithmetic of sizes; masks on the way to a
+                  Softmax; initial states of zeros, and zeros that a Scatter writes into; a single factor,
+                  divisor, exponent or bound that no module calls its own. Where all weights are in Constant
+                  nodes, they count as params, with a note.
 constant_bytes    Bytes of the constants as stored.
 attribute_bytes   Bytes of numbers in attributes, such as trees: 4 for a float, 8 for an integer. They are no
                   params.
@@ -26,7 +27,7 @@ peak_activation_bytes
 mac_share, param_share
                   The layer's part of the total, from 0 to 1.
 intensity         FLOPs for each byte read or written.
-If                counts as its more expensive branch.
+If                counts as its more expensive branch, unless its condition is known or a branch can't run.
 Loop, Scan        count as trip count times body where that is constant, else as one iteration, with a note.
 open dimensions   give formulas, shown with their values at the stated defaults.
 memory            Live bytes while each node runs, branches and loop bodies included: the values of a body are
@@ -42,6 +43,7 @@ uncounted         Operators whose cost isn't known. They are listed, and are in 
                   of an output is missing, the node that it is missing at is named, and the nodes behind it
                   are summed up.
 incomplete        What totals leave out: uncounted operators, further iterations of a loop whose number isn't
-                  known, activations of unknown size, a branch that may cost more. These totals are lower
-                  bounds; a gate on one of them is missed, and --strict allows none.
+                  known, activations of unknown size, nodes that can't run, a branch that may cost more. These
+                  totals are lower bounds. Sizes that depend on data and have no bound are assumed, and listed
+                  here, too. A gate on any of these totals is missed, and --strict allows none.
 """

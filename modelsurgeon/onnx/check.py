@@ -36,8 +36,8 @@ def check(
     unknown rule, UnknownShape for bindings that don't fit the model.
     """
     rules = chosen_rules(select, ignore, weights=weights)
-    verbs = Verbs.of(model, reads_weights=weights)
-    measured = MeasuredModel.of(model, shapes, dims, spend=spend)
+    measured = MeasuredModel.of(model, shapes, dims, spend=spend and not (shapes or dims))
+    verbs = Verbs(model=model, reads_weights=weights, inferred=measured.symbolic is model)
     net = _net(measured, balance, verbs)
     return Report(
         model=describe_model(model, measured.symbolic),

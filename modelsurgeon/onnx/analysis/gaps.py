@@ -14,9 +14,11 @@ import onnx_ir as ir
 
 from modelsurgeon.inspection.rows import Gap, UncountedOperators
 from modelsurgeon.onnx.analysis.memory import Memory
-from modelsurgeon.onnx.analysis.node_runs import NodeRun, RunCounter
+from modelsurgeon.onnx.analysis.node_run import NodeRun
+from modelsurgeon.onnx.analysis.run_counter import RunCounter
 from modelsurgeon.onnx.costs import Uncounted
 from modelsurgeon.onnx.graph.dataflow import inputs_and_captures, subgraphs
+from modelsurgeon.onnx.graph.map_types import map_type
 from modelsurgeon.onnx.shapes import Dims
 from modelsurgeon.onnx.shapes.run_time.sizes import run_time_sizes
 
@@ -97,7 +99,7 @@ class _Tracer:
         producer = value.producer()
         if value in self.origins or producer is None:
             return self.origins.get(value)
-        return self._root(producer, UNSIZED)
+        return self._root(producer, *_why_unsized(value, "its output"))
 
     def _trace_node(self, node: ir.Node, run: NodeRun | None) -> None:
         """Trace a node and its bodies. run: None in a branch that isn't counted; it may be a root, too."""
@@ -112,7 +114,7 @@ class _Tracer:
             self._add_run(node, run, cause)
         unsized = [value for value in node.outputs if value.name and self._is_unsized(value)]
         if unsized:
-            root = cause or self._root(node, UNSIZED)
+            root = cause or self._root(node, *_why_unsized(unsized[0], "its output"))
             self.origins.update((value, root) for value in unsized)
 
     def _add_run(self, node: ir.Node, run: NodeRun, cause: Root | None) -> None:
@@ -158,6 +160,18 @@ class _Tracer:
         return self.counter.shape_of(value) is None
 
 
+def _why_unsized(value: ir.Value, subject: str) -> tuple[str, str]:
+    """Why the size of a value isn't known, and what to do about it."""
+    if value.dtype == ir.DataType.STRING:
+        return f"{subject} holds texts, which have no fixed size", ""
+    if map_type(value) is not None:
+        return f"{subject} holds maps, which have no fixed size", ""
+    if isinstance(value.type, ir.SequenceType | ir.OptionalType):
+        kind = "a sequence" if isinstance(value.type, ir.SequenceType) else "optional"
+        return f"{subject} is {kind}, so its size depends on data", ""
+    return (UNSIZED_INPUT if value.producer() is None else UNSIZED), BIND
+
+
 def _holds_weight(node: ir.Node) -> bool:
     """Whether a node of a function is a Constant that may be a weight."""
     value = node.attributes.get("value") if node.op_type == "Constant" else None
@@ -190,9 +204,15 @@ def gaps(found: Sequence[Root], counter: RunCounter, memory: Memory) -> list[Gap
     groups: dict[tuple[str, str, str, tuple[str, ...]], list[Root]] = {}
     for root in found:
         groups.setdefault((root.op, root.reason, root.advice, tuple(root.totals)), []).append(root)
-    inputs = [str(value.name) for value in memory.unknown_values if value.producer() is None]
-    unsized = [Gap(totals=ACTIVATIONS, op="input", nodes=inputs, reason=UNSIZED_INPUT, advice=BIND)]
-    return [*(unsized if inputs else []), *_by_node(groups, counter)]
+    inputs: dict[tuple[str, str], list[str]] = {}
+    for value in memory.unknown_values:
+        if value.producer() is None:
+            inputs.setdefault(_why_unsized(value, "it"), []).append(str(value.name))
+    unsized = [
+        Gap(totals=ACTIVATIONS, op="input", nodes=names, reason=reason, advice=advice)
+        for (reason, advice), names in inputs.items()
+    ]
+    return [*unsized, *_by_node(groups, counter)]
 
 
 def assumed_sizes(symbolic: ir.Model, defaults: Dims) -> list[Gap]:

@@ -44,15 +44,14 @@ def dtype_name(value: ir.Value) -> str | None:
 
     None where the type is unknown.
     """
-    if (kind := map_type(value)) is not None:
-        return _proto_name(kind)
-    return None if value.type is None else _type_name(value.type)
+    if value.type is not None:
+        return _type_name(value.type)
+    return None if (kind := map_type(value)) is None else _proto_name(kind)
 
 
 def _type_name(kind: ir.TypeProtocol) -> str:
-    for container, word in ((ir.SequenceType, "seq"), (ir.OptionalType, "optional")):
-        if isinstance(kind, container):
-            return f"{word}({_type_name(kind.elem_type)})"
+    if isinstance(kind, ir.SequenceType | ir.OptionalType):
+        return f"{'seq' if isinstance(kind, ir.SequenceType) else 'optional'}({_type_name(kind.elem_type)})"
     return _numpy_name(kind.dtype)
 
 

@@ -11,14 +11,15 @@ import onnx_ir as ir
 from modelsurgeon.inspection.rows import LayerRow
 from modelsurgeon.onnx.analysis.gaps import Root, roots
 from modelsurgeon.onnx.analysis.memory import Memory
-from modelsurgeon.onnx.analysis.node_runs import NodeRun, RunCounter
+from modelsurgeon.onnx.analysis.node_run import NodeRun
 from modelsurgeon.onnx.analysis.rows import ModelContents, rows
+from modelsurgeon.onnx.analysis.run_counter import RunCounter
 from modelsurgeon.onnx.graph.names import layer_names
 from modelsurgeon.onnx.graph.traversal import bodies, nodes
 from modelsurgeon.onnx.shapes import Dims, bound, bound_to_defaults, default_dims, expressions, sizes, symbols
 from modelsurgeon.onnx.shapes.bound_model import RENAMED_KEY
 from modelsurgeon.onnx.shapes.dimensions import Condition
-from modelsurgeon.onnx.shapes.impossible import misfits
+from modelsurgeon.onnx.shapes.impossible import impossible, misfits
 from modelsurgeon.onnx.shapes.inference import unknown
 from modelsurgeon.onnx.shapes.loops import iterations
 from modelsurgeon.onnx.shapes.pinned import FittedSizes, PinnedSize, fitted_sizes, pinned
@@ -106,7 +107,7 @@ class MeasuredModel:
             *_untold_settings(self.contents),
             *_attribute_bytes(self.contents, self.counter),
             *_unknown_sizes(self.contents.memory),
-            *_misfit_defaults(self.counter, self.node_runs, self.defaults),
+            *self._misfit_defaults(),
             *_unused_params(self.contents.unused_params),
         ]
 
@@ -119,6 +120,15 @@ class MeasuredModel:
             for fitted in self.fitted
             if (node := in_order[fitted.position]) not in failed and set(fitted.symbols) <= set(self.defaults)
         ]
+
+    def _misfit_defaults(self) -> list[str]:
+        """A note where shape inference fails at the default sizes, but not where a node can't run at any."""
+        never = impossible(self.fully_bound).keys() - misfits(self.fully_bound)
+        ran = (run.node for run in self.node_runs if run.times)
+        failed = [self.counter.unknown[node] for node in ran if node in self.counter.unknown.keys() - never]
+        if not failed or not self.defaults:
+            return []
+        return [f"the default sizes don't fit this model ({failed[0]}): bind {', '.join(self.defaults)}"]
 
 
 def _branch_conditions(symbolic: ir.Model) -> dict[str, Condition]:
@@ -189,11 +199,3 @@ def _unused_params(unused: Mapping[str, tuple[int, int]]) -> list[str]:
     first, elements = ", ".join(list(unused)[:3]), sum(count for count, _ in unused.values())
     more = f" and {len(unused) - 3} more" if len(unused) > 3 else ""
     return [f"params include {show(elements, 'count')} that no layer uses ({first}{more})"]
-
-
-def _misfit_defaults(counter: RunCounter, node_runs: Sequence[NodeRun], defaults: Dims) -> list[str]:
-    """A note where shape inference fails at the default sizes."""
-    failed = [counter.unknown[run.node] for run in node_runs if run.times and run.node in counter.unknown]
-    if not failed or not defaults:
-        return []
-    return [f"the default sizes don't fit this model ({failed[0]}): bind {', '.join(defaults)}"]

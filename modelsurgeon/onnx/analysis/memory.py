@@ -13,7 +13,7 @@ from modelsurgeon.inspection.cost import Number
 from modelsurgeon.inspection.memory import Footprint, LiveTensor, MemoryStep
 from modelsurgeon.onnx.analysis.header import dtype_name
 from modelsurgeon.onnx.analysis.liveness import Instant, Liveness
-from modelsurgeon.onnx.analysis.node_runs import NodeRun
+from modelsurgeon.onnx.analysis.node_run import NodeRun
 from modelsurgeon.onnx.analysis.params import nbytes
 from modelsurgeon.onnx.shapes import data_inputs, sizes
 

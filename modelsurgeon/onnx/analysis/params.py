@@ -22,8 +22,20 @@ import onnx_ir as ir
 
 from modelsurgeon.inspection.cost import Number
 from modelsurgeon.onnx.analysis.module_params import ModuleParams
-from modelsurgeon.onnx.analysis.settings.contents import is_initial_state, is_mask
-from modelsurgeon.onnx.analysis.settings.steering import Use, is_single_factor, steered
+from modelsurgeon.onnx.analysis.settings.contents import (
+    MASK_OPERATORS,
+    STATE_OPERATORS,
+    is_initial_state,
+    is_mask,
+)
+from modelsurgeon.onnx.analysis.settings.steering import (
+    SCALING_OPERATORS,
+    SIZE_ARITHMETIC,
+    STEERING_INPUTS,
+    Use,
+    is_single_factor,
+    steered,
+)
 from modelsurgeon.onnx.graph.traversal import bodies, nodes
 from modelsurgeon.onnx.io.sparse import STORED_BYTES_KEY
 from modelsurgeon.onnx.shapes import sizes
@@ -38,6 +50,10 @@ SINGLE_FACTOR = "it is a single factor, bound or exponent"
 INITIAL_STATE = "it is an initial state of zeros"
 MASK = "it is a mask of scores"
 NO_PARAMETER = "it is no parameter of the module"
+# Operators that may read a setting: whatever another one reads is a param.
+SETTING_OPERATORS = (
+    MASK_OPERATORS | STATE_OPERATORS | SCALING_OPERATORS | SIZE_ARITHMETIC | STEERING_INPUTS.keys()
+)
 # Quantized operators with a 32-bit integer bias, and the index of that input.
 INTEGER_BIAS_INPUTS = {"DequantizeLinear": 0, "QLinearConv": 8, "QGemm": 6}
 # Indices of inputs that are scales and zero points of quantized tensors, so no weights.
@@ -158,7 +174,13 @@ def _setting(param: Param, uses: Sequence[Use], module: ModuleParams) -> str | N
         return None
     if module.is_other_constant(param.value):
         return NO_PARAMETER
-    if (reason := steered(uses)) is not None:
+    if not all(node.op_type in SETTING_OPERATORS for node, _ in uses):
+        return None
+    return _setting_by_use(param, uses)
+
+
+def _setting_by_use(param: Param, uses: Sequence[Use]) -> str | None:
+    if (reason := steered(uses, param.elements)) is not None:
         return reason
     if is_initial_state(param.value, uses):
         return INITIAL_STATE

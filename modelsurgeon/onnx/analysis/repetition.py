@@ -9,7 +9,7 @@ from functools import cache
 import sympy
 
 from modelsurgeon.inspection.cost import Cost, Number
-from modelsurgeon.onnx.analysis.node_runs import NodeRun
+from modelsurgeon.onnx.analysis.node_run import NodeRun
 from modelsurgeon.onnx.costs import Uncounted
 from modelsurgeon.onnx.shapes.dimensions import Condition
 

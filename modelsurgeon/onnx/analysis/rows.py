@@ -13,8 +13,9 @@ from modelsurgeon.inspection.rows import LayerRow, LeftOutConstants, Totals
 from modelsurgeon.onnx.analysis.header import dtype_name
 from modelsurgeon.onnx.analysis.memory import BytesOf, Memory, bytes_of, memory
 from modelsurgeon.onnx.analysis.module_params import ModuleParams
-from modelsurgeon.onnx.analysis.node_runs import NodeRun, RunCounter
+from modelsurgeon.onnx.analysis.node_run import NodeRun
 from modelsurgeon.onnx.analysis.params import Param, stored_floats
+from modelsurgeon.onnx.analysis.run_counter import RunCounter
 from modelsurgeon.onnx.analysis.settings.attributes import attribute_bytes
 from modelsurgeon.onnx.costs import Shape
 from modelsurgeon.onnx.graph.dataflow import constant_values
@@ -125,8 +126,8 @@ def _row(
         op=node.op_type,
         domain=node.domain,
         module=scope(node),
-        input_shapes=tuple(_fixed(counter.shape_of(value)) for value in inputs),
-        output_shapes=tuple(_fixed(counter.shape_of(value)) for value in outputs),
+        input_shapes=tuple([_fixed(counter.shape_of(value)) for value in inputs]),
+        output_shapes=tuple([_fixed(counter.shape_of(value)) for value in outputs]),
         dtype=dtype_name(outputs[0]) if outputs else None,
         macs=total.macs if known else None,
         flops=total.flops if known else None,

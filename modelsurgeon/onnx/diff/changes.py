@@ -40,7 +40,7 @@ def _output_shape(diff_nodes: Sequence[DiffNode]) -> list[str]:
 
 def _differences(before: DiffNode, after: DiffNode, wiring: PairedWires) -> Iterator[str]:
     was, now = before.row, after.row
-    if before.node.op_identifier() != after.node.op_identifier():
+    if _operator(before) != _operator(after):
         yield f"{_operator(before)} → {_operator(after)}"
     yield from _input_changes(before, after)
     yield from _output_changes(was.output_shapes, now.output_shapes)
@@ -54,7 +54,11 @@ def _differences(before: DiffNode, after: DiffNode, wiring: PairedWires) -> Iter
 
 
 def _operator(each: DiffNode) -> str:
-    return f"{each.row.domain}.{each.row.op}" if each.row.domain else each.row.op
+    """Domain, operator and overload, and the opset where it isn't the model's."""
+    domain, op, overload = each.node.op_identifier()
+    version = each.node.version
+    name = ".".join(filter(None, (domain, op, overload)))
+    return name if version is None else f"{name} of opset {version}"
 
 
 def _input_changes(before: DiffNode, after: DiffNode) -> Iterator[str]:

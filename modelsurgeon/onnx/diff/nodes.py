@@ -51,6 +51,12 @@ class DiffNode:
     operands: Sequence[Operand]
 
     @property
+    def constants(self) -> list[ir.Value]:
+        """Its inputs that are constant."""
+        values = [operand.value for operand in self.operands if operand.constant is not None]
+        return [behind_identity(value) for value in values if value is not None]
+
+    @property
     def item(self) -> Item:
         """Name, operator and traits, by which nodes of the two models are paired."""
         traits = (
@@ -104,10 +110,26 @@ def is_constant_node(node: ir.Node | None) -> bool:
     return node is not None and node.op_type == "Constant" and node.domain in STANDARD_DOMAINS
 
 
+def is_identity(node: ir.Node) -> bool:
+    """Whether the node is an Identity."""
+    return node.op_type == "Identity" and node.domain in STANDARD_DOMAINS and len(node.outputs) == 1
+
+
+def behind_identity(value: ir.Value) -> ir.Value:
+    """The value that reaches `value` through nodes of the kind Identity."""
+    while (node := value.producer()) is not None and is_identity(node) and node.inputs[0] is not None:
+        value = node.inputs[0]
+    return value
+
+
 def constant_digest(value: ir.Value | None, digest: Digest) -> str | None:
-    """The digest of an initializer or of the output of a Constant; None where `value` is neither."""
+    """The digest of an initializer or of the output of a Constant; None where `value` is neither.
+
+    An Identity between is transparent.
+    """
     if value is None:
         return None
+    value = behind_identity(value)
     producer = value.producer()
     if is_constant_node(producer) or value.is_initializer():
         tensor = constant_tensor(value)

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from modelsurgeon.layers.onnx_names import STANDARD_DOMAINS
 from modelsurgeon.matching.alignment import Pair
 from modelsurgeon.onnx.diff.nodes import (
     DiffNode,
@@ -23,6 +22,7 @@ from modelsurgeon.onnx.diff.nodes import (
     constant_digest,
     is_commutative,
     is_constant_node,
+    is_identity,
     present_inputs,
 )
 from modelsurgeon.onnx.graph.dataflow import GRAPH_ATTRIBUTES
@@ -54,9 +54,10 @@ class Structure:
                 continue
             name = self.input_names.get(value)
             self.values[value] = self._number(("input", name) if name else ("formal", len(path), index))
-        nodes = [self._number_node(node, path) for node in graph if not is_constant_node(node)]
+        numbers = {node: self._number_node(node, path) for node in graph if not is_constant_node(node)}
         outputs = tuple(self.number_of(value) for value in graph.outputs)
-        return len(graph.inputs), outputs, tuple(sorted(nodes))
+        nodes = sorted(number for node, number in numbers.items() if not is_identity(node))
+        return len(graph.inputs), outputs, tuple(nodes)
 
     def key_graph(self, graph: ir.Graph, owner: Hashable = None) -> None:
         """Give every node of a numbered graph its key, from the outputs back. owner: key around it."""
@@ -64,19 +65,24 @@ class Structure:
             if is_constant_node(node):
                 continue
             readers = sorted(
-                self._number(("read", owner, index, reader)) for index, reader in self._readers(graph, node)
+                self._number(("read", owner, index, reader)) for index, reader in self._readers(node)
             )
             self.keys[node] = self._number(("key", self.numbers[node], tuple(readers)))
             for name, body in named_bodies(node):
                 self.key_graph(body, (self.keys[node], name))
 
-    def _readers(self, graph: ir.Graph, node: ir.Node) -> Iterator[tuple[int, Hashable]]:
+    def _readers(self, node: ir.Node) -> Iterator[tuple[int, Hashable]]:
         """What reads the outputs of a node: index of the output, key of the reader and index of its input."""
-        for index, value in enumerate(node.outputs):
+        pending = [*enumerate(node.outputs)]
+        while pending:
+            index, value = pending.pop()
             for user, at in value.uses():
-                yield index, (self.keys.get(user), 0 if is_commutative(user) else at)
-            if value.is_graph_output():
-                yield from ((index, at) for at, output in enumerate(graph.outputs) if output is value)
+                if is_identity(user):
+                    pending.append((index, user.outputs[0]))
+                else:
+                    yield index, (self.keys.get(user), 0 if is_commutative(user) else at)
+            if value.is_graph_output() and value.graph is not None:
+                yield from ((index, at) for at, output in enumerate(value.graph.outputs) if output is value)
 
     def number_of(self, value: ir.Value | None) -> int:
         """The number of a value; it is the same for all constants of one digest."""
@@ -98,7 +104,13 @@ class Structure:
         attributes = self.attributes.get(node)
         if attributes is None:
             attributes = dict(attribute_texts(node, self.opsets, self.digest))
-        own = (node.op_identifier(), tuple(inputs), tuple(attributes.items()), len(node.outputs))
+        own = (
+            node.op_identifier(),
+            node.version,
+            tuple(inputs),
+            tuple(attributes.items()),
+            len(node.outputs),
+        )
         inner = (*path, self._number(own))
         bodies_key = tuple(
             (name, self.number_graph(graph, (*inner, name))) for name, graph in named_bodies(node)
@@ -114,11 +126,6 @@ class Structure:
         if is_identity(node):
             self.values[node.outputs[0]] = inputs[0]
         return number
-
-
-def is_identity(node: ir.Node) -> bool:
-    """Whether the node is an Identity."""
-    return node.op_type == "Identity" and node.domain in STANDARD_DOMAINS and len(node.outputs) == 1
 
 
 def named_bodies(node: ir.Node) -> list[tuple[str, ir.Graph]]:

@@ -12,8 +12,15 @@ from dataclasses import dataclass, field, replace
 
 import onnx_ir as ir
 
-from modelsurgeon.onnx.diff.nodes import DiffNode, Digest, constant_digest, is_commutative, is_constant_node
-from modelsurgeon.onnx.diff.structure import Structure, is_identity, named_bodies
+from modelsurgeon.onnx.diff.nodes import (
+    DiffNode,
+    Digest,
+    behind_identity,
+    constant_digest,
+    is_commutative,
+    is_constant_node,
+)
+from modelsurgeon.onnx.diff.structure import Structure, named_bodies
 from modelsurgeon.onnx.graph.dataflow import inputs_and_captures
 
 Source = Hashable  # equal for the same output of two paired nodes, and for the same input of both models
@@ -184,13 +191,6 @@ class PairedWires:
             ops = [node.op_type if node is not None else "" for node in producers]
             texts = [f"{op} {text}".strip() for op, text in zip(ops, texts, strict=True)]
         return f"{reader} reads {texts[0]} → {texts[1]}"
-
-
-def behind_identity(value: ir.Value) -> ir.Value:
-    """The value that reaches `value` through nodes of the kind Identity."""
-    while (node := value.producer()) is not None and is_identity(node) and node.inputs[0] is not None:
-        value = node.inputs[0]
-    return value
 
 
 def body_owners(nodes: Sequence[DiffNode]) -> dict[ir.Graph, tuple[ir.Node, str]]:

@@ -22,7 +22,7 @@ def taken_names(model: ir.Model) -> set[str]:
 
 def add_initializer(graph: ir.Graph, wanted: str, array: Array, taken: set[str]) -> ir.Value:
     """Add an initializer with the array to the graph, under a free name, and return its value."""
-    tensor = ir.tensor(np.ascontiguousarray(array), name=free_name(wanted, taken))
+    tensor = ir.Tensor(np.ascontiguousarray(array), name=free_name(wanted, taken))
     value = ir.Value(
         name=tensor.name,
         shape=ir.Shape(array.shape),

@@ -6,8 +6,7 @@ A tuple of Python numbers takes ten times their memory, and most readers need on
 from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping, Sequence
-from hashlib import sha256
-from secrets import token_hex
+from os import urandom
 from typing import Any, overload
 
 import numpy as np
@@ -88,7 +87,7 @@ class LongLists:
 
     def __init__(self) -> None:
         """Start without a list."""
-        self._mark = f"modelsurgeon:list:{token_hex(8)}:"
+        self._mark = f"modelsurgeon:list:{urandom(8).hex()}:"
         self._attributes: dict[str, LongListAttr] = {}
 
     def set_aside(self, content: bytes) -> bytes | None:
@@ -123,6 +122,8 @@ class LongLists:
 
 def digest(entries: Sequence[Any]) -> str:
     """The number of entries and their SHA-256, equal for equal lists, whatever holds them."""
+    from hashlib import sha256
+
     if isinstance(entries[0], str):
         content = "\0".join(entries).encode()
     else:

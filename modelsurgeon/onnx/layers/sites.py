@@ -179,6 +179,13 @@ class ValueShapes:
         known = shapes.bound(model)
         return cls(fixed=_known_shapes(known, defaults=False), assumed=_known_shapes(measured or known))
 
+    @classmethod
+    def of_bound(cls, opened: ir.Model, measured: ir.Model) -> ValueShapes:
+        """Shapes of a model that was bound twice: with its open sizes open, and at stated defaults."""
+        return cls(
+            fixed=_known_shapes(opened, defaults=False), assumed=_known_shapes(measured, defaults=False)
+        )
+
 
 def sites(
     model: ir.Model, sizes: ValueShapes | None = None

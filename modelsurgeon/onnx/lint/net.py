@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from modelsurgeon.inspection.findings import Roofline
 from modelsurgeon.inspection.rows import LayerRow
-from modelsurgeon.onnx.analysis.node_runs import NodeRun
+from modelsurgeon.onnx.analysis.node_run import NodeRun
 from modelsurgeon.onnx.graph.constant_folding import taken_branch
 from modelsurgeon.onnx.graph.dataflow import inputs_and_captures, subgraphs
 from modelsurgeon.onnx.graph.traversal import nodes

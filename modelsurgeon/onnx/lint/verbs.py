@@ -20,6 +20,7 @@ from modelsurgeon.errors import SurgeryError
 from modelsurgeon.onnx.graph.constant_folding import MAX_FOLDED_ELEMENTS, constant_tensor
 from modelsurgeon.onnx.graph.constants import stored_source
 from modelsurgeon.onnx.graph.traversal import graphs, replace_tensors
+from modelsurgeon.onnx.shapes import open_shapes
 
 if TYPE_CHECKING:
     from modelsurgeon.onnx.layers.sites import OnnxSite
@@ -39,20 +40,15 @@ NORM_PARAMETERS = range(1, 5)  # inputs of a BatchNormalization: scale, shift, m
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Verbs:
-    """What each verb would do to a model. model: a copy of its own, which nothing else changes."""
+    """What each verb would do to a model; every pass runs on a copy of its own, made when it is needed.
+
+    reads_weights: whether weights may be read. inferred: whether `model` was bound in place, without sizes of
+    the user, so that its values have their shapes.
+    """
 
     model: ir.Model
-
-    @classmethod
-    def of(cls, model: ir.Model, *, reads_weights: bool = False) -> Verbs:
-        """The verbs of a model. reads_weights: whether weights may be read."""
-        from modelsurgeon.onnx.layers.sites import editable_copy
-
-        copy = editable_copy(model)
-        if not reads_weights:
-            kept = {id(tensor) for tensor in _norm_parameters(copy)}
-            replace_tensors(copy, lambda tensor: tensor if id(tensor) in kept else _stand_in(tensor))
-        return cls(model=copy)
+    reads_weights: bool = False
+    inferred: bool = False
 
     @cached_property
     def folds(self) -> Mapping[str, str]:
@@ -93,10 +89,11 @@ class Verbs:
     @cached_property
     def compressed(self) -> frozenset[str]:
         """Layers that `compress` can replace by a chain with fewer MACs or params."""
-        from modelsurgeon.onnx.layers.sites import sites
+        from modelsurgeon.onnx.layers.sites import ValueShapes, sites
 
+        copy = self._copy()
         try:
-            found, _ = sites(self.model)
+            found, _ = sites(copy, ValueShapes.of_bound(copy, self.model) if self.inferred else None)
         except SurgeryError:
             return frozenset()
         return frozenset(site.name for site in found if _has_cheaper_chain(site))
@@ -116,7 +113,33 @@ class Verbs:
     def _context(self) -> PassContext:
         from modelsurgeon.onnx.passes.context import PassContext
 
-        return PassContext(model=self.model.clone())
+        return PassContext(model=self._copy(), inferred_in_place=self.inferred)
+
+    def _copy(self) -> ir.Model:
+        """A copy of the model as it was loaded, with its shapes if they are known."""
+        from modelsurgeon.onnx.layers.sites import editable_copy
+
+        copy = editable_copy(self.model)
+        if self.inferred:
+            _open_again(self.model, copy)
+        if not self.reads_weights:
+            kept = {id(tensor) for tensor in _norm_parameters(copy)}
+            replace_tensors(copy, lambda tensor: tensor if id(tensor) in kept else _stand_in(tensor))
+        return copy
+
+
+def _open_again(model: ir.Model, copy: ir.Model) -> None:
+    """Take the sizes and constants that a copy owes to binding and folding out of it; shapes stay."""
+    shape_of = open_shapes(model)
+    inputs = {value.name: value for value in copy.graph.inputs}
+    for value in model.graph.inputs:
+        if value.name in inputs:
+            inputs[value.name].shape = shape_of(value)
+    for node, copied in zip(model.graph, copy.graph, strict=True):
+        for value, output in zip(node.outputs, copied.outputs, strict=True):
+            output.shape = shape_of(value)
+            if node.op_type != "Constant":
+                output.const_value = None
 
 
 def _has_cheaper_chain(site: OnnxSite) -> bool:

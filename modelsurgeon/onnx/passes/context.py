@@ -23,6 +23,7 @@ class PassContext:
 
     only, skip: globs on layer names. given, dims: shapes and symbols that the user fixed.
     batches: samples for passes that measure or fit. provider: the execution provider for runs.
+    inferred_in_place: whether the values of `model` have their inferred shapes already.
     """
 
     model: ir.Model
@@ -32,6 +33,7 @@ class PassContext:
     dims: Mapping[str, int] | None = None
     batches: Batches | None = None
     provider: str = "cpu"
+    inferred_in_place: bool = False
 
     @property
     def graph(self) -> ir.Graph:
@@ -51,7 +53,7 @@ class PassContext:
     @cached_property
     def measured(self) -> ir.Model:
         """A copy with the shapes of all values inferred, as far as model and user fix them."""
-        return shapes.bound(self.model, self.given, self.dims)
+        return self.model if self.inferred_in_place else shapes.bound(self.model, self.given, self.dims)
 
     @cached_property
     def _inferred(self) -> Mapping[str | None, ir.Value]:

@@ -204,6 +204,8 @@ def orders_of_axes(count: int) -> Iterator[tuple[tuple[int, ...], str]]:
         return
     inner = tuple(range(1, count))
     usual = {(0, inner[-1], *inner[:-1]): "channels last? ", (0, *inner[1:], 1): "channels first? "}
+    if count == 3:  # both are one order
+        usual = {(0, 2, 1): "channels first or last? "}
     yield from usual.items()
     for order in permutations(inner):
         if (0, *order) not in usual and order != inner:

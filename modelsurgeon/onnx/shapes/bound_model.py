@@ -372,11 +372,13 @@ def _clear_shapes(model: ir.Model) -> None:
     for node in nodes(model):
         for value in node.outputs:
             value.shape = None
-            value.meta.pop(START_SHAPE_KEY, None)
+            if value._metadata:  # asking for `meta` or `metadata_props` makes a dictionary for every value
+                value.meta.pop(START_SHAPE_KEY, None)
+                value.meta.pop(CONTENTS_KEY, None)
+            if value._metadata_props:
+                value.metadata_props.pop(INFERRED_CONTENT_KEY, None)
             if value in start:
                 value.shape = value.meta[START_SHAPE_KEY] = start[value].evaluate(dims)
-            value.metadata_props.pop(INFERRED_CONTENT_KEY, None)
-            value.meta.pop(CONTENTS_KEY, None)
             if node.op_type != "Constant":
                 value.const_value = None
 

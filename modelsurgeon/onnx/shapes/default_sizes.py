@@ -17,8 +17,9 @@ from modelsurgeon.onnx.graph.traversal import nodes
 from modelsurgeon.onnx.shapes.binding import Dims, data_inputs, open_shapes
 from modelsurgeon.onnx.shapes.cache_lengths import with_fitting_lengths
 from modelsurgeon.onnx.shapes.impossible import open_requirements
-from modelsurgeon.onnx.shapes.pinned import known_requirements, roots_of_one, roots_of_two
+from modelsurgeon.onnx.shapes.pinned import known_requirements
 from modelsurgeon.onnx.shapes.requirements import Relation, Requirement
+from modelsurgeon.onnx.shapes.requirements.equations import roots_of_one, roots_of_two
 from modelsurgeon.onnx.shapes.run_time.sizes import default_run_time_sizes, run_time_sizes
 
 # Common heights and widths: of classifiers, detectors, text line recognizers, nets for small images.
@@ -187,9 +188,8 @@ def _size_constraints(opened: ir.Model) -> list[Requirement]:
 def _joined(constraints: Sequence[Requirement], sizes: Dims) -> dict[str, int]:
     """The sizes, where a symbol of 1 that has to be equal to another symbol gets the size of that."""
     joined = dict(sizes)
-    for constraint in constraints:
-        names = {str(constraint.left), str(constraint.right)}
-        if constraint.relation is Relation.EQUAL and len(names) == 2 and names <= set(joined):
+    for names in map(_equal_symbols, constraints):
+        if len(names) == 2 and names <= joined.keys():
             largest = max(joined[name] for name in names)
             joined |= {name: largest for name in names if joined[name] == 1}
     return joined
@@ -214,14 +214,32 @@ def _searched(constraints: Sequence[Requirement], sizes: dict[str, int]) -> dict
 def _better(
     constraints: Sequence[Requirement], violated: Sequence[Requirement], sizes: dict[str, int]
 ) -> dict[str, int] | None:
+    equals = [pair for pair in map(_equal_symbols, constraints) if pair <= sizes.keys() and len(pair) == 2]
     for changes in _changes(violated, sizes):
-        tried = {**sizes, **changes}
+        tried = {**sizes, **_followed(equals, changes)}
         # Few constraints are violated, and many hold: the few are tested first.
         if len(_violated(violated, tried)) < len(violated):
             found = _violated(constraints, tried)
             if len(found) < len(violated):
                 return tried
     return None
+
+
+def _equal_symbols(constraint: Requirement) -> set[str]:
+    """The two symbols that have to be equal; others than two where that isn't required."""
+    return {str(constraint.left), str(constraint.right)} if constraint.relation is Relation.EQUAL else set()
+
+
+def _followed(equals: Sequence[set[str]], changes: dict[str, int]) -> dict[str, int]:
+    """Changes of sizes, and of those that have to be equal to a changed one."""
+    changes, before = dict(changes), -1
+    while len(changes) > before:
+        before = len(changes)
+        for pair in equals:
+            for name in pair & changes.keys():
+                for other in pair - changes.keys():
+                    changes[other] = changes[name]
+    return changes
 
 
 def _changes(violated: Sequence[Requirement], sizes: Dims) -> Iterator[dict[str, int]]:

@@ -20,8 +20,10 @@ from modelsurgeon.onnx.graph.constant_folding import (
 )
 from modelsurgeon.onnx.graph.dataflow import subgraphs
 from modelsurgeon.onnx.graph.traversal import bodies, nodes
+from modelsurgeon.onnx.shapes.binding import symbols
 from modelsurgeon.onnx.shapes.inference import unknown
 from modelsurgeon.onnx.shapes.requirements import Requirement, requirements
+from modelsurgeon.onnx.shapes.requirements.equations import never_holds
 from modelsurgeon.onnx.shapes.requirements.registry import (
     OUTPUT,
     RequirementFunction,
@@ -61,12 +63,15 @@ def record_impossible(model: ir.Model) -> bool:
     found, failed, new = impossible(model), unknown(model), False
     tainted: set[ir.Value | None] = set()
     still_open: dict[Requirement, ir.Node] = {}
+    known = frozenset(symbols(model))
     for node, certain, required in _required_sizes(model):
         if tainted and not tainted.isdisjoint(node.inputs):
             tainted.update(node.outputs)
             continue
-        reason = next((requirement.reason for requirement in required if requirement.fails), None)
-        if reason is None or node in found:
+        if node in found:
+            continue
+        reason = next(filter(None, (_refusal(requirement, known) for requirement in required)), None)
+        if reason is None:
             if certain:
                 for requirement in required:
                     if requirement.is_open:
@@ -81,6 +86,15 @@ def record_impossible(model: ir.Model) -> bool:
             break
     model.meta[OPEN_REQUIREMENTS_KEY] = still_open
     return new
+
+
+def _refusal(requirement: Requirement, known: frozenset[str]) -> str | None:
+    """Why a requirement isn't met at any size of the known symbols; None where it may be."""
+    if requirement.fails:
+        return requirement.reason
+    if requirement.symbols <= known and never_holds(requirement):
+        return f"{requirement.reason}, at no size of {' and '.join(sorted(requirement.symbols))}"
+    return None
 
 
 def open_requirements(model: ir.Model) -> dict[Requirement, ir.Node]:

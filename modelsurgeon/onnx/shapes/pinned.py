@@ -8,24 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from math import gcd
 
-import numpy as np
 import onnx_ir as ir
-import sympy
 
 from modelsurgeon.onnx.graph.traversal import nodes
 from modelsurgeon.onnx.shapes.binding import symbols
 from modelsurgeon.onnx.shapes.impossible import open_requirements
 from modelsurgeon.onnx.shapes.requirements import Relation, Requirement
+from modelsurgeon.onnx.shapes.requirements.equations import only_solution
 
 PINNED_KEY = "modelsurgeon.pinned"  # model.meta: the sizes that were deduced, in order
-MAX_TRIED_SIZE = 4096  # of an equation that isn't linear
-MAX_TRIED_LENGTH = 2**20  # of a signal
-ROUND_SIZE = 2**10 * 3 * 5**4  # has the factors of usual sizes
-MAX_TRIED_PAIR = 512  # of an equation in two sizes
-EVALUATION_ERRORS = (ArithmeticError, AttributeError, NameError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,57 +89,7 @@ def _solution(requirement: Requirement) -> tuple[str, int] | None:
         number = left if isinstance(left, int) else right
         if not isinstance(number, int) or number < 2 or (relation is Relation.SPREADS and number is left):
             return None
-    return _solve(_expression(left), _expression(right))
-
-
-def _expression(size: int | ir.SymbolicDim) -> sympy.Expr:
-    # onnx_ir has no public name for the expression of a dimension.
-    return sympy.Integer(size) if isinstance(size, int) else size._expr
-
-
-@cache
-def _solve(left: sympy.Expr, right: sympy.Expr) -> tuple[str, int] | None:
-    if left == 0 or right == 0:
-        return None
-    numerator, denominator = sympy.fraction(left / right)
-    difference = sympy.expand(numerator - denominator)
-    if len(difference.free_symbols) != 1:
-        return None
-    (symbol,) = difference.free_symbols
-    sizes = _linear_root(difference, symbol)
-    if sizes is None:
-        sizes = _roots_tried(difference, symbol)
-    return (str(symbol), sizes[0]) if len(sizes) == 1 else None
-
-
-def _linear_root(difference: sympy.Expr, symbol: sympy.Symbol) -> list[int] | None:
-    """The positive integer root of a linear polynomial; None of another expression."""
-    if not difference.is_polynomial(symbol) or sympy.degree(difference, symbol) != 1:
-        return None
-    slope, offset = difference.coeff(symbol, 1), difference.coeff(symbol, 0)
-    root = -offset / slope
-    return [int(root)] if root.is_integer and root > 0 else []
-
-
-def _roots_tried(difference: sympy.Expr, symbol: sympy.Symbol, largest: int = MAX_TRIED_SIZE) -> list[int]:
-    """All roots among the sizes that are tried; none where one may be larger, or it can't be computed."""
-    tried = np.arange(1, largest + 1)
-    try:
-        values = np.broadcast_to(sympy.lambdify(symbol, difference, "numpy")(tried), tried.shape)
-    except EVALUATION_ERRORS:
-        return []
-    roots = tried[values == 0]
-    return [] if len(roots) and roots[-1] == largest else [int(root) for root in roots]
-
-
-def roots_of_one(requirement: Requirement, name: str) -> list[int]:
-    """Sizes for a symbol at which both sides of a requirement are equal, round ones first."""
-    difference = _expression(requirement.left) - _expression(requirement.right)
-    symbol = sympy.Symbol(name, integer=True, positive=True)
-    if difference.free_symbols != {symbol}:
-        return []
-    roots = _roots_tried(difference, symbol, MAX_TRIED_LENGTH)
-    return sorted(roots, key=lambda root: (-gcd(root, ROUND_SIZE), root))
+    return only_solution(left, right)
 
 
 def fitted_sizes(model: ir.Model) -> list[FittedSizes]:
@@ -163,18 +105,3 @@ def fitted_sizes(model: ir.Model) -> list[FittedSizes]:
         FittedSizes(symbols=tuple(sorted(fitted.symbols)), position=positions[node], reason=fitted.reason)
         for node, fitted in found
     ]
-
-
-def roots_of_two(requirement: Requirement, first: str, second: str) -> list[tuple[int, int]]:
-    """Sizes for two symbols at which both sides of a requirement are equal, nearly square ones first."""
-    names = sympy.symbols([first, second], integer=True, positive=True)
-    difference = _expression(requirement.left) - _expression(requirement.right)
-    tried = np.arange(1, MAX_TRIED_PAIR + 1)
-    if difference.free_symbols - set(names):
-        return []
-    try:
-        values = sympy.lambdify(names, difference, "numpy")(tried[:, None], tried[None, :])
-    except EVALUATION_ERRORS:
-        return []
-    pairs = np.argwhere(np.broadcast_to(values, (len(tried), len(tried))) == 0) + 1
-    return sorted(((int(a), int(b)) for a, b in pairs), key=lambda pair: (abs(pair[0] - pair[1]), -pair[0]))

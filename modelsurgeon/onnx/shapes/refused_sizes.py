@@ -58,21 +58,31 @@ def _as_declared(found: ir.Model, given: GivenSizes) -> ir.Model:
 
 
 def _other_order(found: ir.Model, given: GivenSizes, bind: Bind, always: set[int]) -> str | None:
-    """A hint at another order of the axes of one input, at which every node can run."""
+    """A hint at another order of the axes of one input, or of all, at which every node can run."""
     failures = len(unknown(found))
-    for name, shape in given.shapes.items():
-        for order, question in orders_of_axes(len(shape)):
-            other = [shape[axis] for axis in order]
-            if other == list(shape):
+    alone = [(name,) for name in given.shapes]
+    for names in [*alone, tuple(given.shapes)] if len(alone) > 1 else alone:
+        for order, question in orders_of_axes(len(given.shapes[names[0]])):
+            others = _in_order(given, names, order)
+            if all(others[name] == list(given.shapes[name]) for name in names):
                 continue
             try:
-                shapes = {**given.shapes, name: other}
-                tried = bind(_as_declared(found, given), shapes, given.dims, spend=True)
+                tried = bind(_as_declared(found, given), {**given.shapes, **others}, given.dims, spend=True)
             except UnknownShape:
                 continue
             if impossible_positions(tried) <= always and len(unknown(tried)) < failures:
-                return f"{question}{other} fits"
+                fitting = " and ".join(map(str, others.values()))
+                return f"{question}{fitting} {'fits' if len(names) == 1 else 'fit'}"
     return None
+
+
+def _in_order(given: GivenSizes, names: Sequence[str], order: Sequence[int]) -> dict[str, list[int]]:
+    """The given sizes of inputs, in another order; as they are where an input has another number of axes."""
+    return {
+        name: [shape[axis] for axis in order] if len(shape) == len(order) else list(shape)
+        for name, shape in given.shapes.items()
+        if name in names
+    }
 
 
 def _deduced(free: ir.Model, given: GivenSizes) -> str | None:

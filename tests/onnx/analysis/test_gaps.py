@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import onnx
 import onnx_ir as ir
 import pytest
 
+import modelsurgeon as ms
 from modelsurgeon.inspection.analysis import Analysis
 from modelsurgeon.onnx.info import analyze
 from tests import zoo
@@ -173,6 +175,26 @@ def test_an_input_of_unknown_size_is_a_gap() -> None:
     whole = found(text)
     assert any(gap.op == "input" and list(gap.nodes) == ["s"] for gap in whole.gaps)
     assert "activation_bytes" in whole.lower_bounds
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("g (seq(float[4, 16]) s) => (y) { y = SequenceLength (s) }", "it is a sequence"),
+        ("g (optional(float[4, 16]) s) => (y) { y = OptionalHasElement (s) }", "it is optional"),
+        ("g (string[4] s) => (y) { y = Shape (s) }", "it holds texts"),
+        (
+            "g (float[4, 2] s) => (seq(map(int64, float)) y) {"
+            " y = ai.onnx.ml.ZipMap <classlabels_int64s = [0, 1]> (s) }",
+            "its output holds maps",
+        ),
+    ],
+)
+def test_no_shape_is_asked_for_where_none_would_help(text: str, reason: str) -> None:
+    header = '<ir_version: 8, opset_import: ["" : 18, "ai.onnx.ml" : 3]> '
+    [gap] = ms.info(onnx.parser.parse_model(header + text)).gaps
+    assert gap.reason.startswith(reason)
+    assert not gap.advice
 
 
 def test_tables_say_at_least() -> None:

@@ -255,6 +255,73 @@ def test_another_twin_is_another_source() -> None:
     assert what(before, net(TWINS.format("e", "e"))) == ["input 0 reads 'f' → 'e'"]
 
 
+SOFTMAX = "<domain: 'local', opset_import: ['' : {}]> f (p) => (r) {{ r = Softmax (p) }}".replace("'", '"')
+
+
+def test_an_operator_of_another_opset_is_another_operator() -> None:
+    """Softmax of opset 12 works on all axes from the second on, that of opset 13 on the last one."""
+    text = "g (float[2, 3, 4] x) => (float y) {{ y = local.f (x) }} {}"
+    before, after = (zoo.model(text.format(SOFTMAX.format(number))) for number in (12, 17))
+    assert what(before, after) == ["Softmax of opset 12 → Softmax"]
+    assert not ms.diff(after, before).identical
+
+
+def test_opsets_that_no_node_uses_are_no_difference() -> None:
+    before, other, standard = (net("y = Relu (a)") for _ in range(3))
+    other.opset_imports["unused"] = 3
+    standard.opset_imports["ai.onnx"] = standard.opset_imports.pop("")
+    assert ms.diff(before, other).identical
+    assert ms.diff(before, standard).identical
+
+
+def test_a_weight_that_a_caller_may_override_is_no_fixed_one() -> None:
+    before, after, old = (net("y = Sub (a, n)") for _ in range(3))
+    for model in (after, old):
+        model.graph.inputs.append(model.graph.initializers["n"])
+    old.ir_version = 3
+    assert what(before, after) == ["inputs with defaults: none → n"]
+    assert ms.diff(before, old).identical
+
+
+def test_sizes_known_at_run_time_are_equal_under_any_name() -> None:
+    text = "{0} = NonZero (a) {1} = NonZero (b) y = Cast <to = 1> ({0}) z = Cast <to = 1> ({1})"
+    before, after = (net(text.format(*names), outputs="float y, float z") for names in ("pq", "qr"))
+    assert ms.diff(before, after).identical
+    crossed = "p = NonZero (a) q = NonZero (b) y = Cast <to = 1> (q) z = Cast <to = 1> (p)"
+    assert not ms.diff(before, net(crossed, outputs="float y, float z")).identical
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("y = Relu (a)", "r = Relu (a) y = Identity (r)"),
+        ("y = Relu (a)", "i = Identity (a) y = Relu (i)"),
+        ("y = Sub (a, n)", "i = Identity (n) y = Sub (a, i)"),
+        ("r = Relu (a) t = Tanh (b) y = Sub (r, t)",
+         "q = Relu (a) i = Identity (q) t = Tanh (b) y = Sub (i, t)"),
+        ("c = Constant <value = bool {1}> () y = If (c) <then_branch = t () => (float p) {p = Relu (a)},"
+         "else_branch = e () => (float q) {q = Neg (b)}>",
+         "c = Constant <value = bool {1}> () y = If (c) <then_branch = t () => (float p) "
+         "{r = Relu (a) p = Identity (r)}, else_branch = e () => (float q) {q = Neg (b)}>"),
+    ],
+)  # fmt: skip
+def test_an_inserted_identity_is_the_only_difference(before: str, after: str) -> None:
+    models = (net(before), net(after))
+    for kind, (one, other) in (("added", models), ("removed", models[::-1])):
+        shown = [change for change in ms.diff(one, other).shown if change.kind != "renamed"]
+        assert [(change.kind, change.what) for change in shown] == [(kind, ["output 2×4"])]
+
+
+def test_unread_weights_that_may_have_changed_places_are_noted() -> None:
+    text = "g (float[4, 4] x) => (float y) {{ a = MatMul (x, {}) y = MatMul (a, {}) }}"
+    weights = {"u": zoo.ones(4, 4), "v": 2 * zoo.ones(4, 4)}
+    before, after = (zoo.model(text.format(*names), **weights) for names in ("uv", "vu"))
+    assert not ms.diff(before, after).identical
+    note = "weights may have changed places, which shows where they are read: 'u' → 'v' in 'a' and 1 more"
+    assert note in ms.diff(before, after, weights=False).notes
+    assert len(ms.diff(before, before, weights=False).notes) == 1
+
+
 MODELS = os.environ.get("MODELSURGEON_MODELS")
 CASES = sorted(Path(MODELS).rglob("*.onnx")) if MODELS else []
 

@@ -120,7 +120,7 @@ def test_a_fold_is_promised_where_bn_fold_folds(name: str, reads: bool) -> None:
 
 
 def test_many_of_the_nets_can_be_folded_and_many_cannot() -> None:
-    folded = sum(bool(Verbs.of(model).folds) for model in NETS.values())
+    folded = sum(bool(Verbs(model=model).folds) for model in NETS.values())
     assert len(NETS) / 3 < folded < 2 * len(NETS) / 3
 
 
@@ -135,7 +135,7 @@ def test_numbers_that_cannot_be_folded_are_found_where_weights_are_read(number: 
     values["w"][0] = number
     model = zoo.model(text, **{name: values[name] for name in ("w", "scale", "shift", "mean", "var")})
     assert not [edit for edit in ms.bn.fold(model, compare=False).edits if edit.skipped is None]
-    assert bool(Verbs.of(model, reads_weights=reads).folds) is not reads
+    assert bool(Verbs(model=model, reads_weights=reads).folds) is not reads
 
 
 LAYERS = {
@@ -162,7 +162,7 @@ def test_compress_is_advised_where_it_replaces_the_layer(name: str) -> None:
         except SurgeryError:
             edits = []
         cheaper = {e.layer for e in edits if e.skipped is None and e.params_after < e.params_before}
-        assert (layer in Verbs.of(model).compressed) is (layer in cheaper), layer
+        assert (layer in Verbs(model=model).compressed) is (layer in cheaper), layer
 
 
 @pytest.mark.parametrize("body", [
@@ -185,7 +185,7 @@ def test_advised_commands_do_what_they_are_advised_for(body: str) -> None:
             edits = ms.compress(model, rank=1, only=[finding.layer], compare=False).edits
             assert [edit.layer for edit in edits if edit.skipped is None] == [finding.layer]
         if "doesn't apply" in finding.advice:
-            assert not Verbs.of(model).does(finding.advice.split("`")[1], finding.layer)
+            assert not Verbs(model=model).does(finding.advice.split("`")[1], finding.layer)
 
 
 def test_training_mode_is_ended_by_the_advised_verb() -> None:
@@ -200,7 +200,7 @@ def test_training_mode_is_ended_by_the_advised_verb() -> None:
 def test_promises_leave_the_model_alone() -> None:
     model = chain(64, 64)
     before = ir.to_proto(model).SerializeToString()
-    verbs = Verbs.of(model)
+    verbs = Verbs(model=model)
     assert verbs.compressed
     assert not verbs.folds
     assert not verbs.extracted

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from random import Random
-from typing import Any
 
-import numpy as np
-import onnx
 import onnx_ir as ir
-import onnxruntime as ort
 import pytest
-from onnx import helper, numpy_helper
 
 from modelsurgeon.errors import UnknownShape
 from modelsurgeon.onnx.check import check
@@ -21,68 +14,7 @@ from modelsurgeon.onnx.shapes import bound, default_dims
 from modelsurgeon.onnx.shapes.impossible import impossible
 from modelsurgeon.onnx.shapes.pinned import pinned
 from tests import zoo
-
-MICROSOFT = "com.microsoft"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Node:
-    """A node that runs. shapes: of its inputs. values: contents by index; these inputs are constants."""
-
-    op: str
-    shapes: tuple[tuple[int, ...], ...]
-    attributes: dict[str, Any] = field(default_factory=dict)
-    values: dict[int, list[int]] = field(default_factory=dict)
-    outputs: int = 1
-    opset: int = 17
-    domain: str = ""
-
-    def proto(self) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
-        """The model of this node, and what to feed."""
-        names = [f"i{number}" for number in range(len(self.shapes))]
-        constants = [
-            numpy_helper.from_array(np.resize(np.array(self.values[number], np.int64), shape), names[number])
-            for number, shape in enumerate(self.shapes)
-            if number in self.values
-        ]
-        feed = {
-            names[number]: np.full(shape, 0.5, np.float32)
-            for number, shape in enumerate(self.shapes)
-            if number not in self.values
-        }
-        node = helper.make_node(
-            self.op, names, [f"o{n}" for n in range(self.outputs)], domain=self.domain, **self.attributes
-        )
-        inputs = [helper.make_tensor_value_info(name, 1, array.shape) for name, array in feed.items()]
-        outputs = [onnx.ValueInfoProto(name=name) for name in node.output]
-        graph = helper.make_graph([node], "g", inputs, outputs, constants)
-        opsets = [helper.make_opsetid("", self.opset), helper.make_opsetid(MICROSOFT, 1)]
-        return helper.make_model(graph, opset_imports=opsets, ir_version=9), feed
-
-    def mutations(self, rng: Random) -> Iterator[Node]:
-        """The node with another size, order or number of axes of one input, or another attribute."""
-        for number, shape in enumerate(self.shapes):
-            others = [
-                (*shape[:axis], size, *shape[axis + 1 :])
-                for axis in range(len(shape))
-                for size in {max(1, shape[axis] - 1), shape[axis] + 1, 2 * shape[axis], 1} - {shape[axis]}
-            ]
-            others += [shape[1:], (2, *shape), tuple(rng.sample(shape, len(shape)))] if shape else []
-            for other in others:
-                yield replace(self, shapes=(*self.shapes[:number], other, *self.shapes[number + 1 :]))
-        for name, value in self.attributes.items():
-            if isinstance(value, int):
-                for other in (value + 1, value + 7):
-                    yield replace(self, attributes={**self.attributes, name: other})
-            elif isinstance(value, list):
-                for axis, change in ((axis, change) for axis in range(len(value)) for change in (1, 7)):
-                    changed = [*value[:axis], value[axis] + change, *value[axis + 1 :]]
-                    yield replace(self, attributes={**self.attributes, name: changed})
-        for number, content in self.values.items():
-            for axis, change in ((axis, change) for axis in range(len(content)) for change in (-1, 1, 5)):
-                changed = [*content[:axis], content[axis] + change, *content[axis + 1 :]]
-                yield replace(self, values={**self.values, number: changed})
-
+from tests.onnx.shapes.mutations import MICROSOFT, Node, reason, runs
 
 NODES = [
     Node(op="Conv", shapes=((1, 4, 6, 6), (6, 2, 3, 3), (6,)), attributes={"group": 2}),
@@ -143,25 +75,6 @@ NODES = [
 ]
 
 
-def runs(node: Node) -> bool:
-    """Whether onnxruntime runs the node, with its optimizations off."""
-    options = ort.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 4, 1
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    proto, feed = node.proto()
-    try:
-        session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        session.run(None, feed)
-    except Exception:  # noqa: BLE001 - onnxruntime raises many kinds
-        return False
-    return True
-
-
-def reason(node: Node) -> str | None:
-    """Why the node can't run; None where it is thought to run."""
-    return next(iter(impossible(bound(ir.from_proto(node.proto()[0]))).values()), None)
-
-
 @pytest.mark.parametrize("node", NODES, ids=lambda node: node.op)
 def test_nodes_are_named_where_onnxruntime_refuses_them(node: Node) -> None:
     assert runs(node)
@@ -215,6 +128,16 @@ def test_fixed_sizes_in_another_order_get_a_hint() -> None:
         bound(zoo.classifier(), {"x": (1, 32, 40, 3)})
 
 
+def test_several_inputs_in_another_order_get_a_hint() -> None:
+    text = """
+        g (float[N, C, H, W] x, float[N, D, H, W] z) => (float y) {
+            a = Conv (x, w) b = Conv (z, w) y = Add (a, b)
+        }
+    """
+    with pytest.raises(UnknownShape, match=r"last\? \[1, 3, 32, 40\] and \[1, 3, 32, 40\] fit"):
+        bound(zoo.model(text, w=zoo.ones(4, 3, 3, 3)), dict.fromkeys("xz", (1, 32, 40, 3)))
+
+
 def test_a_model_that_never_runs_is_not_blamed_on_given_sizes() -> None:
     built = zoo.model("g (float[N, 5] x) => (float y) { y = MatMul (x, w) }", w=zoo.ones(4, 3))
     assert len(impossible(bound(built, dims={"N": 2}))) == 1
@@ -265,6 +188,52 @@ def test_default_sizes_fit_flattened_maps(
     found = analyze(built)
     assert (found.defaults["H"], found.defaults["W"]) == expected
     assert not found.uncounted
+
+
+@pytest.mark.parametrize(
+    ("dims", "message"),
+    [
+        ({"H": 30}, r"with H = 30: its input has 30\*W features, its weight takes 784, at no size of W"),
+        ({"H": 14, "W": 14}, "with H = 14, W = 14: its input has 196 features, its weight takes 784"),
+    ],
+)
+def test_a_size_that_leaves_none_for_another_axis_is_refused(dims: dict[str, int], message: str) -> None:
+    text = "g (float[N, 1, H, W] x) => (float y) { f = Flatten (x) y = MatMul (f, w) }"
+    built = zoo.model(text, w=zoo.ones(784, 3))
+    assert default_dims(bound(built, dims={"H": 14})) == {"N": 1}
+    with pytest.raises(UnknownShape, match=message):
+        bound(built, dims=dims)
+
+
+def test_sizes_that_nothing_fits_are_an_error_and_no_default() -> None:
+    text = "g (float[N, A] x) => (float y) { a = Concat <axis = 1> (x, x) y = MatMul (a, w) }"
+    built = zoo.model(text, w=zoo.ones(11, 3))
+    found = analyze(built)
+    assert "takes 11, at no size of A" in found.uncounted[0].reason
+    assert not any("fit" in note for note in found.notes)
+    assert [finding.rule for finding in check(built).findings] == ["cannot-run"]
+
+
+def test_an_axis_that_may_be_empty_is_not_refused() -> None:
+    text = "g (float[N, A] x, float[N, B] z) => (float y) { a = Concat <axis = 1> (x, z) y = MatMul (a, w) }"
+    built = zoo.model(text, w=zoo.ones(10, 3))
+    assert not impossible(bound(built, dims={"A": 10}))
+    with pytest.raises(UnknownShape, match=r"with A = 11.* at no size of B"):
+        bound(built, dims={"A": 11})
+
+
+def test_default_sizes_follow_a_size_that_they_have_to_equal() -> None:
+    built = zoo.model(
+        """
+        g (float[B, S, D] q, float[B, T, E] k, float[B, T, F] v) => (float y) {
+            y = com.microsoft.MultiHeadAttention <num_heads = 4> (q, k, v, b)
+        }
+        """,
+        b=zoo.ones(192),
+    )
+    found = analyze(built)
+    assert not found.uncounted
+    assert (found.defaults["D"], found.defaults["E"], found.defaults["F"]) == (64, 64, 64)
 
 
 def test_default_lengths_fit_a_strided_signal() -> None:

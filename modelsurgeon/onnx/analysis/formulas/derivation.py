@@ -19,8 +19,9 @@ from modelsurgeon.onnx.analysis.formulas.growth import growth
 from modelsurgeon.onnx.analysis.formulas.obstacles import Obstacles, counted_activations
 from modelsurgeon.onnx.analysis.formulas.undecided import changing_choices
 from modelsurgeon.onnx.analysis.measured import MeasuredModel
-from modelsurgeon.onnx.analysis.node_runs import NodeRun, RunCounter
+from modelsurgeon.onnx.analysis.node_run import NodeRun
 from modelsurgeon.onnx.analysis.params import nbytes
+from modelsurgeon.onnx.analysis.run_counter import RunCounter
 from modelsurgeon.onnx.costs import Shape, ShapedNode, Uncounted, cost_of
 from modelsurgeon.onnx.graph.traversal import nodes
 from modelsurgeon.onnx.shapes import expressions

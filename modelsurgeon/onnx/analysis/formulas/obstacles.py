@@ -12,7 +12,7 @@ import onnx_ir as ir
 from modelsurgeon.inspection.cost import Cost, Number
 from modelsurgeon.onnx.analysis.measured import MeasuredModel
 from modelsurgeon.onnx.analysis.memory import CONTAINER_TYPES, activations
-from modelsurgeon.onnx.analysis.node_runs import NodeRun
+from modelsurgeon.onnx.analysis.node_run import NodeRun
 from modelsurgeon.onnx.costs import Shape, Uncounted
 from modelsurgeon.onnx.graph.constant_folding import constant_tensor
 from modelsurgeon.onnx.graph.traversal import nodes

@@ -8,7 +8,7 @@ from fractions import Fraction
 import sympy
 
 from modelsurgeon.inspection.cost import Cost, Number
-from modelsurgeon.onnx.analysis.node_runs import BRANCH_ATTRIBUTES, RunCounter
+from modelsurgeon.onnx.analysis.run_counter import BRANCH_ATTRIBUTES, RunCounter
 
 # The default sizes times these are tried, all open sizes alike.
 FACTORS = (*(Fraction(eighths, 8) for eighths in (1, 2, 3, 5, 8, 12, 16)), Fraction(4), Fraction(16))

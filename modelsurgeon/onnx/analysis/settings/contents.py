@@ -19,7 +19,7 @@ from modelsurgeon.onnx.io.lazy_tensors import StoredTensor
 
 Array = NDArray[np.generic]
 
-# Inputs that are the state before the first step.
+# Inputs that are the state before the first step, or what a Scatter writes into.
 STATE_INPUTS: dict[str, frozenset[int]] = {
     "CausalConvWithState": frozenset({3}),
     "DecoderAttention": frozenset({6, 7}),
@@ -35,11 +35,22 @@ STATE_INPUTS: dict[str, frozenset[int]] = {
     "MultiHeadAttention": frozenset({6, 7}),
     "QAttention": frozenset({8}),
     "RNN": frozenset({5}),
+    "Scatter": frozenset({0}),
+    "ScatterElements": frozenset({0}),
+    "ScatterND": frozenset({0}),
     "SparseAttention": frozenset({3, 4}),
     "VarlenCausalConvWithState": frozenset({4}),
 }
 # The same for attention, whose inputs differ by domain.
 PAST_INPUTS = {("", "Attention"): frozenset({4, 5}), (MICROSOFT, "Attention"): frozenset({4})}
+# Operators that only move their first input, or all of them, to another place.
+MOVING_OPERATORS = frozenset(
+    (
+        *("Cast", "Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split"),
+        *("Squeeze", "Tile", "Transpose", "Unsqueeze"),
+    )
+)
+STATE_OPERATORS = MOVING_OPERATORS | {*STATE_INPUTS, "Attention", "Loop", "Scan"}
 # Inputs at which an attention operator adds a mask to its scores, by domain.
 MASK_INPUTS = {
     ("", "Attention"): frozenset({3}),
@@ -57,11 +68,12 @@ ON_THE_WAY_TO_SOFTMAX = frozenset(
     (
         *("Add", "Cast", "CastLike", "Clip", "Concat", "Div", "Expand", "Flatten", "Gather", "GatherND"),
         *("Identity", "Max", "Min", "Mul", "Pad", "Reshape", "Slice", "Squeeze", "Sub", "Tanh", "Tile"),
-        *("Transpose", "Unsqueeze", "Where"),
+        *("Transpose", "Trilu", "Unsqueeze", "Where"),
     )
 )
 SOFTMAX_OPERATORS = frozenset({"Softmax", "LogSoftmax", "BiasSoftmax"})
-MAX_STEPS_TO_SOFTMAX = 10
+MASK_OPERATORS = ON_THE_WAY_TO_SOFTMAX | {"BiasSoftmax"} | {op for _, op in MASK_INPUTS}
+MAX_STEPS = 10
 MASKING = -50.0  # added to a score, it leaves a share below float32's accuracy
 SAMPLED_ENTRIES = 1024  # at the start, the middle and the end of a tensor
 MAX_READ_ELEMENTS = 2**22
@@ -78,14 +90,14 @@ def is_mask(value: ir.Value, shape: Sequence[int], uses: Sequence[Use]) -> bool:
         return False
     numbers = entries.astype(np.float64)
     low, one = numbers <= MASKING, numbers == 1
-    return bool(np.all((numbers == 0) | low | one) and (low.any() != one.any()) and not one.all())
+    if not np.all((numbers == 0) | low | one) or low.any() == one.any():
+        return False
+    return not one.all() or any(node.op_type == "Trilu" for node, _ in value.uses())
 
 
 def is_initial_state(value: ir.Value, uses: Sequence[Use]) -> bool:
     """Whether a value is a state before the first step, or an empty past, and holds zeros only."""
-    if not all(_is_state(node, index) for node, index in uses):
-        return False
-    return _is_zero(value)
+    return all(_becomes_state(node, index) for node, index in uses) and _is_zero(value)
 
 
 def _is_on_the_way(node: ir.Node, index: int) -> bool:
@@ -109,7 +121,7 @@ def _leads_to_softmax(node: ir.Node, index: int) -> bool:
     if index in MASK_INPUTS.get((_domain(node), node.op_type), ()) or node.op_type == "BiasSoftmax":
         return True
     seen, front = {node}, [node]
-    for _ in range(MAX_STEPS_TO_SOFTMAX):
+    for _ in range(MAX_STEPS):
         reached = list(_consumers(front))
         if any(_is_score_use(user, place) for user, place in reached):
             return True
@@ -132,6 +144,26 @@ def _consumers(front: Collection[ir.Node]) -> Iterator[Use]:
             yield from value.uses()
 
 
+def _becomes_state(node: ir.Node, index: int) -> bool:
+    """Whether an input is a state, or is only moved to where it is one."""
+    reached: list[Use] = [(node, index)]
+    for _ in range(MAX_STEPS):
+        moved = [user for user, place in dict.fromkeys(reached) if not _is_state(user, place)]
+        if not moved:
+            return True
+        if not all(_moves(user) for user in moved):
+            return False
+        reached = list(_consumers(moved))
+    return False
+
+
+def _moves(node: ir.Node) -> bool:
+    """Whether a node only moves its input, and its results aren't those of the graph."""
+    if node.op_type not in MOVING_OPERATORS or node.domain not in STANDARD_DOMAINS:
+        return False
+    return all(value.uses() and not value.is_graph_output() for value in node.outputs)
+
+
 def _is_state(node: ir.Node, index: int) -> bool:
     if index in STATE_INPUTS.get(node.op_type, ()):
         return True
@@ -145,13 +177,11 @@ def _is_state(node: ir.Node, index: int) -> bool:
 
 
 def _is_zero(value: ir.Value) -> bool:
-    producer = value.producer()
-    if producer is not None and producer.op_type == "ConstantOfShape":
-        filled = producer.attributes.get("value")
-        return filled is None or not np.any(filled.as_tensor().numpy())
     entries = _sample(value)
     if entries is None or np.any(entries.astype(np.float64)):
         return False
+    if (producer := value.producer()) is not None and producer.op_type == "ConstantOfShape":
+        return True
     tensor = constant_tensor(value)
     if tensor is None or tensor.size > MAX_READ_ELEMENTS:
         return False
@@ -160,6 +190,10 @@ def _is_zero(value: ir.Value) -> bool:
 
 def _sample(value: ir.Value) -> Array | None:
     """Entries of a constant: all of a small one, else some; None where they can't be read."""
+    producer = value.producer()
+    if producer is not None and producer.op_type == "ConstantOfShape":
+        filled = producer.attributes.get("value")
+        return np.zeros(1, np.float32) if filled is None else np.asarray(filled.as_tensor().numpy()).ravel()
     tensor = constant_tensor(value)
     if tensor is None or tensor.dtype == ir.DataType.STRING:
         return None

@@ -47,6 +47,37 @@ STEERING_INPUTS: dict[str, frozenset[int]] = {
         "WhisperBeamSearch": set(range(1, 15)),
     }.items()
 }
+# Operators through which a size, or the number of it that it is multiplied by, gets to such an input, or to
+# one of `SHAPE_INPUTS`.
+SIZE_ARITHMETIC = frozenset(
+    (
+        *(
+            "Add",
+            "Cast",
+            "Ceil",
+            "Concat",
+            "Div",
+            "Floor",
+            "Gather",
+            "Identity",
+            "Max",
+            "Min",
+            "Mul",
+            "Reshape",
+        ),
+        *("Round", "Slice", "Squeeze", "Sub", "Unsqueeze"),
+    )
+)
+SHAPE_INPUTS: dict[str, frozenset[int]] = {
+    "ConstantOfShape": frozenset({0}),
+    "Expand": frozenset({1}),
+    "Reshape": frozenset({1}),
+    "Slice": frozenset({1, 2, 3, 4}),
+    "Tile": frozenset({1, 2}),
+    "TopK": frozenset({1}),
+}
+MAX_SIZES = 8  # elements of a constant that is followed through arithmetic of sizes
+MAX_STEPS = 12
 # Operators in which a single number is a factor, a bound or an exponent. What is added may be a bias.
 SCALING_OPERATORS = frozenset(
     (
@@ -60,15 +91,33 @@ MODULE_PATH = re.compile(r"[A-Za-z_]\w*(\.\w+)+")
 TENSORFLOW_VARIABLE = "ReadVariableOp"
 
 
-def steered(uses: Sequence[Use]) -> str | None:
-    """The operator that a value only steers, as a reason; None where it has another use, too."""
-    for node, index in uses:
-        inputs = STEERING_INPUTS.get(node.op_type)
-        if inputs is None or index not in inputs:
+def steered(uses: Sequence[Use], elements: int) -> str | None:
+    """The operator that a value only steers, as a reason; None where it has another use, too.
+
+    A value of few elements may do so through arithmetic of sizes. elements: their number.
+    """
+    reached: Sequence[Use] = uses
+    for _ in range(MAX_STEPS if elements <= MAX_SIZES else 1):
+        between = [node for node, index in reached if not _steers(node, index)]
+        if not between:
+            return f"it steers {reached[0][0].op_type}" if reached else None
+        if not all(_is_size_arithmetic(node) for node in between):
             return None
-        if node.domain not in STANDARD_DOMAINS and node.domain != MICROSOFT:
-            return None
-    return f"it steers {uses[0][0].op_type}" if uses else None
+        results = [value for node in dict.fromkeys(between) for value in node.outputs]
+        reached = [use for value in results for use in value.uses()]
+    return None
+
+
+def _steers(node: ir.Node, index: int) -> bool:
+    if index in STEERING_INPUTS.get(node.op_type, ()):
+        return node.domain in STANDARD_DOMAINS or node.domain == MICROSOFT
+    return index in SHAPE_INPUTS.get(node.op_type, ()) and node.domain in STANDARD_DOMAINS
+
+
+def _is_size_arithmetic(node: ir.Node) -> bool:
+    if node.op_type not in SIZE_ARITHMETIC or node.domain not in STANDARD_DOMAINS:
+        return False
+    return all(value.uses() and not value.is_graph_output() for value in node.outputs)
 
 
 def is_single_factor(name: str | None, uses: Sequence[Use]) -> bool:

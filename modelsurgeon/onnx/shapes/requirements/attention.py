@@ -204,10 +204,25 @@ def fused_rotary(op: SizedNode) -> Iterator[Requirement]:
     if data is not None and len(data) == 3 and positions is not None and len(positions) == 2:
         for left, right in zip(positions, data, strict=False):
             yield equal(left, right, f"its positions have size {left} where its input has {right}")
+    if data is not None and len(data) not in (3, 4):
+        yield impossible(f"its input has {len(data)} axes, neither 3 nor 4")
+    if positions is not None and len(positions) > 2:
+        yield impossible(f"its positions have {len(positions)} axes, more than 2")
+    if data is not None and tables is not None and len(tables[0]) == 2:
+        yield from _table_width(op, data, tables[0][1])
     if tables is not None:
         yield axes_count(tables[0], 2, "its table of cosines")
         for left, right in zip(*tables, strict=False):
             yield equal(left, right, f"its tables have sizes {left} and {right}")
+
+
+def _table_width(op: SizedNode, data: Sizes, width: Size) -> Iterator[Requirement]:
+    """Half as many cosines as values in a head, or as those of them that are rotated."""
+    heads, rotated = op.integer("num_heads"), op.integer("rotary_embedding_dim")
+    if width * 2 == rotated or len(data) not in (3, 4) or (len(data) == 3 and not heads):
+        return
+    values, reached = (data[3], width * 2) if len(data) == 4 else (data[2], product((width, 2 * heads)))
+    yield equal(values, reached, f"its tables of {width} values reach {reached} of {values} features")
 
 
 @requires("RotaryEmbedding")

@@ -73,6 +73,8 @@ def largest_entries(op: SizedNode) -> Iterator[Requirement]:
         yield impossible(f"its number of entries has {len(count)} values, not 1")
     elif data and -len(data) <= axis < len(data) and count is not None:
         size = data[axis]
+        if count[0] < 0:
+            yield impossible(f"it takes {count[0]} entries")
         yield at_least(size, count[0], f"it takes {count[0]} entries of an axis of {size}")
 
 

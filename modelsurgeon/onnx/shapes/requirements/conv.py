@@ -10,6 +10,7 @@ from modelsurgeon.onnx.shapes.requirements.registry import (
     Size,
     SizedNode,
     Sizes,
+    at_least,
     axes_count,
     divided_by,
     equal,
@@ -18,11 +19,11 @@ from modelsurgeon.onnx.shapes.requirements.registry import (
     product,
     requires,
 )
-from modelsurgeon.onnx.shapes.requirements.windows import listed_lengths, window_fits
+from modelsurgeon.onnx.shapes.requirements.windows import listed_lengths, maps, window_fits
 
 
 @requires("Conv", "ConvInteger")
-@requires("FusedConv", domain=MICROSOFT_DOMAIN)
+@requires("FusedConv", "NhwcConv", "NhwcFusedConv", domain=MICROSOFT_DOMAIN)
 def conv(op: SizedNode) -> Iterator[Requirement]:
     """Weight (out, in / group, *kernel)."""
     yield from _convolution(op, 0, 1)
@@ -33,7 +34,7 @@ def conv(op: SizedNode) -> Iterator[Requirement]:
         for index, wanted in ((2, 1), (3, weight[0] if weight else 1)):
             if (zero := op.sizes(index)) is not None:
                 yield from _one_or(zero, wanted, "its zero point")
-    if op.node.op_type == "FusedConv" and (added := op.sizes(3)) is not None:
+    if op.node.op_type.endswith("FusedConv") and (added := op.sizes(3)) is not None:
         out = op.output()
         if out is not None and len(added) == len(out):
             for left, right in zip(added, out, strict=True):
@@ -44,8 +45,6 @@ def conv(op: SizedNode) -> Iterator[Requirement]:
 @requires("QLinearConv", domain=MICROSOFT_DOMAIN)
 def qlinear_conv(op: SizedNode) -> Iterator[Requirement]:
     """Conv of quantized tensors: the weight is input 3, its scale has one value or one per channel."""
-    if op.integer("channels_last"):
-        return
     yield from _convolution(op, 0, 3)
     yield from _bias(op, 8, 3, 0)
     weight = op.sizes(3)
@@ -78,15 +77,32 @@ def conv_transpose(op: SizedNode) -> Iterator[Requirement]:
     yield divided_by(data[1], group, f"{data[1]} channels can't be split into {group} groups")
     yield from _kernel(op, weight)
     yield from listed_lengths(op, spatial)
-    padding = op.length("output_padding")
-    if padding is not None:
-        yield equal(padding, spatial, f"output_padding has {padding} entries for {spatial} axes")
+    yield from _spread(op, data[2:], weight[2:])
     bias = op.sizes(2)
     if bias is not None:
         channels = product((weight[1], group))
         yield axes_count(bias, 1, "its bias")
         if len(bias) == 1:
             yield equal(bias[0], channels, f"its bias has {bias[0]} values for {channels} channels")
+
+
+def _spread(op: SizedNode, sizes: Sizes, kernel: Sizes) -> Iterator[Requirement]:
+    """Maps of a ConvTranspose: none is empty, and none ends more than a stride behind the last tap."""
+    axes = len(sizes)
+    strides, dilations = (op.integers(name) or (1,) * axes for name in ("strides", "dilations"))
+    added, wanted = op.integers("output_padding"), op.integers("output_shape")
+    for name, listed in (("output_padding", added), ("output_shape", wanted)):
+        if listed is not None:
+            yield equal(len(listed), axes, f"{name} has {len(listed)} entries for {axes} axes")
+    if len(strides) != axes or len(dilations) != axes:
+        return
+    for entry, stride in zip(added or (), strides, strict=False):
+        yield at_least(stride - 1, entry, f"its output_padding of {entry} isn't below its stride of {stride}")
+    for axis, given in enumerate(wanted if wanted is not None and len(wanted) == axes else ()):
+        largest = sizes[axis] * strides[axis] + dilations[axis] * (kernel[axis] - 1)
+        yield at_least(largest, given, f"its output_shape has {given} positions where {largest} are reached")
+    for size in (op.output() or ())[2:]:
+        yield at_least(size, 1, f"its padding leaves {size} positions along a side of its output")
 
 
 @requires("DeformConv")
@@ -104,13 +120,13 @@ def deform_conv(op: SizedNode) -> Iterator[Requirement]:
     groups = op.integer("offset_group", 1)
     wanted = product((2, groups, *weight[2:]))
     yield equal(offset[1], wanted, f"its offset has {offset[1]} channels, not {wanted}")
-    maps = [("offset", offset)]
+    moves = [("offset", offset)]
     if (mask := op.sizes(4)) is not None and len(mask) >= 3:
         wanted = product((groups, *weight[2:]))
         yield equal(mask[1], wanted, f"its mask has {mask[1]} channels, not {wanted}")
-        maps.append(("mask", mask))
+        moves.append(("mask", mask))
     data = op.sizes(0)
-    for name, sizes in maps:
+    for name, sizes in moves:
         if data is not None:
             yield equal(sizes[0], data[0], f"its {name} has a batch of {sizes[0]}, its input of {data[0]}")
         for left, right in zip(sizes[2:], (out or ())[2:], strict=False):
@@ -132,13 +148,17 @@ def _convolution(op: SizedNode, data_index: int, weight_index: int) -> Iterator[
     if group < 1:
         yield impossible(f"it has {group} groups")
         return
+    found = maps(op, data_index)
+    if found is None:
+        return
+    channels, sizes = found
     taken = product((weight[1], group))
     each = f" ({group} groups of {weight[1]})" if group > 1 else ""
-    yield equal(data[1], taken, f"its input has {data[1]} channels, its weight takes {taken}{each}")
+    yield equal(channels, taken, f"its input has {channels} channels, its weight takes {taken}{each}")
     yield divided_by(weight[0], group, f"{weight[0]} output channels can't be split into {group} groups")
     yield from _kernel(op, weight)
-    yield from listed_lengths(op, len(data) - 2)
-    yield from window_fits(op, data[2:], weight[2:])
+    yield from listed_lengths(op, len(sizes))
+    yield from window_fits(op, sizes, weight[2:])
 
 
 def _kernel(op: SizedNode, weight: Sizes) -> Iterator[Requirement]:

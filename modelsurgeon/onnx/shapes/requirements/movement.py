@@ -109,9 +109,9 @@ def split(op: SizedNode) -> Iterator[Requirement]:
             yield impossible(f"num_outputs is {count}, the node has {outputs} outputs")
         else:
             yield at_least(size, count, f"an axis of {size} can't be split into {count} parts")
-        if count == outputs and isinstance(size, int):
-            taken = -(-size // count) * (count - 1)
-            yield at_least(size, taken, f"an axis of {size} can't be split into {count} parts")
+        if count == outputs > 1 and isinstance(size, int):
+            taken = -(-size // count) * (count - 1)  # by all outputs but the last
+            yield at_least(size, taken + 1, f"an axis of {size} can't be split into {count} parts")
 
 
 @requires("Gather")

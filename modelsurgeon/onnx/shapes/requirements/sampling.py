@@ -58,6 +58,10 @@ def roi_align(op: SizedNode) -> Iterator[Requirement]:
     data, boxes, images = op.sizes(0), op.sizes(1), op.sizes(2)
     if data is not None:
         yield axes_count(data, 4, "its input")
+    if data:
+        for image in sorted(set(op.constants(2) or ())):
+            yield at_least(image, 0, f"one of its images is {image}")
+            yield at_least(data[0], image + 1, f"one of its images is {image}, of {data[0]}")
     if boxes is None:
         return
     yield axes_count(boxes, 2, "its boxes")
@@ -102,8 +106,10 @@ def non_max_suppression(op: SizedNode) -> Iterator[Requirement]:
 def short_time_fourier(op: SizedNode) -> Iterator[Requirement]:
     """The signal is no shorter than a frame, and the window as long as the frame."""
     signal, window, length = op.sizes(0), op.sizes(2), op.constants(3)
-    if signal is not None and len(signal) == 3 and isinstance(signal[2], int) and signal[2] not in (1, 2):
-        yield impossible(f"its last axis has {signal[2]} numbers, neither 1 nor 2")
+    if signal is not None and len(signal) > 2:
+        yield axes_count(signal, 3, "its signal")
+        if isinstance(signal[-1], int) and signal[-1] not in (1, 2):
+            yield impossible(f"its last axis has {signal[-1]} numbers, neither 1 nor 2")
     if length is not None and len(length) == 1:
         if window:
             yield equal(window[0], length[0], f"its window has {window[0]} samples, its frames {length[0]}")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from modelsurgeon.onnx.shapes.requirements.registry import (
     Requirement,
+    Size,
     SizedNode,
     Sizes,
     at_least,
@@ -22,6 +23,16 @@ def listed_lengths(op: SizedNode, spatial: int) -> Iterator[Requirement]:
             yield equal(length, wanted, f"{name} has {length} entries for {spatial} axes of a map")
         if name != "pads" and min(op.integers(name) or (1,)) < 1:
             yield impossible(f"{name} {list(op.integers(name) or ())} has entries below 1")
+
+
+def maps(op: SizedNode, index: int = 0) -> tuple[Size, Sizes] | None:
+    """Number of channels and sizes of the maps in an input with at least 3 axes; None where unknown."""
+    sizes = op.sizes(index)
+    if sizes is None or len(sizes) < 3:
+        return None
+    if op.node.op_type.startswith("Nhwc") or op.integer("channels_last"):
+        return sizes[-1], sizes[1:-1]
+    return sizes[1], sizes[2:]
 
 
 def window_fits(

@@ -1,8 +1,7 @@
 """Corrections for operators whose output sizes may come from data: what is known of them is kept.
 
 onnx_shape_inference loses the rank of Expand, Tile and ConstantOfShape of an unknown size and the axes that
-Slice, Pad and Resize leave alone, takes Unique along an axis for a vector, and forgets named sizes at
-RoiAlign.
+Slice, Pad and Resize leave alone.
 """
 
 from __future__ import annotations
@@ -53,9 +52,6 @@ def register() -> None:
         ("Slice", _keep_other_axes),
         ("Pad", _keep_other_axes),
         ("Resize", _keep_other_axes),
-        ("Unique", _unique),
-        ("RoiAlign", _regions),
-        ("MaxRoiPool", _regions),
         ("NonMaxSuppression", _no_boxes),
     ):
         correct_rule(op, correct)
@@ -190,30 +186,6 @@ def _changed_axes(node: ir.Node) -> list[int] | None:
     starts = _shape(node, 1)
     count = starts[0] if value is None and node.op_type == "Slice" and starts else None
     return list(range(count)) if isinstance(count, int) else None
-
-
-def _unique(_: ShapeInferenceContext, node: ir.Node) -> None:
-    """Along an axis, Unique keeps the rank; its inverse has the size of that axis, or of all elements."""
-    data, axis = _shape(node, 0), node.attributes.get_int("axis", None)
-    if data is None or node.outputs[0].shape is None:
-        return
-    if axis is not None and len(node.outputs[0].shape) == 1 and len(data) > 1:
-        dims = list(data)
-        dims[axis] = node.outputs[0].shape[0]
-        node.outputs[0].shape = ir.Shape(dims)
-    inverse = node.outputs[2] if len(node.outputs) > 2 else None
-    if inverse is not None and inverse.shape is not None:
-        inverse.shape = ir.Shape([_product([*data]) if axis is None else data[axis]])
-
-
-def _regions(_: ShapeInferenceContext, node: ir.Node) -> None:
-    """Give RoiAlign and MaxRoiPool as many maps as regions, and the channels of their input."""
-    result, data, regions = node.outputs[0].shape, _shape(node, 0), _shape(node, 1)
-    if result is None or len(result) != 4:
-        return
-    first = regions[0] if regions else result[0]
-    channels = data[1] if data is not None and len(data) == 4 else result[1]
-    node.outputs[0].shape = ir.Shape([first, channels, result[2], result[3]])
 
 
 def _no_boxes(_: ShapeInferenceContext, node: ir.Node) -> None:

@@ -1,4 +1,4 @@
-"""Parts of shape rules: inputs, integers of attributes, the smaller of two sizes, the shape of an operand."""
+"""Parts of shape rules: inputs, integers of attributes, the shape of an operand."""
 
 from __future__ import annotations
 
@@ -16,11 +16,6 @@ def integers(node: ir.Node, name: str) -> list[int]:
     """An attribute that is a list of integers; empty where it is left out."""
     attr = node.attributes.get(name)
     return list(attr.as_ints()) if attr is not None else []
-
-
-def smaller_size(size: ir.SymbolicDim, end: int) -> int | ir.SymbolicDim:
-    """The smaller of an open size and an end."""
-    return size if end >= MIN_OPEN_END else ir.SymbolicDim(f"Min({end}, {size})").evaluate({})
 
 
 def same_as_first(ctx: ShapeInferenceContext, node: ir.Node) -> None:

@@ -85,6 +85,24 @@ def test_range_one_hot_and_nms_are_steered() -> None:
     assert (found.totals.params, found.totals.constants) == (0, 3)
 
 
+@pytest.mark.parametrize(
+    "way",
+    [
+        "c = Concat <axis = 0> (s, q) y = Resize (x, , c)",
+        "h = Shape <start = 2> (x) f = Cast <to = 1> (h) m = Mul (f, s) r = Floor (m) i = Cast <to = 7> (r)"
+        " n = Shape <end = 2> (x) z = Concat <axis = 0> (n, i) y = Resize (x, , , z)",
+        "h = Shape <start = 2> (x) f = Cast <to = 1> (h) m = Div (f, s) i = Cast <to = 7> (m)"
+        " y = Expand (x, i)",
+    ],
+)
+def test_floats_in_the_arithmetic_of_sizes_are_no_params(way: str) -> None:
+    text = f"g (float[1, 1, H, W] x, float[2] q) => (y) {{ {way} }}"
+    found = analyzed(text, {"s": f4(1, 1)})
+    assert (found.totals.params, found.totals.constants) == (0, 2)
+    shown = analyzed(text.replace("(y)", f"(y, {'c' if ' c =' in text else 'm'})"), {"s": f4(1, 1)})
+    assert shown.totals.params == 2
+
+
 def test_the_table_names_inputs_that_exist() -> None:
     schemas = {schema.name: schema for schema in defs.get_all_schemas_with_history()}
     most = {
@@ -177,6 +195,20 @@ def test_masks_of_ones_are_no_params() -> None:
 
 
 @pytest.mark.parametrize(
+    "mask",
+    [
+        "f = ConstantOfShape <value = float[1] {-1e9}> (n) m = Trilu <upper = 1> (f, k)",
+        "f = ConstantOfShape <value = float[1] {1}> (n) t = Trilu <upper = 0> (f) o = Sub (a, t)"
+        " m = Mul (o, b)",
+    ],
+)
+def test_masks_made_of_one_number_are_no_params(mask: str) -> None:
+    text = SCORES.format(f"n = Constant <value = int64[2] {{64, 64}}> () {mask} s = Add (x, m)")
+    found = analyzed(text, {"k": np.int64(1), "a": np.float32(1), "b": np.float32(-1e9)})
+    assert (found.totals.params, found.totals.constants) == (0, 64 * 64)
+
+
+@pytest.mark.parametrize(
     ("table", "way"),
     [
         (RNG.normal(size=(64, 64)).astype("f4"), "s = Add (x, m)"),  # a learnt bias of positions
@@ -221,6 +253,28 @@ def test_folded_states_of_zeros_are_no_params(state: str) -> None:
     text = f"g (float[5, 2, 4] x) => (y) {{ {size} {state} y = GRU <hidden_size = 8> (x, w, r, , , h) }}"
     found = analyzed(text, {"w": zoo.ones(1, 24, 4), "r": zoo.ones(1, 24, 8)})
     assert found.totals.params == 24 * 12
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "b = Shape <start = 1, end = 2> (x) s = Concat <axis = 0> (i, b, i) h = Tile (z, s)",
+        "b = Shape <start = 1, end = 2> (x) s = Concat <axis = 0> (i, b, k) h = Expand (z, s)",
+    ],
+)
+@pytest.mark.parametrize("start", [0, 1])
+def test_zeros_that_are_moved_to_a_state_are_no_params(way: str, start: int) -> None:
+    text = f"g (float[S, B, 4] x) => (float y) {{ {way} y = GRU <hidden_size = 8> (x, w, r, , , h) }}"
+    weights = {"w": zoo.ones(1, 24, 4), "r": zoo.ones(1, 24, 8), "z": np.full((1, 1, 8), start, "f4")}
+    found = analyzed(text, {**weights, "i": np.array([1]), "k": np.array([8])})
+    assert (found.totals.params, found.totals.constants) == (24 * 12 + 8 * start, 8 - 8 * start)
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_zeros_that_are_written_into_are_no_params(start: int) -> None:
+    text = "g (float[2] u, int64[2] i) => (float y) { y = ScatterElements (z, i, u) }"
+    found = analyzed(text, {"z": np.full(6, start, "f4")})
+    assert (found.totals.params, found.totals.constants) == (6 * start, 6 - 6 * start)
 
 
 def test_a_file_with_weights_in_constant_nodes_says_what_it_cannot_tell() -> None:

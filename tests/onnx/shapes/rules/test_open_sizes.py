@@ -6,16 +6,20 @@ from collections.abc import Callable
 from itertools import product
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 import sympy
 
 from modelsurgeon.errors import BadData, UnknownShape
 from modelsurgeon.onnx.info import analyze
-from modelsurgeon.onnx.shapes import bound
+from modelsurgeon.onnx.shapes import bound, sizes
 from modelsurgeon.onnx.shapes.rules.open_sizes import arithmetic
 from tests import zoo
 from tests.onnx.analysis.formulas.test_formulas import value
 from tests.onnx.operated import outputs
+from tests.onnx.shapes.rules.ran import run
+
+Sizes = tuple[int, ...]
 
 N = sympy.Symbol("N", positive=True, integer=True)
 BOUNDS = (-(2**63), -9, -3, -1, 0, 1, 4, 9, 2**63 - 1)
@@ -36,12 +40,14 @@ def test_slices_have_the_sizes_of_numpy(step: int) -> None:
 
 @pytest.mark.parametrize("step", [-1, -2])
 def test_slices_backwards_have_the_sizes_of_numpy(step: int) -> None:
-    """But for a start before the first element, which ONNX takes as the first."""
-    for start, end in product(BOUNDS, BOUNDS):
+    """But for a start before the first element, which is taken as the first, and the largest integer as end,
+    which stands for all that is before the start.
+    """
+    for start, end in product(BOUNDS, (2**31 - 1, *BOUNDS)):
         count = arithmetic.slice_size(N, start, end, step)
         for size in range(1, 12):
-            if start >= -size:
-                assert at(count, size) == len(range(size)[start:end:step]), (start, end, size)
+            stop = None if end in (2**31 - 1, 2**63 - 1) else end
+            assert at(count, size) == len(range(size)[max(start, -size) : stop : step]), (start, end, size)
 
 
 @pytest.mark.parametrize(
@@ -191,3 +197,27 @@ def test_maps_smaller_than_the_window_of_a_pool(op: str, window: str, size: int)
             analyze(built, dims={"L": size})
     else:
         assert analyze(built, dims={"L": size}).layers[0].output_shapes == (ran,)
+
+
+@pytest.mark.parametrize(
+    ("call", "maps", "runs"),
+    [
+        ("Compress <axis = 0> (x, kept)", "float[N, 2] x", {1: (1, 2), 3: (2, 2), 4: (3, 2), 9: (4, 2)}),
+        ("Compress (x, kept)", "float[N, 2] x", {1: (1,), 2: (3,), 9: (4,)}),
+        *(
+            (f'ConvTranspose <auto_pad = "{side}", strides = [3]> (x, w)', "float[1, 1, N] x", runs)
+            for side in ("SAME_UPPER", "SAME_LOWER")
+            for runs in ({1: (1, 1, 2), 5: (1, 1, 14)},)
+        ),
+    ],
+)  # fmt: skip
+def test_entries_and_maps_have_the_sizes_that_run(call: str, maps: str, runs: dict[int, Sizes]) -> None:
+    kept = np.array([1, 0, 1, 1, 0, 1], bool)
+    model = zoo.model(f"g ({maps}) => (float y) {{ y = {call} }}", kept=kept, w=zoo.ones(1, 1, 2))
+    for size, expected in runs.items():
+        assert sizes(bound(model, dims={"N": size}).graph.outputs[0]) == expected
+        assert sizes(bound(model).graph.outputs[0], {"N": size}) == expected
+        shape = [axis if isinstance(axis, int) else size for axis in model.graph.inputs[0].shape or ()]
+        ran = run(ir.to_proto(model), {"x": np.zeros(shape, np.float32)})
+        assert ran is not None
+        assert np.asarray(ran["y"]).shape == expected

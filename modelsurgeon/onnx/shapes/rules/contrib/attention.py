@@ -10,9 +10,9 @@ import onnx_ir as ir
 from onnx_shape_inference import OpUsageError, ShapeInferenceContext
 
 from modelsurgeon.layers.onnx_names import MICROSOFT_DOMAIN
-from modelsurgeon.onnx.shapes.rules.contrib.sizes import Size, larger
 from modelsurgeon.onnx.shapes.rules.parts import integers, known_inputs, optional_input, scalar_content
 from modelsurgeon.onnx.shapes.rules.registration import register_instead, register_missing
+from modelsurgeon.onnx.shapes.rules.sizes import Size, larger
 
 
 def register() -> None:

@@ -10,10 +10,10 @@ from onnx_shape_inference import ShapeInferenceContext
 
 from modelsurgeon.layers.onnx_names import NCHWC_DOMAIN
 from modelsurgeon.onnx.graph.blocked_channels import padded_channels
-from modelsurgeon.onnx.shapes.rules.contrib.sizes import window_counts
 from modelsurgeon.onnx.shapes.rules.contrib.windows import map_sizes, with_maps
 from modelsurgeon.onnx.shapes.rules.parts import integers, known_inputs
 from modelsurgeon.onnx.shapes.rules.registration import register_missing
+from modelsurgeon.onnx.shapes.rules.sizes import window_counts
 
 
 def register() -> None:

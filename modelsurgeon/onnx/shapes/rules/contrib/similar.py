@@ -6,7 +6,6 @@ import onnx_ir as ir
 from onnx_shape_inference import ShapeInferenceContext, registry
 
 from modelsurgeon.layers.onnx_names import MICROSOFT_DOMAIN
-from modelsurgeon.onnx.shapes.rules.contrib.sizes import broadcast
 from modelsurgeon.onnx.shapes.rules.parts import contents, known_inputs, optional_input, same_as_first
 from modelsurgeon.onnx.shapes.rules.registration import (
     correct_rule,
@@ -15,6 +14,7 @@ from modelsurgeon.onnx.shapes.rules.registration import (
     register_instead,
     register_missing,
 )
+from modelsurgeon.onnx.shapes.rules.sizes import broadcast
 
 # Contrib operators whose shapes are those of a standard one.
 SAME_RULE_AS = {

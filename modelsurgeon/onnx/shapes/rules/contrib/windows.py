@@ -8,9 +8,9 @@ import onnx_ir as ir
 from onnx_shape_inference import OpUsageError, ShapeInferenceContext
 
 from modelsurgeon.layers.onnx_names import MICROSOFT_DOMAIN
-from modelsurgeon.onnx.shapes.rules.contrib.sizes import Size, window_counts
 from modelsurgeon.onnx.shapes.rules.parts import contents, integers, known_inputs
 from modelsurgeon.onnx.shapes.rules.registration import register_instead, register_missing
+from modelsurgeon.onnx.shapes.rules.sizes import Size, window_counts
 
 
 def register() -> None:

@@ -19,6 +19,7 @@ MAX_SAMPLED_SIZE = 1 << 14  # a factor that isn't exact in binary is tried on al
 MAX_DENOMINATOR = 64
 MAX_TERMS = 70
 MAX_REMAINDER_TERMS = 4
+LARGEST_INTEGERS = (2**31 - 1, 2**63 - 1)  # as ends of a slice backwards: the first entry is the last
 
 
 def plain(entry: Entry) -> Entry:
@@ -213,6 +214,8 @@ def slice_size(size: Entry, start: Entry, end: Entry, step: int) -> Entry:
     """
     if step == 0:
         return None
+    if step < 0 and end in LARGEST_INTEGERS:
+        end = -size - 1
     (start, from_end), (end, _) = _bound_from_start(size, start), _bound_from_start(size, end)
     if step < 0:
         start = smallest(largest(start, 0), size - 1)

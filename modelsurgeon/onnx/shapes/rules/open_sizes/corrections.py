@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 
+import numpy as np
 import onnx_ir as ir
 import sympy
 from onnx_shape_inference import ShapeInferenceContext
 
+from modelsurgeon.onnx.graph.constant_folding import small_constant
 from modelsurgeon.onnx.shapes.rules.open_sizes import arithmetic
 from modelsurgeon.onnx.shapes.rules.open_sizes.arithmetic import Entry
 from modelsurgeon.onnx.shapes.rules.open_sizes.contents import as_entry, in_dims, integers_of, range_length
 from modelsurgeon.onnx.shapes.rules.parts import integers
 from modelsurgeon.onnx.shapes.rules.registration import correct_rule
+from modelsurgeon.onnx.shapes.rules.sizes import window_counts
 
 Dim = int | ir.SymbolicDim
 
@@ -112,51 +115,13 @@ def _never_stretched(size: sympy.Expr, others: tuple[sympy.Expr, ...]) -> bool:
 
 
 def _pool(_: ShapeInferenceContext, node: ir.Node) -> None:
-    """Open sizes under SAME padding; with ceil_mode, drop a last window that would begin in the padding."""
-    data, result = node.inputs[0], node.outputs[0]
-    if data is None or data.shape is None:
+    """Count windows as onnxruntime does: open sizes under SAME padding, and maps smaller than the window."""
+    data, result = node.inputs[0], node.outputs[0].shape
+    if data is None or data.shape is None or result is None:
         return
-    if data.shape.is_static():
-        _pool_small_map(node, data.shape.numpy())
-    if result.shape is None or result.shape.is_static():
-        return
-    spatial = len(result.shape) - 2
-    strides = integers(node, "strides") or [1] * spatial
-    pads = integers(node, "pads") or [0] * spatial
-    same = node.attributes.get_string("auto_pad", "NOTSET").startswith("SAME")
-    dims = list(result.shape)
-    for axis, (stride, pad) in enumerate(zip(strides, pads, strict=False), start=2):
-        size, count = data.shape[axis], dims[axis]
-        if isinstance(size, int) or isinstance(count, int) or size.value is None:
-            continue
-        if same:
-            dims[axis] = in_dims(arithmetic.raised_quotient(size._expr, stride))
-        elif node.attributes.get_int("ceil_mode", 0):
-            last = (size + pad - 1) // stride + 1
-            dims[axis] = ir.SymbolicDim(sympy.Min(count._expr, last._expr, evaluate=False))
+    dims = [*result.dims[:2], *window_counts(node, data.shape.dims[2:], integers(node, "kernel_shape"))]
     for value in node.outputs:
         value.shape = ir.Shape(dims)
-
-
-def _pool_small_map(node: ir.Node, sizes: Sequence[int]) -> None:
-    """The counts of windows where a map is smaller than one: onnxruntime rounds towards 0, not down."""
-    kernel, ceil_mode = integers(node, "kernel_shape") or [], node.attributes.get_int("ceil_mode", 0)
-    padding = node.attributes.get_string("auto_pad", "NOTSET")
-    if padding.startswith("SAME") or ceil_mode or len(sizes) != len(kernel) + 2:
-        return
-    spatial = len(kernel)
-    strides, dilations = (integers(node, name) or [1] * spatial for name in ("strides", "dilations"))
-    pads = (integers(node, "pads") if padding == "NOTSET" else None) or [0] * 2 * spatial
-    spare = [
-        size + begin + end - (taps - 1) * dilation - 1
-        for size, begin, end, taps, dilation in zip(
-            sizes[2:], pads[:spatial], pads[spatial:], kernel, dilations, strict=False
-        )
-    ]
-    counts = [int(left / stride) + 1 for left, stride in zip(spare, strides, strict=False)]
-    if len(counts) == spatial and min(spare) < 0 <= min(counts):
-        for value in node.outputs:
-            value.shape = ir.Shape([*sizes[:2], *counts])
 
 
 def _operand(node: ir.Node, index: int, name: str, default: Sequence[int] = ()) -> list[Entry] | None:
@@ -226,6 +191,24 @@ def _concat(_: ShapeInferenceContext, node: ir.Node) -> None:
         node.outputs[0].shape = ir.Shape(dims)
 
 
+def _compress(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """Entries that a constant condition keeps; what it keeps behind the end of the axis doesn't count."""
+    data, result = node.inputs[0], node.outputs[0].shape
+    kept = small_constant(node.inputs[1])
+    if data is None or data.shape is None or result is None or kept is None:
+        return
+    axis = node.attributes.get_int("axis", None)
+    size = _product(map(as_entry, data.shape.dims)) if axis is None else as_entry(data.shape[axis])
+    edges = np.flatnonzero(np.diff(kept.astype(np.int8).ravel(), prepend=0, append=0)).tolist()
+    count: Entry = None
+    if size is not None and (isinstance(size, int) or len(edges) < arithmetic.MAX_TERMS):
+        ends = [arithmetic.smallest(size, edge) for edge in edges]
+        count = arithmetic.plain(sum(ends[1::2]) - sum(ends[::2]))
+    dims = list(result.dims)
+    dims[axis or 0] = _dim(ctx, count)
+    node.outputs[0].shape = ir.Shape(dims)
+
+
 def _constant_of_shape(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     """The shape that the input contains."""
     shape = integers_of(node.inputs[0])
@@ -283,6 +266,7 @@ def _product(entries: Iterable[Entry]) -> Entry:
 
 
 CORRECTIONS: dict[str, Callable[[ShapeInferenceContext, ir.Node], None]] = {
+    "Compress": _compress,
     "Concat": _concat,
     "ConstantOfShape": _constant_of_shape,
     "Expand": _expand,

@@ -8,7 +8,7 @@ import onnx_ir as ir
 from onnx_shape_inference import ShapeInferenceContext, registry
 
 from modelsurgeon.onnx.graph.constant_folding import small_constant
-from modelsurgeon.onnx.shapes.rules.parts import integers, optional_input, same_as_first, smaller_size
+from modelsurgeon.onnx.shapes.rules.parts import integers, optional_input, same_as_first
 from modelsurgeon.onnx.shapes.rules.registration import newest_rule, oldest_rule, register_missing
 
 # Operators whose rule for a later version holds for opset 1, too: no shape changed between the versions.
@@ -39,11 +39,11 @@ def register() -> None:
     for op in SAME_SINCE_OPSET_1:
         register_missing("", op, oldest_rule(op))
     for op, rule in (
-        *(("Concat", _concat), ("Crop", _crop), ("Reshape", _reshape), ("Slice", _slice)),
+        *(("Concat", _concat), ("Crop", _crop), ("Reshape", _reshape)),
         *(("Tile", _tile), ("TopK", _top_k)),
     ):
         register_missing("", op, rule)
-    for op in EXPERIMENTAL:
+    for op in (*EXPERIMENTAL, "Slice"):  # the sizes of a Slice are corrected for all opsets
         register_missing("", op, same_as_first)
     registry.register("", "Cast", since_version=6)(newest_rule("Cast"))
     registry.register("", "Cast", since_version=1)(_cast)
@@ -97,28 +97,6 @@ def _reshape(ctx: ShapeInferenceContext, node: ir.Node) -> None:
         whole = len(fixed) == len(target) and len(known) == data.shape.rank() and 0 not in fixed
         target[index] = prod(known) // -prod(fixed) if whole else ctx.new_symbolic_dim()
     ctx.set_shape_and_dtype(node.outputs[0], ir.Shape(target), data.dtype)
-
-
-def _slice(ctx: ShapeInferenceContext, node: ir.Node) -> None:
-    """Slice of opset 1: starts, ends and axes are attributes, every step is 1."""
-    data = node.inputs[0]
-    if data is None or data.shape is None:
-        return
-    starts, ends = integers(node, "starts"), integers(node, "ends")
-    dims = list(data.shape)
-    for axis, start, end in zip(integers(node, "axes") or range(len(starts)), starts, ends, strict=True):
-        size = _sliced_size(dims[axis], start, end)
-        dims[axis] = ctx.new_symbolic_dim() if size is None else size
-    ctx.set_shape_and_dtype(node.outputs[0], ir.Shape(dims), data.dtype)
-
-
-def _sliced_size(size: int | ir.SymbolicDim, start: int, end: int) -> int | ir.SymbolicDim | None:
-    """Size of a slice of an axis; None where it depends on how large an open size is."""
-    if isinstance(size, int):
-        return len(range(size)[start:end])
-    if start >= 0 and end >= 0:
-        return smaller_size(size, end) - start
-    return max(end - start, 0) if start < 0 and end < 0 else None
 
 
 def _tile(ctx: ShapeInferenceContext, node: ir.Node) -> None:

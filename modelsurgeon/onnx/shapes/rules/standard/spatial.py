@@ -9,7 +9,7 @@ import sympy
 from onnx_shape_inference import ShapeInferenceContext
 
 from modelsurgeon.onnx.shapes.rules.parts import as_size, expression, integers, known_sizes, optional_input
-from modelsurgeon.onnx.shapes.rules.registration import replace_rule
+from modelsurgeon.onnx.shapes.rules.registration import correct_rule, replace_rule
 
 Size = int | ir.SymbolicDim
 
@@ -19,6 +19,7 @@ def register() -> None:
     replace_rule("AffineGrid", _affine_grid)
     replace_rule("CenterCropPad", _center_crop_pad)
     replace_rule("Col2Im", _col2im)
+    correct_rule("ConvTranspose", _same_transposed_conv)
     replace_rule("MaxRoiPool", _max_roi_pool)
     replace_rule("MaxUnpool", _max_unpool)
     replace_rule("RoiAlign", _roi_align)
@@ -75,6 +76,31 @@ def _col2im(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     if block is not None:
         channels = as_size(sympy.floor(expression(shape[1]) / prod(map(expression, block))))
     return _set_like_first(ctx, node, [shape[0], channels, *image])
+
+
+def _same_transposed_conv(_: ShapeInferenceContext, node: ir.Node) -> None:
+    """Under SAME padding a size is multiplied by its stride, less what a smaller window doesn't reach.
+
+    The library lets every window reach all, which needs a negative padding.
+    """
+    maps, weights, result = _shape(node, 0), _shape(node, 1), node.outputs[0].shape
+    kernel: list[Size] = [*integers(node, "kernel_shape")] or [*(weights or ())][2:]
+    is_same = node.attributes.get_string("auto_pad", "NOTSET").startswith("SAME")
+    if not is_same or "output_shape" in node.attributes or maps is None or result is None:
+        return
+    rank = result.rank() - 2
+    strides, dilations = (integers(node, name) or [1] * rank for name in ("strides", "dilations"))
+    padding = integers(node, "output_padding") or [0] * rank
+    opened = [
+        size * stride + min(0, (taps - 1) * dilation + 1 + added - stride)
+        if isinstance(taps, int)
+        else size * stride
+        for size, stride, taps, dilation, added in zip(
+            maps[2:], strides, kernel, dilations, padding, strict=False
+        )
+    ]
+    if len(opened) == rank:
+        node.outputs[0].shape = ir.Shape([*result[:2], *opened])
 
 
 def _max_roi_pool(ctx: ShapeInferenceContext, node: ir.Node) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import onnx_ir as ir
 import pytest
 
-from modelsurgeon.onnx.analysis.node_runs import NodeRun, RunCounter
+from modelsurgeon.onnx.analysis.node_run import NodeRun
+from modelsurgeon.onnx.analysis.run_counter import RunCounter
 from modelsurgeon.onnx.graph.names import layer_names
 from modelsurgeon.onnx.shapes import bound, sizes
 from modelsurgeon.onnx.shapes.inference import unknown

@@ -9,6 +9,7 @@ from math import prod
 import onnx_ir as ir
 
 from modelsurgeon.inspection.cost import Cost, Number
+from modelsurgeon.onnx.analysis.node_run import NodeRun
 from modelsurgeon.onnx.costs import Shape, ShapedNode, Uncounted, cost_of
 from modelsurgeon.onnx.graph.constant_folding import taken_branch
 from modelsurgeon.onnx.graph.dataflow import subgraphs
@@ -20,28 +21,6 @@ from modelsurgeon.onnx.shapes.sequence_elements import elements
 CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 BRANCH_ATTRIBUTES = ("then_branch", "else_branch")
 MAX_SENSIBLE_LIMIT = 10**6  # exporters write a larger one where there is no limit
-
-
-@dataclass(frozen=True, kw_only=True)
-class NodeRun:
-    """A node, the cost of one run, and how often it runs: 0 times in a branch that isn't counted.
-
-    varying: the cost of all runs, where they differ from each other; `cost` is then that of the first.
-    """
-
-    node: ir.Node
-    cost: Cost | Uncounted
-    times: Number
-    varying: Cost | None = None
-
-    @property
-    def total(self) -> Cost:
-        """Cost of all runs; zero where the operator is uncounted."""
-        if not isinstance(self.cost, Cost):
-            return Cost()
-        if self.varying is not None:
-            return self.varying
-        return self.cost if self.times == 1 else self.cost * self.times
 
 
 @dataclass(frozen=True, kw_only=True)

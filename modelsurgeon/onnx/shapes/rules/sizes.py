@@ -17,7 +17,8 @@ Size = int | ir.SymbolicDim
 def window_counts(node: ir.Node, sizes: Sequence[Size], kernel: Sequence[Size]) -> list[Size]:
     """Number of windows along each axis, by the attributes strides, dilations, pads, auto_pad and ceil_mode.
 
-    sizes: of the axes that the windows slide over. kernel: taps along each of them.
+    sizes: of the axes that the windows slide over. kernel: taps along each of them. A window that
+    misses less than a stride of its map counts in a pool: onnxruntime rounds towards 0.
     """
     axes = len(sizes)
     strides, dilations = (integers(node, name) or [1] * axes for name in ("strides", "dilations"))
@@ -36,8 +37,10 @@ def window_counts(node: ir.Node, sizes: Sequence[Size], kernel: Sequence[Size]) 
         begin, end = pads[axis], pads[axis + axes]
         room = size + begin + end - dilation * (taps - 1) - 1
         if isinstance(room, int) and room < 0:
-            raise OpUsageError(node, f"a window of {taps} doesn't fit a map of {size}")
-        if is_rounded_up:  # a last window that would begin in the padding at the end is dropped
+            if room <= -2 * stride or "pool" not in node.op_type.lower():
+                raise OpUsageError(node, f"a window of {taps} doesn't fit a map of {size}")
+            counts.append(divided_rounding_up(room, stride) + 1)
+        elif is_rounded_up:  # a last window that would begin in the padding at the end is dropped
             counts.append(smaller(divided_rounding_up(room, stride) + 1, (size + begin - 1) // stride + 1))
         else:
             counts.append(room // stride + 1)
