@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from math import gcd
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import sympy
+from numpy.typing import NDArray
 
 from modelsurgeon.onnx.shapes.requirements.registry import Relation, Requirement, Size
 
@@ -60,6 +63,18 @@ def _is_never_zero(polynomial: sympy.Poly) -> bool:
     return constant % gcd(*others) != 0 or (constant != 0 and signs == {constant > 0})
 
 
+def _values(
+    expression: sympy.Expr, symbols: Sequence[sympy.Symbol], *sizes: NDArray[np.int64]
+) -> NDArray[Any] | None:
+    """The values at all sizes of the symbols, not finite where one is 0 below a stroke; None on an error."""
+    try:
+        with np.errstate(all="ignore"):
+            found = sympy.lambdify(symbols, expression, "numpy")(*sizes)
+    except EVALUATION_ERRORS:
+        return None
+    return np.broadcast_to(found, np.broadcast_shapes(*(each.shape for each in sizes)))
+
+
 def _expression(size: int | ir.SymbolicDim) -> sympy.Expr:
     # onnx_ir has no public name for the expression of a dimension.
     return sympy.Integer(size) if isinstance(size, int) else size._expr
@@ -92,9 +107,8 @@ def _linear_root(difference: sympy.Expr, symbol: sympy.Symbol) -> list[int] | No
 def _roots_tried(difference: sympy.Expr, symbol: sympy.Symbol, largest: int = MAX_TRIED_SIZE) -> list[int]:
     """All roots among the sizes that are tried; none where one may be larger, or it can't be computed."""
     tried = np.arange(1, largest + 1)
-    try:
-        values = np.broadcast_to(sympy.lambdify(symbol, difference, "numpy")(tried), tried.shape)
-    except EVALUATION_ERRORS:
+    values = _values(difference, [symbol], tried)
+    if values is None:
         return []
     roots = tried[values == 0]
     return [] if len(roots) and roots[-1] == largest else [int(root) for root in roots]
@@ -117,9 +131,8 @@ def roots_of_two(requirement: Requirement, first: str, second: str) -> list[tupl
     tried = np.arange(1, MAX_TRIED_PAIR + 1)
     if difference.free_symbols - set(names):
         return []
-    try:
-        values = sympy.lambdify(names, difference, "numpy")(tried[:, None], tried[None, :])
-    except EVALUATION_ERRORS:
+    values = _values(difference, names, tried[:, None], tried[None, :])
+    if values is None:
         return []
-    pairs = np.argwhere(np.broadcast_to(values, (len(tried), len(tried))) == 0) + 1
+    pairs = np.argwhere(values == 0) + 1
     return sorted(((int(a), int(b)) for a, b in pairs), key=lambda pair: (abs(pair[0] - pair[1]), -pair[0]))
