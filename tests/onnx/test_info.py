@@ -176,9 +176,9 @@ def test_nodes_of_an_uncounted_branch_have_no_runs() -> None:
 
 
 def test_default_sizes_that_do_not_fit_are_noted() -> None:
-    text = "g (float[N, T] x) => (float y) { d = Concat <axis = 1> (x, x) y = MatMul (d, w) }"
+    text = "g (float[N, T] x, float[N, S] z) => (float y) { d = Concat <axis = 1> (x, z) y = MatMul (d, w) }"
     built = zoo.model(text, w=zoo.ones(7, 3))
-    found = analyze(built)
+    found = analyze(built, dims={"S": 7})  # only an empty T fits
     assert found.uncounted
     assert "the default sizes don't fit this model" in found.notes[-1]
     assert "bind N, T" in found.notes[-1]

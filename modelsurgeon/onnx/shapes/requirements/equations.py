@@ -41,8 +41,11 @@ def _has_no_root(left: sympy.Expr, right: sympy.Expr) -> bool:
         return False
     tried = np.arange(0, MAX_TRIED_SIZE + 1)
     try:
-        values = np.broadcast_to(sympy.lambdify(names[0], difference, "numpy")(tried), tried.shape)
+        with np.errstate(divide="ignore", invalid="ignore"):  # of a quotient by a size that is 0
+            values = np.broadcast_to(sympy.lambdify(names[0], difference, "numpy")(tried), tried.shape)
     except EVALUATION_ERRORS:
+        return False
+    if not np.isfinite(values).all():
         return False
     upwards = values * np.sign(values[-1])
     return bool((values != 0).all() and (np.diff(upwards) >= 0).all() and upwards[-1] > upwards[0])
