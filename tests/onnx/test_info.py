@@ -182,6 +182,15 @@ def test_a_node_that_fits_at_no_size_is_named() -> None:
     assert "2*T" in found.uncounted[0].reason and "7" in found.uncounted[0].reason
 
 
+def test_default_sizes_that_do_not_fit_are_noted() -> None:
+    text = "g (float[N, T] x, float[N, S] z) => (float y) { d = Concat <axis = 1> (x, z) y = MatMul (d, w) }"
+    built = zoo.model(text, w=zoo.ones(7, 3))
+    found = analyze(built, dims={"S": 7})  # only an empty T fits
+    assert found.uncounted
+    assert "the default sizes don't fit this model" in found.notes[-1]
+    assert "bind N, T" in found.notes[-1]
+
+
 def test_the_json_has_the_documented_keys() -> None:
     found = analyze(zoo.classifier()).as_dict()
     assert json.loads(json.dumps(found)) == json.loads(json.dumps(found, default=str))

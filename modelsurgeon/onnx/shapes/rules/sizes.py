@@ -9,6 +9,7 @@ import onnx_ir as ir
 import sympy
 from onnx_shape_inference import OpUsageError
 
+from modelsurgeon.onnx.shapes.rules.open_sizes.arithmetic import never_negative
 from modelsurgeon.onnx.shapes.rules.parts import integers
 
 Size = int | ir.SymbolicDim
@@ -26,6 +27,7 @@ def window_counts(node: ir.Node, sizes: Sequence[Size], kernel: Sequence[Size]) 
     padding = node.attributes.get_string("auto_pad", "NOTSET")
     if padding == "VALID":
         pads = [0] * 2 * axes
+    is_pool = "pool" in node.op_type.lower()
     is_rounded_up = bool(node.attributes.get_int("ceil_mode", 0))
     counts: list[Size] = []
     for axis, (size, taps, stride, dilation) in enumerate(
@@ -37,14 +39,25 @@ def window_counts(node: ir.Node, sizes: Sequence[Size], kernel: Sequence[Size]) 
         begin, end = pads[axis], pads[axis + axes]
         room = size + begin + end - dilation * (taps - 1) - 1
         if isinstance(room, int) and room < 0:
-            if room <= -2 * stride or "pool" not in node.op_type.lower():
+            if room <= -2 * stride or not is_pool:
                 raise OpUsageError(node, f"a window of {taps} doesn't fit a map of {size}")
             counts.append(divided_rounding_up(room, stride) + 1)
         elif is_rounded_up:  # a last window that would begin in the padding at the end is dropped
             counts.append(smaller(divided_rounding_up(room, stride) + 1, (size + begin - 1) // stride + 1))
+        elif stride > 1 and is_pool and not isinstance(room, int):
+            counts.append(_rounded_towards_zero(room, stride))
         else:
             counts.append(room // stride + 1)
     return counts
+
+
+def _rounded_towards_zero(room: ir.SymbolicDim, stride: int) -> ir.SymbolicDim:
+    """Number of windows in an open map that may be smaller than the window."""
+    count, least = room // stride + 1, _expression(room)
+    if room.value is None or never_negative(least):
+        return count
+    few: Size = 1 if never_negative(least + stride - 1) else smaller(1, math.ceil(room / stride) + 1)
+    return larger(count, few)  # type: ignore[return-value] # one of both is open
 
 
 def divided_rounding_up(size: Size, divisor: int) -> Size:
