@@ -15,6 +15,7 @@ from modelsurgeon.onnx.analysis.memory import CONTAINER_TYPES, activations
 from modelsurgeon.onnx.analysis.node_run import NodeRun
 from modelsurgeon.onnx.costs import Shape, Uncounted
 from modelsurgeon.onnx.graph.constant_folding import constant_tensor
+from modelsurgeon.onnx.graph.dataflow import inputs_and_captures
 from modelsurgeon.onnx.graph.traversal import nodes
 from modelsurgeon.onnx.shapes import data_inputs
 from modelsurgeon.onnx.shapes.bound_model import followed_values, open_unknown
@@ -129,11 +130,21 @@ class Obstacles:
     def _followed(self) -> set[ir.Value]:
         return set(followed_values(self.measured.symbolic))
 
+    @cached_property
+    def _made_of_constants(self) -> set[ir.Value]:
+        """Values that depend on no input, and so on no size; at the default sizes others are folded, too."""
+        found: set[ir.Value] = set()
+        for node in self._in_order:
+            sources = inputs_and_captures(node)
+            if all(value.is_initializer() or value in found for value in sources):
+                found.update(node.outputs)
+        return found
+
     def _is_lost(self, value: ir.Value | None) -> bool:
         """Whether a value is a small tensor, such as one of sizes, whose contents aren't known."""
-        if value is None or value in self._followed or value in self.measured.contents.constants:
+        if value is None or value in self._followed or value in self._made_of_constants:
             return False
-        if constant_tensor(value) is not None:
+        if value.is_initializer():
             return False
         shape = self.shape_of(value)
         return shape is not None and all(isinstance(size, int) for size in shape) and prod(shape) <= MAX_SIZES

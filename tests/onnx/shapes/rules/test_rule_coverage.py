@@ -27,8 +27,8 @@ def test_every_operator_with_a_cost_has_a_shape_rule() -> None:
     register()
     missing = {
         (domain, op)
-        for domain, op in COSTS
-        if not domain.startswith("tests.")
+        for (domain, op), cost in COSTS.items()
+        if cost.__module__.startswith("modelsurgeon.")  # others are those of a plugin in the tests
         and any(registry.get(domain, op, version=version) is None for version in versions(domain, op))
     }
     assert missing == set(WITHOUT_RULE)
