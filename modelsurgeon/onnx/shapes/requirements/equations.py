@@ -8,10 +8,10 @@ from math import gcd
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 import sympy
 from numpy.typing import NDArray
 
+from modelsurgeon.onnx.shapes.dimensions import expression_of
 from modelsurgeon.onnx.shapes.requirements.registry import Relation, Requirement, Size
 
 MAX_TRIED_SIZE = 4096  # of an equation that isn't linear
@@ -23,7 +23,7 @@ EVALUATION_ERRORS = (ArithmeticError, AttributeError, NameError, TypeError, Valu
 
 def only_solution(left: Size, right: Size) -> tuple[str, int] | None:
     """The symbol and its only positive size at which both sizes are equal; None of several, or of none."""
-    return _solve(_expression(left), _expression(right))
+    return _solve(expression_of(left), expression_of(right))
 
 
 def never_holds(requirement: Requirement) -> bool:
@@ -31,7 +31,7 @@ def never_holds(requirement: Requirement) -> bool:
     left, right = requirement.left, requirement.right
     if requirement.relation is not Relation.EQUAL or not requirement.is_open or "" in requirement.symbols:
         return False
-    return _has_no_root(_expression(left), _expression(right))
+    return _has_no_root(expression_of(left), expression_of(right))
 
 
 @cache
@@ -42,13 +42,8 @@ def _has_no_root(left: sympy.Expr, right: sympy.Expr) -> bool:
         return True
     if len(names) != 1:
         return False
-    tried = np.arange(0, MAX_TRIED_SIZE + 1)
-    try:
-        with np.errstate(divide="ignore", invalid="ignore"):  # of a quotient by a size that is 0
-            values = np.broadcast_to(sympy.lambdify(names[0], difference, "numpy")(tried), tried.shape)
-    except EVALUATION_ERRORS:
-        return False
-    if not np.isfinite(values).all():
+    values = _values(difference, names, np.arange(0, MAX_TRIED_SIZE + 1))
+    if values is None or not np.isfinite(values).all():
         return False
     upwards = values * np.sign(values[-1])
     return bool((values != 0).all() and (np.diff(upwards) >= 0).all() and upwards[-1] > upwards[0])
@@ -73,11 +68,6 @@ def _values(
     except EVALUATION_ERRORS:
         return None
     return np.broadcast_to(found, np.broadcast_shapes(*(each.shape for each in sizes)))
-
-
-def _expression(size: int | ir.SymbolicDim) -> sympy.Expr:
-    # onnx_ir has no public name for the expression of a dimension.
-    return sympy.Integer(size) if isinstance(size, int) else size._expr
 
 
 @cache
@@ -116,7 +106,7 @@ def _roots_tried(difference: sympy.Expr, symbol: sympy.Symbol, largest: int = MA
 
 def roots_of_one(requirement: Requirement, name: str) -> list[int]:
     """Sizes for a symbol at which both sides of a requirement are equal, round ones first."""
-    difference = _expression(requirement.left) - _expression(requirement.right)
+    difference = expression_of(requirement.left) - expression_of(requirement.right)
     symbol = sympy.Symbol(name, integer=True, positive=True)
     if difference.free_symbols != {symbol}:
         return []
@@ -127,7 +117,7 @@ def roots_of_one(requirement: Requirement, name: str) -> list[int]:
 def roots_of_two(requirement: Requirement, first: str, second: str) -> list[tuple[int, int]]:
     """Sizes for two symbols at which both sides of a requirement are equal, nearly square ones first."""
     names = sympy.symbols([first, second], integer=True, positive=True)
-    difference = _expression(requirement.left) - _expression(requirement.right)
+    difference = expression_of(requirement.left) - expression_of(requirement.right)
     tried = np.arange(1, MAX_TRIED_PAIR + 1)
     if difference.free_symbols - set(names):
         return []

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from onnx_shape_inference import ShapeInferenceContext
 
 from modelsurgeon.onnx.graph.constant_folding import scalar_constant, small_constant
-from modelsurgeon.onnx.shapes.rules.parts import integers
+from modelsurgeon.onnx.shapes.rules.parts import input_shape, integers, optional_input
 from modelsurgeon.onnx.shapes.rules.registration import correct_rule
 
 Dim = int | ir.SymbolicDim
@@ -77,15 +77,6 @@ def _has_new(ctx: ShapeInferenceContext, dim: Dim) -> bool:
     return isinstance(dim, ir.SymbolicDim) and any(map(ctx.is_generated_symbol, dim.free_symbols()))
 
 
-def _input(node: ir.Node, index: int) -> ir.Value | None:
-    return node.inputs[index] if index < len(node.inputs) else None
-
-
-def _shape(node: ir.Node, index: int) -> ir.Shape | None:
-    value = _input(node, index)
-    return None if value is None else value.shape
-
-
 def _target(ctx: ShapeInferenceContext, value: ir.Value | None) -> list[Dim] | None:
     """The contents of a vector of sizes, new symbols where they are unknown; None without its length."""
     if value is None:
@@ -99,17 +90,17 @@ def _target(ctx: ShapeInferenceContext, value: ir.Value | None) -> list[Dim] | N
 
 def _rank_of_target(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     """Give the output of a ConstantOfShape the rank of its target, and the sizes that are known."""
-    target = _target(ctx, _input(node, 0)) if node.outputs[0].shape is None else None
+    target = _target(ctx, optional_input(node, 0)) if node.outputs[0].shape is None else None
     if target is not None and all(not isinstance(size, int) or size >= 0 for size in target):
         node.outputs[0].shape = ir.Shape(target)
 
 
 def _expand(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     """Give the output of an Expand to an unknown size its rank; an axis above 1 keeps its size."""
-    data = _shape(node, 0)
+    data = input_shape(node, 0)
     if data is None or node.outputs[0].shape is not None:
         return
-    target = _target(ctx, _input(node, 1))
+    target = _target(ctx, optional_input(node, 1))
     if target is None or any(isinstance(size, int) for size in target):
         return
     dims = [*target] if len(target) >= len(data) else [*data.dims[: len(data) - len(target)], *target]
@@ -121,14 +112,14 @@ def _expand(ctx: ShapeInferenceContext, node: ir.Node) -> None:
 
 def _tile(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     """Give the output of a Tile with unknown repeats the rank of its input."""
-    data = _shape(node, 0)
+    data = input_shape(node, 0)
     if data is not None and node.outputs[0].shape is None:
         node.outputs[0].shape = ir.Shape([ctx.new_symbolic_dim() for _ in data])
 
 
 def _keep_elements(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     """Give the first unknown size of a reshaped tensor by the number of its elements and the other sizes."""
-    data, result = _shape(node, 0), node.outputs[0].shape
+    data, result = input_shape(node, 0), node.outputs[0].shape
     if data is None or result is None:
         return
     dims = list(result)
@@ -163,7 +154,7 @@ def _divided(elements: Dim, rest: Dim) -> Dim:
 
 def _keep_other_axes(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     """Keep the sizes of the axes that a Slice, Pad or Resize with unknown sizes leaves alone."""
-    data, result = _shape(node, 0), node.outputs[0].shape
+    data, result = input_shape(node, 0), node.outputs[0].shape
     axes = _changed_axes(node)
     if data is None or result is None or len(data) != len(result) or axes is None:
         return
@@ -179,17 +170,17 @@ def _changed_axes(node: ir.Node) -> list[int] | None:
     """The axes that a Slice, Pad or Resize names; None where it may change all."""
     if node.op_type == "Resize":
         return integers(node, "axes") or None
-    value = _input(node, 3)
+    value = optional_input(node, 3)
     axes = small_constant(value)
     if axes is not None:
         return [int(axis) for axis in axes.flatten()]
-    starts = _shape(node, 1)
+    starts = input_shape(node, 1)
     count = starts[0] if value is None and node.op_type == "Slice" and starts else None
     return list(range(count)) if isinstance(count, int) else None
 
 
 def _no_boxes(_: ShapeInferenceContext, node: ir.Node) -> None:
     """Without a limit of boxes for each class, or with one of 0, NonMaxSuppression keeps none."""
-    limit = _input(node, 2)
+    limit = optional_input(node, 2)
     if limit is None or scalar_constant(limit) == 0:
         node.outputs[0].shape = ir.Shape([0, 3])

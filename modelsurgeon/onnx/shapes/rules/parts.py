@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import onnx_ir as ir
-import sympy
 from onnx_shape_inference import OpUsageError, ShapeInferenceContext
 
 from modelsurgeon.onnx.graph.constant_folding import small_constant
@@ -39,6 +38,12 @@ def optional_input(node: ir.Node, index: int) -> ir.Value | None:
     return node.inputs[index] if index < len(node.inputs) else None
 
 
+def input_shape(node: ir.Node, index: int) -> ir.Shape | None:
+    """The shape of an input of a node; None where the input is left out or its shape isn't known."""
+    value = optional_input(node, index)
+    return None if value is None else value.shape
+
+
 def contents(ctx: ShapeInferenceContext, value: ir.Value | None) -> list[int | ir.SymbolicDim] | None:
     """The integers in a value, as far as inference knows them; None where it doesn't."""
     known: list[int | ir.SymbolicDim] | None = None if value is None else ctx.get_symbolic_value(value)
@@ -64,14 +69,3 @@ def known_size(ctx: ShapeInferenceContext, value: ir.Value | None) -> int | ir.S
     """The only integer in a tensor, or the open size that it is; None where it isn't known."""
     found = known_sizes(ctx, value)
     return found[0] if found is not None and len(found) == 1 else None
-
-
-def expression(size: int | ir.SymbolicDim) -> sympy.Expr:
-    """The size as a sympy expression."""
-    # onnx_ir has no public name for the expression of a dimension.
-    return sympy.Integer(size) if isinstance(size, int) else size._expr
-
-
-def as_size(value: sympy.Expr | int) -> int | ir.SymbolicDim:
-    """A sympy expression as a size: a number where it has no symbols."""
-    return int(value) if isinstance(value, int) or value.is_Integer else ir.SymbolicDim(value)

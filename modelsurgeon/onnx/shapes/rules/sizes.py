@@ -9,6 +9,7 @@ import onnx_ir as ir
 import sympy
 from onnx_shape_inference import OpUsageError
 
+from modelsurgeon.onnx.shapes.dimensions import expression_of
 from modelsurgeon.onnx.shapes.rules.open_sizes.arithmetic import never_negative
 from modelsurgeon.onnx.shapes.rules.parts import integers
 
@@ -53,7 +54,7 @@ def window_counts(node: ir.Node, sizes: Sequence[Size], kernel: Sequence[Size]) 
 
 def _rounded_towards_zero(room: ir.SymbolicDim, stride: int) -> ir.SymbolicDim:
     """Number of windows in an open map that may be smaller than the window."""
-    count, least = room // stride + 1, _expression(room)
+    count, least = room // stride + 1, expression_of(room)
     if room.value is None or never_negative(least):
         return count
     few: Size = 1 if never_negative(least + stride - 1) else smaller(1, math.ceil(room / stride) + 1)
@@ -71,7 +72,7 @@ def smaller(one: Size, another: Size) -> Size:
     """The smaller of two sizes."""
     if isinstance(one, int) and isinstance(another, int):
         return min(one, another)
-    return ir.SymbolicDim(sympy.Min(*map(_expression, (one, another)), evaluate=False))
+    return ir.SymbolicDim(sympy.Min(*map(expression_of, (one, another)), evaluate=False))
 
 
 def larger(one: Size, another: Size) -> Size:
@@ -81,7 +82,7 @@ def larger(one: Size, another: Size) -> Size:
     return (
         one
         if one == another
-        else ir.SymbolicDim(sympy.Max(*map(_expression, (one, another)), evaluate=False))
+        else ir.SymbolicDim(sympy.Max(*map(expression_of, (one, another)), evaluate=False))
     )
 
 
@@ -95,8 +96,3 @@ def broadcast(shapes: Sequence[ir.Shape]) -> ir.Shape:
             elif not isinstance(dims[-back], int) and shape[-back] != 1:
                 dims[-back] = larger(dims[-back], shape[-back])
     return ir.Shape(dims)
-
-
-def _expression(size: Size) -> sympy.Expr:
-    # onnx_ir has no public name for the expression of a dimension.
-    return sympy.Integer(size) if isinstance(size, int) else size._expr

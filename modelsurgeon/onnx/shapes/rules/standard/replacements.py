@@ -11,7 +11,8 @@ import sympy
 from onnx_shape_inference import ShapeInferenceContext
 
 from modelsurgeon.onnx.graph.constant_folding import small_constant, taken_branch
-from modelsurgeon.onnx.shapes.rules.parts import as_size, expression, integers, known_sizes, optional_input
+from modelsurgeon.onnx.shapes.dimensions import as_dim, expression_of
+from modelsurgeon.onnx.shapes.rules.parts import integers, known_sizes, optional_input
 from modelsurgeon.onnx.shapes.rules.registration import correct_rule, newest_rule, replace_rule
 
 Size = int | ir.SymbolicDim
@@ -83,9 +84,9 @@ def _parts(ctx: ShapeInferenceContext, node: ir.Node, size: Size) -> list[Size]:
             ctx.record_error(node, f"an axis of size {size} has no {count} equal parts")
         return [*[part] * (count - 1), last]
     # Before opset 18 the parts are equal; since then the last may be smaller.
-    quotient = expression(size) / count
+    quotient = expression_of(size) / count
     opened = sympy.ceiling(quotient) if ctx.opset >= 18 else quotient
-    return [*[as_size(opened)] * (count - 1), as_size(expression(size) - (count - 1) * opened)]
+    return [*[as_dim(opened)] * (count - 1), as_dim(expression_of(size) - (count - 1) * opened)]
 
 
 def _unique(ctx: ShapeInferenceContext, node: ir.Node) -> None:
@@ -105,7 +106,7 @@ def _unique(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     if shape is None:
         sorted_size: Size = ctx.new_symbolic_dim()
     else:
-        sorted_size = as_size(prod(map(expression, shape))) if axis is None else shape[axis]
+        sorted_size = as_dim(prod(map(expression_of, shape))) if axis is None else shape[axis]
     entries = ir.Shape([count])
     shapes = (None if dims is None else ir.Shape(dims), entries, ir.Shape([sorted_size]), entries)
     dtypes = (None if data is None else data.dtype, *[ir.DataType.INT64] * 3)

@@ -16,7 +16,8 @@ import sympy
 from onnx_shape_inference import ShapeInferenceContext
 
 from modelsurgeon.onnx.graph.constant_folding import small_constant
-from modelsurgeon.onnx.shapes.rules.parts import as_size, expression, known_sizes, optional_input
+from modelsurgeon.onnx.shapes.dimensions import as_dim, expression_of
+from modelsurgeon.onnx.shapes.rules.parts import known_sizes, optional_input
 from modelsurgeon.onnx.shapes.rules.registration import replace_rule
 
 Size = int | ir.SymbolicDim
@@ -113,7 +114,7 @@ def scaled_size(size: Size, scale: float) -> Size | None:
     missing = (fraction - Fraction(scale)) / fraction
     if missing > MAX_ROUNDED_AWAY or fraction.denominator > MAX_DENOMINATOR:
         return None
-    return as_size(sympy.floor(expression(size) * sympy.Rational(*fraction.as_integer_ratio())))
+    return as_dim(sympy.floor(expression_of(size) * sympy.Rational(*fraction.as_integer_ratio())))
 
 
 def simplest_fraction(scale: float) -> Fraction:
@@ -148,6 +149,6 @@ def _in_proportion(before: Sequence[Size], sizes: Sequence[Size], *, smallest: b
         old, new = np.array(known, np.float32).reshape(2, -1)
         factor = (np.min if smallest else np.max)(new / old)
         return [int(size) for size in np.floor(old * factor + np.float32(0.5))]
-    quotients = [expression(new) / expression(old) for old, new in zip(before, sizes, strict=True)]
+    quotients = [expression_of(new) / expression_of(old) for old, new in zip(before, sizes, strict=True)]
     common = (sympy.Min if smallest else sympy.Max)(*quotients, evaluate=False)
-    return [as_size(sympy.floor(expression(old) * common + sympy.Rational(1, 2))) for old in before]
+    return [as_dim(sympy.floor(expression_of(old) * common + sympy.Rational(1, 2))) for old in before]

@@ -6,7 +6,8 @@ import onnx_ir as ir
 import sympy
 from onnx_shape_inference import ShapeInferenceContext
 
-from modelsurgeon.onnx.shapes.rules.parts import as_size, expression, known_size, optional_input
+from modelsurgeon.onnx.shapes.dimensions import as_dim, expression_of
+from modelsurgeon.onnx.shapes.rules.parts import known_size, optional_input
 from modelsurgeon.onnx.shapes.rules.registration import replace_rule
 
 Size = int | ir.SymbolicDim
@@ -112,4 +113,4 @@ def _stft(ctx: ShapeInferenceContext, node: ir.Node) -> None:
 def _quotient(size: Size, divisor: Size) -> Size:
     if isinstance(size, int) and isinstance(divisor, int):
         return size // divisor
-    return as_size(sympy.floor(expression(size) / expression(divisor)))
+    return as_dim(sympy.floor(expression_of(size) / expression_of(divisor)))

@@ -8,7 +8,8 @@ import onnx_ir as ir
 import sympy
 from onnx_shape_inference import ShapeInferenceContext
 
-from modelsurgeon.onnx.shapes.rules.parts import as_size, expression, integers, known_sizes, optional_input
+from modelsurgeon.onnx.shapes.dimensions import as_dim, expression_of
+from modelsurgeon.onnx.shapes.rules.parts import input_shape, integers, known_sizes, optional_input
 from modelsurgeon.onnx.shapes.rules.registration import correct_rule, replace_rule
 
 Size = int | ir.SymbolicDim
@@ -25,11 +26,6 @@ def register() -> None:
     replace_rule("RoiAlign", _roi_align)
 
 
-def _shape(node: ir.Node, index: int) -> ir.Shape | None:
-    value = optional_input(node, index)
-    return None if value is None else value.shape
-
-
 def _set_like_first(ctx: ShapeInferenceContext, node: ir.Node, dims: list[Size] | None) -> None:
     """Set the shape of the output, in the type of the first input."""
     first = node.inputs[0]
@@ -43,7 +39,7 @@ def _affine_grid(ctx: ShapeInferenceContext, node: ir.Node) -> None:
 
     The library takes N from the size, where theta's is what runs, and no size that follows from an open one.
     """
-    theta, size = _shape(node, 0), known_sizes(ctx, optional_input(node, 1))
+    theta, size = input_shape(node, 0), known_sizes(ctx, optional_input(node, 1))
     if size is None:
         _set_like_first(ctx, node, None)
     else:
@@ -52,7 +48,7 @@ def _affine_grid(ctx: ShapeInferenceContext, node: ir.Node) -> None:
 
 def _center_crop_pad(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     """The axes get the given sizes; the library knows none that follows from an open one."""
-    shape, sizes = _shape(node, 0), known_sizes(ctx, optional_input(node, 1))
+    shape, sizes = input_shape(node, 0), known_sizes(ctx, optional_input(node, 1))
     if shape is None:
         return _set_like_first(ctx, node, None)
     axes = integers(node, "axes") if "axes" in node.attributes else list(range(shape.rank()))
@@ -68,13 +64,13 @@ def _center_crop_pad(ctx: ShapeInferenceContext, node: ir.Node) -> None:
 
 def _col2im(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     """(N, C * block, L) -> (N, C, *image); the library knows no image size that follows from an open one."""
-    shape = _shape(node, 0)
+    shape = input_shape(node, 0)
     image, block = (known_sizes(ctx, optional_input(node, index)) for index in (1, 2))
     if shape is None or image is None:
         return _set_like_first(ctx, node, None)
     channels: Size = ctx.new_symbolic_dim()
     if block is not None:
-        channels = as_size(sympy.floor(expression(shape[1]) / prod(map(expression, block))))
+        channels = as_dim(sympy.floor(expression_of(shape[1]) / prod(map(expression_of, block))))
     return _set_like_first(ctx, node, [shape[0], channels, *image])
 
 
@@ -83,7 +79,7 @@ def _same_transposed_conv(_: ShapeInferenceContext, node: ir.Node) -> None:
 
     The library lets every window reach all, which needs a negative padding.
     """
-    maps, weights, result = _shape(node, 0), _shape(node, 1), node.outputs[0].shape
+    maps, weights, result = input_shape(node, 0), input_shape(node, 1), node.outputs[0].shape
     kernel: list[Size] = [*integers(node, "kernel_shape")] or [*(weights or ())][2:]
     is_same = node.attributes.get_string("auto_pad", "NOTSET").startswith("SAME")
     if not is_same or "output_shape" in node.attributes or maps is None or result is None:
@@ -113,7 +109,7 @@ def _roi_align(ctx: ShapeInferenceContext, node: ir.Node) -> None:
 
 def _set_regions(ctx: ShapeInferenceContext, node: ir.Node, sizes: list[int]) -> None:
     """(regions, channels, *sizes); the library forgets open numbers of regions and channels."""
-    maps, regions = _shape(node, 0), _shape(node, 1)
+    maps, regions = input_shape(node, 0), input_shape(node, 1)
     counts = (None if regions is None else regions[0], None if maps is None else maps[1])
     _set_like_first(
         ctx, node, [*(ctx.new_symbolic_dim() if count is None else count for count in counts), *sizes]
@@ -122,7 +118,7 @@ def _set_regions(ctx: ShapeInferenceContext, node: ir.Node, sizes: list[int]) ->
 
 def _max_unpool(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     """The size that is given, or the one that was pooled; the library forgets the latter."""
-    shape, given = _shape(node, 0), optional_input(node, 2)
+    shape, given = input_shape(node, 0), optional_input(node, 2)
     if shape is None:
         return _set_like_first(ctx, node, None)
     if given is not None:
