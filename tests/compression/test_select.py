@@ -121,21 +121,29 @@ def test_what_a_candidate_changes_is_changed_by_nothing_else(
     assert len(changed) == len(set(changed))
 
 
-def test_the_upgrade_that_saves_most_damage_per_cost_comes_first() -> None:
-    """At a budget of 110 the Lagrangian cuts all three; 45 are left, and one upgrade fits."""
+def test_a_cut_layer_is_not_narrowed_by_an_upgrade() -> None:
+    """The narrower input of `b` would cost 10 more and lose less, but `a`, which it narrows, is cut."""
+    thin = Candidate(method="channels", rank=1, macs=20, params=0, damage=0.4, also_changes=("a",))
+    net = {"a": [dense(100), cut(20, 0.01)], "b": [dense(100), cut(10, 0.5), thin]}
+    assert [c.method for c in select(net, 45, lambda c: c.macs).values()] == ["svd", "svd"]
+    assert select(net, 120, lambda c: c.macs)["b"].method is None
+
+
+def test_what_is_left_is_spent_where_it_saves_most_damage_per_cost() -> None:
+    """The middle candidates are off the convex hull, so that the Lagrangian misses them."""
     net = {
-        "a": [dense(100), cut(60, 0.30)],
-        "b": [dense(100), cut(55, 0.50)],
-        "c": [dense(100), cut(50, 0.05)],
+        "a": [dense(100), cut(50, 0.5), cut(75, 0.3)],
+        "b": [dense(100), cut(50, 0.5), cut(60, 0.45)],
     }
-    chosen = select(net, 215, lambda c: c.macs)
-    assert [c.method for c in chosen.values()] == ["svd", None, "svd"]
-
-
-def test_a_budget_is_spent_to_the_last_unit() -> None:
-    net = {"a": [dense(100), cut(60, 0.3)], "b": [dense(100), cut(10, 0.1)]}
-    assert [c.method for c in select(net, 110, lambda c: c.macs).values()] == [None, "svd"]
-    assert [c.method for c in select(net, 109, lambda c: c.macs).values()] == ["svd", "svd"]
+    cost = {budget: select(net, budget, lambda c: c.macs) for budget in (124, 125, 134, 135)}
+    assert [[c.macs for c in choice.values()] for choice in cost.values()] == [
+        [50, 60],
+        [75, 50],
+        [75, 50],
+        [75, 60],
+    ]
+    net["b"][2] = cut(60, 0.35)
+    assert [c.macs for c in select(net, 125, lambda c: c.macs).values()] == [50, 60]
 
 
 def test_a_joint_cut_is_chosen_where_it_costs_less_than_the_single_ones() -> None:
@@ -146,3 +154,10 @@ def test_a_joint_cut_is_chosen_where_it_costs_less_than_the_single_ones() -> Non
         both = {**net, "ab": [Candidate(macs=0, params=0), replace(joint, damage=damage)]}
         chosen = select(both, 40, lambda c: c.macs)
         assert [c.method for c in chosen.values()] == [single, single, "svd" if single is None else None]
+
+
+def test_a_choice_may_cost_as_much_as_the_budget() -> None:
+    joint = Candidate(method="svd", rank=1, macs=-160, params=0, damage=0.25, also_changes=("a", "b"))
+    net = {name: [dense(100), cut(20, 0.15), cut(10, 0.9)] for name in "ab"}
+    chosen = select({**net, "ab": [Candidate(macs=0, params=0), joint]}, 40, lambda c: c.macs)
+    assert chosen["ab"] is joint
