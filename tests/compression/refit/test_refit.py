@@ -153,11 +153,14 @@ def test_errors_in_a_broadcast_term_are_not_corrected() -> None:
     np.testing.assert_array_equal(plain.chain[-1].bias, beside.chain[-1].bias)
 
 
-def gained(net: ir.Model, data: np.ndarray, methods: tuple[str, ...]) -> dict[str, dict[str, float]]:
+def gained(
+    net: ir.Model, data: np.ndarray, methods: tuple[str, ...], *, only: str = ""
+) -> dict[str, dict[str, float]]:
     editable = OnnxModel(net, data=data)
     feeds = editable.batches(0)
     known = Calibration(inputs=collect_moments(editable, editable.sites, feeds))
     tried = {s.name: (known.layer(s), [PlanStep(method=m, rank=6) for m in methods]) for s in editable.sites}
+    tried = {name: trial for name, trial in tried.items() if only in ("", name)}
     return module.refit_gains(editable, tried, feeds)
 
 
@@ -185,6 +188,32 @@ def test_trial_fits_predict_the_gain_of_a_refit() -> None:
     [edit] = [edit for edit in result.edits if edit.layer == "a"]
     assert edit.output_error is not None and edit.own_error is not None
     assert edit.output_error == pytest.approx(found["a"]["cp"] * edit.own_error, rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("strides = [1, 1]", "strides = [2, 2]"), ("group = 1", "group = 2")],
+    ids=["strides", "groups"],
+)
+def test_layers_of_other_strides_or_groups_have_trials_of_their_own(one: str, other: str) -> None:
+    """Their weights have the same shape. Each gain is that of a trial of the layer alone."""
+    rng = np.random.default_rng(9)
+    wide = 16 if "group" in other else 8
+    nodes = f"b = Concat <axis = 1> ({', '.join('r' * (wide // 8))})"
+    net = model(
+        f"""g (float[N, 8, 9, 9] x) => (float[N, 8, H, W] y) {{
+            a = Conv <pads = [1, 1, 1, 1], {one}> (x, w0)
+            r = Relu (a)
+            {nodes}
+            y = Conv <pads = [1, 1, 1, 1], {other}> (b, w1)
+        }}""",
+        **{f"w{i}": rng.normal(size=(8, 8, 3, 3)).astype(np.float32) / 8 for i in range(2)},
+    )
+    data = np.cumsum(rng.normal(size=(24, 8, 9, 9)), axis=3).astype(np.float32)
+    both = gained(net, data, ("cp",))
+    assert both["a"] is not both["y"]
+    assert both == {name: gained(net, data, ("cp",), only=name)[name] for name in "ay"}
+    assert both["a"]["cp"] != pytest.approx(both["y"]["cp"], rel=1e-3)
 
 
 def test_gains_scale_the_errors_of_candidates() -> None:
