@@ -14,7 +14,7 @@ from modelsurgeon.compression.refit.solvers import (
     fit_all,
     fit_last,
 )
-from modelsurgeon.factorize import METHODS
+from modelsurgeon.factorize import METHODS, compose
 from modelsurgeon.layers import Layer
 from modelsurgeon.linalg.least_squares import RegressionSums
 
@@ -107,4 +107,18 @@ def test_a_fit_that_is_worse_on_validation_rows_is_dropped(fit: object) -> None:
     found = fit(layer, chain, FitRows.of(sums[:1], sums[1:], centred=True))  # type: ignore[operator]
     assert found.ridge == NO_CHANGE_RIDGE
     assert found.chain is chain
+    assert found.error == found.before < 1e-5
+
+
+def test_a_product_that_is_no_better_than_the_chain_leaves_it_as_it_is() -> None:
+    """The fitted layer is better than the layer, but of the rank of the chain nothing is better than that."""
+    rng = np.random.default_rng(1)
+    layer = Layer(weight=rng.normal(size=(OUT, WIDTH)), bias=np.zeros(OUT))
+    chain = METHODS["svd"](layer, 3)
+    best = compose(chain).weight
+    x = rng.normal(size=(300, WIDTH))
+    taught = x @ (best + 0.05 * rng.normal(size=best.shape)).T
+    sums = [RegressionSums.of(x, y) for y in (taught, x @ best.T)]
+    found = fit_all(layer, chain, FitRows.of(sums[:1], sums[1:], centred=True))
+    assert (found.chain, found.ridge) == (chain, NO_CHANGE_RIDGE)
     assert found.error == found.before < 1e-5
