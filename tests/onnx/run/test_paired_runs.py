@@ -140,8 +140,8 @@ def test_the_addend_after_an_absorbed_norm_is_the_residual() -> None:
 
 def test_a_residual_may_be_used_behind_later_layers() -> None:
     text = """g (float[N, 4] x) => (float[N, 4] y) {
-        s = MatMul (x, v)  a = MatMul (x, w)  h = Add (a, s)  b = MatMul (h, u)  c = MatMul (b, u2)
-        y = Add (c, s)
+        s = MatMul (x, v)  a = MatMul (x, w)  h = Add (a, s)  b = MatMul (h, u)  t = Mul (b, s)
+        y = MatMul (t, u2)
     }"""
     was, now = residual_of(text, u=weights(4, 4), u2=weights(4, 4)) or (0, 1)
     np.testing.assert_allclose(now, 2 * was, rtol=1e-5)
