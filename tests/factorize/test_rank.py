@@ -116,6 +116,13 @@ def test_frontier_dominates_all_candidates(out: int, into: int, seed: int) -> No
         assert any(c <= cost and e <= error for c, e in zip(costs, errors, strict=True))
 
 
+def test_of_pairs_with_equal_errors_the_cheapest_is_kept() -> None:
+    layer = Layer(weight=np.ones((48, 64, 3, 3)))
+    price = partial(chain_macs, size=(9, 9))
+    flat = frontier(METHODS["tucker2"], layer, price, lambda pairs: [0.5] * len(pairs))
+    assert flat == [((16, 16), 0.5)]
+
+
 def under_noise(rank: int, shape: tuple[int, int], seed: int = 0) -> np.ndarray:
     """Noise plus a signal of this rank with singular values twice the largest of the noise."""
     rng = np.random.default_rng(seed)
