@@ -45,9 +45,9 @@ class Goal:
             value = getattr(self, name)
             if value is not None and not 0 < value <= 1:
                 raise ValueError(f"{name} {value}: a fraction above 0, at most 1, is needed")
-        if self.max_error is not None and self.max_error <= 0:
+        if self.max_error is not None and not self.max_error > 0:  # NaN is out of range, too
             raise ValueError(f"max_error {self.max_error}: a number above 0 is needed")
-        if self.speedup is not None and self.speedup <= 1:
+        if self.speedup is not None and not self.speedup > 1:
             raise ValueError(f"speedup {self.speedup}: a number above 1 is needed")
 
 
