@@ -114,6 +114,33 @@ def test_zero_constant_and_huge_inputs_give_finite_factors(x: np.ndarray) -> Non
         assert all(np.isfinite(link.weight).all() for link in chain)
 
 
+def test_large_inputs_leave_float32_factors_in_range() -> None:
+    """Whitened along every axis, the weight would overflow if the taps weren't scaled."""
+    layer = Layer(weight=RNG.normal(size=(6, 6, 3, 3, 3)).astype(np.float32))
+    x = 1e12 * coloured(6, 5, 5, 5, samples=8)
+    view, plain = viewed(layer, x.astype(np.float32)), viewed(layer, (1e-12 * x).astype(np.float32))
+    for method in ("svd", "spatial-svd", "tucker2"):
+        assert view.error(method, [2]) == pytest.approx(plain.error(method, [2]), rel=1e-2)
+        assert all(np.isfinite(link.weight).all() for link in view.chain(method, 2))
+
+
+@pytest.mark.parametrize("method", ["svd", "spatial-svd"])
+def test_of_one_channel_the_taps_give_the_optimum(method: str) -> None:
+    """The patches are windows of smooth signals, whose correlations are all between taps."""
+    rng = np.random.default_rng(5)
+    layer = Layer(weight=rng.normal(size=(12, 1, 6)), bias=np.zeros(12))
+    steps = rng.normal(size=(8, 1, 2000))
+    x = np.stack([np.convolve(each[0], [0.1, 0.3, 0.5, 1, 0.5, 0.3, 0.1], "same")[None] for each in steps])
+    view = viewed(layer, x.astype(np.float32))
+    rows = patches_at(layer, x, np.arange(output_positions(layer, x)))
+    outputs = (rows - rows.mean(axis=0)) @ layer.weight.reshape(12, -1).T
+    sigma = np.linalg.svd(outputs, compute_uv=False)
+    for rank in (1, 2, 3):
+        best = float(np.sqrt((sigma[rank:] ** 2).sum() / (sigma**2).sum()))
+        assert lost(layer, view.chain(method, rank), x) == pytest.approx(best, rel=0.02)
+        assert view.error(method, [rank])[0] == pytest.approx(best, rel=0.05)
+
+
 def test_shrinkage_improves_the_covariance() -> None:
     """The shrunk covariance is nearer to the true one than the sample's; many rows need little shrinkage."""
     rng = np.random.default_rng(3)
