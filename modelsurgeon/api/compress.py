@@ -16,7 +16,7 @@ from modelsurgeon.comparison.compare import Comparison
 from modelsurgeon.compression.candidates import Decision
 from modelsurgeon.compression.goal import Goal
 from modelsurgeon.compression.planner import decide
-from modelsurgeon.compression.refit.solvers import MIN_ROWS_PER_COLUMN as ENOUGH_ROWS
+from modelsurgeon.compression.refit.rows import ROWS_PER_COLUMN
 from modelsurgeon.compression.result import Result
 from modelsurgeon.compression.rollback import carry_out_with_rollback
 from modelsurgeon.compression.study import Study, predicted_totals
@@ -180,13 +180,13 @@ def _unchanged_outputs(comparison: Comparison | None) -> list[str]:
 def _few_rows(study: Study, plan: Plan) -> list[str]:
     """A note on layers that were calibrated on few rows for their number of channels."""
     found = study.rows_per_channel(plan)
-    scarce = [name for name, rows in found.items() if rows < ENOUGH_ROWS]
+    scarce = [name for name, rows in found.items() if rows < ROWS_PER_COLUMN]
     if not scarce:
         return []
     least = min(scarce, key=found.__getitem__)
     return [
         f"few calibration rows for {len(scarce)} of {len(plan)} layers, fewest for {least}: "
-        f"{found[least]:.2g} per channel, where {ENOUGH_ROWS} are enough: their covariances are shrunk; "
+        f"{found[least]:.2g} per channel, where {ROWS_PER_COLUMN} are enough: their covariances are shrunk; "
         "more samples lower the error"
     ]
 

@@ -14,7 +14,7 @@ from modelsurgeon.linalg.least_squares import RegressionSums
 from modelsurgeon.surgery.site import InputPair
 
 ROWS_PER_LAYER = 16384  # over all samples, or more if z has many columns:
-ROWS_PER_COLUMN = 8  # at least so many for each column of z
+ROWS_PER_COLUMN = 10  # at least so many for each column of z
 MAX_BUFFERED_NUMBERS = 2**23  # entries of rows that wait for their products
 
 

@@ -17,7 +17,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import linalg
 
+from modelsurgeon.compression.refit.rows import ROWS_PER_COLUMN
 from modelsurgeon.compression.refit.variable_projection import fit_by_variable_projection
+from modelsurgeon.data.samples import VALIDATION_EVERY
 from modelsurgeon.factorize import compose
 from modelsurgeon.layers import Array, Layer
 from modelsurgeon.layers.patches import patch_mixers
@@ -32,7 +34,6 @@ NO_CHANGE_RIDGE = float("inf")  # the ridge that leaves a factor as it is
 # Matrix size given to `single_blas_thread`, so that matrices of any size are multiplied on one thread: else
 # the threads of numpy's BLAS and those of scipy's wait for each other at every product.
 SINGLE_THREAD_SIZE = 0
-MIN_ROWS_PER_COLUMN = 10  # with fewer, the leading directions of z are in part chance
 RIDGE_CANDIDATES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # shares of the mean variance of z
 
 
@@ -56,7 +57,7 @@ class FitRows:
 
     energy: mean square of the wanted outputs on the validation rows, about the mean of the training rows if
     `centred`. centred: means are subtracted and go into the bias. shares: for each group, the shrinkage of
-    the training rows' covariance, 0 where there are MIN_ROWS_PER_COLUMN rows for each column.
+    the training rows' covariance, 0 where there are as many as are wanted for its columns.
     """
 
     training: Problems
@@ -84,7 +85,7 @@ class FitRows:
             centred=centred,
             shares=[
                 0.0
-                if sums.count >= MIN_ROWS_PER_COLUMN * len(sums.z)
+                if sums.count >= (1 - 1 / VALIDATION_EVERY) * ROWS_PER_COLUMN * len(sums.z)
                 else shrinkage(problem.zz, effective_rows(min(samples, sums.count), sums.count))
                 for sums, problem in zip(training, problems, strict=True)
             ],
@@ -112,14 +113,24 @@ def fit_last(layer: Layer, chain: Chain, rows: FitRows) -> FittedChain:
 
 
 def fit_all(layer: Layer, chain: Chain, rows: FitRows, *, effort: float = 1.0) -> FittedChain:
-    """The chain with all factors fitted. rows: the layer's inputs. effort: share of the steps to take."""
+    """The chain with all factors fitted. rows: the layer's inputs. effort: share of the steps to take.
+
+    On few rows, the better of two fits on the validation rows: to the covariance as it is, and shrunk.
+    """
     product = len(chain) == 2 and chain[-1].is_pointwise
-    with single_blas_thread(SINGLE_THREAD_SIZE):
-        ridge, fitted = (
-            _fit_product(layer, chain, rows) if product else _fit_all_factors(layer, chain, rows, effort)
+    versions = [rows, replace(rows, shares=[0.0] * len(rows.shares))] if any(rows.shares) else [rows]
+
+    def fitted(version: FitRows) -> FittedChain:
+        ridge, found = (
+            _fit_product(layer, chain, version)
+            if product
+            else _fit_all_factors(layer, chain, version, effort)
         )
-        factors = [_Factor.of(layer, compose(version)) for version in (chain, fitted)]
-        return _keep_if_better(rows, chain, fitted, ridge, factors)
+        factors = [_Factor.of(layer, compose(each)) for each in (chain, found)]
+        return _keep_if_better(rows, chain, found, ridge, factors)
+
+    with single_blas_thread(SINGLE_THREAD_SIZE):
+        return min(map(fitted, versions), key=lambda fit: fit.error)
 
 
 def _keep_if_better(
