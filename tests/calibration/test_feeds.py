@@ -62,3 +62,21 @@ def test_the_macs_are_those_of_all_trials_together(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(module, "TRIAL_MACS", 2 * 16 * (2 * 16 * 16))
     assert share_of_b(editable(every(4))) < 1e-4
     assert share_of_b(editable(every(8))) > 0.2
+
+
+def test_a_sensitivity_is_of_squared_errors_at_the_output_where_they_are_largest() -> None:
+    rng = np.random.default_rng(1)
+    w, x = rng.normal(size=(16, 16)).astype(np.float32), rng.normal(size=(FEEDS, 16)).astype(np.float32)
+    net = model(
+        """g (float[N, 16] x) => (float[N, 16] u, float[N, 16] y, float[N, 16] v) {
+            y = MatMul (x, w)  k = Constant <value = float {9.0}> ()  u = Add (y, k)  v = Sub (y, k)
+        }""",
+        w=w,
+    )
+    of = OnnxModel(net, data={"x": x})
+    step = PlanStep(method="svd", rank=4)
+    view = CalibratedLayer(layer=of.sites[0].layer)
+    [found] = sensitivity(of, {"y": (view, step)}, of.batches(0)).weights.values()
+    first, last = (link.weight for link in view.chain("svd", 4))
+    at_y = np.linalg.norm(x @ w - x @ first.T @ last.T) / np.linalg.norm(x @ w)
+    assert found == pytest.approx((at_y / view.error("svd", [4])[0]) ** 2, rel=1e-3)

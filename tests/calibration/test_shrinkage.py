@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelsurgeon.calibration.activation_aware import CalibratedLayer, shrinkage
+from modelsurgeon.calibration.activation_aware import CalibratedLayer
 from modelsurgeon.calibration.moments import InputMoments, Moments
 from modelsurgeon.layers import Array, Layer
 from modelsurgeon.linalg import VARIANCE_FLOOR
+from modelsurgeon.linalg.shrinkage import shrinkage
 
 N = 12
 RNG = np.random.default_rng(8)

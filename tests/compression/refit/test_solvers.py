@@ -39,7 +39,7 @@ def problem(
     start = [first, replace(last, weight=last.weight + 0.02 * rng.normal(size=last.weight.shape))]
     rows = {"training": rows_of(layer, training, noise, rng), "validation": rows_of(layer, 400, 0.1, rng)}
     mixed = {use: RegressionSums.of(x @ first.weight.T, y) for use, (x, y) in rows.items()}
-    return layer, start, rows, FitRows.of([mixed["training"]], [mixed["validation"]], centred=True)
+    return layer, start, rows, FitRows.of([mixed["training"]], [mixed["validation"]], training, centred=True)
 
 
 def ridge_solution(
@@ -104,7 +104,7 @@ def test_a_fit_that_is_worse_on_validation_rows_is_dropped(fit: object) -> None:
     x = rng.normal(size=(300, WIDTH))
     seen = x @ chain[0].weight.T if fit is fit_last else x
     sums = [RegressionSums.of(seen, x @ each.weight.T) for each in (other, layer)]
-    found = fit(layer, chain, FitRows.of(sums[:1], sums[1:], centred=True))  # type: ignore[operator]
+    found = fit(layer, chain, FitRows.of(sums[:1], sums[1:], 300, centred=True))  # type: ignore[operator]
     assert found.ridge == NO_CHANGE_RIDGE
     assert found.chain is chain
     assert found.error == found.before < 1e-5
@@ -119,6 +119,6 @@ def test_a_product_that_is_no_better_than_the_chain_leaves_it_as_it_is() -> None
     x = rng.normal(size=(300, WIDTH))
     taught = x @ (best + 0.05 * rng.normal(size=best.shape)).T
     sums = [RegressionSums.of(x, y) for y in (taught, x @ best.T)]
-    found = fit_all(layer, chain, FitRows.of(sums[:1], sums[1:], centred=True))
+    found = fit_all(layer, chain, FitRows.of(sums[:1], sums[1:], 300, centred=True))
     assert (found.chain, found.ridge) == (chain, NO_CHANGE_RIDGE)
     assert found.error == found.before < 1e-5
