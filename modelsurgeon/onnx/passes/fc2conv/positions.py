@@ -59,7 +59,7 @@ def why_meaning_changes(model: ir.Model, symbols: frozenset[str]) -> Reason:
     graph = OpenGraph(symbols=symbols, opset=model.opset_imports.get("", 1))
     for node in model.graph:
         if (reason := _why_node_mixes(graph, node)) is not None:
-            users = node.outputs[0].uses() if node.op_type == "Flatten" else ()
+            users = list(node.outputs[0].uses()) if node.op_type == "Flatten" else []
             before = f", before {_label(users[0].node)}," if users else ""
             return f"{_label(node)}{before} {reason}"
     for value in model.graph.outputs:
@@ -384,9 +384,9 @@ def _why_axes_merge(graph: OpenGraph, before: Sequence[Dim], after: Sequence[Dim
         right = (before[first + count :], after[merged[0] + 1 :])
         if alone and all(str(_product_of(a)) == str(_product_of(b)) for a, b in (left, right)):
             return None
-    fixed = [[dim for dim in dims if not graph.is_open(dim)] for dims in (before, after)]
+    fixed = [[dim for dim in dims if isinstance(dim, int)] for dims in (before, after)]
     same = str(_product_of(fixed[0])) == str(_product_of(fixed[1]))
-    return "has fixed sizes in its target" if not same and len(merged) == 1 else MERGES
+    return "has fixed sizes in its target" if not same and len(merged) == 1 and fixed[1] else MERGES
 
 
 def _product_of(dims: Sequence[Dim]) -> Dim:
