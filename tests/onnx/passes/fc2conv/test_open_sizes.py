@@ -20,7 +20,7 @@ def body(tail: str, trunk: str = "m = Conv <strides = [2, 2]> (x, w0)", opset: i
     draw = np.random.default_rng(3)
 
     def normal(*shape: int) -> np.ndarray:
-        return (draw.normal(size=shape) / np.prod(shape[1:]) ** 0.5).astype(np.float32)
+        return (draw.normal(size=shape) / np.prod(shape) ** 0.5).astype(np.float32)
 
     weights = {
         "w0": normal(4, 3, 3, 3),
@@ -97,7 +97,8 @@ TRUNKS = {
     "g = GlobalAveragePool (c) e = Conv (g, w1) m = Mul (c, e)",
     "softmax": "c = Conv <strides = [2, 2]> (x, w0) m = Softmax <axis = 1> (c)",
     "softmax over width": "c = Conv <strides = [2, 2]> (x, w0) m = Softmax <axis = 3> (c)",
-    "scaled by size": "c = Conv <strides = [2, 2]> (x, w0) l0 = Size (c) l1 = Cast <to = 1> (l0) m = Div (c, l1)",
+    "scaled by size": "c = Conv <strides = [2, 2]> (x, w0) "
+    "l0 = Size (c) l1 = Cast <to = 1> (l0) m = Div (c, l1)",
     "layer norm": "c = Conv <strides = [2, 2]> (x, w0) p = Transpose <perm = [0, 2, 3, 1]> (c) "
     "q = LayerNormalization (p, s, s) m = Transpose <perm = [0, 3, 1, 2]> (q)",
     "both turned": "c = Conv <strides = [2, 2]> (x, w0) p = Transpose <perm = [0, 1, 3, 2]> (c) "
