@@ -16,12 +16,14 @@ from modelsurgeon.comparison.compare import Comparison, Run
 from modelsurgeon.comparison.compare import compare as compare_runs
 from modelsurgeon.data import batches
 from modelsurgeon.data.feeds import Input
-from modelsurgeon.errors import BadData, ToleranceExceeded
+from modelsurgeon.errors import BadData, BadPlan, ToleranceExceeded
 from modelsurgeon.matching.head_rows import Growth, Init, Means, class_origins
 from modelsurgeon.surgery.edits import Edit
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+
+    from modelsurgeon.onnx.passes.steal.scores import ClassPlaces
 
 STATE_DICT_SUFFIXES = frozenset({".safetensors", ".pth", ".pt", ".bin", ".ckpt"})
 LABEL = "label"  # the array in an .npz that holds every sample's class
@@ -79,7 +81,8 @@ def steal(
     edits = work(context, theirs, given=given, partial=partial, growth=growth)
     comparison, notes = None, ["not compared"]
     if options.get("compare", True):
-        comparison, notes = _compare(theirs, context.model, growth, options)
+        heads = {edit.layer: str(edit.details["donor"]) for edit in edits if edit.action == "grow"}
+        comparison, notes = _compare(theirs, context.model, growth, heads, options)
     arguments = {"given": given, "partial": partial, "grow": grow, "grow_init": grow_init if grow else None}
     recorded = {name: value for name, value in arguments.items() if value}
     record(
@@ -128,33 +131,46 @@ def _steal_state(
 
 
 def _compare(
-    donor: ir.Model, made: ir.Model, growth: Growth, options: SurgeryOptions
+    donor: ir.Model, made: ir.Model, growth: Growth, heads: Mapping[str, str], options: SurgeryOptions
 ) -> tuple[Comparison | None, list[str]]:
-    """The result compared with the donor: inputs and outputs pair by position, classes by their origin."""
+    """The result compared with the donor: inputs and outputs pair by position, classes by their origin.
+
+    heads: grown layer -> the donor's. Their old classes must be equal, before a softmax over all classes.
+    """
+    from modelsurgeon.onnx.passes.steal.scores import compared_values
     from modelsurgeon.onnx.run import inputs, runner
     from modelsurgeon.onnx.run.noise_floor import other_execution
 
     takes, gives = inputs(donor), inputs(made)
     if len(takes) != len(gives) or not all(map(_are_alike, takes, gives)):
-        return None, ["not compared: donor and recipient take different inputs"]
+        return _not_compared("donor and recipient take different inputs", heads)
     provider = options.get("provider", "cpu")
     names = dict(zip((each.name for each in takes), (each.name for each in gives), strict=True))
     data, seed, dims = options.get("data"), options.get("seed", 0), options.get("dims")
     feeds, about_feeds = samples.feeds(donor, data, seed=seed, dims=dims)
-    theirs = runner(donor, provider=provider, optimize=False)
-    mine = runner(made, provider=provider, optimize=False)
     if len(donor.graph.outputs) != len(made.graph.outputs):
-        return None, ["not compared: donor and recipient give different numbers of outputs"]
-    renamed = _by_position(mine, names, [str(value.name) for value in donor.graph.outputs])
+        return _not_compared("donor and recipient give different numbers of outputs", heads)
+    scores = compared_values(donor, made, heads)
+    same = {each.name: each.name for each in takes}
+    theirs = runner(donor, outputs=scores.donor, provider=provider, optimize=False)
+    rerun = other_execution(donor, outputs=scores.donor, optimize=False, provider=provider)
+    mine = runner(made, outputs=scores.made, provider=provider, optimize=False)
+    renamed = _by_position(mine, names, scores.made, scores.donor)
     comparison = compare_runs(
-        theirs,
-        _old_classes(renamed, theirs, growth),
+        _by_position(theirs, same, scores.donor, scores.donor),
+        _old_classes(renamed, scores.axes, growth),
         feeds,
-        rerun_a=other_execution(donor, optimize=False, provider=provider),
+        rerun_a=_by_position(rerun, same, scores.donor, scores.donor),
         tolerance=options.get("tolerance"),
         providers=(provider, provider),
-        notes=["A is the donor, B what was made", *about_feeds],
+        notes=["A is the donor, B what was made", *scores.notes, *about_feeds],
     )
+    if heads and comparison.verdict == "different":
+        raise ToleranceExceeded(
+            f"old classes of the grown head changed: relative L2 to the donor's is {comparison.worst:.3g}, "
+            f"at most {comparison.tolerance:g} was allowed: match more layers (--map), "
+            "or allow more (--tolerance)"
+        )
     if options.get("tolerance") is not None and comparison.verdict == "different":
         raise ToleranceExceeded(
             f"relative L2 to the donor's outputs is {comparison.worst:.3g}, at most {comparison.tolerance:g} "
@@ -172,36 +188,39 @@ def _are_alike(one: Input, other: Input) -> bool:
     return len(one.shape) == len(other.shape) and fit
 
 
-def _by_position(run: Run, names: Mapping[str, str], outputs: Sequence[str]) -> Run:
+def _not_compared(reason: str, heads: Mapping[str, str]) -> tuple[None, list[str]]:
+    """No comparison, with the reason. Raises BadPlan where a grown head needs one."""
+    if heads:
+        raise BadPlan(
+            f"the old classes of {next(iter(heads))!r} can't be compared: {reason}; see --no-compare"
+        )
+    return None, [f"not compared: {reason}"]
+
+
+def _by_position(run: Run, names: Mapping[str, str], made: Sequence[str], donor: Sequence[str]) -> Run:
     """The run with the donor's names for its inputs and outputs."""
 
     def renamed(feed: Mapping[str, Any]) -> dict[str, Any]:
         values = run({names[name]: array for name, array in feed.items()})
-        return dict(zip(outputs, values.values(), strict=True))
+        return {theirs: values[mine] for theirs, mine in zip(donor, made, strict=True)}
 
     return renamed
 
 
-def _old_classes(run: Run, donor: Run, growth: Growth) -> Run:
-    """Where a head has grown, the classes that the donor has, in its order."""
+def _old_classes(run: Run, axes: Mapping[str, ClassPlaces], growth: Growth) -> Run:
+    """The run, with the donor's classes alone, in its order. axes: output -> where its classes are."""
 
-    def shrunk(value: Any, wanted: Any) -> Any:  # noqa: ANN401 - arrays
-        axes = [a for a in range(1, value.ndim) if value.shape[a] != wanted.shape[a]]
-        if value.ndim != wanted.ndim or len(axes) != 1 or value.shape[axes[0]] not in growth.sizes.values():
+    def shrunk(name: str, value: Any) -> Any:  # noqa: ANN401 - arrays
+        if name not in axes:
             return value
-        [axis] = axes
-        rows = class_origins(value.shape[axis], wanted.shape[axis], growth.labels, growth.init)
+        places = axes[name]
+        rows = class_origins(value.shape[places.axis], places.classes, growth.labels, growth.init)
         place = {row[0]: new for new, row in reversed(list(enumerate(rows))) if len(row) == 1}
-        if len(place) < wanted.shape[axis]:
+        if len(place) < places.classes:
             return value
-        return np.take(value, [place[old] for old in range(wanted.shape[axis])], axis)
+        return np.take(value, [place[old] for old in range(places.classes)], places.axis)
 
-    if not growth.sizes:
-        return run
-    return lambda feed: {
-        name: shrunk(value, wanted)
-        for (name, value), wanted in zip(run(feed).items(), donor(feed).values(), strict=True)
-    }
+    return lambda feed: {name: shrunk(name, value) for name, value in run(feed).items()}
 
 
 def _class_means(options: SurgeryOptions, classes: Sequence[int] | None) -> Means | None:

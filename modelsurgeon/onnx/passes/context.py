@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import onnx_ir as ir
@@ -54,6 +54,12 @@ class PassContext:
     def measured(self) -> ir.Model:
         """A copy with the shapes of all values inferred, as far as model and user fix them."""
         return self.model if self.inferred_in_place else shapes.bound(self.model, self.given, self.dims)
+
+    def trial(self) -> PassContext:
+        """The same context on a copy of the model, to try an edit; for use before the first edit."""
+        copy = replace(self, model=self.model.clone())
+        vars(copy)["measured"] = self.measured
+        return copy
 
     @cached_property
     def _inferred(self) -> Mapping[str | None, ir.Value]:

@@ -20,7 +20,7 @@ from modelsurgeon.onnx.graph.constants import stored_source
 from modelsurgeon.onnx.graph.names import layer_names
 from modelsurgeon.onnx.layers.sites import editable_copy
 from modelsurgeon.onnx.passes.context import PassContext
-from modelsurgeon.onnx.passes.steal.grow import grow
+from modelsurgeon.onnx.passes.steal.grow import Head, ShapesByName, grow
 from modelsurgeon.onnx.passes.steal.parts import WeightedParts, weighted_parts, write_layer
 from modelsurgeon.surgery.edits import Edit
 
@@ -63,8 +63,10 @@ def steal(
             edits.append(Edit(layer=part.name, action=action, details=details))
         except UnsupportedLayer as reason:
             edits.append(Edit(layer=part.name, action=ACTION, details=details, skipped=str(reason)))
+    expected: ShapesByName = {}
     for name in growth.sizes:
-        edits.append(grow(context, ours.layers[name], theirs, pairing.donors.get(name), growth))
+        head = Head(site=ours.layers[name], theirs=theirs, donors=pairing.donors)
+        edits.append(grow(context, head, growth, expected))
     edits += [Edit(layer=name, action=ACTION, skipped=reason) for name, reason in ours.fixed.items()]
     _restore_weight_names(context.model, before)
     return edits
