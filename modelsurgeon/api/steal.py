@@ -12,11 +12,12 @@ import numpy as np
 from modelsurgeon.api import models, samples
 from modelsurgeon.api.operation import Operation, pass_context, record
 from modelsurgeon.api.options import SurgeryOptions, reject_unknown
+from modelsurgeon.comparison import gate
 from modelsurgeon.comparison.compare import Comparison, Run
 from modelsurgeon.comparison.compare import compare as compare_runs
 from modelsurgeon.data import batches
 from modelsurgeon.data.feeds import Input
-from modelsurgeon.errors import BadData, ToleranceExceeded
+from modelsurgeon.errors import BadData
 from modelsurgeon.matching.head_rows import Growth, Init, Means, class_origins
 from modelsurgeon.surgery.edits import Edit
 
@@ -131,6 +132,7 @@ def _compare(
     donor: ir.Model, made: ir.Model, growth: Growth, options: SurgeryOptions
 ) -> tuple[Comparison | None, list[str]]:
     """The result compared with the donor: inputs and outputs pair by position, classes by their origin."""
+    from modelsurgeon.onnx.graph.randomness import random_operators
     from modelsurgeon.onnx.run import inputs, runner
     from modelsurgeon.onnx.run.noise_floor import other_execution
 
@@ -152,14 +154,16 @@ def _compare(
         feeds,
         rerun_a=other_execution(donor, optimize=False, provider=provider),
         tolerance=options.get("tolerance"),
+        asked=options.get("tolerance") is not None,
+        random=random_operators(donor),
         providers=(provider, provider),
         notes=["A is the donor, B what was made", *about_feeds],
     )
-    if options.get("tolerance") is not None and comparison.verdict == "different":
-        raise ToleranceExceeded(
-            f"relative L2 to the donor's outputs is {comparison.worst:.3g}, at most {comparison.tolerance:g} "
-            "was allowed: match more layers (--map), or allow more (--tolerance)"
-        )
+    gate.check(
+        comparison,
+        "match more layers (--map), or allow more (--tolerance)",
+        subject="the outputs differ from the donor's",
+    )
     return comparison, []
 
 

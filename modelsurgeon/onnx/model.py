@@ -18,6 +18,7 @@ from modelsurgeon.inspection.rows import Totals
 from modelsurgeon.layers import Array
 from modelsurgeon.onnx import run, shapes
 from modelsurgeon.onnx.graph.names import layer_names
+from modelsurgeon.onnx.graph.randomness import random_operators
 from modelsurgeon.onnx.info import analyze
 from modelsurgeon.onnx.layers.operators import holds_layer
 from modelsurgeon.onnx.layers.recurrent import RECURRENT
@@ -110,6 +111,11 @@ class OnnxModel:
         return sizes + [
             f"{name}: only W is factorized, the operator takes R as one matrix" for name in recurrent
         ]
+
+    @property
+    def random_operators(self) -> Sequence[str]:
+        """Operators that may give other values at every run."""
+        return random_operators(self._original)
 
     def total(self, resource: str) -> int:
         """MACs or params of the whole model; resource: "macs" or "params"."""

@@ -109,6 +109,10 @@ class EditableModel(Protocol):
     def notes(self) -> Sequence[str]:
         """Sentences for the report on what was assumed, such as sizes."""
 
+    @property
+    def random_operators(self) -> Sequence[str]:
+        """Operators that may give other values at every run, as far as the framework shows them."""
+
     def fresh_copy(self) -> EditableModel:
         """A copy of the model as it was before any edit; edits of one don't change the other."""
 

@@ -105,6 +105,11 @@ class TorchModel:
         macs = {} if self._example is None else {"macs": self.total("macs")}
         return {**macs, "params": self.total("params"), "param_bytes": size, "bn_stats": stats}
 
+    @property
+    def random_operators(self) -> Sequence[str]:
+        """None that is known beforehand: a module in eval mode is taken for deterministic until it is run."""
+        return ()
+
     def batches(self, seed: int) -> Batches | None:
         """The samples, or seeded noise of the given shapes; None where there are neither."""
         if self._data is not None:
