@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from modelsurgeon.errors import UnsupportedLayer
-from modelsurgeon.factorize import compose
+from modelsurgeon.factorize import compose, norm_ratio, relative_error
 from modelsurgeon.layers import Layer
 from tests.conv import run
 
@@ -65,3 +65,24 @@ NO_LAYER = {
 def test_other_chains_are_refused(chain: list[Layer], message: str) -> None:
     with pytest.raises(UnsupportedLayer, match=message):
         compose(chain)
+
+
+@pytest.mark.parametrize("name", ["nothing", "channels that don't meet", "two kernels on one axis"])
+def test_errors_and_ratios_refuse_them_too(name: str) -> None:
+    chain, message = NO_LAYER[name]
+    with pytest.raises(UnsupportedLayer, match=message):
+        norm_ratio(chain)
+    with pytest.raises(UnsupportedLayer, match=message):
+        relative_error(Layer(weight=weight(2, 4)), chain)
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (3, 1), (3, 4, 1), (4, 3)])
+def test_the_error_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(UnsupportedLayer, match=r"the chain makes a weight .*, the layer has \(3, 4\)"):
+        relative_error(Layer(weight=weight(3, 4)), [Layer(weight=weight(*shape))])
+
+
+def test_the_error_of_a_zero_weight_is_zero_or_infinite() -> None:
+    zero = Layer(weight=np.zeros((3, 4)))
+    assert relative_error(zero, [zero]) == 0
+    assert relative_error(zero, [Layer(weight=weight(3, 4))]) == np.inf
