@@ -67,6 +67,7 @@ def compress(
         speedup=speedup,
         plan=_read_plan(plan),
     )
+    gate.check_compares(options.get("tolerance"), compares=options.get("compare", True))
     opened, study = prepare("compress", model, options, must_run=bool(max_error or speedup))
     decision = decide(goal, study)
     if options.get("dry_run", False):
@@ -89,7 +90,9 @@ def carry_out(study: Study, decision: Decision, model: EditableModel, tolerance:
     done = carry_out_with_rollback(decision.plan, study, model, firm=decision.firm)
     after, finished = model.totals(), model.finish()
     edits = study.own_errors(done.edits, decision)
+    model.check_finite()
     comparison = study.compare(model, tolerance)
+    gate.check_compares(tolerance, compares=comparison is not None)
     gate.check(comparison, GATE_ADVICE)
     return Result(
         model=finished,

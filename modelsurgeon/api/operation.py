@@ -85,7 +85,10 @@ def operate(
     """
     from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+    from modelsurgeon.onnx.graph.nonfinite import check_finite
+
     reject_unknown(verb, options, SurgeryOptions)
+    gate.check_compares(options.get("tolerance"), compares=options.get("compare", True))
     original = models.graph(model, shapes=options.get("shapes"))
     given = model if isinstance(model, str | Path) else original
     compares = options.get("compare", True)
@@ -95,6 +98,7 @@ def operate(
     edits = work(context)
     if any(edit.skipped is None for edit in edits):
         RemoveUnusedNodesPass()(context.model)
+    check_finite(context.model, original)
     comparison = None
     if compares and held_out is not None:
         intended = [] if exact else [f"{verb} is meant to change the outputs"]
@@ -123,6 +127,7 @@ def operate_in_place(
     from modelsurgeon.torch.model import TorchModel
 
     reject_unknown(verb, options, SurgeryOptions)
+    gate.check_compares(options.get("tolerance"), compares=options.get("compare", True))
     editable = TorchModel(module, data=options.get("data"), shapes=options.get("shapes"))
     feeds = editable.batches(options.get("seed", 0))
     if feeds is None:
@@ -133,9 +138,10 @@ def operate_in_place(
         return exclusion_reason(layer, options.get("only", ()), options.get("skip", ()))
 
     comparison = None
+    trial = editable.fresh_copy()
+    work(trial.finish(), learned, excluded)
+    trial.check_finite()
     if options.get("compare", True):
-        trial = editable.fresh_copy()
-        work(trial.finish(), learned, excluded)
         comparison = compare_runs(
             editable.runner(),
             trial.runner(),

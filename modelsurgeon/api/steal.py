@@ -16,8 +16,8 @@ from modelsurgeon.comparison import gate
 from modelsurgeon.comparison.compare import Comparison, Run
 from modelsurgeon.comparison.compare import compare as compare_runs
 from modelsurgeon.data import batches
-from modelsurgeon.data.feeds import Input
-from modelsurgeon.errors import BadData
+from modelsurgeon.data.feeds import Input, cast, is_float
+from modelsurgeon.errors import BadData, NoVerdict
 from modelsurgeon.matching.head_rows import Growth, Init, Means, class_origins
 from modelsurgeon.surgery.edits import Edit
 
@@ -66,9 +66,11 @@ def steal(
     don't fit, BadData, ToleranceExceeded.
     """
     reject_unknown("steal", options, SurgeryOptions)
+    gate.check_compares(options.get("tolerance"), compares=options.get("compare", True))
     growth = Growth(sizes=grow or {}, init=grow_init, labels=labels, seed=options.get("seed", 0))
     if isinstance(donor, Mapping) or isinstance(recipient, Mapping) or _is_state(recipient):
         return _steal_state(donor, recipient, given, partial, growth)
+    from modelsurgeon.onnx.graph.nonfinite import check_finite
     from modelsurgeon.onnx.passes.steal.steal import fully_copied
     from modelsurgeon.onnx.passes.steal.steal import steal as work
 
@@ -78,9 +80,12 @@ def steal(
     context = pass_context(ours, options, None)
     growth = replace(growth, means=_class_means(options, classes))
     edits = work(context, theirs, given=given, partial=partial, growth=growth)
+    check_finite(context.model, ours)
     comparison, notes = None, ["not compared"]
     if options.get("compare", True):
         comparison, notes = _compare(theirs, context.model, growth, options)
+        if comparison is None and options.get("tolerance") is not None:
+            raise NoVerdict(f"no verdict, and a tolerance was given (--tolerance): {notes[0]}")
     arguments = {"given": given, "partial": partial, "grow": grow, "grow_init": grow_init if grow else None}
     recorded = {name: value for name, value in arguments.items() if value}
     record(
@@ -140,14 +145,14 @@ def _compare(
     if len(takes) != len(gives) or not all(map(_are_alike, takes, gives)):
         return None, ["not compared: donor and recipient take different inputs"]
     provider = options.get("provider", "cpu")
-    names = dict(zip((each.name for each in takes), (each.name for each in gives), strict=True))
+    entries = dict(zip((each.name for each in takes), gives, strict=True))
     data, seed, dims = options.get("data"), options.get("seed", 0), options.get("dims")
     feeds, about_feeds = samples.feeds(donor, data, seed=seed, dims=dims)
     theirs = runner(donor, provider=provider, optimize=False)
     mine = runner(made, provider=provider, optimize=False)
     if len(donor.graph.outputs) != len(made.graph.outputs):
         return None, ["not compared: donor and recipient give different numbers of outputs"]
-    renamed = _by_position(mine, names, [str(value.name) for value in donor.graph.outputs])
+    renamed = _by_position(mine, entries, [str(value.name) for value in donor.graph.outputs])
     comparison = compare_runs(
         theirs,
         _old_classes(renamed, theirs, growth),
@@ -168,19 +173,21 @@ def _compare(
 
 
 def _are_alike(one: Input, other: Input) -> bool:
-    """Whether two inputs may take the same arrays."""
-    if one.dtype != other.dtype or one.shape is None or other.shape is None:
-        return one.dtype == other.dtype
+    """Whether two inputs may take the same arrays, floats of any width."""
+    if one.dtype != other.dtype and not (is_float(one.dtype) and is_float(other.dtype)):
+        return False
+    if one.shape is None or other.shape is None:
+        return True
     sizes = zip(one.shape, other.shape, strict=False)
     fit = all(a == b or not (isinstance(a, int) and isinstance(b, int)) for a, b in sizes)
     return len(one.shape) == len(other.shape) and fit
 
 
-def _by_position(run: Run, names: Mapping[str, str], outputs: Sequence[str]) -> Run:
-    """The run with the donor's names for its inputs and outputs."""
+def _by_position(run: Run, entries: Mapping[str, Input], outputs: Sequence[str]) -> Run:
+    """The run with the donor's names for its inputs and outputs, and with inputs of the donor's type."""
 
     def renamed(feed: Mapping[str, Any]) -> dict[str, Any]:
-        values = run({names[name]: array for name, array in feed.items()})
+        values = run({entries[name].name: cast(array, entries[name]) for name, array in feed.items()})
         return dict(zip(outputs, values.values(), strict=True))
 
     return renamed

@@ -8,6 +8,15 @@ from modelsurgeon.errors import NoVerdict, ToleranceExceeded
 NO_VERDICT_ADVICE = ", or leave the comparison out (--no-compare)"
 
 
+def check_compares(tolerance: float | None, *, compares: bool) -> None:
+    """Raise NoVerdict for a tolerance without the comparison that would hold it."""
+    if tolerance is not None and not compares:
+        raise NoVerdict(
+            f"a tolerance of {tolerance:g} was given (--tolerance), and nothing is compared that it holds "
+            "for: leave out the tolerance, or --no-compare"
+        )
+
+
 def check(
     comparison: Comparison | None,
     advice: str,

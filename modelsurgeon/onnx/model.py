@@ -18,6 +18,7 @@ from modelsurgeon.inspection.rows import Totals
 from modelsurgeon.layers import Array
 from modelsurgeon.onnx import run, shapes
 from modelsurgeon.onnx.graph.names import layer_names
+from modelsurgeon.onnx.graph.nonfinite import check_finite
 from modelsurgeon.onnx.graph.randomness import random_operators
 from modelsurgeon.onnx.info import analyze
 from modelsurgeon.onnx.layers.operators import holds_layer
@@ -175,6 +176,10 @@ class OnnxModel:
         return timing.speedup(
             *models, feed, repeats=repeats, threads=TIMED_THREADS, provider=self._provider
         ).as_dict()
+
+    def check_finite(self) -> None:
+        """Raise UnsupportedLayer where an edit wrote NaN or an infinite number that wasn't in the model."""
+        check_finite(self._model, self._original)
 
     def finish(self) -> ir.Model:
         """The edited model without unused nodes and weights."""

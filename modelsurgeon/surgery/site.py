@@ -166,6 +166,9 @@ class EditableModel(Protocol):
         timed runs of each model.
         """
 
+    def check_finite(self) -> None:
+        """Raise UnsupportedLayer where an edit wrote NaN or an infinite number that wasn't in the model."""
+
     def finish(self) -> Any:  # noqa: ANN401 - an ir.Model or an nn.Module
         """The edited model: an ir.Model without unused nodes and weights, or the caller's own nn.Module."""
 
