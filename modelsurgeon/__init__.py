@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from modelsurgeon.errors import BadModel as BadModel
     from modelsurgeon.errors import BadPlan as BadPlan
     from modelsurgeon.errors import GateMissed as GateMissed
+    from modelsurgeon.errors import NoVerdict as NoVerdict
     from modelsurgeon.errors import SurgeryError as SurgeryError
     from modelsurgeon.errors import ToleranceExceeded as ToleranceExceeded
     from modelsurgeon.errors import Unavailable as Unavailable
@@ -86,6 +87,7 @@ _HOMES = {
     "Plan": "surgery.plan",
     "Result": "compression.result",
     "GateMissed": "errors",
+    "NoVerdict": "errors",
     "Stolen": "api.steal",
     "SurgeryError": "errors",
     "ToleranceExceeded": "errors",

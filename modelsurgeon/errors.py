@@ -11,6 +11,7 @@
     ├── Unavailable        a provider or an optional package is missing here
     ├── Unwritable         an output that can't be written where it was asked for
     ├── GateMissed         a model costs more than was allowed
+    ├── NoVerdict          two models whose outputs can't be judged
     └── ToleranceExceeded  the outputs differ by more than was allowed
 
 Every message says what was found, what was needed, and what to do.
@@ -56,6 +57,10 @@ class Unavailable(SurgeryError):
 
 class Unwritable(SurgeryError):
     """An output that can't be written where it was asked for."""
+
+
+class NoVerdict(SurgeryError):
+    """Two models whose outputs can't be judged: no finite element was compared, or A differs from itself."""
 
 
 class ToleranceExceeded(SurgeryError):

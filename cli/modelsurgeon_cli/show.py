@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
@@ -18,6 +18,9 @@ from modelsurgeon.files import replacing, same_file
 from modelsurgeon.progress import Progress
 from modelsurgeon.report import formatting
 from modelsurgeon.report.table import Table
+
+if TYPE_CHECKING:
+    from modelsurgeon.comparison.compare import Comparison
 
 FILE_WIDTH = 120
 
@@ -112,6 +115,13 @@ def write(path: str, text: str) -> None:
     """Write a text file atomically."""
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
+
+
+def warn(comparison: Comparison | None, *, quiet: bool) -> None:
+    """Print the warning of a comparison on stderr, if it has one."""
+    if comparison is not None and comparison.warning and not quiet:
+        label = click.style("warning:", fg="yellow", bold=True)
+        click.echo(f"{label} {formatting.escape(comparison.warning)}", err=True)
 
 
 def check_outputs(outputs: Mapping[str, str | None], inputs: Mapping[str, str | None]) -> None:

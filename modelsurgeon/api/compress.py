@@ -12,6 +12,7 @@ from modelsurgeon.api.devices import on_device
 from modelsurgeon.api.operation import record, source
 from modelsurgeon.api.options import CompressionOptions
 from modelsurgeon.api.preparation import chosen_options, prepare
+from modelsurgeon.comparison import gate
 from modelsurgeon.comparison.compare import Comparison
 from modelsurgeon.compression.candidates import Decision
 from modelsurgeon.compression.goal import Goal
@@ -20,10 +21,11 @@ from modelsurgeon.compression.refit.rows import ROWS_PER_COLUMN
 from modelsurgeon.compression.result import Result
 from modelsurgeon.compression.rollback import carry_out_with_rollback
 from modelsurgeon.compression.study import Study, predicted_totals
-from modelsurgeon.errors import ToleranceExceeded
 from modelsurgeon.surgery.edits import FactorizationEdit
 from modelsurgeon.surgery.plan import Plan
 from modelsurgeon.surgery.site import EditableModel
+
+GATE_ADVICE = "keep more, leave sensitive layers out (--skip), or allow more (--tolerance)"
 
 
 @on_device
@@ -54,7 +56,8 @@ def compress(
     dims, batch, seed, tolerance, compare, dry_run, block, provider, device and watch.
 
     Raises ValueError for a goal out of range or none, BadModel, BadData, BadPlan, UnknownShape, Unavailable,
-    Unreachable where no choice of ranks meets the goal, and ToleranceExceeded; a module is then as it was.
+    Unreachable where no choice of ranks meets the goal, ToleranceExceeded and NoVerdict; a module is then as
+    it was.
     """
     goal = Goal(
         rank=rank,
@@ -65,12 +68,14 @@ def compress(
         speedup=speedup,
         plan=_read_plan(plan),
     )
+    gate.check_compares(options.get("tolerance"), compares=options.get("compare", True))
     opened, study = prepare("compress", model, options, must_run=bool(max_error or speedup))
     decision = decide(goal, study)
     if options.get("dry_run", False):
         return dry_run_result(study, decision)
     with _reset_on_failure(opened):
-        result = carry_out(study, decision, opened, options.get("tolerance"))
+        tolerance = options.get("tolerance")
+        result = carry_out(study, decision, opened, max_error if tolerance is None else tolerance)
     if not models.is_module(model):
         arguments = _recorded(goal) | chosen_options(options)
         record(result.model, "compress", arguments, source(model), result.comparison)
@@ -78,13 +83,18 @@ def compress(
 
 
 def carry_out(study: Study, decision: Decision, model: EditableModel, tolerance: float | None) -> Result:
-    """Carry out a decision on a model and compare it with the original. Raises ToleranceExceeded."""
+    """Carry out a decision on a model and compare it with the original. Raises ToleranceExceeded, NoVerdict.
+
+    tolerance: relative L2 that the outputs must stay within; None where nothing is asked of them.
+    """
     before = model.totals()
     done = carry_out_with_rollback(decision.plan, study, model, firm=decision.firm)
     after, finished = model.totals(), model.finish()
     edits = study.own_errors(done.edits, decision)
+    model.check_finite()
     comparison = study.compare(model, tolerance)
-    _check_tolerance(comparison, tolerance)
+    gate.check_compares(tolerance, compares=comparison is not None)
+    gate.check(comparison, GATE_ADVICE)
     return Result(
         model=finished,
         before=before,
@@ -132,14 +142,6 @@ def _recorded(goal: Goal) -> dict[str, Any]:
     """The goal as the history records it."""
     asked = {**vars(goal), "plan": goal.plan.as_dict() if goal.plan else None}
     return {name: value for name, value in asked.items() if value}
-
-
-def _check_tolerance(comparison: Comparison | None, tolerance: float | None) -> None:
-    if comparison is not None and tolerance is not None and comparison.worst > tolerance:
-        raise ToleranceExceeded(
-            f"relative L2 at the outputs is {comparison.worst:.3g}, at most {tolerance:g} was allowed: "
-            "keep more, or leave sensitive layers out (--skip)"
-        )
 
 
 @contextmanager

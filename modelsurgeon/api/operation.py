@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from modelsurgeon.api import models, samples
 from modelsurgeon.api.options import SurgeryOptions, reject_unknown
+from modelsurgeon.comparison import gate
 from modelsurgeon.comparison.compare import Comparison
 from modelsurgeon.comparison.compare import compare as compare_runs
 from modelsurgeon.data import Batches, split
-from modelsurgeon.errors import ToleranceExceeded, UnknownShape
+from modelsurgeon.errors import UnknownShape
 from modelsurgeon.surgery.edits import Edit, exclusion_reason, tables
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 # Relative L2 that exact surgery may cost in half precision, ten steps of the type: weights are rounded anew.
 HALF_PRECISION_TOLERANCE = {"FLOAT16": 1e-2, "BFLOAT16": 8e-2}
+GATE_ADVICE = "leave layers out (--skip), or allow more (--tolerance)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,12 +80,15 @@ def operate(
     verb, arguments: for the history; no paths in them. exact: outputs must be equal up to EXACT_TOLERANCE
     (relative L2) or to within the model's own noise; otherwise only a given tolerance is a gate. learns: the
     pass needs samples; a quarter of them is held out for the comparison. vectors: outputs that have become
-    maps of one position are compared as the vectors that they were. Raises ToleranceExceeded, TypeError for
-    an unknown option, and what the pass and loading the model raise.
+    maps of one position are compared as the vectors that they were. Raises ToleranceExceeded, NoVerdict,
+    TypeError for an unknown option, and what the pass and loading the model raise.
     """
     from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+    from modelsurgeon.onnx.graph.nonfinite import check_finite
+
     reject_unknown(verb, options, SurgeryOptions)
+    gate.check_compares(options.get("tolerance"), compares=options.get("compare", True))
     original = models.graph(model, shapes=options.get("shapes"))
     given = model if isinstance(model, str | Path) else original
     compares = options.get("compare", True)
@@ -93,12 +98,14 @@ def operate(
     edits = work(context)
     if any(edit.skipped is None for edit in edits):
         RemoveUnusedNodesPass()(context.model)
+    check_finite(context.model, original)
     comparison = None
     if compares and held_out is not None:
         intended = [] if exact else [f"{verb} is meant to change the outputs"]
         about = [*intended, *notes]
-        comparison = _compare(original, context.model, held_out, options, about, vectors=vectors)
-        _check_gate(verb, comparison, exact=exact, tolerance=options.get("tolerance"))
+        gated = exact or options.get("tolerance") is not None
+        comparison = _compare(original, context.model, held_out, options, about, vectors=vectors, gated=gated)
+        gate.check(comparison, GATE_ADVICE, subject=f"{verb} changed the outputs")
     recorded = _history_arguments(options) | dict(arguments or {})
     record(context.model, verb, recorded, source(given), comparison)
     return _result(verb, context.model, edits, comparison)
@@ -120,6 +127,7 @@ def operate_in_place(
     from modelsurgeon.torch.model import TorchModel
 
     reject_unknown(verb, options, SurgeryOptions)
+    gate.check_compares(options.get("tolerance"), compares=options.get("compare", True))
     editable = TorchModel(module, data=options.get("data"), shapes=options.get("shapes"))
     feeds = editable.batches(options.get("seed", 0))
     if feeds is None:
@@ -130,17 +138,19 @@ def operate_in_place(
         return exclusion_reason(layer, options.get("only", ()), options.get("skip", ()))
 
     comparison = None
+    trial = editable.fresh_copy()
+    work(trial.finish(), learned, excluded)
+    trial.check_finite()
     if options.get("compare", True):
-        trial = editable.fresh_copy()
-        work(trial.finish(), learned, excluded)
         comparison = compare_runs(
             editable.runner(),
             trial.runner(),
             held_out,
             rerun_a=editable.runner(reference=True),
             tolerance=options.get("tolerance"),
+            asked=exact or options.get("tolerance") is not None,
         )
-        _check_gate(verb, comparison, exact=exact, tolerance=options.get("tolerance"))
+        gate.check(comparison, GATE_ADVICE, subject=f"{verb} changed the outputs")
     return _result(verb, module, work(module, learned, excluded), comparison)
 
 
@@ -165,7 +175,7 @@ def record(
             verb=verb,
             arguments=arguments,
             input_sha256=history.digest(source),
-            verdict=comparison.verdict if comparison else history.NOT_COMPARED,
+            verdict=(comparison and comparison.verdict) or history.NOT_COMPARED,
         ),
     )
 
@@ -200,12 +210,14 @@ def _compare(
     options: SurgeryOptions,
     notes: Sequence[str],
     *,
-    vectors: bool = False,
+    vectors: bool,
+    gated: bool,
 ) -> Comparison:
     """The edited model compared with the original, both as written: with onnxruntime's optimizations off.
 
     The inputs and outputs of a model that was cut out of the original are tensors inside the original.
     """
+    from modelsurgeon.onnx.graph.randomness import random_operators
     from modelsurgeon.onnx.run import inputs, runner
     from modelsurgeon.onnx.run.noise_floor import other_execution
 
@@ -228,6 +240,8 @@ def _compare(
         feeds,
         rerun_a=asked_of(other_execution(original, outputs=asked, provider=provider, optimize=False)),
         tolerance=_tolerance(original, options),
+        asked=gated,
+        random=random_operators(original),
         providers=(provider, provider),
         notes=notes,
     )
@@ -255,14 +269,6 @@ def _tolerance(model: ir.Model, options: SurgeryOptions) -> float | None:
     return max(
         (HALF_PRECISION_TOLERANCE[name] for name in found & HALF_PRECISION_TOLERANCE.keys()), default=None
     )
-
-
-def _check_gate(verb: str, comparison: Comparison, *, exact: bool, tolerance: float | None) -> None:
-    if comparison.verdict == "different" and (exact or tolerance is not None):
-        raise ToleranceExceeded(
-            f"{verb} changed the outputs: their relative L2 error is {comparison.worst:.3g}, at most "
-            f"{comparison.tolerance:g} was allowed: leave layers out (--skip), or allow more (--tolerance)"
-        )
 
 
 def source(model: models.Model) -> str | Path | ir.Model:

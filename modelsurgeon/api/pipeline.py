@@ -32,8 +32,9 @@ from modelsurgeon.api import models
 from modelsurgeon.api.compare import compare
 from modelsurgeon.api.info import info
 from modelsurgeon.api.options import keywords_of
+from modelsurgeon.comparison import gate
 from modelsurgeon.comparison.compare import Comparison
-from modelsurgeon.errors import BadPlan, GateMissed, ToleranceExceeded
+from modelsurgeon.errors import BadPlan, GateMissed
 from modelsurgeon.inspection.analysis import Analysis
 from modelsurgeon.report.columns import Column
 from modelsurgeon.report.table import Table
@@ -244,11 +245,7 @@ def _compare_ends(given: Recipe, original: Any, model: Any) -> Comparison | None
     if given.tolerance is None:
         return None
     found = compare(original, model, tolerance=given.tolerance, **given.shared)
-    if found.verdict == "different":
-        raise ToleranceExceeded(
-            f"the last model differs from the first: relative L2 is {found.worst:.3g}, "
-            f"at most {given.tolerance:g} was allowed: ask less of the steps, or allow more"
-        )
+    gate.check(found, "ask less of the steps, or allow more", subject="the last model differs from the first")
     return found
 
 

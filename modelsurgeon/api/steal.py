@@ -12,11 +12,12 @@ import numpy as np
 from modelsurgeon.api import models, samples
 from modelsurgeon.api.operation import Operation, pass_context, record
 from modelsurgeon.api.options import SurgeryOptions, reject_unknown
+from modelsurgeon.comparison import gate
 from modelsurgeon.comparison.compare import Comparison, Run
 from modelsurgeon.comparison.compare import compare as compare_runs
 from modelsurgeon.data import batches
-from modelsurgeon.data.feeds import Input
-from modelsurgeon.errors import BadData, BadPlan, ToleranceExceeded
+from modelsurgeon.data.feeds import Input, cast, is_float
+from modelsurgeon.errors import BadData, BadPlan, NoVerdict
 from modelsurgeon.matching.head_rows import Growth, Init, Means, class_origins
 from modelsurgeon.surgery.edits import Edit
 
@@ -67,9 +68,11 @@ def steal(
     don't fit, BadData, ToleranceExceeded.
     """
     reject_unknown("steal", options, SurgeryOptions)
+    gate.check_compares(options.get("tolerance"), compares=options.get("compare", True))
     growth = Growth(sizes=grow or {}, init=grow_init, labels=labels, seed=options.get("seed", 0))
     if isinstance(donor, Mapping) or isinstance(recipient, Mapping) or _is_state(recipient):
         return _steal_state(donor, recipient, given, partial, growth)
+    from modelsurgeon.onnx.graph.nonfinite import check_finite
     from modelsurgeon.onnx.passes.steal.steal import fully_copied
     from modelsurgeon.onnx.passes.steal.steal import steal as work
 
@@ -79,10 +82,13 @@ def steal(
     context = pass_context(ours, options, None)
     growth = replace(growth, means=_class_means(options, classes))
     edits = work(context, theirs, given=given, partial=partial, growth=growth)
+    check_finite(context.model, ours)
     comparison, notes = None, ["not compared"]
     if options.get("compare", True):
         heads = {edit.layer: str(edit.details["donor"]) for edit in edits if edit.action == "grow"}
         comparison, notes = _compare(theirs, context.model, growth, heads, options)
+        if comparison is None and options.get("tolerance") is not None:
+            raise NoVerdict(f"no verdict, and a tolerance was given (--tolerance): {notes[0]}")
     arguments = {"given": given, "partial": partial, "grow": grow, "grow_init": grow_init if grow else None}
     recorded = {name: value for name, value in arguments.items() if value}
     record(
@@ -137,6 +143,7 @@ def _compare(
 
     heads: grown layer -> the donor's. Their old classes must be equal, before a softmax over all classes.
     """
+    from modelsurgeon.onnx.graph.randomness import random_operators
     from modelsurgeon.onnx.passes.steal.scores import compared_values
     from modelsurgeon.onnx.run import inputs, runner
     from modelsurgeon.onnx.run.noise_floor import other_execution
@@ -145,44 +152,42 @@ def _compare(
     if len(takes) != len(gives) or not all(map(_are_alike, takes, gives)):
         return _not_compared("donor and recipient take different inputs", heads)
     provider = options.get("provider", "cpu")
-    names = dict(zip((each.name for each in takes), (each.name for each in gives), strict=True))
+    entries = dict(zip((each.name for each in takes), gives, strict=True))
     data, seed, dims = options.get("data"), options.get("seed", 0), options.get("dims")
     feeds, about_feeds = samples.feeds(donor, data, seed=seed, dims=dims)
     if len(donor.graph.outputs) != len(made.graph.outputs):
         return _not_compared("donor and recipient give different numbers of outputs", heads)
     scores = compared_values(donor, made, heads)
-    same = {each.name: each.name for each in takes}
+    same = dict(zip((each.name for each in takes), takes, strict=True))
     theirs = runner(donor, outputs=scores.donor, provider=provider, optimize=False)
     rerun = other_execution(donor, outputs=scores.donor, optimize=False, provider=provider)
     mine = runner(made, outputs=scores.made, provider=provider, optimize=False)
-    renamed = _by_position(mine, names, scores.made, scores.donor)
+    renamed = _by_position(mine, entries, scores.made, scores.donor)
     comparison = compare_runs(
         _by_position(theirs, same, scores.donor, scores.donor),
         _old_classes(renamed, scores.axes, growth),
         feeds,
         rerun_a=_by_position(rerun, same, scores.donor, scores.donor),
         tolerance=options.get("tolerance"),
+        asked=bool(heads) or options.get("tolerance") is not None,
+        random=random_operators(donor),
         providers=(provider, provider),
         notes=["A is the donor, B what was made", *scores.notes, *about_feeds],
     )
-    if heads and comparison.verdict == "different":
-        raise ToleranceExceeded(
-            f"old classes of the grown head changed: relative L2 to the donor's is {comparison.worst:.3g}, "
-            f"at most {comparison.tolerance:g} was allowed: match more layers (--map), "
-            "or allow more (--tolerance)"
-        )
-    if options.get("tolerance") is not None and comparison.verdict == "different":
-        raise ToleranceExceeded(
-            f"relative L2 to the donor's outputs is {comparison.worst:.3g}, at most {comparison.tolerance:g} "
-            "was allowed: match more layers (--map), or allow more (--tolerance)"
-        )
+    gate.check(
+        comparison,
+        "match more layers (--map), or allow more (--tolerance)",
+        subject="old classes of the grown head changed" if heads else "the outputs differ from the donor's",
+    )
     return comparison, []
 
 
 def _are_alike(one: Input, other: Input) -> bool:
-    """Whether two inputs may take the same arrays."""
-    if one.dtype != other.dtype or one.shape is None or other.shape is None:
-        return one.dtype == other.dtype
+    """Whether two inputs may take the same arrays, floats of any width."""
+    if one.dtype != other.dtype and not (is_float(one.dtype) and is_float(other.dtype)):
+        return False
+    if one.shape is None or other.shape is None:
+        return True
     sizes = zip(one.shape, other.shape, strict=False)
     fit = all(a == b or not (isinstance(a, int) and isinstance(b, int)) for a, b in sizes)
     return len(one.shape) == len(other.shape) and fit
@@ -197,11 +202,11 @@ def _not_compared(reason: str, heads: Mapping[str, str]) -> tuple[None, list[str
     return None, [f"not compared: {reason}"]
 
 
-def _by_position(run: Run, names: Mapping[str, str], made: Sequence[str], donor: Sequence[str]) -> Run:
-    """The run with the donor's names for its inputs and outputs."""
+def _by_position(run: Run, entries: Mapping[str, Input], made: Sequence[str], donor: Sequence[str]) -> Run:
+    """The run with the donor's names for its inputs and outputs, and with inputs of the donor's type."""
 
     def renamed(feed: Mapping[str, Any]) -> dict[str, Any]:
-        values = run({names[name]: array for name, array in feed.items()})
+        values = run({entries[name].name: cast(array, entries[name]) for name, array in feed.items()})
         return {theirs: values[mine] for theirs, mine in zip(donor, made, strict=True)}
 
     return renamed

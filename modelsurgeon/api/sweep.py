@@ -11,6 +11,7 @@ from modelsurgeon.api.devices import on_device
 from modelsurgeon.api.operation import record, source
 from modelsurgeon.api.options import CompressionOptions
 from modelsurgeon.api.preparation import chosen_options, prepare
+from modelsurgeon.comparison import gate
 from modelsurgeon.compression.frontier import Frontier, FrontierPoint
 from modelsurgeon.compression.planner import budgets
 from modelsurgeon.compression.result import Result
@@ -35,6 +36,7 @@ def sweep(
     raises, with the fraction that it arose at: there is no result then.
     """
     check_fractions(fractions)
+    gate.check_compares(options.get("tolerance"), compares=options.get("compare", True))
     _, study = prepare("sweep", model, options)
     at, _ = budgets(study, of)
     decisions = {fraction: at(fraction) for fraction in fractions}  # all, before the first takes its time

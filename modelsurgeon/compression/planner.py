@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
+from modelsurgeon.comparison import gate
 from modelsurgeon.compression.candidates import Decision, least_fraction, plan_by_budget
 from modelsurgeon.compression.goal import Goal
 from modelsurgeon.compression.latency_model import is_slower
@@ -128,6 +129,7 @@ def _within_error(goal: Goal, study: Study, at: Callable[[float], Decision], lea
         fraction = (low + high) / 2
         decision = at(fraction)
         comparison = study.compare(study.trial(decision.plan))
+        gate.check(comparison, "give other samples (--data)")
         if comparison is not None and comparison.worst <= (goal.max_error or 0.0):
             best, high = decision, fraction
         else:

@@ -237,6 +237,8 @@ class Study:
             self._counted(self.held_out, "comparison"),
             rerun_a=original.runner(reference=True),
             tolerance=tolerance,
+            asked=tolerance is not None,
+            random=self.model.random_operators,
         )
 
     def _counted(self, feeds: Batches, what: str) -> Batches:

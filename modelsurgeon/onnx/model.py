@@ -18,6 +18,8 @@ from modelsurgeon.inspection.rows import Totals
 from modelsurgeon.layers import Array
 from modelsurgeon.onnx import run, shapes
 from modelsurgeon.onnx.graph.names import layer_names
+from modelsurgeon.onnx.graph.nonfinite import check_finite
+from modelsurgeon.onnx.graph.randomness import random_operators
 from modelsurgeon.onnx.info import analyze
 from modelsurgeon.onnx.layers.operators import holds_layer
 from modelsurgeon.onnx.layers.recurrent import RECURRENT
@@ -111,6 +113,11 @@ class OnnxModel:
             f"{name}: only W is factorized, the operator takes R as one matrix" for name in recurrent
         ]
 
+    @property
+    def random_operators(self) -> Sequence[str]:
+        """Operators that may give other values at every run."""
+        return random_operators(self._original)
+
     def total(self, resource: str) -> int:
         """MACs or params of the whole model; resource: "macs" or "params"."""
         return int(getattr(self._totals(), resource))
@@ -169,6 +176,10 @@ class OnnxModel:
         return timing.speedup(
             *models, feed, repeats=repeats, threads=TIMED_THREADS, provider=self._provider
         ).as_dict()
+
+    def check_finite(self) -> None:
+        """Raise UnsupportedLayer where an edit wrote NaN or an infinite number that wasn't in the model."""
+        check_finite(self._model, self._original)
 
     def finish(self) -> ir.Model:
         """The edited model without unused nodes and weights."""

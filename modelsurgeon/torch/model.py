@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from modelsurgeon import data as samples
 from modelsurgeon.data import Batches, Input
 from modelsurgeon.data.samples import NOISE_SAMPLES
-from modelsurgeon.errors import BadData, BadModel, UnknownShape
+from modelsurgeon.errors import BadData, BadModel, UnknownShape, UnsupportedLayer
 from modelsurgeon.layers import Array
 from modelsurgeon.plugins import in_one_line
 from modelsurgeon.surgery.edits import FactorizationEdit
@@ -105,6 +105,11 @@ class TorchModel:
         macs = {} if self._example is None else {"macs": self.total("macs")}
         return {**macs, "params": self.total("params"), "param_bytes": size, "bn_stats": stats}
 
+    @property
+    def random_operators(self) -> Sequence[str]:
+        """None that is known beforehand: a module in eval mode is taken for deterministic until it is run."""
+        return ()
+
     def batches(self, seed: int) -> Batches | None:
         """The samples, or seeded noise of the given shapes; None where there are neither."""
         if self._data is not None:
@@ -146,6 +151,16 @@ class TorchModel:
     def latency(self, other: Any, data: Batches, *, repeats: int = 50) -> None:  # noqa: ANN401 - as the port
         """None: latency is measured on the export."""
 
+    def check_finite(self) -> None:
+        """Raise UnsupportedLayer where an edit wrote NaN or an infinite number that wasn't in the module."""
+        broken = next((name for name, value in _weights_by_name(self._module) if not _is_finite(value)), None)
+        if broken is not None and all(_is_finite(value) for _, value in _weights_by_name(self._original)):
+            layer, _, tensor = broken.rpartition(".")
+            raise UnsupportedLayer(
+                f"tensor {tensor!r} of layer {layer!r} would hold NaN or infinite numbers, and the module "
+                "held none: leave the layer out (--skip), or give other samples"
+            )
+
     def finish(self) -> nn.Module:
         """The caller's own module."""
         return self._module
@@ -156,6 +171,15 @@ class TorchModel:
             Input(name=name, dtype=np.asarray(v).dtype, shape=(None, *np.shape(v)[1:]))
             for name, v in (self._example or {}).items()
         ]
+
+
+def _weights_by_name(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Parameters and buffers that are floating-point numbers."""
+    yield from ((name, v) for name, v in module.state_dict().items() if torch.is_floating_point(v))
+
+
+def _is_finite(value: torch.Tensor) -> bool:
+    return bool(torch.isfinite(value).all())
 
 
 @contextmanager

@@ -75,7 +75,6 @@ def test_a_relative_error_has_no_unit() -> None:
         layer = Layer(weight=scale * weight(5, 4, 3))
         assert relative_error(layer, [replace(layer, weight=1.1 * layer.weight)]) == pytest.approx(0.1)
         assert relative_error(layer, [replace(layer, weight=0 * layer.weight)]) == 1
-    assert relative_error(Layer(weight=np.zeros((2, 2))), [Layer(weight=np.ones((2, 2)))]) == 0
 
 
 def test_the_norm_ratio_is_of_the_terms_to_their_sum() -> None:
@@ -86,3 +85,24 @@ def test_the_norm_ratio_is_of_the_terms_to_their_sum() -> None:
     opposed = Layer(weight=np.array([[3.0, -2.0]]))
     assert norm_ratio([same, opposed]) == pytest.approx((9 + 4) / (3 - 2) ** 2)
     assert norm_ratio([same, Layer(weight=np.zeros((1, 2)))]) == 0
+
+
+@pytest.mark.parametrize("name", ["nothing", "channels that don't meet", "two kernels on one axis"])
+def test_errors_and_ratios_refuse_them_too(name: str) -> None:
+    chain, message = NO_LAYER[name]
+    with pytest.raises(UnsupportedLayer, match=message):
+        norm_ratio(chain)
+    with pytest.raises(UnsupportedLayer, match=message):
+        relative_error(Layer(weight=weight(2, 4)), chain)
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (3, 1), (3, 4, 1), (4, 3)])
+def test_the_error_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(UnsupportedLayer, match=r"the chain makes a weight .*, the layer has \(3, 4\)"):
+        relative_error(Layer(weight=weight(3, 4)), [Layer(weight=weight(*shape))])
+
+
+def test_the_error_of_a_zero_weight_is_zero_or_infinite() -> None:
+    zero = Layer(weight=np.zeros((3, 4)))
+    assert relative_error(zero, [zero]) == 0
+    assert relative_error(zero, [Layer(weight=weight(3, 4))]) == np.inf

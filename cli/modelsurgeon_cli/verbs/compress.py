@@ -28,7 +28,7 @@ from modelsurgeon_cli.options import (
     shape_options,
     source_options,
 )
-from modelsurgeon_cli.show import as_html, check_outputs, check_weights, progress, show, write
+from modelsurgeon_cli.show import as_html, check_outputs, check_weights, progress, show, warn, write
 
 BUDGETS = ("rank", "energy", "macs", "params", "max_error", "speedup", "plan", "sweep")
 SHARE_TYPE = Real(0, 1, min_open=True)
@@ -190,6 +190,8 @@ def command(
             results = {point.fraction: point.result for point in result.points}
         for point, path in outs.items():
             ms.save(results[point].model, path)
+    for each in results.values():
+        warn(each.comparison, quiet=quiet)
     for point, path in plans.items():
         write(path, results[point].plan.text())
     if report is not None:

@@ -12,7 +12,7 @@ from modelsurgeon.api.models import weight_files
 from modelsurgeon.api.pipeline import read
 from modelsurgeon_cli.operation import show_result
 from modelsurgeon_cli.options import result_options
-from modelsurgeon_cli.show import check_outputs, check_weights, progress
+from modelsurgeon_cli.show import check_outputs, check_weights, progress, warn
 
 
 @click.command(epilog="Example: modelsurgeon pipeline steps.toml -o small.onnx")
@@ -42,4 +42,7 @@ def command(
         check_weights({**outputs, "the data of -o": f"{target}.data"}, weight_files(graph))
         run = ms.pipeline(recipe)
         ms.save(run.model, target)
+    for report in run.steps if run.comparison is None else ():
+        if report.step.verb == "compress":
+            warn(report.result.comparison, quiet=quiet)
     show_result(run, "pipeline", file, format=format, output=output)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
@@ -102,10 +103,24 @@ def _copy_weights(
         if theirs[slot].shape != array.shape and not partial:
             sizes = f"its {_slot_name(slot)} is {array.shape}, the donor's {theirs[slot].shape}"
             raise UnsupportedLayer(f"{sizes}; --partial takes what overlaps")
-        new[slot] = copy_overlap(theirs[slot], array).astype(array.dtype)
+        new[slot] = _overlap(theirs[slot], array, slot)
     _write_weights(context, ours, name, new)
     whole = all(theirs[slot].shape == array.shape for slot, array in mine.items())
     return ACTION if whole else "steal the overlap"
+
+
+def _overlap(theirs: Array, mine: Array, slot: str) -> Array:
+    """The part's own array with the donor's in it. Raises UnsupportedLayer where NaN or infinity comes in."""
+    with np.errstate(over="ignore"):
+        made: Array = copy_overlap(theirs, mine).astype(mine.dtype)
+    if (np.isfinite(mine) & ~np.isfinite(made)).any():
+        if not np.isfinite(theirs).all():
+            raise UnsupportedLayer(f"the donor's {_slot_name(slot)} holds NaN or infinite numbers")
+        largest = float(np.abs(theirs).max())
+        raise UnsupportedLayer(
+            f"the donor's {_slot_name(slot)} reaches {largest:.3g}, which is more than {mine.dtype} holds"
+        )
+    return made
 
 
 def _slot_name(slot: str) -> str:
