@@ -21,6 +21,7 @@ def compare(
     *,
     samples: int | None = None,
     batch: int | None = None,
+    skip_bad: bool = False,
     seed: int = 0,
     tolerance: float | None = None,
     per_layer: bool = False,
@@ -34,17 +35,20 @@ def compare(
     thread. Errors are relative L2 norms, over all samples.
 
     data: whatever `data.batches` takes; without it, seeded noise is drawn and the result says so. samples: at
-    most so many of data, or how many are drawn. batch: samples per feed, where A leaves that open. seed: of
-    the noise. tolerance: relative L2 up to which outputs count as the same, 1e-5 by default. per_layer: also
-    compare the outputs of the linear layers that both models have. shapes, dims: sizes that A leaves open.
-    provider: where both run. Raises BadModel, BadData, UnknownShape, and Unavailable for a missing provider.
+    most so many of data, or how many are drawn. batch: samples per feed, where A leaves that open. skip_bad:
+    leave out samples with NaN or infinite values instead of raising. seed: of the noise. tolerance: relative
+    L2 up to which outputs count as the same, 1e-5 by default. per_layer: also compare the outputs of the
+    linear layers that both models have. shapes, dims: sizes that A leaves open. provider: where both run.
+    Raises BadModel, BadData, UnknownShape, and Unavailable for a missing provider.
     """
     from modelsurgeon.comparison.compare import compare as compare_runs
     from modelsurgeon.onnx.run import runner
     from modelsurgeon.onnx.run.noise_floor import other_execution
 
     ours, theirs = graph(a, shapes=shapes), graph(b, shapes=shapes)
-    batches, notes = feeds(ours, data, samples=samples, batch=batch, seed=seed, shapes=shapes, dims=dims)
+    batches, notes = feeds(
+        ours, data, samples=samples, batch=batch, skip_bad=skip_bad, seed=seed, shapes=shapes, dims=dims
+    )
     outputs = _layer_outputs(ours, theirs) if per_layer else ()
     return compare_runs(
         runner(ours, provider=provider, outputs=outputs),

@@ -140,7 +140,9 @@ def _compare(
     provider = options.get("provider", "cpu")
     names = dict(zip((each.name for each in takes), (each.name for each in gives), strict=True))
     data, seed, dims = options.get("data"), options.get("seed", 0), options.get("dims")
-    feeds, about_feeds = samples.feeds(donor, data, seed=seed, dims=dims)
+    feeds, about_feeds = samples.feeds(
+        donor, data, skip_bad=options.get("skip_bad", False), seed=seed, dims=dims
+    )
     theirs = runner(donor, provider=provider, optimize=False)
     mine = runner(made, provider=provider, optimize=False)
     if len(donor.graph.outputs) != len(made.graph.outputs):
