@@ -56,8 +56,10 @@ def inspect(model: models.Model, **options: Unpack[SurgeryOptions]) -> Inspectio
 
     reject_unknown("bn inspect", options, SurgeryOptions)
     original, given = models.graph(model, shapes=options.get("shapes")), options.get("data") is not None
-    batches = samples.feeds(original, options["data"])[0] if given else None
-    notes = [] if given else ["drift shows only on data: pass --data"]
+    notes = ["drift shows only on data: pass --data"]
+    batches = None
+    if given:
+        batches, notes = samples.feeds(original, options["data"], skip_bad=options.get("skip_bad", False))
     return Inspection(layers=work(pass_context(original, options, batches)), notes=notes)
 
 
@@ -120,19 +122,30 @@ def sanitize(model: models.Model, **options: Unpack[SurgeryOptions]) -> Operatio
     """
     from modelsurgeon.onnx.passes.batchnorm.health import sanitize as work
 
-    return operate(model, "bn sanitize", work, options, exact=False, learns=options.get("data") is not None)
+    return operate(
+        model,
+        "bn sanitize",
+        work,
+        options,
+        exact=False,
+        learns=options.get("data") is not None,
+        holds_out=False,
+    )
 
 
 def recalibrate(model: models.Model, **options: Unpack[SurgeryOptions]) -> Operation:
     """Recompute the running mean and variance of every batch norm over `data`, in the order of the model.
 
-    Both are those of the population, over all samples and positions, and not moving averages. Raises BadData
-    without data and for samples that make no finite statistics, and ToleranceExceeded for a given tolerance.
+    Both are those of the population, over all samples and positions, and not moving averages. The comparison
+    is on the same samples. Raises BadData without data and for samples that make no finite statistics, and
+    ToleranceExceeded for a given tolerance.
     """
     if models.is_module(model):
         from modelsurgeon.torch.batchnorm import recalibrate as in_place
 
-        return operate_in_place(model, "bn recalibrate", in_place, options, exact=False, learns=True)
+        return operate_in_place(
+            model, "bn recalibrate", in_place, options, exact=False, learns=True, holds_out=False
+        )
     from modelsurgeon.onnx.passes.batchnorm.statistics import recalibrate as work
 
-    return operate(model, "bn recalibrate", work, options, exact=False, learns=True)
+    return operate(model, "bn recalibrate", work, options, exact=False, learns=True, holds_out=False)

@@ -237,11 +237,14 @@ provider_option = click.option(
     help="Device that runs the models.",
 )
 
-data_option = click.option(
-    "--data",
-    type=click.Path(),
-    metavar="PATH",
-    help="Samples: an .npz with arrays named like the inputs, a folder of such files, or an .npy.",
+data_option = combined(
+    click.option(
+        "--data",
+        type=click.Path(),
+        metavar="PATH",
+        help="Samples: an .npz with arrays named like the inputs, a folder of such files, or an .npy.",
+    ),
+    click.option("--skip-bad", is_flag=True, help="Leave out samples of --data with NaN or infinite values."),
 )
 batch_option = click.option(
     "--batch", type=click.IntRange(min=1), help="Batch size where the model leaves it open."

@@ -26,6 +26,7 @@ def compare(
     *,
     samples: int | None = None,
     batch: int | None = None,
+    skip_bad: bool = False,
     seed: int = 0,
     tolerance: float | None = None,
     per_layer: bool = False,
@@ -41,13 +42,14 @@ def compare(
     is converted for B where nothing but the rounding of floats is lost.
 
     data: whatever `data.batches` takes; without it, seeded noise is drawn and the result says so. samples: at
-    most so many of data, or how many are drawn. batch: samples per feed, where A leaves that open. seed: of
-    the noise. tolerance: relative L2 up to which outputs count as the same, 1e-5 by default. per_layer: also
-    compare the outputs of the linear layers of A that have a counterpart in B, as `diff` aligns them; they
-    have no part in the verdict. by_position: pair inputs and outputs of other names by their position, never
-    across types or ranks. shapes, dims: sizes that A leaves open. provider: where both run. The verdict is
-    None, with the reason, where nothing could be compared or A differs from itself. Raises BadModel, BadData,
-    UnknownShape, and Unavailable for a missing provider.
+    most so many of data, or how many are drawn. batch: samples per feed, where A leaves that open. skip_bad:
+    leave out samples with NaN or infinite values instead of raising. seed: of the noise. tolerance: relative
+    L2 up to which outputs count as the same, 1e-5 by default. per_layer: also compare the outputs of the
+    linear layers of A that have a counterpart in B, as `diff` aligns them; they have no part in the verdict.
+    by_position: pair inputs and outputs of other names by their position, never across types or ranks.
+    shapes, dims: sizes that A leaves open. provider: where both run. The verdict is None, with the reason,
+    where nothing could be compared or A differs from itself. Raises BadModel, BadData, UnknownShape, and
+    Unavailable for a missing provider.
     """
     from modelsurgeon.comparison.compare import compare as compare_runs
     from modelsurgeon.onnx.graph.randomness import random_operators
@@ -58,7 +60,9 @@ def compare(
     ours, theirs = graph(a, shapes=shapes), graph(b, shapes=shapes)
     names = _label("A", ours), _label("B", theirs)
     with _named(names[0]):
-        batches, notes = feeds(ours, data, samples=samples, batch=batch, seed=seed, shapes=shapes, dims=dims)
+        batches, notes = feeds(
+            ours, data, samples=samples, batch=batch, skip_bad=skip_bad, seed=seed, shapes=shapes, dims=dims
+        )
     layers, about_layers = _layers(ours, theirs) if per_layer else ([], [])
     tensors = [pair.a for pair in layers], [pair.b for pair in layers]
     run_a = _named_run(names[0], lambda: runner(ours, provider=provider, outputs=tensors[0]))

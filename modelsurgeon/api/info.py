@@ -28,6 +28,7 @@ def info(
     data: Any = None,  # noqa: ANN401 - see data.batches
     samples: int | None = None,
     batch: int | None = None,
+    skip_bad: bool = False,
     provider: str = "cpu",
     spend: bool = False,
     watch: Progress | None = None,
@@ -40,7 +41,8 @@ def info(
     values at stated defaults. memory: add which activations are alive at each node, in bytes. training: add
     the bytes that training takes. weights: add ranges, channels and spectra of the weights, read one at a
     time. data: whatever `data.batches` takes; add the ranges of the activations on it. samples: at most so
-    many of data. batch: samples per feed, where the model leaves that open. provider: where the model runs.
+    many of data. batch: samples per feed, where the model leaves that open. skip_bad: leave
+    out samples with NaN or infinite values instead of raising. provider: where the model runs.
     spend: the caller needs the graph no more, so it may be changed in place, which is faster. watch: called
     with the progress. Raises BadModel, UnknownShape, BadData, and Unavailable for a missing provider.
     """
@@ -59,7 +61,7 @@ def info(
     if data is not None:
         from modelsurgeon.onnx.analysis.statistics.activation_statistics import collect_activation_statistics
 
-        given, _ = feeds(opened, data, samples=samples, batch=batch)
+        given, _ = feeds(opened, data, samples=samples, batch=batch, skip_bad=skip_bad)
         found = found.with_section(
             "activations", collect_activation_statistics(opened, given, provider=provider, watch=watch)
         )

@@ -73,15 +73,16 @@ def operate(
     exact: bool,
     arguments: Mapping[str, Any] | None = None,
     learns: bool = False,
+    holds_out: bool = True,
     vectors: bool = False,
 ) -> Operation:
     """Run a pass on a copy of the model, compare the outputs, and write a line of history.
 
     verb, arguments: for the history; no paths in them. exact: outputs must be equal up to EXACT_TOLERANCE
     (relative L2) or to within the model's own noise; otherwise only a given tolerance is a gate. learns: the
-    pass needs samples; a quarter of them is held out for the comparison. vectors: outputs that have become
-    maps of one position are compared as the vectors that they were. Raises ToleranceExceeded, NoVerdict,
-    TypeError for an unknown option, and what the pass and loading the model raise.
+    pass needs samples; with holds_out, a quarter of them is for the comparison alone. vectors: outputs that
+    have become maps of one position are compared as the vectors that they were. Raises ToleranceExceeded,
+    NoVerdict, TypeError for an unknown option, and what the pass and loading the model raise.
     """
     from onnx_ir.passes.common import RemoveUnusedNodesPass
 
@@ -93,7 +94,8 @@ def operate(
     given = model if isinstance(model, str | Path) else original
     compares = options.get("compare", True)
     feeds, notes = _feeds(original, options) if learns or compares else (None, ["not compared"])
-    learned, held_out = split(feeds) if learns and feeds is not None else (None, feeds)
+    learned, held_out = _parts(feeds, learns=learns, holds_out=holds_out)
+    notes += _learning_notes(learned, holds_out=holds_out, compares=compares)
     context = pass_context(original, options, learned)
     edits = work(context)
     if any(edit.skipped is None for edit in edits):
@@ -108,7 +110,7 @@ def operate(
         gate.check(comparison, GATE_ADVICE, subject=f"{verb} changed the outputs")
     recorded = _history_arguments(options) | dict(arguments or {})
     record(context.model, verb, recorded, source(given), comparison)
-    return _result(verb, context.model, edits, comparison)
+    return _result(verb, context.model, edits, comparison, [] if comparison else notes)
 
 
 def operate_in_place(
@@ -119,6 +121,7 @@ def operate_in_place(
     *,
     exact: bool,
     learns: bool = False,
+    holds_out: bool = True,
 ) -> Operation:
     """As `operate`, for an nn.Module: it is edited itself once the gate has held on a copy of it.
 
@@ -128,11 +131,19 @@ def operate_in_place(
 
     reject_unknown(verb, options, SurgeryOptions)
     gate.check_compares(options.get("tolerance"), compares=options.get("compare", True))
-    editable = TorchModel(module, data=options.get("data"), shapes=options.get("shapes"))
+    editable = TorchModel(
+        module,
+        data=options.get("data"),
+        shapes=options.get("shapes"),
+        skip_bad=options.get("skip_bad", False),
+    )
     feeds = editable.batches(options.get("seed", 0))
     if feeds is None:
         raise UnknownShape("a module fixes no input shapes: give data, or the shape of every input")
-    learned, held_out = split(feeds) if learns else (feeds, feeds)
+    learned, held_out = split(feeds) if learns and holds_out else (feeds, feeds)
+    notes = [feeds.note] if feeds.note else []
+    if learns:
+        notes += _learning_notes(learned, holds_out=holds_out, compares=options.get("compare", True))
 
     def excluded(layer: str) -> str | None:
         return exclusion_reason(layer, options.get("only", ()), options.get("skip", ()))
@@ -151,11 +162,32 @@ def operate_in_place(
             asked=exact or options.get("tolerance") is not None,
         )
         gate.check(comparison, GATE_ADVICE, subject=f"{verb} changed the outputs")
-    return _result(verb, module, work(module, learned, excluded), comparison)
+    return _result(verb, module, work(module, learned, excluded), comparison, notes)
 
 
-def _result(verb: str, model: Any, edits: Sequence[Edit], comparison: Comparison | None) -> Operation:  # noqa: ANN401
-    notes = [] if comparison else ["not compared"]
+def _parts(feeds: Batches | None, *, learns: bool, holds_out: bool) -> tuple[Batches | None, Batches | None]:
+    """The samples that a pass learns from, and those to compare on."""
+    if not learns or feeds is None:
+        return None, feeds
+    return split(feeds) if holds_out else (feeds, feeds)
+
+
+def _learning_notes(learned: Batches | None, *, holds_out: bool, compares: bool) -> list[str]:
+    """From how many samples something was learned, where none are held out."""
+    if learned is None or holds_out or learned.kind != "data":
+        return []
+    same = ", and compared on the same" if compares else ""
+    return [f"the statistics are those of all {learned.samples} samples{same}"]
+
+
+def _result(
+    verb: str,
+    model: Any,  # noqa: ANN401
+    edits: Sequence[Edit],
+    comparison: Comparison | None,
+    notes: Sequence[str],
+) -> Operation:
+    notes = [*notes] if comparison or "not compared" in notes else [*notes, "not compared"]
     return Operation(verb=verb, model=model, edits=edits, comparison=comparison, notes=notes)
 
 
@@ -200,7 +232,14 @@ def pass_context(original: ir.Model, options: SurgeryOptions, batches: Batches |
 
 def _feeds(model: ir.Model, options: SurgeryOptions) -> tuple[Batches, list[str]]:
     shapes, dims = options.get("shapes"), options.get("dims")
-    return samples.feeds(model, options.get("data"), seed=options.get("seed", 0), shapes=shapes, dims=dims)
+    return samples.feeds(
+        model,
+        options.get("data"),
+        skip_bad=options.get("skip_bad", False),
+        seed=options.get("seed", 0),
+        shapes=shapes,
+        dims=dims,
+    )
 
 
 def _compare(

@@ -15,6 +15,7 @@ class SurgeryOptions(TypedDict, total=False):
     """Options of every surgery verb.
 
     data: samples to compare on, whatever `data.batches` takes; seeded normal noise without them.
+    skip_bad: leave out samples with NaN or infinite values instead of raising BadData (False).
     only, skip: globs on layer names; layers that `only` doesn't match, or `skip` does, stay as they are.
     shapes: input name -> sizes; dims: symbol -> size, of what the model leaves open.
     seed: of the noise (0). compare: run both models and compare their outputs (True).
@@ -31,6 +32,7 @@ class SurgeryOptions(TypedDict, total=False):
     tolerance: float | None
     compare: bool
     provider: str
+    skip_bad: bool
 
 
 class CompressionOptions(TypedDict, total=False):
@@ -43,6 +45,7 @@ class CompressionOptions(TypedDict, total=False):
     last quarter is held out for the comparison. Without samples ranks follow from the weights alone, and
     models are compared on seeded noise; the result says so.
     refit: fit the factors to the samples by least squares (True).
+    skip_bad: leave out samples with NaN or infinite values instead of raising BadData (False).
     only, skip: globs on layer names; layers that `only` doesn't match, or `skip` does, stay as they are.
     shapes: input name -> sizes; dims: symbol -> size, of what the model leaves open.
     batch: samples per feed, where the model leaves that open (1).
@@ -72,6 +75,7 @@ class CompressionOptions(TypedDict, total=False):
     provider: str
     device: str
     watch: Progress | None
+    skip_bad: bool
 
 
 def reject_unknown(verb: str, given: Mapping[str, Any], known: type) -> None:

@@ -48,7 +48,9 @@ def open_model(
     if models.is_module(model):
         from modelsurgeon.torch.model import TorchModel
 
-        return TorchModel(model, data=data, shapes=shapes, batch=batch)
+        return TorchModel(
+            model, data=data, shapes=shapes, batch=batch, skip_bad=options.get("skip_bad", False)
+        )
     from modelsurgeon.onnx.model import OnnxModel
 
     return OnnxModel(
@@ -56,6 +58,7 @@ def open_model(
         data=data,
         shapes=shapes,
         batch=batch,
+        skip_bad=options.get("skip_bad", False),
         dims=options.get("dims"),
         provider=options.get("provider", "cpu"),
         runs=runs,

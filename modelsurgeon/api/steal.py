@@ -154,7 +154,9 @@ def _compare(
     provider = options.get("provider", "cpu")
     entries = dict(zip((each.name for each in takes), gives, strict=True))
     data, seed, dims = options.get("data"), options.get("seed", 0), options.get("dims")
-    feeds, about_feeds = samples.feeds(donor, data, seed=seed, dims=dims)
+    feeds, about_feeds = samples.feeds(
+        donor, data, skip_bad=options.get("skip_bad", False), seed=seed, dims=dims
+    )
     if len(donor.graph.outputs) != len(made.graph.outputs):
         return _not_compared("donor and recipient give different numbers of outputs", heads)
     scores = compared_values(donor, made, heads)

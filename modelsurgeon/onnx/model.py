@@ -47,7 +47,8 @@ from modelsurgeon.surgery.site import (
 class OnnxModel:
     """A `surgery.site.EditableModel` of ONNX. A copy of the graph is edited, never the caller's model.
 
-    data, shapes, dims, batch: as for `compress`. runs: whether the sizes must be such that the model runs.
+    data, shapes, dims, batch, skip_bad: as for `compress`. runs: whether the sizes must be such that the
+    model runs.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class OnnxModel:
         shapes: Mapping[str, Sequence[int]] | None = None,
         dims: Mapping[str, int] | None = None,
         batch: int | None = None,
+        skip_bad: bool = False,
         provider: str = "cpu",
         runs: bool = True,
     ) -> None:
@@ -65,7 +67,11 @@ class OnnxModel:
         self._original = original
         self._provider = provider
         self._batch = batch or 1
-        self._data = None if data is None else samples.batches(data, run.inputs(original), batch=batch)
+        self._data = (
+            None
+            if data is None
+            else samples.batches(data, run.inputs(original), batch=batch, skip_bad=skip_bad)
+        )
         self._measuring = MeasuringSizes.of(original, self._data, shapes, dims, runs=runs)
         self._start_over()
 

@@ -45,6 +45,7 @@ class TorchModel:
         data: Any = None,  # noqa: ANN401 - see data.batches
         shapes: Mapping[str, Sequence[int]] | None = None,
         batch: int | None = None,
+        skip_bad: bool = False,
     ) -> None:
         """Find the layers, and keep a copy of the module as it is."""
         self._module = module
@@ -52,6 +53,7 @@ class TorchModel:
         self._data = _as_feeds(data, module)
         self._shapes = shapes
         self._batch = batch
+        self._skip_bad = skip_bad
         self._example = (
             _first_feed(self._data) if self._data is not None else noise(module, shapes) if shapes else None
         )
@@ -64,7 +66,13 @@ class TorchModel:
 
     def fresh_copy(self) -> TorchModel:
         """A second `TorchModel` on a copy of the original module."""
-        return TorchModel(_copied(self._original), data=self._data, shapes=self._shapes, batch=self._batch)
+        return TorchModel(
+            _copied(self._original),
+            data=self._data,
+            shapes=self._shapes,
+            batch=self._batch,
+            skip_bad=self._skip_bad,
+        )
 
     def reset(self) -> None:
         """Undo all edits: register the original modules again."""
@@ -113,7 +121,7 @@ class TorchModel:
     def batches(self, seed: int) -> Batches | None:
         """The samples, or seeded noise of the given shapes; None where there are neither."""
         if self._data is not None:
-            return samples.batches(self._data, self._inputs(), batch=self._batch)
+            return samples.batches(self._data, self._inputs(), batch=self._batch, skip_bad=self._skip_bad)
         if self._shapes:
             return samples.noise(self._inputs(), samples=NOISE_SAMPLES, seed=seed)
         return None

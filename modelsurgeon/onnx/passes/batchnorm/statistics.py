@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
+from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
@@ -69,7 +71,14 @@ def input_statistics(
     names = list(dict.fromkeys(str(site.x.name) for site in sites))
     fed = {str(value.name) for value in context.graph.inputs}
     inside = [name for name in names if name not in fed]
-    run = runner(_with_outputs(context.model, inside), provider=context.provider) if inside else dict
+    run = (
+        runner(
+            _with_outputs(context.model, {str(site.x.name): site.norm.scale.dtype for site in sites}, inside),
+            provider=context.provider,
+        )
+        if inside
+        else dict
+    )
     found: dict[str, ChannelStatistics] = {}
     for feed in batches:
         values = {**feed, **run(feed)}
@@ -88,6 +97,9 @@ def _in_inference_mode(site: NormSite) -> NormSite:
 def _recalibrate_norm(context: PassContext, site: NormSite, statistics: ChannelStatistics) -> Edit:
     if statistics.count < 2:
         return Edit(layer=site.name, action=ACTION, skipped="one value per channel has no variance")
+    if not statistics.fits(site.norm.mean.dtype):
+        dtype = site.norm.mean.dtype
+        return Edit(layer=site.name, action=ACTION, skipped=f"its statistics aren't finite in {dtype}")
     mean_drift, variance_drift = drift(site.norm, statistics)
     write_norm(context, site, replace(site.norm, mean=statistics.mean, var=statistics.var))
     details = {
@@ -109,12 +121,12 @@ def _depths(graph: ir.Graph, chosen: Iterable[ir.Node]) -> dict[ir.Node, int]:
     return depths
 
 
-def _with_outputs(model: ir.Model, names: Sequence[str]) -> ir.Model:
+def _with_outputs(model: ir.Model, dtypes: Mapping[str, np.dtype[Any]], names: Sequence[str]) -> ir.Model:
     """A copy with these tensors as its outputs, and without the nodes that they don't need."""
     part = copy(model)
     values = {value.name: value for node in part.graph for value in node.outputs}
     part.graph.outputs[:] = [values[name] for name in names]
     RemoveUnusedNodesPass()(part)
-    for value in part.graph.outputs:
-        value.type = value.type or ir.TensorType(ir.DataType.FLOAT)
+    for value in part.graph.outputs:  # a norm's input has the type of its scale where the file doesn't say it
+        value.type = value.type or ir.TensorType(ir.DataType.from_numpy(dtypes[str(value.name)]))
     return part
