@@ -12,8 +12,8 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import ModelProto, TensorProto
 
-from modelsurgeon.errors import BadModel
-from modelsurgeon.files import replacing, same_file
+from modelsurgeon.errors import BadModel, Unwritable
+from modelsurgeon.files import is_written_through, replacing, same_file
 from modelsurgeon.onnx.graph.map_types import without_map_types
 from modelsurgeon.onnx.graph.traversal import replace_tensors
 from modelsurgeon.onnx.io import protobuf, sparse, validate, validate_tensors
@@ -161,6 +161,10 @@ def save(model: ir.Model, path: str | Path) -> None:
             with temporary.open("wb") as file:
                 serialized.write(file)
         return
+    if is_written_through(path):
+        raise Unwritable(
+            f"{path}: a model above 2 GB takes two files, its weights in the second: name a file"
+        )
     # The data file is moved into place first: the model file never exists without its weights.
     with replacing(path) as temporary, replacing(data_path) as temporary_data:
         _keep_readable(model, path, data_path)
