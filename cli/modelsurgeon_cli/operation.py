@@ -10,6 +10,7 @@ import click
 
 import modelsurgeon as ms
 from modelsurgeon.api.models import is_source, weight_files
+from modelsurgeon_cli.loading import load
 from modelsurgeon_cli.options import (
     Real,
     combined,
@@ -80,8 +81,8 @@ def perform(
     inputs = {"MODEL": model, "--data": arguments["data"], "--weights": weights, "--example": example}
     check_outputs(outputs, inputs | dict(zip(others, others, strict=True)))
     with progress(f"{name} {model}", quiet=quiet):
-        graph = ms.load(model, weights=weights, shapes=arguments["shapes"], example=example, trust=trust)
-        for loaded in (graph, *map(ms.load, others)):
+        graph = load(model, weights=weights, shapes=arguments["shapes"], example=example, trust=trust)
+        for loaded in (graph, *map(load, others)):
             check_weights(with_data_files(outputs, {"-o": out}), weight_files(loaded))
         operation = verb(graph if is_source(model) else model, *others, **arguments)
         ms.save(operation.model, out)

@@ -47,7 +47,7 @@ def test_a_report_on_stdout_by_name(path: str, run: Command) -> None:
     assert run("check", "model.onnx", "--output", path) == run("check", "model.onnx")
 
 
-def test_a_plan_and_the_page_go_to_stdout(here: Path, run: Command) -> None:
+def test_a_plan_and_the_page_go_to_stdout(run: Command) -> None:
     for flag, content in (("--save-plan", '"conv1"'), ("--report", "<html")):
         done = run("compress", "model.onnx", "--rank", 2, "--no-compare", "-o", "small.onnx", flag, "-")
         assert done.code == 0

@@ -12,6 +12,7 @@ import click
 import modelsurgeon as ms
 from modelsurgeon.api.models import is_source, weight_files
 from modelsurgeon.files import path_for_fraction
+from modelsurgeon_cli.loading import load
 from modelsurgeon_cli.operation import check_options, name_options
 from modelsurgeon_cli.options import (
     AnyRank,
@@ -183,7 +184,7 @@ def command(
     )
     title = f"compress {Path(model).name}"
     with progress(f"compressing {model}", quiet=quiet) as watch:
-        graph = ms.load(model, weights=weights, shapes=arguments["shapes"], example=example, trust=trust)
+        graph = load(model, weights=weights, shapes=arguments["shapes"], example=example, trust=trust)
         check_weights(with_data_files(outputs, named_by_flag("-o", outs)), weight_files(graph))
         source = graph if is_source(model) else model
         result: ms.Result | ms.Frontier

@@ -10,6 +10,7 @@ import click
 import modelsurgeon as ms
 from modelsurgeon.api.models import weight_files
 from modelsurgeon.api.pipeline import read
+from modelsurgeon_cli.loading import load
 from modelsurgeon_cli.operation import show_result
 from modelsurgeon_cli.options import result_options
 from modelsurgeon_cli.show import check_outputs, check_weights, progress, with_data_files
@@ -42,7 +43,7 @@ def command(
     outputs = {"-o": target, "--output": output}
     check_outputs(outputs, {"FILE.toml": file, "the model": str(recipe.model)})
     with progress(f"running {file}", quiet=quiet):
-        graph = ms.load(str(recipe.model), shapes=recipe.shared.get("shapes"))
+        graph = load(str(recipe.model), shapes=recipe.shared.get("shapes"))
         check_weights(with_data_files(outputs, {"-o": target}), weight_files(graph))
         run = ms.pipeline(recipe)
         ms.save(run.model, target)

@@ -11,6 +11,7 @@ import click
 
 import modelsurgeon as ms
 from modelsurgeon.api.models import weight_files
+from modelsurgeon_cli.loading import load
 from modelsurgeon_cli.operation import check_options, name_options, show_result
 from modelsurgeon_cli.options import (
     data_option,
@@ -90,7 +91,7 @@ def command(
     with progress(f"steal {donor}", quiet=quiet):
         for path in (donor, recipient):
             if path.endswith(".onnx"):
-                check_weights(with_data_files({"-o": out}, {"-o": out}), weight_files(ms.load(path)))
+                check_weights(with_data_files({"-o": out}, {"-o": out}), weight_files(load(path)))
         done = ms.steal(donor, recipient, given=_json(given), labels=_json(labels), **arguments)
         ms.save(done.model, out)
         if freeze_list is not None:
