@@ -20,11 +20,11 @@ from modelsurgeon.onnx.io import protobuf, sparse, validate, validate_tensors
 from modelsurgeon.onnx.io.external_data import Files
 from modelsurgeon.onnx.io.lazy_tensors import DataFile, StoredTensor
 from modelsurgeon.onnx.io.long_lists import LongLists
+from modelsurgeon.onnx.io.pickling import PATH_KEY
 from modelsurgeon.onnx.io.serialize import pack
 from modelsurgeon.onnx.io.validate_text import root_cause
 from modelsurgeon.report.formatting import escape
 
-PATH_KEY = "modelsurgeon.path"  # model.meta: where the model came from
 MAX_PROTOBUF_BYTES = 2**31 - 1  # of one protobuf message
 # First bytes of file types that are mistaken for ONNX models, and what to do about each.
 OTHER_FILE_TYPES = {
