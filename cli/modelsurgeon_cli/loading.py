@@ -5,16 +5,13 @@ from __future__ import annotations
 import sys
 from contextlib import redirect_stderr
 from io import StringIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import modelsurgeon as ms
 from modelsurgeon.api.models import is_source
 
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
-
-def load(model: str, **options: Any) -> ir.Model:  # noqa: ANN401 - the options of ms.load
+def load(model: str, **options: Any) -> Any:  # noqa: ANN401 - the options and the model of ms.load
     """The model of `ms.load`.
 
     Where torch can't export a module it prints what it has of the graph: that is dropped, the error says why.

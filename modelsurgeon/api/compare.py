@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelsurgeon.api.models import Dims, Shapes, graph
 from modelsurgeon.api.samples import feeds
+from modelsurgeon.arguments import Count, Seed, Tolerance, checked
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -14,15 +15,16 @@ if TYPE_CHECKING:
     from modelsurgeon.comparison.compare import Comparison
 
 
+@checked
 def compare(
     a: Model,
     b: Model,
     data: Any = None,  # noqa: ANN401 - see data.batches
     *,
-    samples: int | None = None,
-    batch: int | None = None,
-    seed: int = 0,
-    tolerance: float | None = None,
+    samples: Count | None = None,
+    batch: Count | None = None,
+    seed: Seed = 0,
+    tolerance: Tolerance | None = None,
     per_layer: bool = False,
     shapes: Shapes | None = None,
     dims: Dims | None = None,

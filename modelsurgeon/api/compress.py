@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Annotated, Any, Unpack
 
 from modelsurgeon.api import models
 from modelsurgeon.api.devices import on_device
 from modelsurgeon.api.operation import record, source
 from modelsurgeon.api.options import CompressionOptions
 from modelsurgeon.api.preparation import chosen_options, prepare
+from modelsurgeon.arguments import Fraction, Range, Tolerance, checked
 from modelsurgeon.comparison.compare import Comparison
 from modelsurgeon.compression.candidates import Decision
 from modelsurgeon.compression.goal import Goal
@@ -25,16 +26,17 @@ from modelsurgeon.surgery.plan import Plan
 from modelsurgeon.surgery.site import EditableModel
 
 
+@checked
 @on_device
 def compress(
     model: Any,  # noqa: ANN401 - a path, an ir.Model, an onnx.ModelProto or an nn.Module
     *,
     rank: int | str | None = None,
-    energy: float | None = None,
-    macs: float | None = None,
-    params: float | None = None,
-    max_error: float | None = None,
-    speedup: float | None = None,
+    energy: Fraction | None = None,
+    macs: Fraction | None = None,
+    params: Fraction | None = None,
+    max_error: Annotated[float, Range(0, above=True)] | None = None,
+    speedup: Annotated[float, Range(1, above=True)] | None = None,
     plan: Plan | Mapping[str, Any] | str | Path | None = None,
     **options: Unpack[CompressionOptions],
 ) -> Result:
@@ -52,7 +54,7 @@ def compress(
     The other keywords are those of `api.options.CompressionOptions`: method, data, refit, only, skip, shapes,
     dims, batch, seed, tolerance, compare, dry_run, block, provider, device and watch.
 
-    Raises ValueError for a goal out of range or none, BadModel, BadData, BadPlan, UnknownShape, Unavailable,
+    Raises BadArgument for a goal out of range or none, BadModel, BadData, BadPlan, UnknownShape, Unavailable,
     Unreachable where no choice of ranks meets the goal, and ToleranceExceeded; a module is then as it was.
     """
     goal = Goal(
@@ -76,7 +78,7 @@ def compress(
     return result
 
 
-def carry_out(study: Study, decision: Decision, model: EditableModel, tolerance: float | None) -> Result:
+def carry_out(study: Study, decision: Decision, model: EditableModel, tolerance: Tolerance | None) -> Result:
     """Carry out a decision on a model and compare it with the original. Raises ToleranceExceeded."""
     before = model.totals()
     done = carry_out_with_rollback(decision.plan, study, model, firm=decision.firm)
@@ -132,7 +134,7 @@ def _recorded(goal: Goal) -> dict[str, Any]:
     return {name: value for name, value in asked.items() if value}
 
 
-def _check_tolerance(comparison: Comparison | None, tolerance: float | None) -> None:
+def _check_tolerance(comparison: Comparison | None, tolerance: Tolerance | None) -> None:
     if comparison is not None and tolerance is not None and comparison.worst > tolerance:
         raise ToleranceExceeded(
             f"relative L2 at the outputs is {comparison.worst:.3g}, at most {tolerance:g} was allowed: "

@@ -87,7 +87,7 @@ def operate(
     original = models.graph(model, shapes=options.get("shapes"))
     given = model if isinstance(model, str | Path) else original
     compares = options.get("compare", True)
-    feeds, notes = _feeds(original, options) if learns or compares else (None, ["not compared"])
+    feeds, notes = drawn_feeds(original, options) if learns or compares else (None, ["not compared"])
     learned, held_out = split(feeds) if learns and feeds is not None else (None, feeds)
     context = pass_context(original, options, learned)
     edits = work(context)
@@ -97,7 +97,7 @@ def operate(
     if compares and held_out is not None:
         intended = [] if exact else [f"{verb} is meant to change the outputs"]
         about = [*intended, *notes]
-        comparison = _compare(original, context.model, held_out, options, about, vectors=vectors)
+        comparison = compare_with_original(original, context.model, held_out, options, about, vectors=vectors)
         _check_gate(verb, comparison, exact=exact, tolerance=options.get("tolerance"))
     recorded = _history_arguments(options) | dict(arguments or {})
     record(context.model, verb, recorded, source(given), comparison)
@@ -188,12 +188,13 @@ def pass_context(original: ir.Model, options: SurgeryOptions, batches: Batches |
     return context
 
 
-def _feeds(model: ir.Model, options: SurgeryOptions) -> tuple[Batches, list[str]]:
+def drawn_feeds(model: ir.Model, options: SurgeryOptions) -> tuple[Batches, list[str]]:
+    """The caller's samples or seeded noise, and notes about them."""
     shapes, dims = options.get("shapes"), options.get("dims")
     return samples.feeds(model, options.get("data"), seed=options.get("seed", 0), shapes=shapes, dims=dims)
 
 
-def _compare(
+def compare_with_original(
     original: ir.Model,
     edited: ir.Model,
     feeds: Batches,
