@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from modelsurgeon.api.sweep import sweep as sweep
     from modelsurgeon.compression.frontier import Frontier as Frontier
     from modelsurgeon.compression.result import Result as Result
+    from modelsurgeon.errors import BadArgument as BadArgument
     from modelsurgeon.errors import BadData as BadData
     from modelsurgeon.errors import BadModel as BadModel
     from modelsurgeon.errors import BadPlan as BadPlan
@@ -77,6 +78,7 @@ _HOMES = {
     "save": "api.models",
     "steal": "api.steal",
     "sweep": "api.sweep",
+    "BadArgument": "errors",
     "BadData": "errors",
     "BadModel": "errors",
     "BadPlan": "errors",

@@ -14,6 +14,7 @@ from typing import Any, Literal, Unpack
 from modelsurgeon.api import models, samples
 from modelsurgeon.api.operation import Operation, operate, operate_in_place, pass_context
 from modelsurgeon.api.options import SurgeryOptions, reject_unknown
+from modelsurgeon.arguments import checked
 from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.layers.batchnorm_health import NormFinding
 from modelsurgeon.report.columns import Column
@@ -45,6 +46,7 @@ class Inspection:
         return [Table(title="Batch norm", columns=columns, rows=rows, notes=[note, *self.notes])]
 
 
+@checked
 def inspect(model: models.Model, **options: Unpack[SurgeryOptions]) -> Inspection:
     """Find what is wrong with every batch norm.
 
@@ -63,6 +65,7 @@ def inspect(model: models.Model, **options: Unpack[SurgeryOptions]) -> Inspectio
     return Inspection(layers=work(pass_context(original, options, batches)), notes=notes)
 
 
+@checked
 def fold(model: models.Model, **options: Unpack[SurgeryOptions]) -> Operation:
     """Absorb batch norm into the Conv, ConvTranspose, Gemm or MatMul before it, or else behind it.
 
@@ -80,6 +83,7 @@ def fold(model: models.Model, **options: Unpack[SurgeryOptions]) -> Operation:
     return operate(model, "bn fold", work, options, exact=True)
 
 
+@checked
 def freeze(
     model: models.Model,
     *,
@@ -114,6 +118,7 @@ def freeze(
     )
 
 
+@checked
 def sanitize(model: models.Model, **options: Unpack[SurgeryOptions]) -> Operation:
     """Repair broken batch norm: NaN and Inf, negative variance, dead statistics, training mode.
 
@@ -133,6 +138,7 @@ def sanitize(model: models.Model, **options: Unpack[SurgeryOptions]) -> Operatio
     )
 
 
+@checked
 def recalibrate(model: models.Model, **options: Unpack[SurgeryOptions]) -> Operation:
     """Recompute the running mean and variance of every batch norm over `data`, in the order of the model.
 

@@ -1,6 +1,7 @@
 """Errors for requests of the user that can't be fulfilled.
 
     SurgeryError
+    ├── BadArgument        an argument of a wrong type, out of range, or unknown
     ├── BadModel           the file or graph is not a sound model
     ├── BadData            samples that don't fit the model's inputs
     ├── BadPlan            a plan with an unknown layer, method or rank
@@ -21,6 +22,10 @@ Any other exception is a bug of this library and shows its traceback.
 
 class SurgeryError(Exception):
     """Base of all errors here; the command line shows the message in one line and exits with 1."""
+
+
+class BadArgument(SurgeryError, TypeError, ValueError):
+    """An argument of a wrong type, out of range, or unknown."""
 
 
 class BadModel(SurgeryError):

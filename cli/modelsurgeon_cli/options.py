@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import redirect_stdout
 from functools import reduce
 from math import isfinite
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -216,8 +218,9 @@ source_options = combined(
 def _import_all(_: click.Context, __: click.Parameter, given: Sequence[str]) -> None:
     from modelsurgeon.plugins import import_user_module
 
-    for package in given:
-        import_user_module(package)
+    with redirect_stdout(sys.stderr):
+        for package in given:
+            import_user_module(package)
 
 
 plugin_option = click.option(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelsurgeon.api.models import Dims, Shapes, graph
 from modelsurgeon.api.samples import feeds
+from modelsurgeon.arguments import Count, Seed, Tolerance, checked
 from modelsurgeon.errors import SurgeryError
 
 if TYPE_CHECKING:
@@ -19,16 +20,17 @@ if TYPE_CHECKING:
 MAX_LAYERS_NAMED = 5  # in a note
 
 
+@checked
 def compare(
     a: Model,
     b: Model,
     data: Any = None,  # noqa: ANN401 - see data.batches
     *,
-    samples: int | None = None,
-    batch: int | None = None,
+    samples: Count | None = None,
+    batch: Count | None = None,
     skip_bad: bool = False,
-    seed: int = 0,
-    tolerance: float | None = None,
+    seed: Seed = 0,
+    tolerance: Tolerance | None = None,
     per_layer: bool = False,
     by_position: bool = False,
     shapes: Shapes | None = None,

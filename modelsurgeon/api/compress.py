@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Annotated, Any, Unpack
 
 from modelsurgeon.api import models
 from modelsurgeon.api.devices import on_device
 from modelsurgeon.api.operation import record, source
 from modelsurgeon.api.options import CompressionOptions
 from modelsurgeon.api.preparation import chosen_options, prepare
+from modelsurgeon.arguments import Fraction, Range, Tolerance, checked
 from modelsurgeon.comparison import gate
 from modelsurgeon.comparison.compare import Comparison
 from modelsurgeon.compression.candidates import Decision
@@ -28,16 +29,17 @@ from modelsurgeon.surgery.site import EditableModel
 GATE_ADVICE = "keep more, leave sensitive layers out (--skip), or allow more (--tolerance)"
 
 
+@checked
 @on_device
 def compress(
     model: Any,  # noqa: ANN401 - a path, an ir.Model, an onnx.ModelProto or an nn.Module
     *,
     rank: int | str | None = None,
-    energy: float | None = None,
-    macs: float | None = None,
-    params: float | None = None,
-    max_error: float | None = None,
-    speedup: float | None = None,
+    energy: Fraction | None = None,
+    macs: Fraction | None = None,
+    params: Fraction | None = None,
+    max_error: Annotated[float, Range(0, above=True)] | None = None,
+    speedup: Annotated[float, Range(1, above=True)] | None = None,
     plan: Plan | Mapping[str, Any] | str | Path | None = None,
     **options: Unpack[CompressionOptions],
 ) -> Result:
@@ -55,7 +57,7 @@ def compress(
     The other keywords are those of `api.options.CompressionOptions`: method, data, refit, only, skip, shapes,
     dims, batch, seed, tolerance, compare, dry_run, block, provider, device and watch.
 
-    Raises ValueError for a goal out of range or none, BadModel, BadData, BadPlan, UnknownShape, Unavailable,
+    Raises BadArgument for a goal out of range or none, BadModel, BadData, BadPlan, UnknownShape, Unavailable,
     Unreachable where no choice of ranks meets the goal, ToleranceExceeded and NoVerdict; a module is then as
     it was.
     """
@@ -82,7 +84,7 @@ def compress(
     return result
 
 
-def carry_out(study: Study, decision: Decision, model: EditableModel, tolerance: float | None) -> Result:
+def carry_out(study: Study, decision: Decision, model: EditableModel, tolerance: Tolerance | None) -> Result:
     """Carry out a decision on a model and compare it with the original. Raises ToleranceExceeded, NoVerdict.
 
     tolerance: relative L2 that the outputs must stay within; None where nothing is asked of them.

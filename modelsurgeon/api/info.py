@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from modelsurgeon.api.models import Dims, Shapes, graph
 from modelsurgeon.api.samples import feeds
+from modelsurgeon.arguments import Count, Range, checked
 
 if TYPE_CHECKING:
     from modelsurgeon.api.models import Model
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from modelsurgeon.progress import Progress
 
 
+@checked
 def info(
     model: Model,
     shapes: Shapes | None = None,
@@ -26,8 +28,8 @@ def info(
     training: bool = False,
     weights: bool = False,
     data: Any = None,  # noqa: ANN401 - see data.batches
-    samples: int | None = None,
-    batch: int | None = None,
+    samples: Count | None = None,
+    batch: Count | None = None,
     skip_bad: bool = False,
     provider: str = "cpu",
     spend: bool = False,
@@ -68,6 +70,7 @@ def info(
     return found
 
 
+@checked
 def check(
     model: Model,
     shapes: Shapes | None = None,
@@ -76,7 +79,7 @@ def check(
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
     weights: bool = False,
-    balance: float | None = None,
+    balance: Annotated[float, Range(0, above=True)] | None = None,
     spend: bool = False,
 ) -> Report:
     """Findings about a model, each with its rule, evidence and advice, by severity.
@@ -85,7 +88,7 @@ def check(
     none is selected; `rule:glob` ignores a rule for layers of such names. weights: also apply the rules that
     read weights. balance: FLOPs per byte of memory traffic that the machine does, 10 by default. spend: the
     caller needs the graph no more, so it may be changed in place. Raises BadModel, UnknownShape, and
-    ValueError for an unknown rule.
+    BadArgument for an unknown rule.
     """
     from modelsurgeon.onnx.check import check as check_graph
     from modelsurgeon.onnx.lint import DEFAULT_BALANCE
@@ -102,6 +105,7 @@ def check(
     )
 
 
+@checked
 def diff(
     a: Model, b: Model, *, shapes: Shapes | None = None, dims: Dims | None = None, weights: bool = True
 ) -> Difference:

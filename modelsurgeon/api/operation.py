@@ -93,7 +93,7 @@ def operate(
     original = models.graph(model, shapes=options.get("shapes"))
     given = model if isinstance(model, str | Path) else original
     compares = options.get("compare", True)
-    feeds, notes = _feeds(original, options) if learns or compares else (None, ["not compared"])
+    feeds, notes = drawn_feeds(original, options) if learns or compares else (None, ["not compared"])
     learned, held_out = _parts(feeds, learns=learns, holds_out=holds_out)
     notes += _learning_notes(learned, holds_out=holds_out, compares=compares)
     context = pass_context(original, options, learned)
@@ -106,7 +106,9 @@ def operate(
         intended = [] if exact else [f"{verb} is meant to change the outputs"]
         about = [*intended, *notes]
         gated = exact or options.get("tolerance") is not None
-        comparison = _compare(original, context.model, held_out, options, about, vectors=vectors, gated=gated)
+        comparison = compare_with_original(
+            original, context.model, held_out, options, about, vectors=vectors, gated=gated
+        )
         gate.check(comparison, GATE_ADVICE, subject=f"{verb} changed the outputs")
     recorded = _history_arguments(options) | dict(arguments or {})
     record(context.model, verb, recorded, source(given), comparison)
@@ -230,7 +232,8 @@ def pass_context(original: ir.Model, options: SurgeryOptions, batches: Batches |
     return context
 
 
-def _feeds(model: ir.Model, options: SurgeryOptions) -> tuple[Batches, list[str]]:
+def drawn_feeds(model: ir.Model, options: SurgeryOptions) -> tuple[Batches, list[str]]:
+    """The caller's samples or seeded noise, and notes about them."""
     shapes, dims = options.get("shapes"), options.get("dims")
     return samples.feeds(
         model,
@@ -242,7 +245,7 @@ def _feeds(model: ir.Model, options: SurgeryOptions) -> tuple[Batches, list[str]
     )
 
 
-def _compare(
+def compare_with_original(
     original: ir.Model,
     edited: ir.Model,
     feeds: Batches,

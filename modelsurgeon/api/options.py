@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from inspect import Parameter, signature
 from typing import Any, TypedDict
 
+from modelsurgeon.arguments import Count, Seed, Size, Tolerance, parameters, suggestion
+from modelsurgeon.errors import BadArgument
 from modelsurgeon.progress import Progress
 
 AUTO = "auto"  # the method: every layer gets the one that costs least damage
@@ -26,10 +27,10 @@ class SurgeryOptions(TypedDict, total=False):
     data: Any
     only: Sequence[str]
     skip: Sequence[str]
-    shapes: Mapping[str, Sequence[int]]
-    dims: Mapping[str, int]
-    seed: int
-    tolerance: float | None
+    shapes: Mapping[str, Sequence[Size]]
+    dims: Mapping[str, Size]
+    seed: Seed
+    tolerance: Tolerance | None
     compare: bool
     provider: str
     skip_bad: bool
@@ -64,14 +65,14 @@ class CompressionOptions(TypedDict, total=False):
     refit: bool
     only: Sequence[str]
     skip: Sequence[str]
-    shapes: Mapping[str, Sequence[int]] | None
-    dims: Mapping[str, int] | None
-    batch: int | None
-    seed: int
-    tolerance: float | None
+    shapes: Mapping[str, Sequence[Size]] | None
+    dims: Mapping[str, Size] | None
+    batch: Count | None
+    seed: Seed
+    tolerance: Tolerance | None
     compare: bool
     dry_run: bool
-    block: int
+    block: Count
     provider: str
     device: str
     watch: Progress | None
@@ -79,23 +80,12 @@ class CompressionOptions(TypedDict, total=False):
 
 
 def reject_unknown(verb: str, given: Mapping[str, Any], known: type) -> None:
-    """Raise TypeError for a keyword that is no key of the TypedDict `known`, as Python does."""
+    """Raise BadArgument for a keyword that is no key of the TypedDict `known`."""
     for name in given:
         if name not in known.__annotations__:
-            raise TypeError(
-                f"{verb} takes no keyword {name!r}; its options are {', '.join(known.__annotations__)}"
-            )
-
-
-_BY_ANNOTATION = {f"Unpack[{each.__name__}]": each for each in (SurgeryOptions, CompressionOptions)}
+            raise BadArgument(f"{verb} takes no keyword {name!r}; {suggestion(name, known.__annotations__)}")
 
 
 def keywords_of(function: Callable[..., Any]) -> list[str]:
     """Names of all parameters of a verb, those of its shared options included."""
-    names: list[str] = []
-    for parameter in signature(function).parameters.values():
-        if parameter.kind is Parameter.VAR_KEYWORD:
-            names += _BY_ANNOTATION[str(parameter.annotation)].__annotations__
-        else:
-            names.append(parameter.name)
-    return names
+    return list(parameters(function))

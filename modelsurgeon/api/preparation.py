@@ -9,6 +9,7 @@ from modelsurgeon.api import models
 from modelsurgeon.api.options import AUTO, CompressionOptions, reject_unknown
 from modelsurgeon.compression.study import Study
 from modelsurgeon.data import Batches, split
+from modelsurgeon.errors import BadArgument
 from modelsurgeon.factorize import METHODS
 from modelsurgeon.factorize.rank import RANK_BLOCK
 from modelsurgeon.surgery.edits import FactorizationEdit, check_globs, exclusion_reason
@@ -27,8 +28,8 @@ def prepare(
     """The opened model and a study of it, calibrated where there are samples.
 
     must_run: the goal is measured on the whole model, so it is run even if nothing is compared. Raises
-    BadPlan for a glob that matches no layer, ValueError for an unknown method and for blocks below 1,
-    TypeError for an unknown option, and what loading the model and its data raises.
+    BadPlan for a glob that matches no layer, BadArgument for an unknown method and for blocks below 1,
+    for an unknown option, and what loading the model and its data raises.
     """
     reject_unknown(verb, options, CompressionOptions)
     dry = options.get("dry_run", False) and options.get("data") is None
@@ -107,13 +108,13 @@ def _split(batches: Batches | None) -> tuple[Batches | None, Batches | None]:
 
 def _checked_block(block: int) -> int:
     if block < 1:
-        raise ValueError(f"blocks of {block}: 1 or more is needed")
+        raise BadArgument(f"blocks of {block}: 1 or more is needed")
     return block
 
 
 def _methods(method: str) -> list[str]:
     if method != AUTO and method not in METHODS:
-        raise ValueError(f"no method {method!r}; there are {AUTO}, {', '.join(METHODS)}")
+        raise BadArgument(f"no method {method!r}; there are {AUTO}, {', '.join(METHODS)}")
     return list(METHODS) if method == AUTO else [method]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from modelsurgeon.api import models, samples
 from modelsurgeon.api.operation import Operation, pass_context, record
 from modelsurgeon.api.options import SurgeryOptions, reject_unknown
+from modelsurgeon.arguments import checked
 from modelsurgeon.comparison import gate
 from modelsurgeon.comparison.compare import Comparison, Run
 from modelsurgeon.comparison.compare import compare as compare_runs
@@ -41,6 +42,7 @@ class Stolen(Operation):
         return super().as_dict() | {"frozen": list(self.frozen)}
 
 
+@checked
 def steal(
     donor: models.Model | Mapping[str, Any],
     recipient: models.Model | Mapping[str, Any],

@@ -15,7 +15,7 @@ from modelsurgeon.compression.layerwise import plan_by_energy, plan_by_rank
 from modelsurgeon.compression.select import Candidate
 from modelsurgeon.compression.speedup import plan_for_speedup
 from modelsurgeon.compression.study import Study
-from modelsurgeon.errors import BadPlan, Unreachable
+from modelsurgeon.errors import BadArgument, BadPlan, Unreachable
 from modelsurgeon.surgery.edits import FactorizationEdit
 from modelsurgeon.surgery.plan import Plan, PlanStep
 
@@ -38,7 +38,7 @@ def decide(goal: Goal, study: Study) -> Decision:
     if fraction is not None:
         return at(fraction)
     if study.held_out is None:
-        raise ValueError(
+        raise BadArgument(
             "max_error and speedup are measured on the whole model: data must be there to run it"
         )
     return _within_error(goal, study, at, least)

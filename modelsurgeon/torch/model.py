@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from functools import partial
@@ -22,6 +21,7 @@ from modelsurgeon.data.samples import NOISE_SAMPLES
 from modelsurgeon.errors import BadData, BadModel, UnknownShape, UnsupportedLayer
 from modelsurgeon.layers import Array
 from modelsurgeon.plugins import in_one_line
+from modelsurgeon.shared_settings import SharedSetting
 from modelsurgeon.surgery.edits import FactorizationEdit
 from modelsurgeon.surgery.site import InputPairs, Run
 from modelsurgeon.torch import layer_inputs
@@ -190,18 +190,34 @@ def _is_finite(value: torch.Tensor) -> bool:
     return bool(torch.isfinite(value).all())
 
 
+def _without_onednn() -> Callable[[], object]:
+    """Switch oneDNN off, and return the function that switches it on again if it was on.
+
+    torch.backends.mkldnn.flags does so too, and also warns about settings that this machine may lack.
+    """
+    before = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    return lambda: torch._C._set_mkldnn_enabled(before)
+
+
+def _thread_count() -> Callable[[], object]:
+    """Return the function that gives torch the number of threads that it has now."""
+    threads = torch.get_num_threads()
+    return lambda: torch.set_num_threads(threads)
+
+
+_WITHOUT_ONEDNN, _THREAD_COUNT = SharedSetting(_without_onednn), SharedSetting(_thread_count)
+
+
 @contextmanager
 def _other_execution() -> Iterator[None]:
     """Context with another valid execution of the same module: one thread, without oneDNN."""
-    threads = torch.get_num_threads()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the switch warns about settings that this machine may lack
-        with torch.backends.mkldnn.flags(enabled=False):
-            torch.set_num_threads(1)
-            try:
-                yield
-            finally:
-                torch.set_num_threads(threads)
+    with _WITHOUT_ONEDNN, _THREAD_COUNT as restore_threads:
+        torch.set_num_threads(1)  # of this thread, and of those that begin later
+        try:
+            yield
+        finally:
+            restore_threads()
 
 
 def _copied(module: nn.Module) -> nn.Module:

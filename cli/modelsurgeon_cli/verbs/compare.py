@@ -10,6 +10,7 @@ import click
 import modelsurgeon as ms
 from modelsurgeon.api.models import weight_files
 from modelsurgeon.comparison import gate
+from modelsurgeon_cli.loading import load
 from modelsurgeon_cli.options import (
     Real,
     batch_option,
@@ -68,7 +69,7 @@ def command(
     outputs = {"--output": output}
     check_outputs(outputs, {"A": a, "B": b, "--data": arguments["data"]})
     with progress(f"comparing {a} and {b}", quiet=quiet):
-        models = [ms.load(path, shapes=arguments["shapes"]) for path in (a, b)]
+        models = [load(path, shapes=arguments["shapes"]) for path in (a, b)]
         check_weights(outputs, (file for model in models for file in weight_files(model)))
         comparison = ms.compare(*models, **arguments)
     show(comparison, f"compare {Path(a).name} {Path(b).name}", format=format, output=output)

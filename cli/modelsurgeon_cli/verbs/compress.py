@@ -12,6 +12,7 @@ import click
 import modelsurgeon as ms
 from modelsurgeon.api.models import is_source, weight_files
 from modelsurgeon.files import path_for_fraction
+from modelsurgeon_cli.loading import load
 from modelsurgeon_cli.operation import check_options, name_options
 from modelsurgeon_cli.options import (
     AnyRank,
@@ -28,7 +29,16 @@ from modelsurgeon_cli.options import (
     shape_options,
     source_options,
 )
-from modelsurgeon_cli.show import as_html, check_outputs, check_weights, progress, show, warn, write
+from modelsurgeon_cli.show import (
+    as_html,
+    check_outputs,
+    check_weights,
+    progress,
+    show,
+    warn,
+    with_data_files,
+    write,
+)
 
 BUDGETS = ("rank", "energy", "macs", "params", "max_error", "speedup", "plan", "sweep")
 SHARE_TYPE = Real(0, 1, min_open=True)
@@ -109,7 +119,7 @@ method_options = combined(
 )
 
 file_options = combined(
-    click.option("-o", "out", type=click.Path(), metavar="OUT", help="The model to write."),
+    click.option("-o", "out", type=click.Path(), metavar="OUT", help="The model to write; - for stdout."),
     click.option("--save-plan", type=click.Path(), metavar="FILE", help="Write the plan as JSON."),
     click.option("--report", type=click.Path(), metavar="FILE", help="Write an HTML report."),
 )
@@ -175,9 +185,8 @@ def command(
     )
     title = f"compress {Path(model).name}"
     with progress(f"compressing {model}", quiet=quiet) as watch:
-        graph = ms.load(model, weights=weights, shapes=arguments["shapes"], example=example, trust=trust)
-        data = {point: f"{path}.data" for point, path in outs.items()}
-        check_weights({**outputs, **named_by_flag("the data of -o", data)}, weight_files(graph))
+        graph = load(model, weights=weights, shapes=arguments["shapes"], example=example, trust=trust)
+        check_weights(with_data_files(outputs, named_by_flag("-o", outs)), weight_files(graph))
         source = graph if is_source(model) else model
         result: ms.Result | ms.Frontier
         if sweep is None:
@@ -196,7 +205,8 @@ def command(
         write(path, results[point].plan.text())
     if report is not None:
         write(report, as_html(result, title))
-    show(result, title, format=format, output=output)
+    written = [*outs.values(), *plans.values(), report]
+    show(result, title, format=format, output=output, others=written)
 
 
 def files(path: str | None, points: Sequence[float | None]) -> dict[float | None, str]:
