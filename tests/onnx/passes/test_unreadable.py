@@ -31,6 +31,7 @@ VERBS: dict[str, Callable[..., ms.Operation]] = {
     "bn freeze": ms.bn.freeze,
     "bn freeze to norm": partial(ms.bn.freeze, form="batchnorm"),
     "bn sanitize": ms.bn.sanitize,
+    "clean": ms.clean,
     "equalize": ms.equalize,
     "prune": ms.prune,
     "fc2conv": ms.fc2conv,
