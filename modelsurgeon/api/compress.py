@@ -16,6 +16,7 @@ from modelsurgeon.comparison.compare import Comparison
 from modelsurgeon.compression.candidates import Decision
 from modelsurgeon.compression.goal import Goal
 from modelsurgeon.compression.planner import decide
+from modelsurgeon.compression.refit.rows import ROWS_PER_COLUMN
 from modelsurgeon.compression.result import Result
 from modelsurgeon.compression.rollback import carry_out_with_rollback
 from modelsurgeon.compression.study import Study, predicted_totals
@@ -97,6 +98,7 @@ def carry_out(study: Study, decision: Decision, model: EditableModel, tolerance:
             *model.notes,
             *decision.notes,
             *_notes(study, comparison, done.latency),
+            *_few_rows(study, done.plan),
             *(_unchanged_outputs(comparison) if done.plan else []),
         ],
     )
@@ -172,6 +174,20 @@ def _unchanged_outputs(comparison: Comparison | None) -> list[str]:
     return [
         f"the comparison says nothing about the output {', '.join(names[:3])}: it is the same as before on "
         "every sample, as it is where it is saturated, constant or independent of what was cut"
+    ]
+
+
+def _few_rows(study: Study, plan: Plan) -> list[str]:
+    """A note on layers that were calibrated on few rows for their number of channels."""
+    found = study.rows_per_channel(plan)
+    scarce = [name for name, rows in found.items() if rows < ROWS_PER_COLUMN]
+    if not scarce:
+        return []
+    least = min(scarce, key=found.__getitem__)
+    return [
+        f"few calibration rows for {len(scarce)} of {len(plan)} layers, fewest for {least}: "
+        f"{found[least]:.2g} per channel, where {ROWS_PER_COLUMN} are enough: their covariances are shrunk; "
+        "more samples lower the error"
     ]
 
 

@@ -208,6 +208,15 @@ class Study:
             return None
         return self.model.fresh_copy().latency(changed, self.held_out, repeats=repeats)
 
+    def rows_per_channel(self, plan: Plan) -> dict[str, float]:
+        """Calibration rows per channel whose moments they give, for the layers that a plan calibrates."""
+        found = {site.name: self.calibration.moments(site) for site in self.places if site.name in plan}
+        return {
+            name: moments.channels[0].count / len(moments.channels[0].total)
+            for name, moments in found.items()
+            if moments is not None and moments.channels
+        }
+
     def predict_error(self, changed: EditableModel) -> float | None:
         """Relative L2 to expect at the outputs, measured on validation samples; None without any."""
         if self.calibration_data is None:

@@ -137,9 +137,14 @@ def is_validation(number: int) -> bool:
     return number % VALIDATION_EVERY == VALIDATION_EVERY - 1
 
 
+def is_few(data: Batches) -> bool:
+    """Whether there are too few feeds for a validation feed among them."""
+    return len(data) < VALIDATION_EVERY
+
+
 def train_and_validation(data: Batches) -> tuple[Batches, Batches]:
     """Training and validation feeds; both are all feeds where there are fewer than `VALIDATION_EVERY`."""
-    if len(data) < VALIDATION_EVERY:
+    if is_few(data):
         return data, data
     validation = [is_validation(number) for number in range(len(data))]
     return _subset(data, [not held for held in validation]), _subset(data, validation)
