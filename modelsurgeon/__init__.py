@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from modelsurgeon.api.pipeline import pipeline as pipeline
     from modelsurgeon.api.steal import Stolen as Stolen
     from modelsurgeon.api.steal import steal as steal
+    from modelsurgeon.api.surgery import clean as clean
     from modelsurgeon.api.surgery import equalize as equalize
     from modelsurgeon.api.surgery import extract as extract
     from modelsurgeon.api.surgery import fc2conv as fc2conv
@@ -59,6 +60,7 @@ _HOMES = {
     "pipeline": "api.pipeline",
     "bn": None,
     "check": "api.info",
+    "clean": "api.surgery",
     "compare": "api.compare",
     "compress": "api.compress",
     "conv_matrix": "layers.conv_matrix",

@@ -46,6 +46,7 @@ VERBS = {
     "bn freeze": "bn.freeze",
     "bn recalibrate": "bn.recalibrate",
     "bn sanitize": "bn.sanitize",
+    "clean": "api.surgery.clean",
     "compress": "api.compress.compress",
     "equalize": "api.surgery.equalize",
     "extract": "api.surgery.extract",

@@ -42,6 +42,17 @@ def extract(
 
 
 @checked
+def clean(model: models.Model, **options: Unpack[SurgeryOptions]) -> Operation:
+    """Remove nodes that change nothing: no-ops, those that undo others, repeated and unused ones.
+
+    Every output keeps its name and its numbers. Raises ToleranceExceeded where outputs change.
+    """
+    from modelsurgeon.onnx.passes.clean import clean as work
+
+    return operate(model, "clean", work, options, exact=True)
+
+
+@checked
 def equalize(model: models.Model, **options: Unpack[SurgeryOptions]) -> Operation:
     """Rescale channels between layers so that their weight ranges are alike, for float16 and 8-bit integers.
 
