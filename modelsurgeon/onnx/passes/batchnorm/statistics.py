@@ -110,11 +110,12 @@ def _depths(graph: ir.Graph, chosen: Iterable[ir.Node]) -> dict[ir.Node, int]:
 
 
 def _with_outputs(model: ir.Model, names: Sequence[str]) -> ir.Model:
-    """A copy with these tensors as its outputs, and without the nodes that they don't need."""
+    """A copy with these tensors as its outputs, and without the nodes that they don't need.
+
+    A tensor whose type isn't declared stays without one: onnxruntime infers it.
+    """
     part = copy(model)
     values = {value.name: value for node in part.graph for value in node.outputs}
     part.graph.outputs[:] = [values[name] for name in names]
     RemoveUnusedNodesPass()(part)
-    for value in part.graph.outputs:
-        value.type = value.type or ir.TensorType(ir.DataType.FLOAT)
     return part
