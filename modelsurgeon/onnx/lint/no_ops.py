@@ -97,9 +97,7 @@ def _same_shape(net: Net, node: ir.Node) -> bool:
 
 
 def _equal_shapes(net: Net, a: ir.Value, b: ir.Value) -> bool:
-    shapes = [
-        net.symbolic_shapes.get(str(value.name)) if net.symbolic_shapes else value.shape for value in (a, b)
-    ]
+    shapes = [net.symbolic_shapes.get(value) if net.symbolic_shapes else value.shape for value in (a, b)]
     sizes = [None if shape is None else [_size_text(dim) for dim in shape] for shape in shapes]
     return sizes[0] is not None and sizes[0] == sizes[1] and None not in sizes[0]
 
