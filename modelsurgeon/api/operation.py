@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from modelsurgeon.api.options import SurgeryOptions, reject_unknown
 from modelsurgeon.comparison.compare import Comparison
 from modelsurgeon.comparison.compare import compare as compare_runs
 from modelsurgeon.data import Batches, split
-from modelsurgeon.errors import ToleranceExceeded, UnknownShape
+from modelsurgeon.errors import ToleranceExceeded, Unavailable, UnknownShape
 from modelsurgeon.surgery.edits import Edit, exclusion_reason, tables
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from modelsurgeon.comparison.compare import Run
     from modelsurgeon.onnx.passes.context import Pass, PassContext
+    from modelsurgeon.onnx.run.runnable_part import RunnablePart
     from modelsurgeon.report.table import Table
 
 
@@ -97,7 +99,10 @@ def operate(
     if compares and held_out is not None:
         intended = [] if exact else [f"{verb} is meant to change the outputs"]
         about = [*intended, *notes]
-        comparison = _compare(original, context.model, held_out, options, about, vectors=vectors)
+        edited = {edit.layer for edit in edits if edit.skipped is None}
+        comparison = _compare(
+            original, context.model, held_out, options, about, vectors=vectors, layers=edited
+        )
         _check_gate(verb, comparison, exact=exact, tolerance=options.get("tolerance"))
     recorded = _history_arguments(options) | dict(arguments or {})
     record(context.model, verb, recorded, source(given), comparison)
@@ -193,6 +198,13 @@ def _feeds(model: ir.Model, options: SurgeryOptions) -> tuple[Batches, list[str]
     return samples.feeds(model, options.get("data"), seed=options.get("seed", 0), shapes=shapes, dims=dims)
 
 
+def _noise_for(model: ir.Model, options: SurgeryOptions) -> tuple[Batches, list[str]]:
+    """Noise for a part of the caller's model, at the shapes that the caller gave for its inputs."""
+    names = {value.name for value in model.graph.inputs}
+    shapes = {name: sizes for name, sizes in (options.get("shapes") or {}).items() if name in names}
+    return samples.feeds(model, None, seed=options.get("seed", 0), shapes=shapes)
+
+
 def _compare(
     original: ir.Model,
     edited: ir.Model,
@@ -200,37 +212,76 @@ def _compare(
     options: SurgeryOptions,
     notes: Sequence[str],
     *,
-    vectors: bool = False,
+    vectors: bool,
+    layers: AbstractSet[str],
 ) -> Comparison:
     """The edited model compared with the original, both as written: with onnxruntime's optimizations off.
 
-    The inputs and outputs of a model that was cut out of the original are tensors inside the original.
+    The inputs and outputs of a model that was cut out of the original are tensors inside the original, of
+    which only what they need is run. Where an operator can't run here, the tensors in front of it are
+    compared. layers: those that were edited. Raises Unavailable where one of them is behind such an operator.
     """
     from modelsurgeon.onnx.run import inputs, runner
     from modelsurgeon.onnx.run.noise_floor import other_execution
+    from modelsurgeon.onnx.run.runnable_part import part
 
     provider = options.get("provider", "cpu")
     given = {each.name for each in inputs(original)}
     entries = [each.name for each in inputs(edited) if each.name not in given]
     asked = [str(value.name) for value in edited.graph.outputs]
-
-    def asked_of(run: Run) -> Run:
-        return lambda feed: {name: value for name, value in run(feed).items() if name in asked}
-
+    cut: list[ir.Value] = []
     if entries:
-        enter = runner(original, outputs=entries, provider=provider, optimize=False)
-        unfed = feeds
-        feeds = replace(unfed, make=lambda: ({**feed, **enter(feed)} for feed in unfed))
-    theirs = runner(edited, provider=provider, optimize=False)
+        try:
+            enter = runner(part(original, entries), provider=provider, optimize=False)
+            unfed = feeds
+            feeds = replace(unfed, make=lambda: ({**feed, **enter(feed)} for feed in unfed))
+        except Unavailable:
+            cut = [value for value in edited.graph.inputs if value.name in entries]
+            feeds, notes = _noise_for(edited, options)
+            notes = [f"{', '.join(entries)}: fed with noise, what computes it can't run here", *notes]
+    reference, more = part(original, asked, cut), []
+    try:
+        ours = runner(reference, provider=provider, optimize=False)
+    except Unavailable:
+        found = _runnable_part(reference, edited, layers, provider)
+        asked, more = list(found.outputs), [found.note]
+        reference = part(reference, asked)
+        ours = runner(reference, provider=provider, optimize=False)
+    theirs = runner(part(edited, asked), provider=provider, optimize=False)
     return compare_runs(
-        asked_of(runner(original, outputs=asked, provider=provider, optimize=False)),
+        ours,
         _as_vectors(theirs, original) if vectors else theirs,
         feeds,
-        rerun_a=asked_of(other_execution(original, outputs=asked, provider=provider, optimize=False)),
+        rerun_a=other_execution(reference, provider=provider, optimize=False),
         tolerance=_tolerance(original, options),
         providers=(provider, provider),
-        notes=notes,
+        notes=[*more, *notes],
     )
+
+
+def _runnable_part(
+    model: ir.Model, edited: ir.Model, layers: AbstractSet[str], provider: str
+) -> RunnablePart:
+    """The part that runs here, as far as the edited model has its tensors.
+
+    Raises Unavailable where there is none, or an edited layer isn't in it.
+    """
+    from modelsurgeon.onnx.graph.names import main_values
+    from modelsurgeon.onnx.run.runnable_part import runnable_part
+
+    found = runnable_part(model, [str(value.name) for value in model.graph.outputs], provider=provider)
+    operators = ", ".join(found.operators)
+    if behind := sorted(layers & found.layers_behind):
+        raise Unavailable(
+            f"{behind[0]!r} was edited, and {operators}, which can't run here, is in front of it: leave it "
+            "out (--skip), or compare nothing with --no-compare"
+        )
+    if not (kept := [name for name in found.outputs if name in main_values(edited)]):
+        raise Unavailable(
+            f"{operators} can't run here, and no tensor in front of it is left to compare: compare nothing "
+            "with --no-compare"
+        )
+    return replace(found, outputs=kept)
 
 
 def _as_vectors(run: Run, original: ir.Model) -> Run:
