@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, Unpack
 
 from modelsurgeon.api import models, samples
-from modelsurgeon.api.operation import Operation, operate, operate_in_place, pass_context
+from modelsurgeon.api.operation import Operation, freeze_inputs, operate, operate_in_place, pass_context
 from modelsurgeon.api.options import SurgeryOptions, reject_unknown
 from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.layers.batchnorm_health import NormFinding
@@ -55,9 +55,10 @@ def inspect(model: models.Model, **options: Unpack[SurgeryOptions]) -> Inspectio
     from modelsurgeon.onnx.passes.batchnorm.health import inspect as work
 
     reject_unknown("bn inspect", options, SurgeryOptions)
-    original, given = models.graph(model, shapes=options.get("shapes")), options.get("data") is not None
+    original, notes = freeze_inputs(models.graph(model, shapes=options.get("shapes")), options)
+    given = options.get("data") is not None
     batches = samples.feeds(original, options["data"])[0] if given else None
-    notes = [] if given else ["drift shows only on data: pass --data"]
+    notes = [*notes, *([] if given else ["drift shows only on data: pass --data"])]
     return Inspection(layers=work(pass_context(original, options, batches)), notes=notes)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelsurgeon.api import models, samples
-from modelsurgeon.api.options import SurgeryOptions, reject_unknown
+from modelsurgeon.api.options import CompressionOptions, SurgeryOptions, reject_unknown
 from modelsurgeon.comparison.compare import Comparison
 from modelsurgeon.comparison.compare import compare as compare_runs
 from modelsurgeon.data import Batches, split
@@ -88,6 +88,7 @@ def operate(
     reject_unknown(verb, options, SurgeryOptions)
     original = models.graph(model, shapes=options.get("shapes"))
     given = model if isinstance(model, str | Path) else original
+    original, frozen = freeze_inputs(original, options)
     compares = options.get("compare", True)
     feeds, notes = _feeds(original, options) if learns or compares else (None, ["not compared"])
     learned, held_out = split(feeds) if learns and feeds is not None else (None, feeds)
@@ -106,7 +107,7 @@ def operate(
         _check_gate(verb, comparison, exact=exact, tolerance=options.get("tolerance"))
     recorded = _history_arguments(options) | dict(arguments or {})
     record(context.model, verb, recorded, source(given), comparison)
-    return _result(verb, context.model, edits, comparison)
+    return _result(verb, context.model, edits, comparison, frozen)
 
 
 def operate_in_place(
@@ -149,8 +150,26 @@ def operate_in_place(
     return _result(verb, module, work(module, learned, excluded), comparison)
 
 
-def _result(verb: str, model: Any, edits: Sequence[Edit], comparison: Comparison | None) -> Operation:  # noqa: ANN401
-    notes = [] if comparison else ["not compared"]
+def freeze_inputs(
+    model: ir.Model, options: SurgeryOptions | CompressionOptions
+) -> tuple[ir.Model, Sequence[str]]:
+    """The model, without the inputs that have a default where the user wants that, and notes about it."""
+    from modelsurgeon.onnx.graph import frozen_inputs
+
+    if not options.get("freeze_inputs", False):
+        return model, []
+    found = frozen_inputs.freeze_inputs(model)
+    return found.model, found.notes or ["no input has a default: nothing was frozen"]
+
+
+def _result(
+    verb: str,
+    model: Any,  # noqa: ANN401
+    edits: Sequence[Edit],
+    comparison: Comparison | None,
+    about: Sequence[str] = (),
+) -> Operation:
+    notes = [*about] if comparison else [*about, "not compared"]
     return Operation(verb=verb, model=model, edits=edits, comparison=comparison, notes=notes)
 
 
@@ -326,4 +345,5 @@ def source(model: models.Model) -> str | Path | ir.Model:
 def _history_arguments(options: SurgeryOptions) -> dict[str, Any]:
     """The shared options that the history records: choices, and no paths."""
     chosen = {"only": list(options.get("only", ())), "skip": list(options.get("skip", ()))}
-    return {key: globs for key, globs in chosen.items() if globs}
+    frozen = {"freeze_inputs": True} if options.get("freeze_inputs", False) else {}
+    return {key: globs for key, globs in chosen.items() if globs} | frozen

@@ -20,6 +20,8 @@ class SurgeryOptions(TypedDict, total=False):
     seed: of the noise (0). compare: run both models and compare their outputs (True).
     tolerance: raise ToleranceExceeded where the relative L2 error of an output is larger (no limit).
     provider: where models run, "cpu" or "cuda" ("cpu").
+    freeze_inputs: take inputs with a default out of the inputs, so that weights that are listed as inputs are
+    constants and can be edited (False).
     """
 
     data: Any
@@ -31,6 +33,7 @@ class SurgeryOptions(TypedDict, total=False):
     tolerance: float | None
     compare: bool
     provider: str
+    freeze_inputs: bool
 
 
 class CompressionOptions(TypedDict, total=False):
@@ -53,6 +56,8 @@ class CompressionOptions(TypedDict, total=False):
     block: ranks that are chosen are multiples of it, as runtimes lay channels out in blocks (16).
     provider: where models run, "cpu" or "cuda" ("cpu").
     device: where large matrices are factorized, "cpu" or "cuda", see `ms.device` ("cpu").
+    freeze_inputs: take inputs with a default out of the inputs, so that weights that are listed as inputs are
+    constants and can be cut (False).
     watch: called with what is done, how much of it, and of how much (None).
     """
 
@@ -71,6 +76,7 @@ class CompressionOptions(TypedDict, total=False):
     block: int
     provider: str
     device: str
+    freeze_inputs: bool
     watch: Progress | None
 
 

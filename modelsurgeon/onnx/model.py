@@ -46,6 +46,7 @@ class OnnxModel:
     """A `surgery.site.EditableModel` of ONNX. A copy of the graph is edited, never the caller's model.
 
     data, shapes, dims, batch: as for `compress`. runs: whether the sizes must be such that the model runs.
+    opened_with: notes on what was done to the graph before.
     """
 
     def __init__(
@@ -58,9 +59,11 @@ class OnnxModel:
         batch: int | None = None,
         provider: str = "cpu",
         runs: bool = True,
+        opened_with: Sequence[str] = (),
     ) -> None:
         """Copy the graph, fix the sizes to measure at, and find the layers."""
         self._original = original
+        self._opened_with = opened_with
         self._provider = provider
         self._batch = batch or 1
         self._data = None if data is None else samples.batches(data, run.inputs(original), batch=batch)
@@ -107,7 +110,7 @@ class OnnxModel:
         recurrent = [site.name for site in self.sites if site.nodes[0].op_type in RECURRENT]
         if self._data is not None and self._batch > 1:
             sizes.append(f"MACs and latency are those of {self._batch} samples at once, as asked for")
-        return sizes + [
+        return [*self._opened_with, *sizes] + [
             f"{name}: only W is factorized, the operator takes R as one matrix" for name in recurrent
         ]
 

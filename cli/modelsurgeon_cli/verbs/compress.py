@@ -21,6 +21,7 @@ from modelsurgeon_cli.options import (
     combined,
     data_option,
     fractions,
+    freeze_option,
     inverted,
     provider_option,
     result_options,
@@ -127,6 +128,7 @@ file_options = combined(
 @seed_option
 @check_options
 @shape_options
+@freeze_option
 @source_options
 @provider_option
 @result_options
