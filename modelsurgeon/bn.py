@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, Unpack
 
 from modelsurgeon.api import models, samples
-from modelsurgeon.api.operation import Operation, operate, operate_in_place, pass_context
+from modelsurgeon.api.operation import Operation, freeze_inputs, operate, operate_in_place, pass_context
 from modelsurgeon.api.options import SurgeryOptions, reject_unknown
 from modelsurgeon.arguments import checked
 from modelsurgeon.errors import UnsupportedLayer
@@ -57,11 +57,12 @@ def inspect(model: models.Model, **options: Unpack[SurgeryOptions]) -> Inspectio
     from modelsurgeon.onnx.passes.batchnorm.health import inspect as work
 
     reject_unknown("bn inspect", options, SurgeryOptions)
-    original, given = models.graph(model, shapes=options.get("shapes")), options.get("data") is not None
+    original, frozen = freeze_inputs(models.graph(model, shapes=options.get("shapes")), options)
     notes = ["drift shows only on data: pass --data"]
     batches = None
-    if given:
+    if options.get("data") is not None:
         batches, notes = samples.feeds(original, options["data"], skip_bad=options.get("skip_bad", False))
+    notes = [*frozen, *notes]
     return Inspection(layers=work(pass_context(original, options, batches)), notes=notes)
 
 

@@ -240,6 +240,12 @@ provider_option = click.option(
     help="Device that runs the models.",
 )
 
+freeze_option = click.option(
+    "--freeze-inputs",
+    is_flag=True,
+    help="Take inputs with a default, such as weights that old exporters list, out of the inputs: they are "
+    "fixed then, and can be edited. IR version 3 becomes 4.",
+)
 data_option = combined(
     click.option(
         "--data",

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelsurgeon.api import models, samples
-from modelsurgeon.api.options import SurgeryOptions, reject_unknown
+from modelsurgeon.api.options import CompressionOptions, SurgeryOptions, reject_unknown
 from modelsurgeon.comparison import gate
 from modelsurgeon.comparison.compare import Comparison
 from modelsurgeon.comparison.compare import compare as compare_runs
 from modelsurgeon.data import Batches, split
-from modelsurgeon.errors import UnknownShape
+from modelsurgeon.errors import Unavailable, UnknownShape
 from modelsurgeon.surgery.edits import Edit, exclusion_reason, tables
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from modelsurgeon.comparison.compare import Run
     from modelsurgeon.onnx.passes.context import Pass, PassContext
+    from modelsurgeon.onnx.run.runnable_part import RunnablePart
     from modelsurgeon.report.table import Table
 
 
@@ -92,6 +94,7 @@ def operate(
     gate.check_compares(options.get("tolerance"), compares=options.get("compare", True))
     original = models.graph(model, shapes=options.get("shapes"))
     given = model if isinstance(model, str | Path) else original
+    original, frozen = freeze_inputs(original, options)
     compares = options.get("compare", True)
     feeds, notes = drawn_feeds(original, options) if learns or compares else (None, ["not compared"])
     learned, held_out = _parts(feeds, learns=learns, holds_out=holds_out)
@@ -107,12 +110,19 @@ def operate(
         about = [*intended, *notes]
         gated = exact or options.get("tolerance") is not None
         comparison = compare_with_original(
-            original, context.model, held_out, options, about, vectors=vectors, gated=gated
+            original,
+            context.model,
+            held_out,
+            options,
+            about,
+            layers={edit.layer for edit in edits if edit.skipped is None},
+            vectors=vectors,
+            gated=gated,
         )
         gate.check(comparison, GATE_ADVICE, subject=f"{verb} changed the outputs")
     recorded = _history_arguments(options) | dict(arguments or {})
     record(context.model, verb, recorded, source(given), comparison)
-    return _result(verb, context.model, edits, comparison, [] if comparison else notes)
+    return _result(verb, context.model, edits, comparison, [*frozen, *([] if comparison else notes)])
 
 
 def operate_in_place(
@@ -182,6 +192,18 @@ def _learning_notes(learned: Batches | None, *, holds_out: bool, compares: bool)
     return [f"the statistics are those of all {learned.samples} samples{same}"]
 
 
+def freeze_inputs(
+    model: ir.Model, options: SurgeryOptions | CompressionOptions
+) -> tuple[ir.Model, Sequence[str]]:
+    """The model, without the inputs that have a default where the user wants that, and notes about it."""
+    from modelsurgeon.onnx.graph import frozen_inputs
+
+    if not options.get("freeze_inputs", False):
+        return model, []
+    found = frozen_inputs.freeze_inputs(model)
+    return found.model, found.notes or ["no input has a default: nothing was frozen"]
+
+
 def _result(
     verb: str,
     model: Any,  # noqa: ANN401
@@ -245,6 +267,13 @@ def drawn_feeds(model: ir.Model, options: SurgeryOptions) -> tuple[Batches, list
     )
 
 
+def _noise_for(model: ir.Model, options: SurgeryOptions) -> tuple[Batches, list[str]]:
+    """Noise for a part of the caller's model, at the shapes that the caller gave for its inputs."""
+    names = {value.name for value in model.graph.inputs}
+    shapes = {name: sizes for name, sizes in (options.get("shapes") or {}).items() if name in names}
+    return samples.feeds(model, None, seed=options.get("seed", 0), shapes=shapes)
+
+
 def compare_with_original(
     original: ir.Model,
     edited: ir.Model,
@@ -254,39 +283,78 @@ def compare_with_original(
     *,
     vectors: bool,
     gated: bool,
+    layers: AbstractSet[str],
 ) -> Comparison:
     """The edited model compared with the original, both as written: with onnxruntime's optimizations off.
 
-    The inputs and outputs of a model that was cut out of the original are tensors inside the original.
+    The inputs and outputs of a model that was cut out of the original are tensors inside the original, of
+    which only what they need is run. Where an operator can't run here, the tensors in front of it are
+    compared. layers: those that were edited. Raises Unavailable where one of them is behind such an operator.
     """
     from modelsurgeon.onnx.graph.randomness import random_operators
     from modelsurgeon.onnx.run import inputs, runner
     from modelsurgeon.onnx.run.noise_floor import other_execution
+    from modelsurgeon.onnx.run.runnable_part import part
 
     provider = options.get("provider", "cpu")
     given = {each.name for each in inputs(original)}
     entries = [each.name for each in inputs(edited) if each.name not in given]
     asked = [str(value.name) for value in edited.graph.outputs]
-
-    def asked_of(run: Run) -> Run:
-        return lambda feed: {name: value for name, value in run(feed).items() if name in asked}
-
+    cut: list[ir.Value] = []
     if entries:
-        enter = runner(original, outputs=entries, provider=provider, optimize=False)
-        unfed = feeds
-        feeds = replace(unfed, make=lambda: ({**feed, **enter(feed)} for feed in unfed))
-    theirs = runner(edited, provider=provider, optimize=False)
+        try:
+            enter = runner(part(original, entries), provider=provider, optimize=False)
+            unfed = feeds
+            feeds = replace(unfed, make=lambda: ({**feed, **enter(feed)} for feed in unfed))
+        except Unavailable:
+            cut = [value for value in edited.graph.inputs if value.name in entries]
+            feeds, notes = _noise_for(edited, options)
+            notes = [f"{', '.join(entries)}: fed with noise, what computes it can't run here", *notes]
+    reference, more = part(original, asked, cut), []
+    try:
+        ours = runner(reference, provider=provider, optimize=False)
+    except Unavailable:
+        found = _runnable_part(reference, edited, layers, provider)
+        asked, more = list(found.outputs), [found.note]
+        reference = part(reference, asked)
+        ours = runner(reference, provider=provider, optimize=False)
+    theirs = runner(part(edited, asked), provider=provider, optimize=False)
     return compare_runs(
-        asked_of(runner(original, outputs=asked, provider=provider, optimize=False)),
+        ours,
         _as_vectors(theirs, original) if vectors else theirs,
         feeds,
-        rerun_a=asked_of(other_execution(original, outputs=asked, provider=provider, optimize=False)),
+        rerun_a=other_execution(reference, provider=provider, optimize=False),
         tolerance=_tolerance(original, options),
         asked=gated,
         random=random_operators(original),
         providers=(provider, provider),
-        notes=notes,
+        notes=[*more, *notes],
     )
+
+
+def _runnable_part(
+    model: ir.Model, edited: ir.Model, layers: AbstractSet[str], provider: str
+) -> RunnablePart:
+    """The part that runs here, as far as the edited model has its tensors.
+
+    Raises Unavailable where there is none, or an edited layer isn't in it.
+    """
+    from modelsurgeon.onnx.graph.names import main_values
+    from modelsurgeon.onnx.run.runnable_part import runnable_part
+
+    found = runnable_part(model, [str(value.name) for value in model.graph.outputs], provider=provider)
+    operators = ", ".join(found.operators)
+    if behind := sorted(layers & found.layers_behind):
+        raise Unavailable(
+            f"{behind[0]!r} was edited, and {operators}, which can't run here, is in front of it: leave it "
+            "out (--skip), or compare nothing with --no-compare"
+        )
+    if not (kept := [name for name in found.outputs if name in main_values(edited)]):
+        raise Unavailable(
+            f"{operators} can't run here, and no tensor in front of it is left to compare: compare nothing "
+            "with --no-compare"
+        )
+    return replace(found, outputs=kept)
 
 
 def _as_vectors(run: Run, original: ir.Model) -> Run:
@@ -323,4 +391,5 @@ def source(model: models.Model) -> str | Path | ir.Model:
 def _history_arguments(options: SurgeryOptions) -> dict[str, Any]:
     """The shared options that the history records: choices, and no paths."""
     chosen = {"only": list(options.get("only", ())), "skip": list(options.get("skip", ()))}
-    return {key: globs for key, globs in chosen.items() if globs}
+    frozen = {"freeze_inputs": True} if options.get("freeze_inputs", False) else {}
+    return {key: globs for key, globs in chosen.items() if globs} | frozen

@@ -22,6 +22,8 @@ class SurgeryOptions(TypedDict, total=False):
     seed: of the noise (0). compare: run both models and compare their outputs (True).
     tolerance: raise ToleranceExceeded where the relative L2 error of an output is larger (no limit).
     provider: where models run, "cpu" or "cuda" ("cpu").
+    freeze_inputs: take inputs with a default out of the inputs, so that weights that are listed as inputs are
+    constants and can be edited (False).
     """
 
     data: Any
@@ -34,6 +36,7 @@ class SurgeryOptions(TypedDict, total=False):
     compare: bool
     provider: str
     skip_bad: bool
+    freeze_inputs: bool
 
 
 class CompressionOptions(TypedDict, total=False):
@@ -57,6 +60,8 @@ class CompressionOptions(TypedDict, total=False):
     block: ranks that are chosen are multiples of it, as runtimes lay channels out in blocks (16).
     provider: where models run, "cpu" or "cuda" ("cpu").
     device: where large matrices are factorized, "cpu" or "cuda", see `ms.device` ("cpu").
+    freeze_inputs: take inputs with a default out of the inputs, so that weights that are listed as inputs are
+    constants and can be cut (False).
     watch: called with what is done, how much of it, and of how much (None).
     """
 
@@ -75,6 +80,7 @@ class CompressionOptions(TypedDict, total=False):
     block: Count
     provider: str
     device: str
+    freeze_inputs: bool
     watch: Progress | None
     skip_bad: bool
 

@@ -191,7 +191,7 @@ def pipeline(given: str | Path | Mapping[str, Any] | Recipe) -> PipelineRun:
         _check_limits(f"step {number}, {step.verb}", analysis, step.limits)
         reports.append(StepReport(step=step, result=result, totals=totals))
         model = result.model
-    return PipelineRun(model=model, steps=reports, comparison=_compare_ends(given, original, model))
+    return PipelineRun(model=model, steps=reports, comparison=_compare_ends(given, reports, original, model))
 
 
 def _parse_step(number: int, given: Mapping[str, Any], folder: Path) -> RecipeStep:
@@ -271,7 +271,12 @@ def _check_limits(where: str, analysis: Analysis, limits: Mapping[str, float]) -
             )
 
 
-def _compare_ends(given: Recipe, original: Any, model: Any) -> Comparison | None:  # noqa: ANN401
+def _compare_ends(
+    given: Recipe,
+    reports: Sequence[StepReport],
+    original: Any,  # noqa: ANN401
+    model: Any,  # noqa: ANN401
+) -> Comparison | None:
     """The last model compared with the first; None where the recipe has no tolerance for that."""
     if given.tolerance is None:
         return None
@@ -280,7 +285,10 @@ def _compare_ends(given: Recipe, original: Any, model: Any) -> Comparison | None
     options["tolerance"] = given.tolerance
     feeds, notes = drawn_feeds(original, options)
     vectors = any(step.verb == "fc2conv" for step in given.steps)
-    found = compare_with_original(original, model, feeds, options, notes, vectors=vectors, gated=True)
+    edited = {edit.layer for report in reports for edit in report.result.edits if edit.skipped is None}
+    found = compare_with_original(
+        original, model, feeds, options, notes, vectors=vectors, gated=True, layers=edited
+    )
     gate.check(found, "ask less of the steps, or allow more", subject="the last model differs from the first")
     return found
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from modelsurgeon.api import models
+from modelsurgeon.api.operation import freeze_inputs
 from modelsurgeon.api.options import AUTO, CompressionOptions, reject_unknown
 from modelsurgeon.compression.study import Study
 from modelsurgeon.data import Batches, split
@@ -54,8 +55,9 @@ def open_model(
         )
     from modelsurgeon.onnx.model import OnnxModel
 
+    graph, notes = freeze_inputs(models.graph(model), options)
     return OnnxModel(
-        models.graph(model),
+        graph,
         data=data,
         shapes=shapes,
         batch=batch,
@@ -63,6 +65,7 @@ def open_model(
         dims=options.get("dims"),
         provider=options.get("provider", "cpu"),
         runs=runs,
+        opened_with=notes,
     )
 
 
@@ -74,6 +77,7 @@ def chosen_options(options: CompressionOptions) -> dict[str, Any]:
         "only": list(options.get("only", ())),
         "skip": list(options.get("skip", ())),
         "block": block if block != RANK_BLOCK else None,
+        "freeze_inputs": options.get("freeze_inputs", False),
     }
     return {name: value for name, value in chosen.items() if value}
 

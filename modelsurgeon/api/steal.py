@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from modelsurgeon.api import models, samples
-from modelsurgeon.api.operation import Operation, pass_context, record
+from modelsurgeon.api.operation import Operation, freeze_inputs, pass_context, record
 from modelsurgeon.api.options import SurgeryOptions, reject_unknown
 from modelsurgeon.arguments import checked
 from modelsurgeon.comparison import gate
@@ -81,6 +81,9 @@ def steal(
     if _is_state(donor):
         raise BadData(f"{donor} is a state dict and the recipient a model: give two of a kind")
     theirs, ours = models.graph(donor), models.graph(recipient, shapes=options.get("shapes"))
+    source = recipient if isinstance(recipient, str | Path) else ours
+    ours, frozen = freeze_inputs(ours, options)
+    theirs, _ = freeze_inputs(theirs, options)
     context = pass_context(ours, options, None)
     growth = replace(growth, means=_class_means(options, classes))
     edits = work(context, theirs, given=given, partial=partial, growth=growth)
@@ -92,16 +95,15 @@ def steal(
         if comparison is None and options.get("tolerance") is not None:
             raise NoVerdict(f"no verdict, and a tolerance was given (--tolerance): {notes[0]}")
     arguments = {"given": given, "partial": partial, "grow": grow, "grow_init": grow_init if grow else None}
+    arguments["freeze_inputs"] = options.get("freeze_inputs", False)
     recorded = {name: value for name, value in arguments.items() if value}
-    record(
-        context.model, "steal", recorded, recipient if isinstance(recipient, str | Path) else ours, comparison
-    )
+    record(context.model, "steal", recorded, source, comparison)
     return Stolen(
         verb="steal",
         model=context.model,
         edits=edits,
         comparison=comparison,
-        notes=[*_coverage(edits), *notes],
+        notes=[*_coverage(edits), *frozen, *notes],
         frozen=fully_copied(context.model, edits),
     )
 

@@ -48,7 +48,7 @@ class OnnxModel:
     """A `surgery.site.EditableModel` of ONNX. A copy of the graph is edited, never the caller's model.
 
     data, shapes, dims, batch, skip_bad: as for `compress`. runs: whether the sizes must be such that the
-    model runs.
+    model runs. opened_with: notes on what was done to the graph before.
     """
 
     def __init__(
@@ -62,9 +62,11 @@ class OnnxModel:
         skip_bad: bool = False,
         provider: str = "cpu",
         runs: bool = True,
+        opened_with: Sequence[str] = (),
     ) -> None:
         """Copy the graph, fix the sizes to measure at, and find the layers."""
         self._original = original
+        self._opened_with = opened_with
         self._provider = provider
         self._batch = batch or 1
         self._data = (
@@ -115,7 +117,7 @@ class OnnxModel:
         recurrent = [site.name for site in self.sites if site.nodes[0].op_type in RECURRENT]
         if self._data is not None and self._batch > 1:
             sizes.append(f"MACs and latency are those of {self._batch} samples at once, as asked for")
-        return sizes + [
+        return [*self._opened_with, *sizes] + [
             f"{name}: only W is factorized, the operator takes R as one matrix" for name in recurrent
         ]
 

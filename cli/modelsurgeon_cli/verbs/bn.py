@@ -10,7 +10,13 @@ import modelsurgeon as ms
 from modelsurgeon.api.models import weight_files
 from modelsurgeon_cli.loading import load
 from modelsurgeon_cli.operation import name_options, operation_options, perform, show_result
-from modelsurgeon_cli.options import data_option, provider_option, result_options, shape_options
+from modelsurgeon_cli.options import (
+    data_option,
+    freeze_option,
+    provider_option,
+    result_options,
+    shape_options,
+)
 from modelsurgeon_cli.show import check_outputs, check_weights, progress
 
 
@@ -24,6 +30,7 @@ def command() -> None:
 @name_options
 @data_option
 @shape_options
+@freeze_option
 @provider_option
 @result_options
 def inspect(

@@ -22,6 +22,7 @@ from modelsurgeon_cli.options import (
     combined,
     data_option,
     fractions,
+    freeze_option,
     inverted,
     provider_option,
     result_options,
@@ -137,6 +138,7 @@ file_options = combined(
 @seed_option
 @check_options
 @shape_options
+@freeze_option
 @source_options
 @provider_option
 @result_options

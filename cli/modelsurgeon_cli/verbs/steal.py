@@ -15,6 +15,7 @@ from modelsurgeon_cli.loading import load
 from modelsurgeon_cli.operation import check_options, name_options, show_result
 from modelsurgeon_cli.options import (
     data_option,
+    freeze_option,
     provider_option,
     result_options,
     seed_option,
@@ -65,6 +66,7 @@ INITS = ("zero", "mean", "random", "map", "fit")
 @seed_option
 @check_options
 @shape_options
+@freeze_option
 @provider_option
 @result_options
 def command(

@@ -97,7 +97,7 @@ def value_types(net: Net) -> ValueTypes:
     """The types of the net's values; sizes that the model leaves open are symbols."""
 
     def shape(value: ir.Value) -> Shape | None:
-        return net.symbolic_shapes.get(str(value.name)) if net.symbolic_shapes else value.shape
+        return net.symbolic_shapes.get(value) if net.symbolic_shapes else value.shape
 
     return ValueTypes.of(net.model, shape, lambda value: value.dtype)
 

@@ -9,21 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import Any
 
-import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from modelsurgeon.data import Batches
 from modelsurgeon.errors import BadData, UnsupportedLayer
 from modelsurgeon.layers.batchnorm_health import drift
 from modelsurgeon.layers.channel_statistics import ChannelStatistics
 from modelsurgeon.onnx.graph.dataflow import inputs_and_captures
-from modelsurgeon.onnx.io.serialize import copy
 from modelsurgeon.onnx.passes.batchnorm.nodes import NormSite, norms, read_norm, write_norm
 from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.onnx.run import runner
+from modelsurgeon.onnx.run.runnable_part import part
 from modelsurgeon.surgery.edits import Edit
 
 ACTION = "recalibrate"
@@ -71,14 +68,7 @@ def input_statistics(
     names = list(dict.fromkeys(str(site.x.name) for site in sites))
     fed = {str(value.name) for value in context.graph.inputs}
     inside = [name for name in names if name not in fed]
-    run = (
-        runner(
-            _with_outputs(context.model, {str(site.x.name): site.norm.scale.dtype for site in sites}, inside),
-            provider=context.provider,
-        )
-        if inside
-        else dict
-    )
+    run = runner(part(context.model, inside), provider=context.provider) if inside else dict
     found: dict[str, ChannelStatistics] = {}
     for feed in batches:
         values = {**feed, **run(feed)}
@@ -119,14 +109,3 @@ def _depths(graph: ir.Graph, chosen: Iterable[ir.Node]) -> dict[ir.Node, int]:
         depths[node] = max((value_depths.get(value, 0) for value in inputs_and_captures(node)), default=0)
         value_depths |= dict.fromkeys(node.outputs, depths[node] + (node in counted))
     return depths
-
-
-def _with_outputs(model: ir.Model, dtypes: Mapping[str, np.dtype[Any]], names: Sequence[str]) -> ir.Model:
-    """A copy with these tensors as its outputs, and without the nodes that they don't need."""
-    part = copy(model)
-    values = {value.name: value for node in part.graph for value in node.outputs}
-    part.graph.outputs[:] = [values[name] for name in names]
-    RemoveUnusedNodesPass()(part)
-    for value in part.graph.outputs:  # a norm's input has the type of its scale where the file doesn't say it
-        value.type = value.type or ir.TensorType(ir.DataType.from_numpy(dtypes[str(value.name)]))
-    return part

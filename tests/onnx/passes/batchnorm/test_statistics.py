@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
@@ -9,7 +11,8 @@ import pytest
 
 import modelsurgeon as ms
 from modelsurgeon.onnx.run import runner
-from tests.onnx.passes.batchnorm.nets import CONV, MAPS, NORM, STATS, net
+from tests import zoo
+from tests.onnx.passes.batchnorm.nets import CONV, MAPS, NORM, STATS, net, weights
 
 DEEP = f"""
     n = BatchNormalization (x, {STATS}) c = Conv (n, w) r = Relu (c)
@@ -125,3 +128,15 @@ def test_half_precision_norms_are_measured_where_no_type_is_written() -> None:
     assert all(edit.skipped is None for edit in ms.bn.recalibrate(model, data=data, compare=False).edits)
     [edit] = ms.bn.recalibrate(model, data=data * np.float16(1000), compare=False).edits
     assert edit.skipped == "its statistics aren't finite in float16"
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+@pytest.mark.parametrize("verb", [ms.bn.recalibrate, ms.bn.sanitize, ms.bn.inspect])
+def test_inputs_of_norms_are_measured_in_their_own_type(verb: Any, dtype: np.dtype[Any]) -> None:  # noqa: ANN401
+    """No type of an inner tensor is declared: it isn't float in every net."""
+    kind = {np.float16: "float16", np.float64: "double"}[dtype]
+    arrays = {name: array.astype(dtype) for name, array in weights(w=(4, 4)).items()}
+    text = f"g ({kind}[N, 4] x) => ({kind}[N, 4] y) {{ c = MatMul (x, w) y = {NORM} }}"
+    found = verb(zoo.model(text, **arrays), data=samples(8)[:, :, 0, 0].astype(dtype))
+    drifts = [finding.rule for layer in getattr(found, "layers", {}).values() for finding in layer]
+    assert "mean-drift" in drifts or found.comparison is not None
