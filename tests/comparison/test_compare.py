@@ -307,3 +307,16 @@ def test_outputs_are_not_kept_in_memory() -> None:
 
     assert compare(run, run, feeds(50)).verdict == "identical"
     assert len(given_out) == 101
+
+
+@pytest.mark.parametrize("tolerance", [0.5, 0.25])
+def test_an_error_equal_to_the_tolerance_is_within_it(tolerance: float) -> None:
+    assert compared([1.0], [1 + tolerance], again=[1 + tolerance], tolerance=tolerance) != "different"
+    assert compared([1.0], [1 + tolerance], tolerance=tolerance) == "within-tolerance"
+    assert compared([1.0], [1.0], tolerance=0) == "identical"
+    assert compared([1.0], [1 + tolerance], tolerance=0) == "different"
+
+
+def test_a_difference_is_not_called_left_out() -> None:
+    found = compare(giving([NAN, NAN, 1.0]), giving([NAN, 2.0, 1.0]), feeds())
+    assert (found.verdict, found.remarks) == ("different", [])

@@ -94,6 +94,15 @@ def test_numbers_in_attributes_are_checked(name: str, new: object) -> None:
     check_finite(editable_copy(edited), edited)
 
 
+@pytest.mark.parametrize("kind", [np.complex64, np.complex128])
+def test_complex_tensors_that_nothing_reads_are_checked(kind: type) -> None:
+    original, edited = net(), net()
+    number = ir.tensor(np.array([complex(1, NAN)], kind), name="free")
+    edited.graph.initializers.add(ir.Value(name="free", const_value=number))
+    with pytest.raises(ms.UnsupportedLayer, match="tensor 'free' would hold NaN"):
+        check_finite(edited, original, net(bias=1))
+
+
 def test_unchanged_tensors_are_not_read() -> None:
     original = net()
 

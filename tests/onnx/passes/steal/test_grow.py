@@ -9,6 +9,8 @@ import pytest
 
 import modelsurgeon as ms
 from modelsurgeon.onnx import run
+from modelsurgeon.onnx.passes.context import PassContext
+from modelsurgeon.onnx.passes.steal.class_flow import class_flow
 from tests import zoo
 
 X = np.random.default_rng(9).normal(size=(3, 6, 5, 5)).astype(np.float32)
@@ -40,6 +42,10 @@ def net(behind: str, head: str = "h = Conv (x, w, b)", opset: int = 18, dtype: s
         "two": np.array([2], np.int64),
         "none": np.array([0], np.int64),
         "axes": np.array([2, 3], np.int64),
+        "both": np.array([1, 2], np.int64),
+        "behind": np.array([0, 0, 0, 0, 0, 1, 0, 0], np.int64),
+        "alone": normal(1, 1, 1),
+        "five": np.abs(normal(5)),
     }
     model = zoo.model(f"g (float[N, 6, 5, 5] x) => ({dtype} y) {{ {head} {behind} }}", opset=opset, **weights)
     for name in [name for name in weights if not model.graph.initializers[name].uses()]:
@@ -63,6 +69,7 @@ GROWS = {
     "y = BatchNormalization (h, s, b, b, s)": (CONV, "y"),
     "y = InstanceNormalization (h, s, b)": (CONV, "y"),
     "a = Mul (h, q) y = Add (a, q)": (CONV, "y"),
+    "y = Mul (h, alone)": (CONV, "y"),
     "y = PRelu (h, q)": (CONV, "y"),
     "y = Max (h, q)": (CONV, "y"),
     "y = Softmax <axis = 1> (h)": (VECTOR, "h"),
@@ -107,6 +114,59 @@ def test_new_classes_are_zero_behind_a_norm() -> None:
     assert not value(done.model, "y")[:, OLD:].any()
 
 
+@pytest.mark.parametrize(
+    ("behind", "place", "neutral"),
+    [
+        ("y = Add (h, q)", 1, 0),
+        ("y = Sub (h, q)", 1, 0),
+        ("y = Mul (h, q)", 1, 1),
+        ("y = Div (h, q)", 1, 1),
+        ("y = BatchNormalization (h, s, b, b, s)", 1, 1),
+        ("y = BatchNormalization (h, s, b, b, s)", 2, 0),
+        ("y = BatchNormalization (h, s, b, b, s)", 3, 0),
+        ("y = BatchNormalization (h, s, b, b, s)", 4, 1),
+    ],
+)
+def test_numbers_of_new_classes_are_neutral(behind: str, place: int, neutral: float) -> None:
+    model = net(behind)
+    done = ms.steal(model, model, grow={"head": NEW}, compare=False)
+    numbers = list(done.model.graph)[-1].inputs[place]
+    assert numbers is not None
+    assert numbers.const_value is not None
+    assert (numbers.const_value.numpy().reshape(-1)[OLD:] == neutral).all()
+
+
+@pytest.mark.parametrize(
+    ("opset", "behind", "axis", "scores"),
+    [
+        (13, "y = Softmax (h)", 1, "y"),
+        (13, "y = Softmax <axis = 1> (h)", 1, "h"),
+        (11, "y = Softmax (h)", 1, "h"),
+        (11, "y = Softmax <axis = 2> (h)", 1, "y"),
+        (11, "t = Transpose <perm = [0, 2, 3, 1]> (h) y = Softmax <axis = 1> (t)", 3, "t"),
+        (13, "y = ArgMax <axis = 0, keepdims = 0> (h)", 0, "y"),
+        (13, "y = ArgMax <axis = 0> (h)", 1, "y"),
+        (13, "y = ArgMax <axis = 2, keepdims = 0> (h)", 1, "y"),
+        (13, "y = Transpose <perm = [1, 2, 3, 0]> (h)", 0, "y"),
+        (13, "y = Gather <axis = 0> (h, four)", 1, "y"),
+        (13, "y = Gather <axis = 0> (h, halves2)", 2, "y"),
+    ],
+)
+def test_where_the_classes_are_and_what_compares_them(
+    opset: int, behind: str, axis: int, scores: str
+) -> None:
+    text = (
+        f"g (float[N, 6, 5, 5] x, int64[2, 2] halves2, int64[3] four) => (y) {{ h = Conv (x, w) {behind} }}"
+    )
+    model = zoo.model(text, opset=opset, w=np.ones((OLD, 6, 1, 1), np.float32))
+    flow = class_flow(PassContext(model=model), [model.graph[0]], OLD)
+    assert flow.stopped == []
+    [found] = flow.scores
+    assert found.name == scores
+    last = {str(value.name): place for value, place in flow.axes.items()}
+    assert last["y"] == axis
+
+
 def test_best_class_is_taken_from_more() -> None:
     model = net("y = ArgMax <axis = 1> (h)", VECTOR, dtype="int64")
     done = ms.steal(model, model, grow={"head": NEW})
@@ -138,6 +198,14 @@ STOPS = {
     "splits the axis of its classes": "y = Reshape (h, halves)",
     "merges it with others": "y = Flatten (h)",
     "isn't known to treat each class alone": "y = CumSum (h, one)",
+    "reduces over its classes$": "y = ReduceMax (h, both)",
+    "normalizes along another axis": (
+        "t = Transpose <perm = [0, 2, 1, 3]> (h) y = InstanceNormalization (t, five, five)"
+    ),
+    "pads its classes": "y = Pad (h, behind)",
+    "takes its classes as a parameter": "p = ReduceMean (x, axes) m = GlobalAveragePool (h) y = Conv (p, m)",
+    "pools its classes": "t = Transpose <perm = [0, 2, 3, 1]> (h) y = GlobalAveragePool (t)",
+    "joins it with a value that doesn't grow": "e = Conv <group = 2> (x, wg) y = Concat <axis = 2> (h, e)",
     "joins them with a value that doesn't grow": "e = Conv <group = 2> (x, wg) y = Add (h, e)",
 }
 
@@ -145,7 +213,7 @@ STOPS = {
 @pytest.mark.parametrize("reason", STOPS)
 def test_a_node_that_mixes_classes_stops_growth(reason: str) -> None:
     model = net(STOPS[reason])
-    with pytest.raises(ms.BadPlan, match=f"'head' doesn't grow: .*{reason}"):
+    with pytest.raises(ms.BadPlan, match=f"'head' doesn't grow: .*{reason.removesuffix('$')}"):
         ms.steal(model, model, grow={"head": NEW}, compare=False)
 
 
