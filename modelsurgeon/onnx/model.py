@@ -72,7 +72,7 @@ class OnnxModel:
         self._data = (
             None
             if data is None
-            else samples.batches(data, run.inputs(original), batch=batch, skip_bad=skip_bad)
+            else samples.batches(data, run.inputs(original, with_defaults=True), batch=batch, skip_bad=skip_bad)
         )
         self._measuring = MeasuringSizes.of(original, self._data, shapes, dims, runs=runs)
         self._start_over()

@@ -235,20 +235,35 @@ def test_samples_are_counted_truly(batch: int | None, wanted: int) -> None:
         assert len(found) == len(list(found))
 
 
-@given(
-    low=st.integers(-300, 300),
-    width=st.integers(0, 300),
-    dtype=st.sampled_from([np.uint8, np.int8, np.int16, np.int64, np.float32, np.float64]),
+@pytest.mark.parametrize(
+    ("values", "warned"),
+    [
+        (np.arange(256).astype(np.uint8), True),  # pixels
+        (np.arange(256.0), True),
+        (np.arange(256), True),
+        (np.arange(256.0) - 128, True),
+        (np.arange(-3, 4).astype(np.int8), True),
+        (np.arange(-500, 500, 7).astype(np.int16), True),  # quiet audio
+        (np.arange(-30000.0, 30000, 500), True),
+        (np.arange(0, 65535, 257).astype(np.float64), True),
+        (np.arange(256) / 255, False),
+        (np.arange(256) + 0.5, False),
+        (np.array([0, 1, 0, 0, 1, 0], np.uint8), False),  # flags and classes
+        (np.array([0.0, 1, 0, 0, 1, 0]), False),
+        (np.array([0, 3, 12, 1, 0, 0, 5]), False),  # counts
+        (np.full(9, 200.0), False),
+        (np.array([640.0, 480]), False),  # a size
+    ],
 )
-def test_whole_numbers_in_a_float_input_are_warned_of(low: int, width: int, dtype: type[Any]) -> None:
-    kind = np.dtype(dtype)
-    if kind.kind in "iu":
-        low = min(max(low, np.iinfo(dtype).min), np.iinfo(dtype).max)
-        width = min(width, np.iinfo(dtype).max - low)
-    found = batches(np.array([[low, low + width, low]], dtype), [OPEN])
-    largest = max(abs(low), abs(low + width))
-    odd = largest > 1 if kind.kind in "iu" else low >= 0 and 127 < low + width <= 255
-    assert (f"from {low} to {low + width} ({kind})" in found.note) == odd
+def test_unscaled_signals_in_a_float_input_are_warned_of(values: np.ndarray, warned: bool) -> None:
+    data = np.stack([values] * 3)
+    note = f"holds whole numbers from {values.min():g} to {values.max():g} ({values.dtype})"
+    for form in ONE_INPUT_FORMS:
+        assert (note in batches(form(data), [given_input(None, len(values))]).note) == warned
+    ids = batches(data, [given_input(None, len(values), name="token_ids")]).note
+    assert not ids or values.itemsize <= 2
+    if values.dtype == np.uint8:
+        assert not batches(data, [given_input(None, len(values), dtype=np.uint8)]).note
 
 
 @given(value=st.integers(-(2**63), 2**64 - 1), data=st.data())

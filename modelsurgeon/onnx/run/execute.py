@@ -50,12 +50,18 @@ def runner(
     return run
 
 
-def inputs(model: ir.Model) -> list[Input]:
-    """Inputs that the model must be fed; open dimensions are None. Inputs with a default are left out."""
+def inputs(model: ir.Model, *, with_defaults: bool = False) -> list[Input]:
+    """Inputs that the model must be fed; open dimensions are None. with_defaults: also those with a default."""
+    defaults = model.graph.initializers
     return [
-        Input(name=str(value.name), dtype=_dtype(value), shape=_shape(value))
+        Input(
+            name=str(value.name),
+            dtype=_dtype(value),
+            shape=_shape(value),
+            has_default=value.name in defaults,
+        )
         for value in model.graph.inputs
-        if value.name not in model.graph.initializers
+        if with_defaults or value.name not in defaults
     ]
 
 
