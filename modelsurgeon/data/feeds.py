@@ -149,11 +149,13 @@ def ignored_note(names: Iterable[Collection[str]], inputs: Sequence[Input]) -> s
 def batch_size(shapes: Iterable[tuple[int, ...]]) -> int:
     """Size of the first axis where all arrays of two or more axes agree, else 1."""
     sizes = {shape[0] for shape in shapes if len(shape) > 1}
-    return max(sizes.pop(), 1) if len(sizes) == 1 else 1
+    return sizes.pop() if len(sizes) == 1 else 1
 
 
 def as_array(value: Any, name: str) -> Array:  # noqa: ANN401 - whatever numpy takes
     """The value as an array. Raises BadData, with the name of the input, where numpy makes none of it."""
+    if np.ma.is_masked(value):
+        raise BadData(f"{name} has masked values: fill them in, or leave such samples out")
     try:
         return np.asarray(value)
     except Exception as error:  # tensors of other libraries raise errors of their own
@@ -169,11 +171,11 @@ def check_feed(feed: Mapping[str, Array], inputs: Sequence[Input]) -> Feed:
     checked = {spec.name: np.asarray(feed[spec.name]) for spec in inputs}
     for spec in inputs:
         array = checked[spec.name]
+        _check_type(array.dtype, spec, "a batch")
         if not spec.accepts(array.shape):
             raise BadData(
                 f"{spec.name} has shape {shape_text(array.shape)} in a batch: {spec.form} is needed"
             )
-        _check_type(array.dtype, spec, "a batch")
     return {spec.name: cast(checked[spec.name], spec) for spec in inputs}
 
 

@@ -76,11 +76,7 @@ def read_feeds(
             if spec.name in feed:
                 ranges.add(spec, as_array(last[spec.name], spec.name))  # in the dtype that was given
     if not sizes:
-        raise BadData(
-            "all samples have NaN or infinite values: repair the data"
-            if names
-            else "the data holds no batch: one at least is needed"
-        )
+        raise _nothing_left(len(names), skipped)
     fed = fed_inputs(inputs, names)
 
     def good() -> Iterator[Feed]:
@@ -89,6 +85,13 @@ def read_feeds(
 
     notes = [*ranges.notes(fed), skip_note(skipped) if skipped else "", ignored_note(names, fed)]
     return FoundFeeds(sizes=sizes, inputs=fed, notes=notes, make=lambda: _repeated(good(), len(sizes), mark))
+
+
+def _nothing_left(read: int, skipped: int) -> BadData:
+    """The error for data of which no sample is left, after so many batches and samples."""
+    if skipped:
+        return BadData(f"all {skipped} samples have NaN or infinite values: repair the data")
+    return BadData(f"the data holds no {'sample' if read else 'batch'}: one at least is needed")
 
 
 def _repeated(feeds: Iterator[Feed], count: int, mark: int) -> Iterator[Feed]:

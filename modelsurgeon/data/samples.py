@@ -116,7 +116,7 @@ def batches(
         return data
     if isinstance(data, str | Path):
         return read(data, inputs, batch=batch, samples=samples, skip_bad=skip_bad)
-    if isinstance(data, np.ndarray):
+    if hasattr(data, "__array__") and hasattr(data, "shape"):
         data = by_name((data,), inputs)
     if isinstance(data, Mapping):
         arrays = {str(name): as_array(array, str(name)) for name, array in data.items()}
@@ -136,7 +136,7 @@ def noise(inputs: Sequence[Input], *, samples: int, seed: int = 0, batch: int | 
         raise BadData(f"{samples} samples of noise, batch {batch}: at least 1 is needed of both")
     shapes = [_fixed_shape(spec, batch) for spec in inputs]
     draws = [(spec.name, _noise_draw(spec, shape)) for spec, shape in zip(inputs, shapes, strict=True)]
-    size = batch_size(shapes)
+    size = max(batch_size(shapes), 1)
     count = ceil(samples / size)
 
     def make() -> Iterator[Feed]:

@@ -51,7 +51,7 @@ def runner(
 
 
 def inputs(model: ir.Model, *, with_defaults: bool = False) -> list[Input]:
-    """Inputs that the model must be fed; open dimensions are None. with_defaults: also those with a default."""
+    """Inputs that must be fed; open dimensions are None. with_defaults: also those that have a default."""
     defaults = model.graph.initializers
     return [
         Input(
