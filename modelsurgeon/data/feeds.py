@@ -25,12 +25,14 @@ class Input:
     """One input of a model. shape: None for any number of axes; a dynamic dimension is None.
 
     has_default: whether the model has a value for it, so that it is fed only where the data name it.
+    made_whole: whether the model turns it into integers at once, as it does with ids.
     """
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int | None, ...] | None
     has_default: bool = False
+    made_whole: bool = False
 
     @property
     def form(self) -> str:

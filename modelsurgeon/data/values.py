@@ -24,7 +24,7 @@ from modelsurgeon.errors import BadData
 CHUNK = 64  # samples that are checked at once
 NARROW_BITS = 16  # integers so narrow hold pixels or audio rather than counts
 SIGNED_BYTE, UNSIGNED_BYTE = 64, 128  # largest magnitudes above which numbers fill half of these at least
-SMALL_SAMPLE = 4  # values such as the sizes of an image, or a box
+SMALL_SAMPLE = 3  # values such as the sizes of an image
 # Words in the names of inputs that take whole numbers by nature.
 WHOLE_BY_NAME = re.compile(
     r"(?<![a-z])(count|id|index|indice|label|len|length|mask|position|shape|size|token)s?(?![a-z])"
@@ -71,7 +71,7 @@ class Ranges:
 
     def add(self, spec: Input, array: Array) -> None:
         """Take an array of samples of an input into account."""
-        if spec.name in self._broken or not is_float(spec.dtype) or not array.size:
+        if spec.name in self._broken or not is_float(spec.dtype) or spec.made_whole or not array.size:
             return
         new = Range.of(array)
         if new is None:
