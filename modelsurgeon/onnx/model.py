@@ -72,7 +72,9 @@ class OnnxModel:
         self._data = (
             None
             if data is None
-            else samples.batches(data, run.inputs(original), batch=batch, skip_bad=skip_bad)
+            else samples.batches(
+                data, run.inputs(original, with_defaults=True), batch=batch, skip_bad=skip_bad
+            )
         )
         self._measuring = MeasuringSizes.of(original, self._data, shapes, dims, runs=runs)
         self._start_over()
@@ -246,7 +248,8 @@ class MeasuringSizes:
     ) -> MeasuringSizes:
         """The sizes asked for, else those of the first feed, else usual ones; runs: the model runs there."""
         if not asked and not dims and data is not None:
-            asked = {name: array.shape for name, array in next(iter(data)).items()}
+            first = next(iter(data))
+            asked = {each.name: first[each.name].shape for each in run.inputs(model)}
         if runs and data is None:
             assumed = runnable_sizes.first_runnable_sizes(model, asked, dims)
         else:
