@@ -19,7 +19,7 @@ NEVER_CUT = "an operator that is never cut"
 
 @dataclass(kw_only=True)
 class _Part:
-    """A part of a model that stays: the operators of its nodes, their common cost, and their common reason."""
+    """A part of a model that stays: the operators of its nodes, with their common cost and reason."""
 
     reason: str
     cost: int = 0
