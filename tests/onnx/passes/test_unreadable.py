@@ -172,6 +172,17 @@ def test_operators_of_other_domains_are_none_of_onnx(verb: str) -> None:
     assert sum(check(verb, seed, foreign=0.1) for seed in range(5)) or verb in ("bn sanitize", "compress")
 
 
+def test_recalibrated_nets_run_whatever_form_constants_have() -> None:
+    edited = 0
+    for seed in range(6):
+        net = mixed_net(seed, foreign=0.1)
+        (feed, *_) = feeds(net, seed)
+        done = ms.bn.recalibrate(net, data=feed, compare=False)
+        assert all(np.isfinite(output).all() for output in outputs(done.model, feed))
+        edited += sum(edit.skipped is None for edit in done.edits)
+    assert edited
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", VERBS)
 def test_operators_of_other_domains_on_many_nets(verb: str) -> None:
