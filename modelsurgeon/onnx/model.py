@@ -14,6 +14,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from modelsurgeon import data as samples
 from modelsurgeon.data import Batches
 from modelsurgeon.data.samples import NOISE_SAMPLES
+from modelsurgeon.inspection.analysis import Analysis
 from modelsurgeon.inspection.rows import Totals
 from modelsurgeon.layers import Array
 from modelsurgeon.onnx import run, shapes
@@ -39,6 +40,7 @@ from modelsurgeon.surgery.site import (
     InputPair,
     InputPairs,
     LayerTiming,
+    NodeCost,
     Run,
     in_model_order,
 )
@@ -136,6 +138,10 @@ class OnnxModel:
         """All totals of the model with its edits, by name."""
         return asdict(self._totals())
 
+    def node_costs(self) -> list[NodeCost]:
+        """MACs and params of every node that has any."""
+        return [NodeCost(row.name, row.op, row.macs or 0, row.params) for row in self._analysis().layers]
+
     def batches(self, seed: int) -> Batches:
         """The caller's samples, or seeded noise."""
         if self._data is not None:
@@ -197,7 +203,10 @@ class OnnxModel:
         return self._model
 
     def _totals(self) -> Totals:
-        return analyze(self._model, shapes=self._measuring.shapes, dims=self._measuring.dims).totals
+        return self._analysis().totals
+
+    def _analysis(self) -> Analysis:
+        return analyze(self._model, shapes=self._measuring.shapes, dims=self._measuring.dims)
 
 
 def _stage_start(site: OnnxSite | SharedInputSite) -> StageStart:

@@ -82,6 +82,15 @@ class Site(Protocol):
         """Replace the layer by the layers of `chain`, in order."""
 
 
+class NodeCost(NamedTuple):
+    """MACs and params of one node: its name, which is that of its layer if it has one, and its operator."""
+
+    name: str
+    operator: str
+    macs: int
+    params: int
+
+
 SingleSite = TypeVar("SingleSite", bound=Site)
 SharedSite = TypeVar("SharedSite", bound=Site)
 
@@ -127,6 +136,9 @@ class EditableModel(Protocol):
 
     def totals(self) -> dict[str, Any] | None:
         """All totals of the model with its edits, by name; None where its sizes aren't known."""
+
+    def node_costs(self) -> Sequence[NodeCost]:
+        """MACs and params of every node, of layers and others; empty where nodes aren't counted singly."""
 
     def batches(self, seed: int) -> Batches | None:
         """The caller's samples, or seeded noise where there are none; None where no size is known."""

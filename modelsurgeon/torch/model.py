@@ -23,7 +23,7 @@ from modelsurgeon.layers import Array
 from modelsurgeon.plugins import in_one_line
 from modelsurgeon.shared_settings import SharedSetting
 from modelsurgeon.surgery.edits import FactorizationEdit
-from modelsurgeon.surgery.site import InputPairs, Run
+from modelsurgeon.surgery.site import InputPairs, NodeCost, Run
 from modelsurgeon.torch import layer_inputs
 from modelsurgeon.torch.call import bind, evaluating, forward, named_outputs, noise
 from modelsurgeon.torch.layers import LAYER_TYPES, RECURRENT_TYPES
@@ -112,6 +112,10 @@ class TorchModel:
         stats = sum(value.numel() for value in _running_statistics(self._module))
         macs = {} if self._example is None else {"macs": self.total("macs")}
         return {**macs, "params": self.total("params"), "param_bytes": size, "bn_stats": stats}
+
+    def node_costs(self) -> Sequence[NodeCost]:
+        """None: torch counts the MACs of the whole module."""
+        return ()
 
     @property
     def random_operators(self) -> Sequence[str]:
