@@ -72,16 +72,20 @@ def operate(
     arguments: Mapping[str, Any] | None = None,
     learns: bool = False,
     vectors: bool = False,
+    cut: bool = False,
 ) -> Operation:
     """Run a pass on a copy of the model, compare the outputs, and write a line of history.
 
     verb, arguments: for the history; no paths in them. exact: outputs must be equal up to EXACT_TOLERANCE
     (relative L2) or to within the model's own noise; otherwise only a given tolerance is a gate. learns: the
     pass needs samples; a quarter of them is held out for the comparison. vectors: outputs that have become
-    maps of one position are compared as the vectors that they were. Raises ToleranceExceeded, TypeError for
+    maps of one position are compared as the vectors that they were. cut: inputs and outputs are chosen anew;
+    otherwise they stay, see `onnx.declarations`. Raises ToleranceExceeded, TypeError for
     an unknown option, and what the pass and loading the model raise.
     """
     from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+    from modelsurgeon.onnx.declarations import restore_declarations
 
     reject_unknown(verb, options, SurgeryOptions)
     original = models.graph(model, shapes=options.get("shapes"))
@@ -90,9 +94,11 @@ def operate(
     feeds, notes = _feeds(original, options) if learns or compares else (None, ["not compared"])
     learned, held_out = split(feeds) if learns and feeds is not None else (None, feeds)
     context = pass_context(original, options, learned)
+    measured = None if context.given or context.dims else context.measured  # the passes need it, too
     edits = work(context)
     if any(edit.skipped is None for edit in edits):
         RemoveUnusedNodesPass()(context.model)
+    restore_declarations(context.model, original, measured=measured, cut=cut)
     comparison = None
     if compares and held_out is not None:
         intended = [] if exact else [f"{verb} is meant to change the outputs"]

@@ -68,6 +68,7 @@ def steal(
     growth = Growth(sizes=grow or {}, init=grow_init, labels=labels, seed=options.get("seed", 0))
     if isinstance(donor, Mapping) or isinstance(recipient, Mapping) or _is_state(recipient):
         return _steal_state(donor, recipient, given, partial, growth)
+    from modelsurgeon.onnx.declarations import restore_declarations
     from modelsurgeon.onnx.passes.steal.steal import fully_copied
     from modelsurgeon.onnx.passes.steal.steal import steal as work
 
@@ -77,6 +78,7 @@ def steal(
     context = pass_context(ours, options, None)
     growth = replace(growth, means=_class_means(options, classes))
     edits = work(context, theirs, given=given, partial=partial, growth=growth)
+    restore_declarations(context.model, ours)
     comparison, notes = None, ["not compared"]
     if options.get("compare", True):
         comparison, notes = _compare(theirs, context.model, growth, options)

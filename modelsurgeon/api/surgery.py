@@ -36,6 +36,7 @@ def extract(
         options,
         exact=True,
         arguments=arguments,
+        cut=True,
     )
 
 

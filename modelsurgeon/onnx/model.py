@@ -17,6 +17,7 @@ from modelsurgeon.data.samples import NOISE_SAMPLES
 from modelsurgeon.inspection.rows import Totals
 from modelsurgeon.layers import Array
 from modelsurgeon.onnx import run, shapes
+from modelsurgeon.onnx.declarations import restore_declarations
 from modelsurgeon.onnx.graph.names import layer_names
 from modelsurgeon.onnx.info import analyze
 from modelsurgeon.onnx.layers.operators import holds_layer
@@ -171,8 +172,9 @@ class OnnxModel:
         ).as_dict()
 
     def finish(self) -> ir.Model:
-        """The edited model without unused nodes and weights."""
+        """The edited model without unused nodes and weights; it declares what the original did."""
         RemoveUnusedNodesPass()(self._model)
+        restore_declarations(self._model, self._original)
         return self._model
 
     def _totals(self) -> Totals:
