@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from modelsurgeon.api.pipeline import pipeline as pipeline
     from modelsurgeon.api.steal import Stolen as Stolen
     from modelsurgeon.api.steal import steal as steal
+    from modelsurgeon.api.surgery import clean as clean
     from modelsurgeon.api.surgery import equalize as equalize
     from modelsurgeon.api.surgery import extract as extract
     from modelsurgeon.api.surgery import fc2conv as fc2conv
@@ -34,10 +35,12 @@ if TYPE_CHECKING:
     from modelsurgeon.api.sweep import sweep as sweep
     from modelsurgeon.compression.frontier import Frontier as Frontier
     from modelsurgeon.compression.result import Result as Result
+    from modelsurgeon.errors import BadArgument as BadArgument
     from modelsurgeon.errors import BadData as BadData
     from modelsurgeon.errors import BadModel as BadModel
     from modelsurgeon.errors import BadPlan as BadPlan
     from modelsurgeon.errors import GateMissed as GateMissed
+    from modelsurgeon.errors import NoVerdict as NoVerdict
     from modelsurgeon.errors import SurgeryError as SurgeryError
     from modelsurgeon.errors import ToleranceExceeded as ToleranceExceeded
     from modelsurgeon.errors import Unavailable as Unavailable
@@ -57,6 +60,7 @@ _HOMES = {
     "pipeline": "api.pipeline",
     "bn": None,
     "check": "api.info",
+    "clean": "api.surgery",
     "compare": "api.compare",
     "compress": "api.compress",
     "conv_matrix": "layers.conv_matrix",
@@ -76,6 +80,7 @@ _HOMES = {
     "save": "api.models",
     "steal": "api.steal",
     "sweep": "api.sweep",
+    "BadArgument": "errors",
     "BadData": "errors",
     "BadModel": "errors",
     "BadPlan": "errors",
@@ -86,6 +91,7 @@ _HOMES = {
     "Plan": "surgery.plan",
     "Result": "compression.result",
     "GateMissed": "errors",
+    "NoVerdict": "errors",
     "Stolen": "api.steal",
     "SurgeryError": "errors",
     "ToleranceExceeded": "errors",

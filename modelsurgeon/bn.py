@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, Unpack
 
 from modelsurgeon.api import models, samples
-from modelsurgeon.api.operation import Operation, operate, operate_in_place, pass_context
+from modelsurgeon.api.operation import Operation, freeze_inputs, operate, operate_in_place, pass_context
 from modelsurgeon.api.options import SurgeryOptions, reject_unknown
+from modelsurgeon.arguments import checked
 from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.layers.batchnorm_health import NormFinding
 from modelsurgeon.report.columns import Column
@@ -45,6 +46,7 @@ class Inspection:
         return [Table(title="Batch norm", columns=columns, rows=rows, notes=[note, *self.notes])]
 
 
+@checked
 def inspect(model: models.Model, **options: Unpack[SurgeryOptions]) -> Inspection:
     """Find what is wrong with every batch norm.
 
@@ -55,12 +57,16 @@ def inspect(model: models.Model, **options: Unpack[SurgeryOptions]) -> Inspectio
     from modelsurgeon.onnx.passes.batchnorm.health import inspect as work
 
     reject_unknown("bn inspect", options, SurgeryOptions)
-    original, given = models.graph(model, shapes=options.get("shapes")), options.get("data") is not None
-    batches = samples.feeds(original, options["data"])[0] if given else None
-    notes = [] if given else ["drift shows only on data: pass --data"]
+    original, frozen = freeze_inputs(models.graph(model, shapes=options.get("shapes")), options)
+    notes = ["drift shows only on data: pass --data"]
+    batches = None
+    if options.get("data") is not None:
+        batches, notes = samples.feeds(original, options["data"], skip_bad=options.get("skip_bad", False))
+    notes = [*frozen, *notes]
     return Inspection(layers=work(pass_context(original, options, batches)), notes=notes)
 
 
+@checked
 def fold(model: models.Model, **options: Unpack[SurgeryOptions]) -> Operation:
     """Absorb batch norm into the Conv, ConvTranspose, Gemm or MatMul before it, or else behind it.
 
@@ -78,6 +84,7 @@ def fold(model: models.Model, **options: Unpack[SurgeryOptions]) -> Operation:
     return operate(model, "bn fold", work, options, exact=True)
 
 
+@checked
 def freeze(
     model: models.Model,
     *,
@@ -112,6 +119,7 @@ def freeze(
     )
 
 
+@checked
 def sanitize(model: models.Model, **options: Unpack[SurgeryOptions]) -> Operation:
     """Repair broken batch norm: NaN and Inf, negative variance, dead statistics, training mode.
 
@@ -120,19 +128,31 @@ def sanitize(model: models.Model, **options: Unpack[SurgeryOptions]) -> Operatio
     """
     from modelsurgeon.onnx.passes.batchnorm.health import sanitize as work
 
-    return operate(model, "bn sanitize", work, options, exact=False, learns=options.get("data") is not None)
+    return operate(
+        model,
+        "bn sanitize",
+        work,
+        options,
+        exact=False,
+        learns=options.get("data") is not None,
+        holds_out=False,
+    )
 
 
+@checked
 def recalibrate(model: models.Model, **options: Unpack[SurgeryOptions]) -> Operation:
     """Recompute the running mean and variance of every batch norm over `data`, in the order of the model.
 
-    Both are those of the population, over all samples and positions, and not moving averages. Raises BadData
-    without data and for samples that make no finite statistics, and ToleranceExceeded for a given tolerance.
+    Both are those of the population, over all samples and positions, and not moving averages. The comparison
+    is on the same samples. Raises BadData without data and for samples that make no finite statistics, and
+    ToleranceExceeded for a given tolerance.
     """
     if models.is_module(model):
         from modelsurgeon.torch.batchnorm import recalibrate as in_place
 
-        return operate_in_place(model, "bn recalibrate", in_place, options, exact=False, learns=True)
+        return operate_in_place(
+            model, "bn recalibrate", in_place, options, exact=False, learns=True, holds_out=False
+        )
     from modelsurgeon.onnx.passes.batchnorm.statistics import recalibrate as work
 
-    return operate(model, "bn recalibrate", work, options, exact=False, learns=True)
+    return operate(model, "bn recalibrate", work, options, exact=False, learns=True, holds_out=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import redirect_stdout
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -14,13 +13,12 @@ from modelsurgeon.errors import BadModel
 def import_user_module(package: str) -> ModuleType:
     """Import `package.module`, which runs its code; as with `python -m`, from the current folder, too.
 
-    Its output goes to stderr. Raises BadModel with a message of one line where the import fails.
+    Raises BadModel with a message of one line where the import fails.
     """
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
     try:
-        with redirect_stdout(sys.stderr):
-            return import_module(package)
+        return import_module(package)
     except ModuleNotFoundError as error:
         if error.name is not None and f"{package}.".startswith(f"{error.name}."):
             raise BadModel(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from io import TextIOWrapper
 from pkgutil import iter_modules
@@ -55,7 +57,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _without_logs():
         warnings.showwarning = _print_warning
         try:
             code = surgeon.main(arguments, prog_name="modelsurgeon", standalone_mode=False)
@@ -68,6 +70,17 @@ def run(arguments: Sequence[str] | None = None) -> int:
         except OSError as error:
             return _print_error(_os_error_message(error), ERROR)
     return code if isinstance(code, int) else SUCCESS
+
+
+@contextmanager
+def _without_logs() -> Iterator[None]:
+    """Context in which libraries log nothing but what is critical: stderr is for our own messages."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _print_error(message: str, code: int) -> int:

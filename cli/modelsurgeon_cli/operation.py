@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,12 @@ import click
 
 import modelsurgeon as ms
 from modelsurgeon.api.models import is_source, weight_files
+from modelsurgeon_cli.loading import load
 from modelsurgeon_cli.options import (
     Real,
     combined,
     data_option,
+    freeze_option,
     inverted,
     provider_option,
     result_options,
@@ -21,7 +23,7 @@ from modelsurgeon_cli.options import (
     shape_options,
     source_options,
 )
-from modelsurgeon_cli.show import Showable, check_outputs, check_weights, progress, show
+from modelsurgeon_cli.show import Showable, check_outputs, check_weights, progress, show, with_data_files
 
 name_options = combined(
     click.option("--only", multiple=True, metavar="GLOB", help="Only layers whose name matches. Repeatable."),
@@ -44,12 +46,15 @@ check_options = combined(
 )
 
 operation_options = combined(
-    click.option("-o", "out", type=click.Path(), metavar="OUT", required=True, help="The model to write."),
+    click.option(
+        "-o", "out", type=click.Path(), metavar="OUT", required=True, help="The model to write; - for stdout."
+    ),
     name_options,
     data_option,
     seed_option,
     check_options,
     shape_options,
+    freeze_option,
     source_options,
     provider_option,
     result_options,
@@ -78,14 +83,22 @@ def perform(
     inputs = {"MODEL": model, "--data": arguments["data"], "--weights": weights, "--example": example}
     check_outputs(outputs, inputs | dict(zip(others, others, strict=True)))
     with progress(f"{name} {model}", quiet=quiet):
-        graph = ms.load(model, weights=weights, shapes=arguments["shapes"], example=example, trust=trust)
-        for loaded in (graph, *map(ms.load, others)):
-            check_weights({**outputs, "the data of -o": f"{out}.data"}, weight_files(loaded))
+        graph = load(model, weights=weights, shapes=arguments["shapes"], example=example, trust=trust)
+        for loaded in (graph, *map(load, others)):
+            check_weights(with_data_files(outputs, {"-o": out}), weight_files(loaded))
         operation = verb(graph if is_source(model) else model, *others, **arguments)
         ms.save(operation.model, out)
-    show_result(operation, name, model, format=format, output=output)
+    show_result(operation, name, model, format=format, output=output, others=[out])
 
 
-def show_result(result: Showable, name: str, model: str, *, format: str, output: str | None) -> None:
-    """Show the result under the name of the verb and of the file."""
-    show(result, f"{name} {Path(model).name}", format=format, output=output)
+def show_result(
+    result: Showable,
+    name: str,
+    model: str,
+    *,
+    format: str,
+    output: str | None,
+    others: Iterable[str | None] = (),
+) -> None:
+    """Show the result under the name of the verb and of the file. others: as for `show`."""
+    show(result, f"{name} {Path(model).name}", format=format, output=output, others=others)

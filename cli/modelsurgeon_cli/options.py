@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import redirect_stdout
 from functools import reduce
 from math import isfinite
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -216,8 +218,9 @@ source_options = combined(
 def _import_all(_: click.Context, __: click.Parameter, given: Sequence[str]) -> None:
     from modelsurgeon.plugins import import_user_module
 
-    for package in given:
-        import_user_module(package)
+    with redirect_stdout(sys.stderr):
+        for package in given:
+            import_user_module(package)
 
 
 plugin_option = click.option(
@@ -237,11 +240,20 @@ provider_option = click.option(
     help="Device that runs the models.",
 )
 
-data_option = click.option(
-    "--data",
-    type=click.Path(),
-    metavar="PATH",
-    help="Samples: an .npz with arrays named like the inputs, a folder of such files, or an .npy.",
+freeze_option = click.option(
+    "--freeze-inputs",
+    is_flag=True,
+    help="Take inputs with a default, such as weights that old exporters list, out of the inputs: they are "
+    "fixed then, and can be edited. IR version 3 becomes 4.",
+)
+data_option = combined(
+    click.option(
+        "--data",
+        type=click.Path(),
+        metavar="PATH",
+        help="Samples: an .npz with arrays named like the inputs, a folder of such files, or an .npy.",
+    ),
+    click.option("--skip-bad", is_flag=True, help="Leave out samples of --data with NaN or infinite values."),
 )
 batch_option = click.option(
     "--batch", type=click.IntRange(min=1), help="Batch size where the model leaves it open."

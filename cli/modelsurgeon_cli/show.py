@@ -8,16 +8,19 @@ import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TextIO, TypeVar
 
 import click
 
-from modelsurgeon.files import replacing, same_file
+from modelsurgeon.files import is_device, is_stdout, is_written_through, replacing, same_file
 from modelsurgeon.progress import Progress
 from modelsurgeon.report import formatting
 from modelsurgeon.report.table import Table
+
+if TYPE_CHECKING:
+    from modelsurgeon.comparison.compare import Comparison
 
 FILE_WIDTH = 120
 
@@ -78,55 +81,70 @@ def show(
     format: str,
     output: str | None,
     formats: Mapping[str, Callable[[S, str], str]] = FORMATS,
+    others: Iterable[str | None] = (),
 ) -> None:
-    """Write the result in its format to the file `output`, or to stdout."""
+    """Write the result in its format to the file `output`, or to stdout.
+
+    others: paths of the command's other outputs; where one of them is stdout, the result goes to stderr.
+    """
+    stream = sys.stderr if any(map(is_stdout, others)) else sys.stdout
     if output is not None:
         write(output, formats[format](result, title))
     elif format != "table":
-        emit(formats[format](result, title))
-    elif sys.stdout.isatty():
-        _print(result)
+        emit(formats[format](result, title), stream)
+    elif stream.isatty():
+        _print(result, stream)
     else:
-        emit(as_text(result, title, shutil.get_terminal_size((FILE_WIDTH, 24)).columns))
+        emit(as_text(result, title, shutil.get_terminal_size((FILE_WIDTH, 24)).columns), stream)
 
 
-def emit(text: str) -> None:
-    """Write text to stdout; a reader that closes the pipe early, such as `head`, is no error."""
+def emit(text: str, stream: TextIO | None = None) -> None:
+    """Write text to stdout or another stream; a reader that closes it early, such as `head`, is no error."""
+    stream = stream or sys.stdout
     try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        stream.write(text)
+        stream.flush()
     except BrokenPipeError:
         # Buffered text must not raise again when Python exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _print(result: Showable) -> None:
+def _print(result: Showable, stream: TextIO) -> None:
     from rich.console import Console
 
     from modelsurgeon.report.text_layout import stacked
 
-    Console().print(stacked(result.tables()))
+    Console(file=stream).print(stacked(result.tables()))
 
 
 def write(path: str, text: str) -> None:
-    """Write a text file atomically."""
+    """Write a text file atomically; into a device or a pipe, once the text is complete."""
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
+
+
+def warn(comparison: Comparison | None, *, quiet: bool) -> None:
+    """Print the warning of a comparison on stderr, if it has one."""
+    if comparison is not None and comparison.warning and not quiet:
+        label = click.style("warning:", fg="yellow", bold=True)
+        click.echo(f"{label} {formatting.escape(comparison.warning)}", err=True)
 
 
 def check_outputs(outputs: Mapping[str, str | None], inputs: Mapping[str, str | None]) -> None:
     """Raise UsageError for outputs that are an input or each other, OSError for those that can't be written.
 
-    Both map the flag or argument of a path to the path, or to None where it isn't given.
+    Both map the flag or argument of a path to the path, or to None where it isn't given. A device such as
+    /dev/null takes several outputs.
     """
     taken = {what: path for what, path in inputs.items() if path is not None}
     for what, path in outputs.items():
         if path is None:
             continue
         for other, used in taken.items():
-            if same_file(path, used):
+            if same_file(path, used) or (is_stdout(path) and is_stdout(used)):
                 raise click.UsageError(f"{what} {path} is the file of {other} too: name another file.")
-        taken[what] = path
+        if not is_device(path):
+            taken[what] = path
         with suppress(_WriteTrial), replacing(path):
             raise _WriteTrial
 
@@ -135,6 +153,14 @@ def check_weights(outputs: Mapping[str, str | None], files: Iterable[Path]) -> N
     """Raise UsageError for outputs that would replace an external weights file of an input."""
     if any(path is not None for path in outputs.values()):
         check_outputs(outputs, {f"weights, {file}": str(file) for file in files})
+
+
+def with_data_files(outputs: Mapping[str, str | None], models: Mapping[str, str]) -> dict[str, str | None]:
+    """The outputs, with the second file that a model above 2 GB would need. models: flag -> path."""
+    data = {
+        f"the data of {flag}": f"{path}.data" for flag, path in models.items() if not is_written_through(path)
+    }
+    return {**outputs, **data}
 
 
 class _WriteTrial(Exception):
@@ -146,8 +172,10 @@ def progress(message: str, *, quiet: bool) -> Iterator[Progress | None]:
     """Show a spinner on stderr while the block runs, on terminals only; quiet: no warnings either.
 
     Yields a callback for a library call, whose progress a bar next to the spinner shows; None off terminals.
+    What the user's own code prints in the block goes to stderr: it is no result.
     """
     with ExitStack() as stack:
+        stack.enter_context(redirect_stdout(sys.stderr))
         if quiet:
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")

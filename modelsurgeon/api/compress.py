@@ -5,36 +5,41 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Annotated, Any, Unpack
 
 from modelsurgeon.api import models
 from modelsurgeon.api.devices import on_device
 from modelsurgeon.api.operation import record, source
 from modelsurgeon.api.options import CompressionOptions
 from modelsurgeon.api.preparation import chosen_options, prepare
+from modelsurgeon.arguments import Fraction, Range, Tolerance, checked
+from modelsurgeon.comparison import gate
 from modelsurgeon.comparison.compare import Comparison
 from modelsurgeon.compression.candidates import Decision
 from modelsurgeon.compression.goal import Goal
 from modelsurgeon.compression.planner import decide
+from modelsurgeon.compression.refit.rows import ROWS_PER_COLUMN
 from modelsurgeon.compression.result import Result
 from modelsurgeon.compression.rollback import carry_out_with_rollback
 from modelsurgeon.compression.study import Study, predicted_totals
-from modelsurgeon.errors import ToleranceExceeded
 from modelsurgeon.surgery.edits import FactorizationEdit
 from modelsurgeon.surgery.plan import Plan
 from modelsurgeon.surgery.site import EditableModel
 
+GATE_ADVICE = "keep more, leave sensitive layers out (--skip), or allow more (--tolerance)"
 
+
+@checked
 @on_device
 def compress(
     model: Any,  # noqa: ANN401 - a path, an ir.Model, an onnx.ModelProto or an nn.Module
     *,
     rank: int | str | None = None,
-    energy: float | None = None,
-    macs: float | None = None,
-    params: float | None = None,
-    max_error: float | None = None,
-    speedup: float | None = None,
+    energy: Fraction | None = None,
+    macs: Fraction | None = None,
+    params: Fraction | None = None,
+    max_error: Annotated[float, Range(0, above=True)] | None = None,
+    speedup: Annotated[float, Range(1, above=True)] | None = None,
     plan: Plan | Mapping[str, Any] | str | Path | None = None,
     **options: Unpack[CompressionOptions],
 ) -> Result:
@@ -52,8 +57,9 @@ def compress(
     The other keywords are those of `api.options.CompressionOptions`: method, data, refit, only, skip, shapes,
     dims, batch, seed, tolerance, compare, dry_run, block, provider, device and watch.
 
-    Raises ValueError for a goal out of range or none, BadModel, BadData, BadPlan, UnknownShape, Unavailable,
-    Unreachable where no choice of ranks meets the goal, and ToleranceExceeded; a module is then as it was.
+    Raises BadArgument for a goal out of range or none, BadModel, BadData, BadPlan, UnknownShape, Unavailable,
+    Unreachable where no choice of ranks meets the goal, ToleranceExceeded and NoVerdict; a module is then as
+    it was.
     """
     goal = Goal(
         rank=rank,
@@ -64,26 +70,32 @@ def compress(
         speedup=speedup,
         plan=_read_plan(plan),
     )
+    gate.check_compares(options.get("tolerance"), compares=options.get("compare", True))
     opened, study = prepare("compress", model, options, must_run=bool(max_error or speedup))
     decision = decide(goal, study)
     if options.get("dry_run", False):
         return dry_run_result(study, decision)
     with _reset_on_failure(opened):
-        result = carry_out(study, decision, opened, options.get("tolerance"))
+        tolerance = options.get("tolerance")
+        result = carry_out(study, decision, opened, max_error if tolerance is None else tolerance)
     if not models.is_module(model):
         arguments = _recorded(goal) | chosen_options(options)
         record(result.model, "compress", arguments, source(model), result.comparison)
     return result
 
 
-def carry_out(study: Study, decision: Decision, model: EditableModel, tolerance: float | None) -> Result:
-    """Carry out a decision on a model and compare it with the original. Raises ToleranceExceeded."""
+def carry_out(study: Study, decision: Decision, model: EditableModel, tolerance: Tolerance | None) -> Result:
+    """Carry out a decision on a model and compare it with the original. Raises ToleranceExceeded, NoVerdict.
+
+    tolerance: relative L2 that the outputs must stay within; None where nothing is asked of them.
+    """
     before = model.totals()
     done = carry_out_with_rollback(decision.plan, study, model, firm=decision.firm)
     after, finished = model.totals(), model.finish()
     edits = study.own_errors(done.edits, decision)
     comparison = study.compare(model, tolerance)
-    _check_tolerance(comparison, tolerance)
+    gate.check_compares(tolerance, compares=comparison is not None)
+    gate.check(comparison, GATE_ADVICE)
     return Result(
         model=finished,
         before=before,
@@ -97,6 +109,7 @@ def carry_out(study: Study, decision: Decision, model: EditableModel, tolerance:
             *model.notes,
             *decision.notes,
             *_notes(study, comparison, done.latency),
+            *_few_rows(study, done.plan),
             *(_unchanged_outputs(comparison) if done.plan else []),
         ],
     )
@@ -132,14 +145,6 @@ def _recorded(goal: Goal) -> dict[str, Any]:
     return {name: value for name, value in asked.items() if value}
 
 
-def _check_tolerance(comparison: Comparison | None, tolerance: float | None) -> None:
-    if comparison is not None and tolerance is not None and comparison.worst > tolerance:
-        raise ToleranceExceeded(
-            f"relative L2 at the outputs is {comparison.worst:.3g}, at most {tolerance:g} was allowed: "
-            "keep more, or leave sensitive layers out (--skip)"
-        )
-
-
 @contextmanager
 def _reset_on_failure(model: EditableModel) -> Iterator[None]:
     """A module that is edited in place comes out whole or not at all, whatever ends the operation."""
@@ -172,6 +177,20 @@ def _unchanged_outputs(comparison: Comparison | None) -> list[str]:
     return [
         f"the comparison says nothing about the output {', '.join(names[:3])}: it is the same as before on "
         "every sample, as it is where it is saturated, constant or independent of what was cut"
+    ]
+
+
+def _few_rows(study: Study, plan: Plan) -> list[str]:
+    """A note on layers that were calibrated on few rows for their number of channels."""
+    found = study.rows_per_channel(plan)
+    scarce = [name for name, rows in found.items() if rows < ROWS_PER_COLUMN]
+    if not scarce:
+        return []
+    least = min(scarce, key=found.__getitem__)
+    return [
+        f"few calibration rows for {len(scarce)} of {len(plan)} layers, fewest for {least}: "
+        f"{found[least]:.2g} per channel, where {ROWS_PER_COLUMN} are enough: their covariances are shrunk; "
+        "more samples lower the error"
     ]
 
 

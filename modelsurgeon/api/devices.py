@@ -8,12 +8,14 @@ from functools import wraps
 from importlib.util import find_spec
 from typing import ParamSpec, TypeVar
 
+from modelsurgeon.arguments import checked
 from modelsurgeon.errors import Unavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
+@checked
 @contextmanager
 def device(name: str) -> Iterator[None]:
     """Large matrices are factorized on that device while this lasts; small ones stay with numpy.

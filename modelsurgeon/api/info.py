@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from modelsurgeon.api.models import Dims, Shapes, graph
 from modelsurgeon.api.samples import feeds
+from modelsurgeon.arguments import Count, Range, checked
 
 if TYPE_CHECKING:
     from modelsurgeon.api.models import Model
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from modelsurgeon.progress import Progress
 
 
+@checked
 def info(
     model: Model,
     shapes: Shapes | None = None,
@@ -26,8 +28,9 @@ def info(
     training: bool = False,
     weights: bool = False,
     data: Any = None,  # noqa: ANN401 - see data.batches
-    samples: int | None = None,
-    batch: int | None = None,
+    samples: Count | None = None,
+    batch: Count | None = None,
+    skip_bad: bool = False,
     provider: str = "cpu",
     spend: bool = False,
     watch: Progress | None = None,
@@ -40,7 +43,8 @@ def info(
     values at stated defaults. memory: add which activations are alive at each node, in bytes. training: add
     the bytes that training takes. weights: add ranges, channels and spectra of the weights, read one at a
     time. data: whatever `data.batches` takes; add the ranges of the activations on it. samples: at most so
-    many of data. batch: samples per feed, where the model leaves that open. provider: where the model runs.
+    many of data. batch: samples per feed, where the model leaves that open. skip_bad: leave
+    out samples with NaN or infinite values instead of raising. provider: where the model runs.
     spend: the caller needs the graph no more, so it may be changed in place, which is faster. watch: called
     with the progress. Raises BadModel, UnknownShape, BadData, and Unavailable for a missing provider.
     """
@@ -59,13 +63,14 @@ def info(
     if data is not None:
         from modelsurgeon.onnx.analysis.statistics.activation_statistics import collect_activation_statistics
 
-        given, _ = feeds(opened, data, samples=samples, batch=batch)
+        given, _ = feeds(opened, data, samples=samples, batch=batch, skip_bad=skip_bad)
         found = found.with_section(
             "activations", collect_activation_statistics(opened, given, provider=provider, watch=watch)
         )
     return found
 
 
+@checked
 def check(
     model: Model,
     shapes: Shapes | None = None,
@@ -74,7 +79,7 @@ def check(
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
     weights: bool = False,
-    balance: float | None = None,
+    balance: Annotated[float, Range(0, above=True)] | None = None,
     spend: bool = False,
 ) -> Report:
     """Findings about a model, each with its rule, evidence and advice, by severity.
@@ -83,7 +88,7 @@ def check(
     none is selected; `rule:glob` ignores a rule for layers of such names. weights: also apply the rules that
     read weights. balance: FLOPs per byte of memory traffic that the machine does, 10 by default. spend: the
     caller needs the graph no more, so it may be changed in place. Raises BadModel, UnknownShape, and
-    ValueError for an unknown rule.
+    BadArgument for an unknown rule.
     """
     from modelsurgeon.onnx.check import check as check_graph
     from modelsurgeon.onnx.lint import DEFAULT_BALANCE
@@ -100,6 +105,7 @@ def check(
     )
 
 
+@checked
 def diff(
     a: Model, b: Model, *, shapes: Shapes | None = None, dims: Dims | None = None, weights: bool = True
 ) -> Difference:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from modelsurgeon.arguments import Size, checked
 from modelsurgeon.errors import BadModel, UnknownShape
 from modelsurgeon.files import PT2_SUFFIX
 
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
 
     Model = str | Path | ir.Model | onnx.ModelProto | nn.Module
 
-Shapes = Mapping[str, Sequence[int]]
-Dims = Mapping[str, int]
+Shapes = Mapping[str, Sequence[Size]]
+Dims = Mapping[str, Size]
 
 # package.module:factory; one letter before the colon is the drive of C:model, not a package.
 FACTORY_PATTERN = re.compile(r"(?=[^:]{2})[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
+@checked
 def load(
     source: str | Path,
     *,
@@ -88,6 +90,7 @@ def weight_files(model: ir.Model) -> Iterator[Path]:
     yield from found
 
 
+@checked
 def save(model: Model | Mapping[str, Any], path: str | Path, *, shapes: Shapes | None = None) -> None:
     """Write the model as .onnx, whole or not at all; beyond 2 GB weights go into a second file next to it.
 
@@ -130,6 +133,7 @@ def is_module(model: object) -> TypeGuard[nn.Module]:
 
 
 def _export(module: nn.Module, shapes: Shapes | None, example: str | Path | None = None) -> ir.Model:
+    from modelsurgeon.onnx.io import pickling as pickling  # the export can be pickled, too
     from modelsurgeon.torch.call import noise
     from modelsurgeon.torch.export import export
 

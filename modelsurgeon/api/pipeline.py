@@ -26,14 +26,16 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
 from modelsurgeon.api import models
-from modelsurgeon.api.compare import compare
 from modelsurgeon.api.info import info
-from modelsurgeon.api.options import keywords_of
+from modelsurgeon.api.operation import compare_with_original, drawn_feeds
+from modelsurgeon.api.options import SurgeryOptions, keywords_of
+from modelsurgeon.arguments import Range, Tolerance, checked, find_problem, parameters
+from modelsurgeon.comparison import gate
 from modelsurgeon.comparison.compare import Comparison
-from modelsurgeon.errors import BadPlan, GateMissed, ToleranceExceeded
+from modelsurgeon.errors import BadArgument, BadPlan, GateMissed
 from modelsurgeon.inspection.analysis import Analysis
 from modelsurgeon.report.columns import Column
 from modelsurgeon.report.table import Table
@@ -44,6 +46,7 @@ VERBS = {
     "bn freeze": "bn.freeze",
     "bn recalibrate": "bn.recalibrate",
     "bn sanitize": "bn.sanitize",
+    "clean": "api.surgery.clean",
     "compress": "api.compress.compress",
     "equalize": "api.surgery.equalize",
     "extract": "api.surgery.extract",
@@ -55,6 +58,14 @@ VERBS = {
 LIMITED_TOTALS = ("macs", "params", "param_bytes", "activation_bytes")
 PATH_ARGUMENTS = ("data", "donor", "plan")
 SHARED_ARGUMENTS = ("data", "seed", "provider", "shapes", "dims")
+Limit = Annotated[float, Range(0)]
+DATA_TYPES = str | Path | Mapping[str, Any] | Sequence[Any]  # of samples in a recipe
+RECIPE_TYPES: Mapping[str, Any] = {
+    **get_type_hints(SurgeryOptions, include_extras=True),
+    "out": str | Path,
+    "tolerance": Tolerance | None,
+    "data": DATA_TYPES,
+}
 RECIPE_KEYS = ("model", "out", "tolerance", "step", *SHARED_ARGUMENTS)
 
 
@@ -129,6 +140,8 @@ def read(path: str | Path) -> Recipe:
     path = Path(path)
     try:
         return recipe(tomllib.loads(path.read_text(encoding="utf-8")), path.parent)
+    except OSError as error:
+        raise BadPlan(f"{path} can't be read ({error.strerror}): check the path") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadPlan(f"{path} is no TOML: {error}") from error
     except BadPlan as error:
@@ -138,6 +151,11 @@ def read(path: str | Path) -> Recipe:
 def recipe(given: Mapping[str, Any], folder: Path = Path()) -> Recipe:
     """A recipe from plain data; paths start from `folder`. Raises BadPlan."""
     _check_keys(given, RECIPE_KEYS, "a pipeline")
+    _check_types(
+        {key: value for key, value in given.items() if key not in ("step", "model")},
+        RECIPE_TYPES,
+        "the pipeline",
+    )
     if not isinstance(given.get("model"), str):
         raise BadPlan("no model is named: model = FILE is needed")
     steps = given.get("step")
@@ -153,6 +171,7 @@ def recipe(given: Mapping[str, Any], folder: Path = Path()) -> Recipe:
     )
 
 
+@checked
 def pipeline(given: str | Path | Mapping[str, Any] | Recipe) -> PipelineRun:
     """Run a recipe: a path to its TOML, the same as plain data, or a `Recipe`. Nothing is written.
 
@@ -172,18 +191,28 @@ def pipeline(given: str | Path | Mapping[str, Any] | Recipe) -> PipelineRun:
         _check_limits(f"step {number}, {step.verb}", analysis, step.limits)
         reports.append(StepReport(step=step, result=result, totals=totals))
         model = result.model
-    return PipelineRun(model=model, steps=reports, comparison=_compare_ends(given, original, model))
+    return PipelineRun(model=model, steps=reports, comparison=_compare_ends(given, reports, original, model))
 
 
 def _parse_step(number: int, given: Mapping[str, Any], folder: Path) -> RecipeStep:
     verb = given.get("verb")
-    if verb not in VERBS:
+    if not isinstance(verb, str) or verb not in VERBS:
         raise BadPlan(f"step {number} has the verb {verb!r}; there are {', '.join(VERBS)}")
     gates = {f"max_{name}": name for name in LIMITED_TOTALS if f"max_{name}" in given}
+    _check_types({key: given[key] for key in gates}, dict.fromkeys(gates, Limit), f"step {number}, {verb}")
     limits = {name: float(given[key]) for key, name in gates.items()}
     arguments = {key: value for key, value in given.items() if key != "verb" and key not in gates}
     _check_keys(arguments, _parameters(verb), f"step {number}, {verb},")
+    known = {**parameters(_function(verb)), "data": RECIPE_TYPES["data"]}
+    _check_types(arguments, known, f"step {number}, {verb}")
     return RecipeStep(verb=verb, arguments=_resolve_paths(arguments, folder), limits=limits)
+
+
+def _check_types(given: Mapping[str, Any], types: Mapping[str, Any], where: str) -> None:
+    """Raise BadPlan for the first value that isn't of its type."""
+    for key, value in given.items():
+        if problem := find_problem(key, value, types[key]):
+            raise BadPlan(f"{where}: {problem}")
 
 
 def _check_keys(given: Mapping[str, Any], known: Sequence[str], what: str) -> None:
@@ -196,10 +225,13 @@ def _check_keys(given: Mapping[str, Any], known: Sequence[str], what: str) -> No
 
 def _resolve_paths(arguments: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The arguments with paths relative to the recipe's folder resolved."""
-    return {key: folder / value if key in PATH_ARGUMENTS else value for key, value in arguments.items()}
+    return {
+        key: folder / value if key in PATH_ARGUMENTS and isinstance(value, str | Path) else value
+        for key, value in arguments.items()
+    }
 
 
-def verb(name: str) -> Callable[..., Any]:
+def _function(name: str) -> Callable[..., Any]:
     """The library's function for a verb."""
     module, _, function = VERBS[name].rpartition(".")
     found: Callable[..., Any] = getattr(import_module(f"modelsurgeon.{module}"), function)
@@ -208,12 +240,12 @@ def verb(name: str) -> Callable[..., Any]:
 
 def _parameters(name: str) -> list[str]:
     """The keywords that a verb takes besides the model."""
-    return [key for key in keywords_of(verb(name)) if key != _model_parameter(name)]
+    return [key for key in keywords_of(_function(name)) if key != _model_parameter(name)]
 
 
 def _model_parameter(name: str) -> str:
     """The parameter of a verb that is the model to operate on: the first one, but for a donor's recipient."""
-    parameters = keywords_of(verb(name))
+    parameters = keywords_of(_function(name))
     return "recipient" if "recipient" in parameters else parameters[0]
 
 
@@ -221,8 +253,8 @@ def _run_step(number: int, step: RecipeStep, model: Any, shared: Mapping[str, An
     takes = _parameters(step.verb)
     arguments = {key: value for key, value in shared.items() if key in takes} | dict(step.arguments)
     try:
-        return verb(step.verb)(**{_model_parameter(step.verb): model}, **arguments)
-    except (TypeError, ValueError) as error:
+        return _function(step.verb)(**{_model_parameter(step.verb): model}, **arguments)
+    except BadArgument as error:
         raise BadPlan(f"step {number}, {step.verb}: {error}") from error
 
 
@@ -239,16 +271,25 @@ def _check_limits(where: str, analysis: Analysis, limits: Mapping[str, float]) -
             )
 
 
-def _compare_ends(given: Recipe, original: Any, model: Any) -> Comparison | None:  # noqa: ANN401
+def _compare_ends(
+    given: Recipe,
+    reports: Sequence[StepReport],
+    original: Any,  # noqa: ANN401
+    model: Any,  # noqa: ANN401
+) -> Comparison | None:
     """The last model compared with the first; None where the recipe has no tolerance for that."""
     if given.tolerance is None:
         return None
-    found = compare(original, model, tolerance=given.tolerance, **given.shared)
-    if found.verdict == "different":
-        raise ToleranceExceeded(
-            f"the last model differs from the first: relative L2 is {found.worst:.3g}, "
-            f"at most {given.tolerance:g} was allowed: ask less of the steps, or allow more"
-        )
+    takes = SurgeryOptions.__annotations__
+    options: Any = {key: value for key, value in given.shared.items() if key in takes}
+    options["tolerance"] = given.tolerance
+    feeds, notes = drawn_feeds(original, options)
+    vectors = any(step.verb == "fc2conv" for step in given.steps)
+    edited = {edit.layer for report in reports for edit in report.result.edits if edit.skipped is None}
+    found = compare_with_original(
+        original, model, feeds, options, notes, vectors=vectors, gated=True, layers=edited
+    )
+    gate.check(found, "ask less of the steps, or allow more", subject="the last model differs from the first")
     return found
 
 

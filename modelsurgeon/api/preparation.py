@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from modelsurgeon.api import models
+from modelsurgeon.api.operation import freeze_inputs
 from modelsurgeon.api.options import AUTO, CompressionOptions, reject_unknown
 from modelsurgeon.compression.study import Study
 from modelsurgeon.data import Batches, split
+from modelsurgeon.errors import BadArgument
 from modelsurgeon.factorize import METHODS
 from modelsurgeon.factorize.rank import RANK_BLOCK
 from modelsurgeon.surgery.edits import FactorizationEdit, check_globs, exclusion_reason
@@ -27,8 +29,8 @@ def prepare(
     """The opened model and a study of it, calibrated where there are samples.
 
     must_run: the goal is measured on the whole model, so it is run even if nothing is compared. Raises
-    BadPlan for a glob that matches no layer, ValueError for an unknown method and for blocks below 1,
-    TypeError for an unknown option, and what loading the model and its data raises.
+    BadPlan for a glob that matches no layer, BadArgument for an unknown method and for blocks below 1,
+    for an unknown option, and what loading the model and its data raises.
     """
     reject_unknown(verb, options, CompressionOptions)
     dry = options.get("dry_run", False) and options.get("data") is None
@@ -48,17 +50,22 @@ def open_model(
     if models.is_module(model):
         from modelsurgeon.torch.model import TorchModel
 
-        return TorchModel(model, data=data, shapes=shapes, batch=batch)
+        return TorchModel(
+            model, data=data, shapes=shapes, batch=batch, skip_bad=options.get("skip_bad", False)
+        )
     from modelsurgeon.onnx.model import OnnxModel
 
+    graph, notes = freeze_inputs(models.graph(model), options)
     return OnnxModel(
-        models.graph(model),
+        graph,
         data=data,
         shapes=shapes,
         batch=batch,
+        skip_bad=options.get("skip_bad", False),
         dims=options.get("dims"),
         provider=options.get("provider", "cpu"),
         runs=runs,
+        opened_with=notes,
     )
 
 
@@ -70,6 +77,7 @@ def chosen_options(options: CompressionOptions) -> dict[str, Any]:
         "only": list(options.get("only", ())),
         "skip": list(options.get("skip", ())),
         "block": block if block != RANK_BLOCK else None,
+        "freeze_inputs": options.get("freeze_inputs", False),
     }
     return {name: value for name, value in chosen.items() if value}
 
@@ -104,13 +112,13 @@ def _split(batches: Batches | None) -> tuple[Batches | None, Batches | None]:
 
 def _checked_block(block: int) -> int:
     if block < 1:
-        raise ValueError(f"blocks of {block}: 1 or more is needed")
+        raise BadArgument(f"blocks of {block}: 1 or more is needed")
     return block
 
 
 def _methods(method: str) -> list[str]:
     if method != AUTO and method not in METHODS:
-        raise ValueError(f"no method {method!r}; there are {AUTO}, {', '.join(METHODS)}")
+        raise BadArgument(f"no method {method!r}; there are {AUTO}, {', '.join(METHODS)}")
     return list(METHODS) if method == AUTO else [method]
 
 

@@ -22,6 +22,7 @@ def feeds(
     *,
     samples: int | None = None,
     batch: int | None = None,
+    skip_bad: bool = False,
     seed: int = 0,
     shapes: Shapes | None = None,
     dims: Dims | None = None,
@@ -37,7 +38,7 @@ def feeds(
     from modelsurgeon.onnx.shapes import bound
 
     if data is not None:
-        given = batches(data, run.inputs(model), batch=batch)
+        given = batches(data, run.inputs(model), batch=batch, samples=samples, skip_bad=skip_bad)
         return _first_feeds(given, samples), [given.note] if given.note else []
     assumed = runnable_sizes.first_runnable_sizes(model, shapes, dims, seed=seed)
     inputs = runnable_sizes.inputs(model, bound(model, shapes, dims), assumed)
@@ -58,9 +59,9 @@ def _with_batch(inputs: Sequence[Input], declared: Sequence[Input], batch: int |
 
 
 def _first_feeds(feeds: Batches, samples: int | None) -> Batches:
-    """The first feeds that together hold so many samples."""
+    """The first feeds that together hold at most so many samples, one feed at least."""
     if samples is None or samples >= feeds.samples:
         return feeds
-    count = ceil(samples * len(feeds) / feeds.samples)
+    count = max(samples * len(feeds) // feeds.samples, 1)
     held = min(feeds.samples, count * ceil(feeds.samples / len(feeds)))
     return replace(feeds, count=count, samples=held, make=lambda: islice(feeds, count))

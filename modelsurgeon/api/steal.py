@@ -10,18 +10,22 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from modelsurgeon.api import models, samples
-from modelsurgeon.api.operation import Operation, pass_context, record
+from modelsurgeon.api.operation import Operation, freeze_inputs, pass_context, record
 from modelsurgeon.api.options import SurgeryOptions, reject_unknown
+from modelsurgeon.arguments import checked
+from modelsurgeon.comparison import gate
 from modelsurgeon.comparison.compare import Comparison, Run
 from modelsurgeon.comparison.compare import compare as compare_runs
 from modelsurgeon.data import batches
-from modelsurgeon.data.feeds import Input
-from modelsurgeon.errors import BadData, ToleranceExceeded
+from modelsurgeon.data.feeds import Input, cast, is_float
+from modelsurgeon.errors import BadData, BadPlan, NoVerdict
 from modelsurgeon.matching.head_rows import Growth, Init, Means, class_origins
 from modelsurgeon.surgery.edits import Edit
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+
+    from modelsurgeon.onnx.passes.steal.scores import ClassPlaces
 
 STATE_DICT_SUFFIXES = frozenset({".safetensors", ".pth", ".pt", ".bin", ".ckpt"})
 LABEL = "label"  # the array in an .npz that holds every sample's class
@@ -38,6 +42,7 @@ class Stolen(Operation):
         return super().as_dict() | {"frozen": list(self.frozen)}
 
 
+@checked
 def steal(
     donor: models.Model | Mapping[str, Any],
     recipient: models.Model | Mapping[str, Any],
@@ -65,34 +70,41 @@ def steal(
     don't fit, BadData, ToleranceExceeded.
     """
     reject_unknown("steal", options, SurgeryOptions)
+    gate.check_compares(options.get("tolerance"), compares=options.get("compare", True))
     growth = Growth(sizes=grow or {}, init=grow_init, labels=labels, seed=options.get("seed", 0))
     if isinstance(donor, Mapping) or isinstance(recipient, Mapping) or _is_state(recipient):
         return _steal_state(donor, recipient, given, partial, growth)
-    from modelsurgeon.onnx.declarations import restore_declarations
+    from modelsurgeon.onnx.finish import finish
     from modelsurgeon.onnx.passes.steal.steal import fully_copied
     from modelsurgeon.onnx.passes.steal.steal import steal as work
 
     if _is_state(donor):
         raise BadData(f"{donor} is a state dict and the recipient a model: give two of a kind")
     theirs, ours = models.graph(donor), models.graph(recipient, shapes=options.get("shapes"))
+    source = recipient if isinstance(recipient, str | Path) else ours
+    ours, frozen = freeze_inputs(ours, options)
+    theirs, _ = freeze_inputs(theirs, options)
     context = pass_context(ours, options, None)
     growth = replace(growth, means=_class_means(options, classes))
     edits = work(context, theirs, given=given, partial=partial, growth=growth)
-    restore_declarations(context.model, ours)
+    done = any(edit.skipped is None for edit in edits)
+    finish(context.model, ours, tidy=done)
     comparison, notes = None, ["not compared"]
     if options.get("compare", True):
-        comparison, notes = _compare(theirs, context.model, growth, options)
+        heads = {edit.layer: str(edit.details["donor"]) for edit in edits if edit.action == "grow"}
+        comparison, notes = _compare(theirs, context.model, growth, heads, options)
+        if comparison is None and options.get("tolerance") is not None:
+            raise NoVerdict(f"no verdict, and a tolerance was given (--tolerance): {notes[0]}")
     arguments = {"given": given, "partial": partial, "grow": grow, "grow_init": grow_init if grow else None}
+    arguments["freeze_inputs"] = options.get("freeze_inputs", False)
     recorded = {name: value for name, value in arguments.items() if value}
-    record(
-        context.model, "steal", recorded, recipient if isinstance(recipient, str | Path) else ours, comparison
-    )
+    record(context.model, "steal", recorded, source, comparison)
     return Stolen(
         verb="steal",
         model=context.model,
         edits=edits,
         comparison=comparison,
-        notes=[*_coverage(edits), *notes],
+        notes=[*_coverage(edits), *frozen, *notes],
         frozen=fully_copied(context.model, edits),
     )
 
@@ -130,80 +142,97 @@ def _steal_state(
 
 
 def _compare(
-    donor: ir.Model, made: ir.Model, growth: Growth, options: SurgeryOptions
+    donor: ir.Model, made: ir.Model, growth: Growth, heads: Mapping[str, str], options: SurgeryOptions
 ) -> tuple[Comparison | None, list[str]]:
-    """The result compared with the donor: inputs and outputs pair by position, classes by their origin."""
+    """The result compared with the donor: inputs and outputs pair by position, classes by their origin.
+
+    heads: grown layer -> the donor's. Their old classes must be equal, before a softmax over all classes.
+    """
+    from modelsurgeon.onnx.graph.randomness import random_operators
+    from modelsurgeon.onnx.passes.steal.scores import compared_values
     from modelsurgeon.onnx.run import inputs, runner
     from modelsurgeon.onnx.run.noise_floor import other_execution
 
     takes, gives = inputs(donor), inputs(made)
     if len(takes) != len(gives) or not all(map(_are_alike, takes, gives)):
-        return None, ["not compared: donor and recipient take different inputs"]
+        return _not_compared("donor and recipient take different inputs", heads)
     provider = options.get("provider", "cpu")
-    names = dict(zip((each.name for each in takes), (each.name for each in gives), strict=True))
+    entries = dict(zip((each.name for each in takes), gives, strict=True))
     data, seed, dims = options.get("data"), options.get("seed", 0), options.get("dims")
-    feeds, about_feeds = samples.feeds(donor, data, seed=seed, dims=dims)
-    theirs = runner(donor, provider=provider, optimize=False)
-    mine = runner(made, provider=provider, optimize=False)
-    if len(donor.graph.outputs) != len(made.graph.outputs):
-        return None, ["not compared: donor and recipient give different numbers of outputs"]
-    renamed = _by_position(mine, names, [str(value.name) for value in donor.graph.outputs])
-    comparison = compare_runs(
-        theirs,
-        _old_classes(renamed, theirs, growth),
-        feeds,
-        rerun_a=other_execution(donor, optimize=False, provider=provider),
-        tolerance=options.get("tolerance"),
-        providers=(provider, provider),
-        notes=["A is the donor, B what was made", *about_feeds],
+    feeds, about_feeds = samples.feeds(
+        donor, data, skip_bad=options.get("skip_bad", False), seed=seed, dims=dims
     )
-    if options.get("tolerance") is not None and comparison.verdict == "different":
-        raise ToleranceExceeded(
-            f"relative L2 to the donor's outputs is {comparison.worst:.3g}, at most {comparison.tolerance:g} "
-            "was allowed: match more layers (--map), or allow more (--tolerance)"
-        )
+    if len(donor.graph.outputs) != len(made.graph.outputs):
+        return _not_compared("donor and recipient give different numbers of outputs", heads)
+    scores = compared_values(donor, made, heads)
+    same = dict(zip((each.name for each in takes), takes, strict=True))
+    theirs = runner(donor, outputs=scores.donor, provider=provider, optimize=False)
+    rerun = other_execution(donor, outputs=scores.donor, optimize=False, provider=provider)
+    mine = runner(made, outputs=scores.made, provider=provider, optimize=False)
+    renamed = _by_position(mine, entries, scores.made, scores.donor)
+    comparison = compare_runs(
+        _by_position(theirs, same, scores.donor, scores.donor),
+        _old_classes(renamed, scores.axes, growth),
+        feeds,
+        rerun_a=_by_position(rerun, same, scores.donor, scores.donor),
+        tolerance=options.get("tolerance"),
+        asked=bool(heads) or options.get("tolerance") is not None,
+        random=random_operators(donor),
+        providers=(provider, provider),
+        notes=["A is the donor, B what was made", *scores.notes, *about_feeds],
+    )
+    gate.check(
+        comparison,
+        "match more layers (--map), or allow more (--tolerance)",
+        subject="old classes of the grown head changed" if heads else "the outputs differ from the donor's",
+    )
     return comparison, []
 
 
 def _are_alike(one: Input, other: Input) -> bool:
-    """Whether two inputs may take the same arrays."""
-    if one.dtype != other.dtype or one.shape is None or other.shape is None:
-        return one.dtype == other.dtype
+    """Whether two inputs may take the same arrays, floats of any width."""
+    if one.dtype != other.dtype and not (is_float(one.dtype) and is_float(other.dtype)):
+        return False
+    if one.shape is None or other.shape is None:
+        return True
     sizes = zip(one.shape, other.shape, strict=False)
     fit = all(a == b or not (isinstance(a, int) and isinstance(b, int)) for a, b in sizes)
     return len(one.shape) == len(other.shape) and fit
 
 
-def _by_position(run: Run, names: Mapping[str, str], outputs: Sequence[str]) -> Run:
-    """The run with the donor's names for its inputs and outputs."""
+def _not_compared(reason: str, heads: Mapping[str, str]) -> tuple[None, list[str]]:
+    """No comparison, with the reason. Raises BadPlan where a grown head needs one."""
+    if heads:
+        raise BadPlan(
+            f"the old classes of {next(iter(heads))!r} can't be compared: {reason}; see --no-compare"
+        )
+    return None, [f"not compared: {reason}"]
+
+
+def _by_position(run: Run, entries: Mapping[str, Input], made: Sequence[str], donor: Sequence[str]) -> Run:
+    """The run with the donor's names for its inputs and outputs, and with inputs of the donor's type."""
 
     def renamed(feed: Mapping[str, Any]) -> dict[str, Any]:
-        values = run({names[name]: array for name, array in feed.items()})
-        return dict(zip(outputs, values.values(), strict=True))
+        values = run({entries[name].name: cast(array, entries[name]) for name, array in feed.items()})
+        return {theirs: values[mine] for theirs, mine in zip(donor, made, strict=True)}
 
     return renamed
 
 
-def _old_classes(run: Run, donor: Run, growth: Growth) -> Run:
-    """Where a head has grown, the classes that the donor has, in its order."""
+def _old_classes(run: Run, axes: Mapping[str, ClassPlaces], growth: Growth) -> Run:
+    """The run, with the donor's classes alone, in its order. axes: output -> where its classes are."""
 
-    def shrunk(value: Any, wanted: Any) -> Any:  # noqa: ANN401 - arrays
-        axes = [a for a in range(1, value.ndim) if value.shape[a] != wanted.shape[a]]
-        if value.ndim != wanted.ndim or len(axes) != 1 or value.shape[axes[0]] not in growth.sizes.values():
+    def shrunk(name: str, value: Any) -> Any:  # noqa: ANN401 - arrays
+        if name not in axes:
             return value
-        [axis] = axes
-        rows = class_origins(value.shape[axis], wanted.shape[axis], growth.labels, growth.init)
+        places = axes[name]
+        rows = class_origins(value.shape[places.axis], places.classes, growth.labels, growth.init)
         place = {row[0]: new for new, row in reversed(list(enumerate(rows))) if len(row) == 1}
-        if len(place) < wanted.shape[axis]:
+        if len(place) < places.classes:
             return value
-        return np.take(value, [place[old] for old in range(wanted.shape[axis])], axis)
+        return np.take(value, [place[old] for old in range(places.classes)], places.axis)
 
-    if not growth.sizes:
-        return run
-    return lambda feed: {
-        name: shrunk(value, wanted)
-        for (name, value), wanted in zip(run(feed).items(), donor(feed).values(), strict=True)
-    }
+    return lambda feed: {name: shrunk(name, value) for name, value in run(feed).items()}
 
 
 def _class_means(options: SurgeryOptions, classes: Sequence[int] | None) -> Means | None:

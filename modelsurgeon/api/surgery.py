@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from modelsurgeon.api import models
 from modelsurgeon.api.operation import Operation, operate
 from modelsurgeon.api.options import SurgeryOptions
+from modelsurgeon.arguments import checked
 from modelsurgeon.errors import BadData, BadPlan
 from modelsurgeon.report.columns import Column
 from modelsurgeon.report.table import Table
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from modelsurgeon.onnx.io.history import HistoryRecord
 
 
+@checked
 def extract(
     model: models.Model, outputs: Sequence[str], inputs: Sequence[str] = (), **options: Unpack[SurgeryOptions]
 ) -> Operation:
@@ -40,6 +42,18 @@ def extract(
     )
 
 
+@checked
+def clean(model: models.Model, **options: Unpack[SurgeryOptions]) -> Operation:
+    """Remove nodes that change nothing: no-ops, those that undo others, repeated and unused ones.
+
+    Every output keeps its name and its numbers. Raises ToleranceExceeded where outputs change.
+    """
+    from modelsurgeon.onnx.passes.clean import clean as work
+
+    return operate(model, "clean", work, options, exact=True)
+
+
+@checked
 def equalize(model: models.Model, **options: Unpack[SurgeryOptions]) -> Operation:
     """Rescale channels between layers so that their weight ranges are alike, for float16 and 8-bit integers.
 
@@ -51,6 +65,7 @@ def equalize(model: models.Model, **options: Unpack[SurgeryOptions]) -> Operatio
     return operate(model, "equalize", work, options, exact=True)
 
 
+@checked
 def fc2conv(
     model: models.Model, *, reverse: bool = False, im2col: bool = False, **options: Unpack[SurgeryOptions]
 ) -> Operation:
@@ -78,6 +93,7 @@ def fc2conv(
     )
 
 
+@checked
 def prune(model: models.Model, **options: Unpack[SurgeryOptions]) -> Operation:
     """Remove dead channels, duplicates and those that nothing reads.
 
@@ -89,6 +105,7 @@ def prune(model: models.Model, **options: Unpack[SurgeryOptions]) -> Operation:
     return operate(model, "prune", work, options, exact=True)
 
 
+@checked
 def pool2conv(
     model: models.Model, *, approximate: bool = False, **options: Unpack[SurgeryOptions]
 ) -> Operation:
@@ -136,6 +153,7 @@ class History:
         return [Table(title="History", columns=columns, rows=rows, notes=[] if rows else ["none"])]
 
 
+@checked
 def history(model: models.Model) -> History:
     """The record that every verb leaves in the model's metadata, oldest first. Raises BadModel."""
     from modelsurgeon.onnx.io.history import records

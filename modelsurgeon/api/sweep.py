@@ -11,12 +11,15 @@ from modelsurgeon.api.devices import on_device
 from modelsurgeon.api.operation import record, source
 from modelsurgeon.api.options import CompressionOptions
 from modelsurgeon.api.preparation import chosen_options, prepare
+from modelsurgeon.arguments import checked
+from modelsurgeon.comparison import gate
 from modelsurgeon.compression.frontier import Frontier, FrontierPoint
 from modelsurgeon.compression.planner import budgets
 from modelsurgeon.compression.result import Result
-from modelsurgeon.errors import SurgeryError
+from modelsurgeon.errors import BadArgument, SurgeryError
 
 
+@checked
 @on_device
 def sweep(
     model: Any,  # noqa: ANN401 - as for `compress`
@@ -31,10 +34,11 @@ def sweep(
     only once. The caller's model, a module too, is left as it is: each result has a model of its own.
 
     fractions: to keep, each above 0 and at most 1, no two alike. of: what they are fractions of. The other
-    keywords are those of `compress`. Raises ValueError for fractions out of range, and what `compress`
+    keywords are those of `compress`. Raises BadArgument for fractions out of range, and what `compress`
     raises, with the fraction that it arose at: there is no result then.
     """
     check_fractions(fractions)
+    gate.check_compares(options.get("tolerance"), compares=options.get("compare", True))
     _, study = prepare("sweep", model, options)
     at, _ = budgets(study, of)
     decisions = {fraction: at(fraction) for fraction in fractions}  # all, before the first takes its time
@@ -53,14 +57,14 @@ def sweep(
 
 
 def check_fractions(fractions: Sequence[float]) -> None:
-    """Raise ValueError for no fraction, two that are alike, and one out of range."""
+    """Raise BadArgument for no fraction, two that are alike, and one out of range."""
     if not fractions:
-        raise ValueError("a sweep without fractions: give those that are to be kept, such as 0.75 and 0.5")
+        raise BadArgument("a sweep without fractions: give those that are to be kept, such as 0.75 and 0.5")
     for fraction in fractions:
         if not 0 < fraction <= 1:
-            raise ValueError(f"{fraction} is no fraction above 0 and at most 1")
+            raise BadArgument(f"{fraction} is no fraction above 0 and at most 1")
         if fractions.count(fraction) > 1:
-            raise ValueError(f"{fraction:g} is asked for twice")
+            raise BadArgument(f"{fraction:g} is asked for twice")
 
 
 def _with_fraction(

@@ -28,8 +28,7 @@ from modelsurgeon.factorize.method import split_groups
 from modelsurgeon.factorize.svd import input_unfolded
 from modelsurgeon.layers import Array, Layer
 from modelsurgeon.linalg import VARIANCE_FLOOR, cholesky, singular_vectors, solve_factor, times_factor
-
-MAX_SHRINKAGE = 0.95  # of a covariance that is taken to be chance
+from modelsurgeon.linalg.shrinkage import effective_rows, shrinkage
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -116,9 +115,8 @@ class CalibratedLayer:
         roots = []
         for moments in known:
             covariance = moments.covariance if self.centred else moments.second
-            # The rows of one sample are correlated: they count for more than one row, and for fewer than all.
-            rows = (samples * max(samples, moments.count)) ** 0.5
-            roots.append(cholesky(covariance, VARIANCE_FLOOR + shrinkage(covariance, rows)))
+            share = shrinkage(covariance, effective_rows(samples, moments.count))
+            roots.append(cholesky(covariance, VARIANCE_FLOOR + share))
         return roots
 
     @cached_property
@@ -196,18 +194,3 @@ def _filled(sketch: Sequence[Layer], *weights: Array) -> list[Layer]:
         replace(link, weight=weight.reshape(link.weight.shape))
         for link, weight in zip(sketch, weights, strict=True)
     ]
-
-
-def shrinkage(covariance: Array, rows: float) -> float:
-    """Weight of the identity in the shrunk estimate of a covariance `(n, n)` from so many rows, as a ratio.
-
-    Oracle approximating shrinkage (Chen, Wiesel, Eldar and Hero, 2010, arXiv:0907.4698).
-    """
-    n = len(covariance)
-    total, squares = float(np.trace(covariance)) ** 2, float(np.square(covariance).sum())
-    spread = squares - total / n
-    if n == 1 or spread <= 0:
-        return 0.0
-    share = ((1 - 2 / n) * squares + total) / ((rows + 1 - 2 / n) * spread)
-    share = min(share, MAX_SHRINKAGE)
-    return share / (1 - share)

@@ -38,9 +38,13 @@ class Calibration:
     weight: Mapping[str, float] = field(default_factory=dict)
 
     def layer(self, site: Site) -> CalibratedLayer:
-        """The layer at a site with its input moments; for a shared-input site those of its first member."""
+        """The layer at a site with its input moments."""
+        return CalibratedLayer(layer=site.layer, inputs=self.moments(site))
+
+    def moments(self, site: Site) -> InputMoments | None:
+        """The input moments of a site; those of its first member for a shared-input site."""
         measured, *_ = *site.members, site.name
-        return CalibratedLayer(layer=site.layer, inputs=self.inputs.get(measured))
+        return self.inputs.get(measured)
 
 
 def collect_moments(

@@ -16,6 +16,8 @@ from modelsurgeon.data.feeds import is_float
 
 Array = NDArray[Any]
 
+MIN_SQUARES = 1e-280  # smaller sums of squares have lost digits to underflow
+
 
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
@@ -25,9 +27,11 @@ class Metrics:
     / largest |A|. rel_l2: ||B - A|| / ||A||, the L2 (Frobenius) norms. sqnr_db: signal to quantization noise
     ratio 20 log10(||A|| / ||B - A||), in decibels. cosine: of the angle between A and B as vectors, -1 to 1.
     top1_agreement: share of rows whose largest entry is in the same place, along the last axis of two classes
-    or more. equal: share of elements that are bit for bit the same; the only metric for integers, truth
-    values and texts. nan_or_inf: number of elements that are not finite in A or B. identical: whether every
-    bit and the type are the same. note: why numbers couldn't be compared, or "".
+    or more, of the rows that are finite in both. equal: share of elements that are bit for bit the same; the
+    only metric for integers, truth values and texts. nan_or_inf: number of elements that are not finite in A
+    or B. compared: number of elements that an error was computed from: those finite in both, and all
+    integers, truth values and texts. identical: whether every bit and the type are the same. note: why
+    numbers couldn't be compared, or "". layer: the layer of A that makes it, "" for an output of the model.
 
     A metric that is undefined is None. The metrics of floats are of the elements finite in both. The same NaN
     or infinity in both is no error; an element that is not finite in one of them only makes the error
@@ -42,19 +46,28 @@ class Metrics:
     cosine: float | None = None
     top1_agreement: float | None = None
     nan_or_inf: int = 0
+    compared: int = 0
     equal: float = 1.0
     identical: bool = True
     note: str = ""
+    layer: str = ""
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether no element was compared and none was found to differ: the error of 0 stands for nothing."""
+        return not self.compared and self.error == 0
 
     @property
     def error(self) -> float:
         """Relative L2, or the share of differing elements where there is none; infinite where `note` is set.
 
-        Verdicts are decided by it.
+        Verdicts are decided by it; 0 where nothing was compared, see `says_nothing`.
         """
         if self.note:
             return inf
-        return 1 - self.equal if self.rel_l2 is None else self.rel_l2
+        if self.rel_l2 is not None:
+            return self.rel_l2
+        return 1 - self.equal if self.compared else 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON, in which infinite and undefined numbers are null."""
@@ -68,12 +81,13 @@ class Metrics:
 class MetricSums:
     """Sums from which the metrics of one output are computed, so that no array is kept."""
 
-    def __init__(self, name: str) -> None:
-        """Sums over no element. name: of the output."""
+    def __init__(self, name: str, layer: str = "") -> None:
+        """Sums over no element. name: of the output. layer: as in `Metrics`."""
         self._name = name
+        self._layer = layer
         self._note = ""
         self._numeric = True
-        self._elements = self._same = self._not_finite = self._rows = self._agreeing = 0
+        self._elements = self._same = self._not_finite = self._compared = self._rows = self._agreeing = 0
         self._one_type = True
         self._mismatch = False  # an element is finite in one of them only
         self._max = self._peak = 0.0
@@ -87,17 +101,20 @@ class MetricSums:
         for left, right in pairs:
             if left.shape != right.shape:
                 self._note = f"shape {list(left.shape)} in A, {list(right.shape)} in B"
-            elif _comparison_kind(left) != _comparison_kind(right):
+            elif comparison_kind(left) != comparison_kind(right):
                 self._note = f"{left.dtype} in A, {right.dtype} in B"
             else:
                 self._add(left, right)
 
     def metrics(self) -> Metrics:
         """The metrics of all batches added so far."""
-        numbers = self._numbers() if self._numeric and not self._note and self._elements else {}
+        defined = self._numeric and not self._note and (self._compared or self._mismatch)
+        numbers = self._numbers() if defined else {}
         return Metrics(
             name=self._name,
+            layer=self._layer,
             nan_or_inf=self._not_finite,
+            compared=self._compared,
             equal=self._same / self._elements if self._elements else 1.0,
             identical=self._same == self._elements and self._one_type and not self._note,
             note=self._note,
@@ -109,6 +126,8 @@ class MetricSums:
         mismatch = self._mismatch
         norm, error = sqrt(self._aa), inf if mismatch else sqrt(self._dd)
         largest = inf if mismatch else self._max
+        if not mismatch and (max(self._aa, self._dd) < MIN_SQUARES or norm == inf):
+            norm, error = self._bounds()
         return {
             "max_abs": largest,
             "max_abs_over_peak": _ratio(largest, self._peak),
@@ -117,6 +136,10 @@ class MetricSums:
             "cosine": self._cosine(),
             "top1_agreement": self._agreeing / self._rows if self._rows else None,
         }
+
+    def _bounds(self) -> tuple[float, float]:
+        """A lower bound of the norm and an upper one of the error, where sums over- or underflow."""
+        return self._peak, inf if self._dd == inf else sqrt(self._compared) * self._max
 
     def _cosine(self) -> float | None:
         length = sqrt(self._aa) * sqrt(self._bb)
@@ -127,8 +150,9 @@ class MetricSums:
         self._one_type &= a.dtype == b.dtype
         self._elements += same.size
         self._same += int(np.count_nonzero(same))
-        if _comparison_kind(a) != "number":
+        if comparison_kind(a) != "number":
             self._numeric = False
+            self._compared += same.size
             return
         wide = np.complex128 if "c" in (a.dtype.kind, b.dtype.kind) else np.float64
         self._add_top1(a, b)
@@ -145,6 +169,7 @@ class MetricSums:
             a, b = a[finite], b[finite]
         if not a.size:
             return
+        self._compared += a.size
         d = b - a
         self._max = max(self._max, float(np.abs(d).max()))
         self._peak = max(self._peak, float(np.abs(a).max()))
@@ -157,6 +182,9 @@ class MetricSums:
         rows_a, rows_b = _score_rows(a), _score_rows(b)
         if rows_a is None or rows_b is None:
             return
+        finite = np.isfinite(rows_a).all(axis=1) & np.isfinite(rows_b).all(axis=1)
+        if not finite.all():
+            rows_a, rows_b = rows_a[finite], rows_b[finite]
         self._rows += len(rows_a)
         self._agreeing += int(np.count_nonzero(rows_a.argmax(axis=1) == rows_b.argmax(axis=1)))
 
@@ -172,7 +200,7 @@ def flat(value: Any) -> list[Array]:  # noqa: ANN401
     return [np.asarray(value)]
 
 
-def _comparison_kind(array: Array) -> str:
+def comparison_kind(array: Array) -> str:
     """The kind of an array's elements: "number" for floats of any width, else NumPy's kind.
 
     Only arrays of the same kind are compared.

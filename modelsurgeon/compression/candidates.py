@@ -157,7 +157,6 @@ def site_candidates(
                     damage=-log1p(-min(error**2, MAX_ENERGY_LOST)),
                 )
             )
-    found = [c for c in found if c.macs <= dense.macs]
     return _shared_input_candidates(found, site.members) if site.members else found
 
 
@@ -308,6 +307,5 @@ def _thin_out(ranks: Sequence[T], most: int) -> list[T]:
     """At most that many of the ranks, in order, spread evenly on a logarithmic scale, both ends kept."""
     if len(ranks) <= most:
         return list(ranks)
-    last = len(ranks) - 1
     places = {round(len(ranks) ** (i / (most - 1))) - 1 for i in range(most)}
-    return [ranks[p] for p in sorted(places | {0, last})]
+    return [ranks[p] for p in sorted(places)]

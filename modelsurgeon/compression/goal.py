@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from modelsurgeon.errors import BadArgument
 from modelsurgeon.surgery.plan import Plan
 
 EVBMF = "evbmf"
@@ -21,7 +22,7 @@ class Goal:
     error of an output, above 0. speedup: original latency / new latency, above 1, measured on this machine.
     plan: the method and rank of each layer.
 
-    Raises ValueError where none or several are given, and for a number out of range.
+    Raises BadArgument where none or several are given, and for a number out of range.
     """
 
     rank: int | str | None = None
@@ -33,10 +34,10 @@ class Goal:
     plan: Plan | None = None
 
     def __post_init__(self) -> None:
-        """Raise ValueError for no goal, several goals, and numbers out of range."""
+        """Raise BadArgument for no goal, several goals, and numbers out of range."""
         given = [name for name, value in vars(self).items() if value is not None]
         if len(given) != 1:
-            raise ValueError(
+            raise BadArgument(
                 f"one of {', '.join(vars(self))} is needed, found {' and '.join(given) or 'none'}"
             )
         if self.rank is not None:
@@ -44,20 +45,20 @@ class Goal:
         for name in ("energy", "macs", "params"):
             value = getattr(self, name)
             if value is not None and not 0 < value <= 1:
-                raise ValueError(f"{name} {value}: a fraction above 0, at most 1, is needed")
-        if self.max_error is not None and self.max_error <= 0:
-            raise ValueError(f"max_error {self.max_error}: a number above 0 is needed")
-        if self.speedup is not None and self.speedup <= 1:
-            raise ValueError(f"speedup {self.speedup}: a number above 1 is needed")
+                raise BadArgument(f"{name} {value}: a fraction above 0, at most 1, is needed")
+        if self.max_error is not None and not self.max_error > 0:  # NaN is out of range, too
+            raise BadArgument(f"max_error {self.max_error}: a number above 0 is needed")
+        if self.speedup is not None and not self.speedup > 1:
+            raise BadArgument(f"speedup {self.speedup}: a number above 1 is needed")
 
 
 def check_rank(rank: int | str) -> None:
-    """Raise ValueError unless the rank is at least 1, `evbmf` or a share such as `50%`."""
+    """Raise BadArgument unless the rank is at least 1, `evbmf` or a share such as `50%`."""
     if isinstance(rank, str):
         if rank != EVBMF and not 0 < parse_share(rank) < 1:
-            raise ValueError(f"rank {rank!r}: a whole number, {EVBMF!r} or a share such as '50%' is needed")
+            raise BadArgument(f"rank {rank!r}: a whole number, {EVBMF!r} or a share such as '50%' is needed")
     elif rank < 1:
-        raise ValueError(f"rank {rank}: at least 1 is needed")
+        raise BadArgument(f"rank {rank}: at least 1 is needed")
 
 
 def parse_share(rank: str) -> float:

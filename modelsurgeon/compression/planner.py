@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
+from modelsurgeon.comparison import gate
 from modelsurgeon.compression.candidates import Decision, least_fraction, plan_by_budget
 from modelsurgeon.compression.goal import Goal
 from modelsurgeon.compression.latency_model import is_slower
@@ -14,7 +15,7 @@ from modelsurgeon.compression.layerwise import plan_by_energy, plan_by_rank
 from modelsurgeon.compression.select import Candidate
 from modelsurgeon.compression.speedup import plan_for_speedup
 from modelsurgeon.compression.study import Study
-from modelsurgeon.errors import BadPlan, Unreachable
+from modelsurgeon.errors import BadArgument, BadPlan, Unreachable
 from modelsurgeon.surgery.edits import FactorizationEdit
 from modelsurgeon.surgery.plan import Plan, PlanStep
 
@@ -37,7 +38,7 @@ def decide(goal: Goal, study: Study) -> Decision:
     if fraction is not None:
         return at(fraction)
     if study.held_out is None:
-        raise ValueError(
+        raise BadArgument(
             "max_error and speedup are measured on the whole model: data must be there to run it"
         )
     return _within_error(goal, study, at, least)
@@ -128,6 +129,7 @@ def _within_error(goal: Goal, study: Study, at: Callable[[float], Decision], lea
         fraction = (low + high) / 2
         decision = at(fraction)
         comparison = study.compare(study.trial(decision.plan))
+        gate.check(comparison, "give other samples (--data)")
         if comparison is not None and comparison.worst <= (goal.max_error or 0.0):
             best, high = decision, fraction
         else:

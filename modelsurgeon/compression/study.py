@@ -192,14 +192,14 @@ class Study:
         """A fresh copy on which the plan was carried out."""
         fresh = self.model.fresh_copy()
         self.carry_out(plan, fresh)
-        fresh.finish()
+        fresh.tidy()
         return fresh
 
     def timing_model(self, plan: Plan) -> EditableModel:
         """A fresh copy with the plan's chains and random weights: it takes as long as the real one will."""
         fresh = self._randomized(plan)
         _remove_channels(plan, fresh)
-        fresh.finish()
+        fresh.tidy()
         return fresh
 
     def latency(self, changed: EditableModel, *, repeats: int = 50) -> dict[str, Any] | None:
@@ -207,6 +207,15 @@ class Study:
         if self.held_out is None or self.layer_timer is None:
             return None
         return self.model.fresh_copy().latency(changed, self.held_out, repeats=repeats)
+
+    def rows_per_channel(self, plan: Plan) -> dict[str, float]:
+        """Calibration rows per channel whose moments they give, for the layers that a plan calibrates."""
+        found = {site.name: self.calibration.moments(site) for site in self.places if site.name in plan}
+        return {
+            name: moments.channels[0].count / len(moments.channels[0].total)
+            for name, moments in found.items()
+            if moments is not None and moments.channels
+        }
 
     def predict_error(self, changed: EditableModel) -> float | None:
         """Relative L2 to expect at the outputs, measured on validation samples; None without any."""
@@ -228,6 +237,8 @@ class Study:
             self._counted(self.held_out, "comparison"),
             rerun_a=original.runner(reference=True),
             tolerance=tolerance,
+            asked=tolerance is not None,
+            random=self.model.random_operators,
         )
 
     def _counted(self, feeds: Batches, what: str) -> Batches:

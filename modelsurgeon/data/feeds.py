@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, repeat
+from itertools import groupby, pairwise, repeat
 from math import ceil
 from typing import Any
 
@@ -83,8 +83,19 @@ def slicings(found: Sequence[Source], inputs: Sequence[Input], batch: int | None
     if batch is not None:
         _check_batch(batch, inputs)
     made = [_slicing(found, spec, batch) for spec in inputs]
-    _check_counts([slicing for slicing in made if not slicing.constant], found[0].where)
+    for source in found:
+        _check_counts([_slicing([source], spec, batch) for spec in inputs], source.where)
+    _check_amount([slicing for slicing in made if not slicing.constant], found[0].where)
     return made
+
+
+def grouped(found: Sequence[Source], inputs: Sequence[Input]) -> list[list[Source]]:
+    """Runs of sources whose samples have equal shapes, in order: no batch mixes shapes."""
+
+    def sample_shapes(source: Source) -> list[tuple[int, ...]]:
+        return [source.headers[spec.name].shape[1:] for spec in inputs]
+
+    return [list(group) for _, group in groupby(found, sample_shapes)]
 
 
 def feeds(found: Sequence[Source], made: Sequence[FeedSlicing], count: int) -> Iterator[Feed]:
@@ -118,16 +129,22 @@ def cast(array: Array, to: Input) -> Array:
     if array.dtype == to.dtype:
         return np.ascontiguousarray(array).reshape(array.shape)
     with np.errstate(over="ignore", invalid="ignore"):
-        made: Array = array.astype(to.dtype)
+        made: Array = array.astype(to.dtype, order="C")
     if is_float(array.dtype) and is_float(to.dtype):
         lost = bool((np.isfinite(array) & ~np.isfinite(made)).any())
     else:
-        lost = not np.array_equal(made.astype(array.dtype), array)
+        lost = not np.array_equal(made.astype(array.dtype), array) or _changes_sign(made, array)
     if lost:
         raise BadData(
             f"{to.name} has values that {to.dtype} can't hold: the model needs {to.dtype}, convert it"
         )
     return made
+
+
+def _changes_sign(made: Array, array: Array) -> bool:
+    """Whether a number below 0 became one above, or the reverse: int8 -1 is uint8 255, and back -1 again."""
+    signed = made.dtype.kind in "biu" and array.dtype.kind in "biu"
+    return signed and not np.array_equal(made < 0, array < 0)
 
 
 def is_float(dtype: np.dtype[Any]) -> bool:
@@ -199,7 +216,7 @@ def _check_batch(batch: int, inputs: Sequence[Input]) -> None:
         )
 
 
-def _check_counts(made: Sequence[FeedSlicing], where: str) -> None:
+def _check_amount(made: Sequence[FeedSlicing], where: str) -> None:
     for slicing in made:
         if slicing.length == 0:
             raise BadData(f"{slicing.input.name} in {where} has no samples: one at least is needed")
@@ -208,8 +225,12 @@ def _check_counts(made: Sequence[FeedSlicing], where: str) -> None:
                 f"{slicing.input.name} in {where} has {slicing.length} samples: "
                 f"the model takes {slicing.rows} at once"
             )
-    for first, slicing in pairwise(made):
-        if slicing.feeds != first.feeds:
+
+
+def _check_counts(made: Sequence[FeedSlicing], where: str) -> None:
+    for first, slicing in pairwise([slicing for slicing in made if not slicing.constant]):
+        lengths_count = slicing.rows == first.rows
+        if slicing.feeds != first.feeds or (lengths_count and slicing.length != first.length):
             raise BadData(
                 f"{where} has {first.length} samples for {first.input.name} and {slicing.length} "
                 f"for {slicing.input.name}: equal numbers are needed"

@@ -8,9 +8,10 @@ axes, is the same in every feed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import compress
+from itertools import chain, compress, islice
 from math import ceil
 from pathlib import Path
 from typing import Any, Literal
@@ -18,11 +19,14 @@ from typing import Any, Literal
 import numpy as np
 
 from modelsurgeon.data import readers
-from modelsurgeon.data.feeds import Array, Feed, Input, check_feed, feeds, is_float, slicings
+from modelsurgeon.data.feeds import Array, Feed, Input, check_feed, feeds, grouped, is_float, slicings
 from modelsurgeon.data.readers import Source
+from modelsurgeon.data.values import Range, bad_rows, checked, range_note, refusal, skip_note
 from modelsurgeon.errors import BadData, UnknownShape
 
 __all__ = ["Array", "Batches", "Feed", "Input", "batches", "noise", "read", "split"]
+
+LOGGER = logging.getLogger("modelsurgeon")
 
 # Integer noise other than uint8 is below 16, valid ids for any vocabulary; flags are 0 or 1, masks all 1.
 NOISE_SAMPLES = 8  # drawn where no samples are given
@@ -55,35 +59,51 @@ class Batches:
         return self.count
 
 
-def read(path: str | Path, inputs: Sequence[Input], *, batch: int | None = None) -> Batches:
+def read(
+    path: str | Path,
+    inputs: Sequence[Input],
+    *,
+    batch: int | None = None,
+    samples: int | None = None,
+    skip_bad: bool = False,
+) -> Batches:
     """Samples from an .npz file with arrays named as the inputs, a folder of such files, or an .npy file.
 
-    An .npy file serves a model with one input. batch: samples per feed where the input's first axis is open.
-    Raises BadData for wrong names, shapes or types, unequal numbers of samples, pickled objects and no
-    samples.
+    An .npy file serves a model with one input. batch: samples per feed where the input's first axis is open;
+    samples of other shapes start a new feed. samples: at most so many. skip_bad: leave out samples with NaN
+    or infinite values instead of raising. Raises BadData for wrong names, shapes or types, unequal numbers of
+    samples, values that aren't finite, pickled objects and no samples.
     """
     found = readers.from_files(Path(path), [spec.name for spec in inputs])
-    return _from_sources(found, inputs, batch)
+    return _from_sources(found, inputs, batch, samples, skip_bad=skip_bad)
 
 
-def batches(data: Any, inputs: Sequence[Input], *, batch: int | None = None) -> Batches:  # noqa: ANN401
+def batches(
+    data: Any,  # noqa: ANN401
+    inputs: Sequence[Input],
+    *,
+    batch: int | None = None,
+    samples: int | None = None,
+    skip_bad: bool = False,
+) -> Batches:
     """Batches from any form of data.
 
     data: Batches; a path, as for `read`; a mapping from input name to array, samples along the first axis, or
     one such array where the model has one input; or an iterable of feeds, each a mapping, an array, or an
-    array per input. An iterator is read into memory. Raises BadData as `read`, or for other types.
+    array per input. An iterator is read into memory. Feeds are checked each time that they are fed. The other
+    arguments are those of `read`. Raises BadData as `read`, or for other types.
     """
     if isinstance(data, Batches):
         return data
     if isinstance(data, str | Path):
-        return read(data, inputs, batch=batch)
+        return read(data, inputs, batch=batch, samples=samples, skip_bad=skip_bad)
     if isinstance(data, np.ndarray):
         data = _by_name((data,), inputs)
     if isinstance(data, Mapping):
         arrays = {name: np.asarray(array) for name, array in data.items()}
-        return _from_sources([readers.from_memory(arrays)], inputs, batch)
+        return _from_sources([readers.from_memory(arrays)], inputs, batch, samples, skip_bad=skip_bad)
     if isinstance(data, Iterable):
-        return _from_feeds(data, inputs)
+        return _from_feeds(data, inputs, samples, skip_bad=skip_bad)
     raise BadData(f"data of type {type(data).__name__}: a path, arrays by name, or batches are needed")
 
 
@@ -137,9 +157,14 @@ def is_validation(number: int) -> bool:
     return number % VALIDATION_EVERY == VALIDATION_EVERY - 1
 
 
+def is_few(data: Batches) -> bool:
+    """Whether there are too few feeds for a validation feed among them."""
+    return len(data) < VALIDATION_EVERY
+
+
 def train_and_validation(data: Batches) -> tuple[Batches, Batches]:
     """Training and validation feeds; both are all feeds where there are fewer than `VALIDATION_EVERY`."""
-    if len(data) < VALIDATION_EVERY:
+    if is_few(data):
         return data, data
     validation = [is_validation(number) for number in range(len(data))]
     return _subset(data, [not held for held in validation]), _subset(data, validation)
@@ -159,28 +184,142 @@ def _subset(data: Batches, keep: Sequence[bool]) -> Batches:
     return replace(data, samples=samples, count=count, make=lambda: compress(data.make(), keep))
 
 
-def _from_sources(found: Sequence[Source], inputs: Sequence[Input], batch: int | None) -> Batches:
-    made = slicings(found, inputs, batch)
-    lead = next((slicing for slicing in made if not slicing.constant), None)
-    count, samples = (lead.feeds, lead.used) if lead else (1, 1)
-    left = lead.length - samples if lead else 0
-    note = f"{left} samples left over: they don't fill a batch of {lead.rows}" if lead and left else ""
-    return Batches(
-        kind="data", samples=samples, count=count, note=note, make=lambda: feeds(found, made, count)
+def _from_sources(
+    found: Sequence[Source],
+    inputs: Sequence[Input],
+    batch: int | None,
+    samples: int | None,
+    *,
+    skip_bad: bool,
+) -> Batches:
+    slicings(found, inputs, batch)  # names, shapes and types, before any value is read
+    good = checked(found, inputs, skip_bad=skip_bad, samples=_whole_feeds(samples, inputs))
+    if good.skipped and not any(
+        source.headers[spec.name].shape[:1] != (0,) for source in good.sources for spec in inputs
+    ):
+        raise BadData(f"all {good.skipped} samples have NaN or infinite values: repair the data")
+    made = [(group, slicings(group, inputs, batch)) for group in grouped(good.sources, inputs)]
+    leads = [next((slicing for slicing in each if not slicing.constant), None) for _, each in made]
+    counts = [lead.feeds if lead else 1 for lead in leads]
+    used = [lead.used if lead else 1 for lead in leads]
+    left = sum(lead.length - lead.used for lead in leads if lead)
+    size = max((lead.rows for lead in leads if lead), default=1)
+    notes = [
+        *good.notes,
+        _ignored_note((source.names for source in found), inputs),
+        f"{left} samples left over: they don't fill a batch of {size}" if left else "",
+        "samples of equal shape are fed together, in the order of the files"
+        if len(made) > 1 and batch
+        else "",
+    ]
+
+    def make() -> Iterator[Feed]:
+        return chain.from_iterable(
+            feeds(group, each, count) for (group, each), count in zip(made, counts, strict=True)
+        )
+
+    return Batches(kind="data", samples=sum(used), count=sum(counts), note=_joined(notes), make=make)
+
+
+def _joined(notes: Iterable[str]) -> str:
+    """The notes that aren't empty, as one; all but those about ignored arrays are logged as warnings, too."""
+    found = [note for note in notes if note]
+    for note in found:
+        if not note.startswith("ignored"):
+            LOGGER.warning(note)
+    return "; ".join(found)
+
+
+def _whole_feeds(samples: int | None, inputs: Sequence[Input]) -> int | None:
+    """The largest number of samples up to `samples` that fills whole feeds, one feed at least."""
+    sizes = [spec.rows for spec in inputs if spec.rows]
+    if samples is None or not sizes:
+        return samples
+    return max(samples // max(sizes), 1) * max(sizes)
+
+
+def _ignored_note(names: Iterable[Collection[str]], inputs: Sequence[Input]) -> str:
+    """Which arrays are no inputs of the model, as text; "" where all are."""
+    extra = {name for each in names for name in each} - {spec.name for spec in inputs}
+    return (
+        f"ignored, since no input that must be fed has this name: {', '.join(sorted(extra))}" if extra else ""
     )
 
 
-def _from_feeds(data: Iterable[Any], inputs: Sequence[Input]) -> Batches:
+def _from_feeds(
+    data: Iterable[Any], inputs: Sequence[Input], samples: int | None, *, skip_bad: bool
+) -> Batches:
     again = data if hasattr(data, "__len__") and not isinstance(data, Iterator) else list(data)
-    count = len(again)  # type: ignore[arg-type]
-    if not count:
+    if not len(again):  # type: ignore[arg-type]
         raise BadData("the data holds no batch: one at least is needed")
 
     def make() -> Iterator[Feed]:
-        return (check_feed(_by_name(feed, inputs), inputs) for feed in again)
+        return (feed for feed, _ in _good_feeds(again, inputs, samples, skip_bad=skip_bad))
 
-    size = _batch_size(array.shape for array in next(make()).values())
-    return Batches(kind="data", samples=count * size, count=count, make=make)
+    sizes, skipped, ranges, extra = [], 0, dict[str, Range](), set[str]()
+    for feed, dropped in _good_feeds(again, inputs, samples, skip_bad=skip_bad):
+        sizes.append(_batch_size(array.shape for array in feed.values()))
+        skipped = dropped
+    for item in islice(again, len(sizes)):
+        named = _by_name(item, inputs)
+        extra |= set(named)
+        for spec in inputs:
+            if (new := Range.of(np.asarray(named[spec.name]))) is not None:
+                ranges[spec.name] = new.joined(ranges.get(spec.name))
+    if not sizes:
+        raise BadData("all samples have NaN or infinite values: repair the data")
+    notes = [
+        *(range_note(spec.name, ranges.get(spec.name), spec) for spec in inputs),
+        skip_note(skipped) if skipped else "",
+        _ignored_note([extra], inputs),
+    ]
+    return Batches(kind="data", samples=sum(sizes), count=len(sizes), note=_joined(notes), make=make)
+
+
+def _good_feeds(
+    data: Iterable[Any], inputs: Sequence[Input], samples: int | None, *, skip_bad: bool
+) -> Iterator[tuple[Feed, int]]:
+    """At most `samples` samples as feeds, with the number skipped so far. Raises BadData for a bad one."""
+    held = skipped = 0
+    for number, item in enumerate(data):
+        named = _by_name(item, inputs)
+        feed = check_feed(_finite_or_raw(named, inputs), inputs)
+        size = _batch_size(array.shape for array in feed.values())
+        rows = np.zeros(size, bool)
+        for spec in inputs:
+            array = feed[spec.name]
+            axis = array.ndim > 0 and len(array) == size
+            bad = bad_rows(array if axis else array.reshape(1, -1), spec)
+            if bad.any() and not skip_bad:
+                place = f"sample {int(bad.argmax())} of batch {number}"
+                raise refusal(spec.name, place, array, spec.dtype)
+            rows |= bad if axis else bad.any()
+        may_cut = all(spec.rows is None and feed[spec.name].shape[:1] == (size,) for spec in inputs)
+        if rows.any():
+            skipped += int(rows.sum()) if may_cut else size
+            feed = {name: array[~rows] for name, array in feed.items()} if may_cut else {}
+            size = int((~rows).sum()) if may_cut else 0
+        if samples is not None and held + size > samples:
+            if may_cut and samples > held:
+                feed, size = {name: array[: samples - held] for name, array in feed.items()}, samples - held
+            elif held:
+                return
+        if size:
+            held += size
+            yield feed, skipped
+        if samples is not None and held >= samples:
+            return
+
+
+def _finite_or_raw(feed: Mapping[str, Array], inputs: Sequence[Input]) -> Mapping[str, Array]:
+    """The feed with float64 that overflows the input's dtype as infinite, so that its sample can be named."""
+    made = dict(feed)
+    for spec in inputs:
+        array = np.asarray(made[spec.name]) if spec.name in made else None
+        if array is not None and is_float(array.dtype) and is_float(spec.dtype):
+            with np.errstate(over="ignore", invalid="ignore"):
+                made[spec.name] = array.astype(spec.dtype, order="C")
+    return made
 
 
 def _by_name(feed: Any, inputs: Sequence[Input]) -> Mapping[str, Array]:  # noqa: ANN401

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce
 from itertools import pairwise
-from math import gcd, prod
+from math import gcd, inf, prod
 from typing import Any
 
 import numpy as np
@@ -29,26 +29,24 @@ def compose(chain: Sequence[Layer]) -> Layer:
     Raises UnsupportedLayer for an empty chain, channels or kernel axes that don't match, two layers that
     aren't neutral on one axis, and a bias before a layer that pads or is transposed.
     """
-    if not chain:
-        raise UnsupportedLayer("the chain is empty: at least one layer is needed")
-    for one, two in pairwise(chain):
-        if one.out_channels != two.in_channels or len(one.kernel) != len(two.kernel):
-            raise UnsupportedLayer(
-                f"a layer of weight {one.weight.shape} feeds one of {two.weight.shape}: "
-                "their channels and kernel axes must match"
-            )
     return _cast(_product(chain), chain[0].weight.dtype)
 
 
 def relative_error(layer: Layer, chain: Sequence[Layer]) -> float:
-    """Relative error of a chain: `||W - composed|| / ||W||`, Frobenius norms of weights; 0 for a zero weight.
+    """Relative error of a chain: `||W - composed|| / ||W||`, Frobenius norms of weights.
 
-    A ratio without unit, computed in float64 from two weights of the same shape; biases don't count.
-    Raises UnsupportedLayer as `compose` does.
+    A ratio without unit, computed in float64; biases don't count. For a zero weight it is 0 or infinite.
+    Raises UnsupportedLayer as `compose` does, and for a chain of another shape than the layer.
     """
-    original = layer.weight.astype(np.float64)
-    scale = float(np.linalg.norm(original))
-    return float(np.linalg.norm(original - compose(chain).weight)) / scale if scale else 0.0
+    original, composed = layer.weight.astype(np.float64), compose(chain).weight
+    if original.shape != composed.shape:
+        raise UnsupportedLayer(
+            f"the chain makes a weight {composed.shape}, the layer has {original.shape}: give one like it"
+        )
+    scale, error = float(np.linalg.norm(original)), float(np.linalg.norm(original - composed))
+    if scale == 0:
+        return inf if error else 0.0
+    return error / scale
 
 
 def norm_ratio(chain: Sequence[Layer]) -> float:
@@ -57,8 +55,8 @@ def norm_ratio(chain: Sequence[Layer]) -> float:
     A term is the weight of one path through the channels between the layers; the sum of all terms is the
     composed weight. The ratio is 1 for orthogonal terms, as those of an SVD, and far above 1 where terms
     cancel: rounding the factors to half precision or integers then has an error larger by the ratio's square
-    root. The chain must be one that `compose` accepts; biases don't count. Raises UnsupportedLayer where two
-    layers aren't neutral on one axis. On terms that cancel see Phan et al., 2020, arXiv:2008.05441.
+    root. Biases don't count. Raises UnsupportedLayer as `compose` does. On terms that cancel see Phan et al.,
+    2020, arXiv:2008.05441.
     """
     whole = float(np.square(_product(chain).weight).sum())
     squares = [replace(link, weight=np.square(link.weight, dtype=np.float64), bias=None) for link in chain]
@@ -66,7 +64,15 @@ def norm_ratio(chain: Sequence[Layer]) -> float:
 
 
 def _product(chain: Sequence[Layer]) -> Layer:
-    """The composed layer in float64."""
+    """The composed layer in float64. Raises UnsupportedLayer where there is none."""
+    if not chain:
+        raise UnsupportedLayer("the chain is empty: at least one layer is needed")
+    for one, two in pairwise(chain):
+        if one.out_channels != two.in_channels or len(one.kernel) != len(two.kernel):
+            raise UnsupportedLayer(
+                f"a layer of weight {one.weight.shape} feeds one of {two.weight.shape}: "
+                "their channels and kernel axes must match"
+            )
     return reduce(_compose_two, [_cast(layer, np.dtype(np.float64)) for layer in chain])
 
 

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from modelsurgeon.errors import UnsupportedLayer
+from modelsurgeon.errors import BadArgument, UnsupportedLayer
 from modelsurgeon.layers import Array, Layer
 from modelsurgeon.linalg import squared_norm
 
@@ -64,8 +64,8 @@ class Method(Generic[R]):
         """The chain that approximates `layer`, in the layer's dtype; its last layer has the layer's bias.
 
         rank: of each group; larger than full is full, one number sets both ranks of a pair.
-        Raises UnsupportedLayer for an empty weight or one with NaN or Inf, ValueError for a rank below 1 or a
-        pair where one rank is needed.
+        Raises UnsupportedLayer for an empty weight or one with NaN or Inf, BadArgument for a rank below 1 or
+        a pair where one rank is needed.
         """
         rank = self.clip(layer, rank)
         parts = split_groups(layer)
@@ -80,7 +80,7 @@ class Method(Generic[R]):
     def sketch(self, layer: Layer, rank: Rank) -> list[Layer]:
         """The chain with zeros for weights, which take no memory; its shapes, params and MACs are final.
 
-        Raises UnsupportedLayer for an empty weight, ValueError for a rank that `clip` refuses.
+        Raises UnsupportedLayer for an empty weight, BadArgument for a rank that `clip` refuses.
         """
         first = _group(layer, 0)
         outline = self.outline(first, self.clip(layer, rank))
@@ -102,16 +102,16 @@ class Method(Generic[R]):
     def clip(self, layer: Layer, rank: Rank) -> R:
         """The rank, no larger than full; a single number sets both ranks of a pair.
 
-        Raises ValueError for a rank below 1 or a pair where one rank is needed, UnsupportedLayer as
+        Raises BadArgument for a rank below 1 or a pair where one rank is needed, UnsupportedLayer as
         `full_rank`.
         """
         full: Any = self.full_rank(layer)
         pair = isinstance(full, tuple)
         if isinstance(rank, tuple) and not pair:
-            raise ValueError(f"{self.name} takes one rank, not {rank}")
+            raise BadArgument(f"{self.name} takes one rank, not {rank}")
         wanted = rank if isinstance(rank, tuple) else (rank, rank)
         if min(wanted) < 1:
-            raise ValueError(f"rank {min(wanted)}: at least 1 is needed")
+            raise BadArgument(f"rank {min(wanted)}: at least 1 is needed")
         clipped: Any = tuple(map(min, wanted, full)) if pair else min(wanted[0], full)
         return clipped  # type: ignore[no-any-return]
 

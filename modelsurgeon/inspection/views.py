@@ -7,7 +7,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from modelsurgeon.errors import UnknownLayer
+from modelsurgeon.errors import BadArgument, UnknownLayer
 from modelsurgeon.inspection.rows import LayerRow, Totals
 from modelsurgeon.report.formatting import percent
 
@@ -32,10 +32,10 @@ OWN_ROW = "(own)"  # nodes of a module that are in none of its submodules
 def in_order(rows: Sequence[LayerRow], key: str) -> list[LayerRow]:
     """Rows by one of SORT_KEYS: numbers from the largest down, unknown ones first; text from A to Z.
 
-    Rows of a tree stay below the row that contains them. Raises ValueError for any other key.
+    Rows of a tree stay below the row that contains them. Raises BadArgument for any other key.
     """
     if key not in SORT_KEYS:
-        raise ValueError(f"layers are sorted by one of {', '.join(SORT_KEYS)}, not by {key!r}")
+        raise BadArgument(f"layers are sorted by one of {', '.join(SORT_KEYS)}, not by {key!r}")
     blocks = sorted(_blocks(rows), key=lambda block: _sort_key(getattr(block[0], key)))
     return [row for head, *parts in blocks for row in (head, *(in_order(parts, key) if parts else ()))]
 
@@ -53,10 +53,10 @@ def _blocks(rows: Sequence[LayerRow]) -> list[list[LayerRow]]:
 def grouped(rows: Sequence[LayerRow], key: str) -> list[LayerRow]:
     """One row for each op or module in place of one for each node, in order of first appearance.
 
-    Raises ValueError for a key that is not one of GROUPS.
+    Raises BadArgument for a key that is not one of GROUPS.
     """
     if key not in GROUPS:
-        raise ValueError(f"layers are grouped by one of {', '.join(GROUPS)}, not by {key!r}")
+        raise BadArgument(f"layers are grouped by one of {', '.join(GROUPS)}, not by {key!r}")
     groups: dict[str, list[LayerRow]] = {}
     for row in rows:
         groups.setdefault(str(getattr(row, key) or row.name), []).append(row)

@@ -19,6 +19,7 @@ from modelsurgeon.layers.layer import Array
 
 DEFAULT_EPSILON = 1e-5
 CONSTANT_VARIANCE_SHARE = 1e-3  # of epsilon: a channel with a variance below is constant
+MIN_VARIANCE = 1e-10  # beside epsilon, which may be 0: less than this is rounding
 MAX_GAIN = 1e3  # a larger gain amplifies rounding to the size of the signal
 MAX_USUAL_EPSILON = 1e-2
 MAX_MEAN_DRIFT = 0.25  # standard deviations between the stored and the measured mean
@@ -61,8 +62,9 @@ def _number_findings(norm: BatchNorm) -> Iterator[tuple[str, str]]:
         yield "negative-variance", f"the variance is below 0 in {_channel_count(odd, norm)}: bn sanitize"
     if odd := int(((norm.var < norm.epsilon) & ~negative).sum()):
         yield "near-zero-variance", f"epsilon outweighs the variance in {_channel_count(odd, norm)}"
-    gain = np.abs(norm.gain)
-    if odd := int((gain > MAX_GAIN).sum()):
+    gain = np.abs(_stored_gain(norm))
+    readable = np.isfinite(norm.scale) & np.isfinite(norm.var) & ~negative
+    if odd := int((readable & ~(gain <= MAX_GAIN)).sum()):
         largest = gain[np.isfinite(gain)].max(initial=0)
         yield (
             "huge-gain",
@@ -122,8 +124,8 @@ def repair(norm: BatchNorm, truth: ChannelStatistics | None = None) -> tuple[Bat
     """The batch norm with broken numbers repaired, and a sentence for each repair; none where it is sound.
 
     Broken statistics are replaced by those of `truth` where it is given; else numbers that aren't finite
-    become neutral and negative variances 0. A channel whose variance is below `CONSTANT_VARIANCE_SHARE` of
-    epsilon is constant: its scale becomes 0, unless all channels are.
+    become neutral and negative variances 0. A channel is judged by its gain: where that isn't finite, is
+    above `MAX_GAIN`, or comes from a variance below 0, the scale becomes 0, unless it is so in all channels.
     """
     done: list[str] = []
     if not (np.isfinite(norm.epsilon) and norm.epsilon >= 0):
@@ -131,27 +133,65 @@ def repair(norm: BatchNorm, truth: ChannelStatistics | None = None) -> tuple[Bat
     if truth is not None:
         norm = _with_measured_statistics(norm, truth, done)
     norm = _with_finite_parameters(norm, done)
-    if odd := int((norm.var < 0).sum()):
+    lost = norm.var < 0
+    if odd := int(lost.sum()):
         done.append(f"variance clamped to 0 in {_channel_count(odd, norm)}")
         norm = replace(norm, var=np.maximum(norm.var, 0))
-    constant = _constant_channels(norm)
-    changed = constant & (norm.scale != 0)
-    if changed.any() and not constant.all():
-        done.append(f"{_channel_count(int(changed.sum()), norm)} never varied: made constant")
-        norm = replace(norm, scale=np.where(changed, 0, norm.scale))
-    return norm, done
+    return _with_sound_gains(norm, lost, truth, done), done
+
+
+def _with_sound_gains(
+    norm: BatchNorm, lost: Array, truth: ChannelStatistics | None, done: list[str]
+) -> BatchNorm:
+    """The norm with channels made constant whose gain is broken, or whose variance is lost.
+
+    Where all are, the scales stay, and only variances that make no finite gain are raised.
+    """
+    broken = _broken_gains(norm, truth)
+    constant = (broken | lost) & (norm.scale != 0)
+    if constant.any() and not (broken | lost).all():
+        done.append(f"{_channel_count(int(constant.sum()), norm)} have no sound gain: made constant")
+        norm = replace(norm, scale=np.where(constant, 0, norm.scale))
+    zero = broken & ~(_stored_variance(norm) >= MIN_VARIANCE)
+    if zero.any():
+        done.append(f"variance raised to {DEFAULT_EPSILON:g} in {_channel_count(int(zero.sum()), norm)}")
+        norm = replace(norm, var=np.where(zero, DEFAULT_EPSILON, norm.var))
+    return norm
+
+
+def _stored_variance(norm: BatchNorm) -> Array:
+    """Variance plus epsilon in the dtype of the variance, as a runtime adds them, `(channels,)`."""
+    var = np.asarray(norm.var)
+    total: Array = (var + np.asarray(norm.epsilon).astype(var.dtype)).astype(np.float64)
+    return total
+
+
+def _stored_gain(norm: BatchNorm) -> Array:
+    """Gain of each channel with variance and epsilon added in their dtype, `(channels,)`."""
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        gain: Array = np.asarray(norm.scale, np.float64) / np.sqrt(_stored_variance(norm))
+    return gain
+
+
+def _broken_gains(norm: BatchNorm, truth: ChannelStatistics | None) -> Array:
+    """Whether each channel's gain isn't finite, or is huge and not what the data call for, `(channels,)`."""
+    gain = np.abs(_stored_gain(norm))
+    broken: Array = ~(gain <= MAX_GAIN)
+    if truth is None:
+        return broken
+    return broken & ~(np.isfinite(gain) & (drift(norm, truth)[1] <= MAX_VARIANCE_RATIO))
 
 
 def _constant_channels(norm: BatchNorm) -> Array:
     """Whether each channel's variance is that of a constant, `(channels,)`."""
-    constant: Array = norm.var < CONSTANT_VARIANCE_SHARE * norm.epsilon
+    constant: Array = norm.var < max(CONSTANT_VARIANCE_SHARE * norm.epsilon, MIN_VARIANCE)
     return constant
 
 
 def _with_measured_statistics(norm: BatchNorm, truth: ChannelStatistics, done: list[str]) -> BatchNorm:
     """The norm with measured statistics where its own are broken or those of a constant; noted in `done`."""
     bad = ~np.isfinite(norm.mean) | ~np.isfinite(norm.var) | (norm.var < 0)
-    bad |= _constant_channels(norm) & (truth.var >= norm.epsilon)
+    bad |= _constant_channels(norm) & (truth.var >= max(norm.epsilon, MIN_VARIANCE))
     bad &= np.isfinite(truth.mean) & np.isfinite(truth.var)
     if bad.any():
         done.append(f"statistics set to those of the data in {_channel_count(int(bad.sum()), norm)}")

@@ -6,6 +6,7 @@ Source of the merge: Chan, Golub and LeVeque 1983, "Algorithms for Computing the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,12 @@ class ChannelStatistics:
         """Statistics of one batch `(samples, channels, *spatial)`."""
         rows = np.moveaxis(np.asarray(x, np.float64), 1, 0).reshape(x.shape[1], -1)
         return cls(count=rows.shape[1], mean=rows.mean(axis=1), var=rows.var(axis=1))
+
+    def fits(self, dtype: np.dtype[Any]) -> bool:
+        """Whether means and variances are finite in a dtype."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            made = [np.isfinite(part.astype(dtype)).all() for part in (self.mean, self.var)]
+        return all(made)
 
     def with_more(self, other: ChannelStatistics) -> ChannelStatistics:
         """Statistics of the values of both."""

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from modelsurgeon.arguments import checked
+from modelsurgeon.errors import BadArgument
 from modelsurgeon.layers.layer import Array, Layer
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 Index = NDArray[np.intp]
 
 
+@checked
 def conv_matrix(layer: Layer, size: Sequence[int] = ()) -> csr_array[Any]:
     """The sparse matrix of a layer for one input size, without the bias.
 
@@ -38,7 +41,7 @@ def conv_matrix(layer: Layer, size: Sequence[int] = ()) -> csr_array[Any]:
     The result has shape `(out * prod(out_size), in * prod(size))` and the weight's dtype. For x of shape
     `(in, *size)`, `matrix @ x.ravel()` is the layer's output `(out, *out_size)` less the bias, flat in C
     order.
-    Raises ValueError where size doesn't fit the kernel or leaves no output, and for a dtype that scipy can't
+    Raises BadArgument where size doesn't fit the kernel or leaves no output, and for a dtype that scipy can't
     store in sparse matrices (float16).
     """
     from scipy.sparse import coo_array, csr_array
@@ -56,6 +59,7 @@ def conv_matrix(layer: Layer, size: Sequence[int] = ()) -> csr_array[Any]:
     return csr_array(coo_array((values, (rows, columns)), shape=shape))
 
 
+@checked
 def im2col(layer: Layer, x: Array) -> Array:
     """The columns that the layer's weight is multiplied with, one for each output position.
 
@@ -63,10 +67,10 @@ def im2col(layer: Layer, x: Array) -> Array:
     The result has shape `(groups, in / groups * prod(kernel), prod(out_size))` and x's dtype; padding is 0.
     `weight.reshape(groups, out / groups, -1) @ columns`, reshaped to `(out, *out_size)`, is the layer's
     output less its bias, for transposed layers too.
-    Raises ValueError where x doesn't fit the layer. Source: Chellapilla, Puri, Simard, 2006.
+    Raises BadArgument where x doesn't fit the layer. Source: Chellapilla, Puri, Simard, 2006.
     """
     if x.shape[:1] != (layer.in_channels,):
-        raise ValueError(f"x of shape {x.shape}: ({layer.in_channels}, *size) is needed")
+        raise BadArgument(f"x of shape {x.shape}: ({layer.in_channels}, *size) is needed")
     size = x.shape[1:]
     out_size = _out_size(layer, size)
     columns = np.zeros((layer.in_channels, prod(layer.kernel), prod(out_size)), x.dtype)
@@ -77,12 +81,12 @@ def im2col(layer: Layer, x: Array) -> Array:
 
 
 def _out_size(layer: Layer, size: Sequence[int]) -> tuple[int, ...]:
-    """Spatial output size. Raises ValueError where size doesn't fit the kernel or leaves no output."""
+    """Spatial output size. Raises BadArgument where size doesn't fit the kernel or leaves no output."""
     if len(size) != len(layer.kernel):
-        raise ValueError(f"size {tuple(size)}: one number per axis of the kernel {layer.kernel} is needed")
+        raise BadArgument(f"size {tuple(size)}: one number per axis of the kernel {layer.kernel} is needed")
     out_size = layer.out_size(size)
     if any(n < 1 for n in (*size, *out_size)):
-        raise ValueError(
+        raise BadArgument(
             f"on a map of {tuple(size)} the layer has the output size {out_size}: give a larger one"
         )
     return out_size

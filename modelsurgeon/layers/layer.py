@@ -12,6 +12,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from modelsurgeon.errors import BadArgument
+
 Array = NDArray[Any]
 Padding = tuple[tuple[int, int], ...]
 
@@ -24,7 +26,7 @@ class Layer:
     bias: `(out,)` or None. stride, dilation, output_padding: one number per kernel axis.
     padding: one `(begin, end)` pair per kernel axis: input elements added, or outputs cropped if transposed.
     `()` means the default on every axis: stride and dilation 1, no padding.
-    Raises ValueError where the shapes or the numbers of axes contradict each other.
+    Raises BadArgument where the shapes or the numbers of axes contradict each other.
     """
 
     weight: Array
@@ -37,19 +39,19 @@ class Layer:
     output_padding: tuple[int, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        """Fill in default geometry. Raises ValueError for shapes that contradict each other."""
+        """Fill in default geometry. Raises BadArgument for shapes that contradict each other."""
         n = len(self.kernel)
         for name, neutral in (("stride", 1), ("padding", (0, 0)), ("dilation", 1), ("output_padding", 0)):
             value = tuple(getattr(self, name)) or (neutral,) * n
             if len(value) != n:
-                raise ValueError(f"{name} {value} has {len(value)} axes, the kernel {self.kernel} has {n}")
+                raise BadArgument(f"{name} {value} has {len(value)} axes, the kernel {self.kernel} has {n}")
             object.__setattr__(self, name, value)
         if self.weight.ndim < 2:
-            raise ValueError(f"weight of shape {self.weight.shape}: (out, in / groups, *kernel) is needed")
+            raise BadArgument(f"weight of shape {self.weight.shape}: (out, in / groups, *kernel) is needed")
         if self.groups < 1 or self.out_channels % self.groups:
-            raise ValueError(f"{self.out_channels} outputs don't divide into {self.groups} groups")
+            raise BadArgument(f"{self.out_channels} outputs don't divide into {self.groups} groups")
         if self.bias is not None and self.bias.shape != (self.out_channels,):
-            raise ValueError(f"bias of shape {self.bias.shape}: ({self.out_channels},) is needed")
+            raise BadArgument(f"bias of shape {self.bias.shape}: ({self.out_channels},) is needed")
 
     @property
     def kernel(self) -> tuple[int, ...]:
@@ -89,7 +91,7 @@ class Layer:
     def out_size(self, size: Sequence[int]) -> tuple[int, ...]:
         """Spatial output size for a spatial input size, one number per kernel axis each.
 
-        Below 1 where the input is too small for the kernel. Raises ValueError where `size` has other axes.
+        Below 1 where the input is too small for the kernel. Raises BadArgument where `size` has other axes.
         Source: ONNX operators Conv and ConvTranspose.
         """
         axes = zip(
@@ -103,7 +105,7 @@ class Layer:
         """MACs (multiply-accumulates) for a spatial input size; padded taps are included, the bias is not.
 
         positions: number of inputs: the batch size, or the product of all leading axes of a fully connected
-        layer. Raises ValueError as `out_size` does, unless transposed.
+        layer. Raises BadArgument as `out_size` does, unless transposed.
         """
         where = size if self.transposed else self.out_size(size)
         return self.weight.size * prod(where) * positions
@@ -115,7 +117,7 @@ class Layer:
 
         weight: `(out, in / groups, *kernel)`. Neutral is stride 1, dilation 1 and no padding; the factor is
         transposed where this layer is and `axes` isn't empty. All factors of a chain get their geometry here.
-        Raises ValueError as `Layer` does.
+        Raises BadArgument as `Layer` does.
         """
 
         def keep(values: tuple[Any, ...], neutral: object) -> tuple[Any, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 
@@ -12,6 +12,7 @@ from threadpoolctl import ThreadpoolController
 
 from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.layers import Array
+from modelsurgeon.shared_settings import SharedSetting
 
 COLUMN_BLOCK = 2048  # columns that are held in float64 at a time
 CACHE_BLOCK = 2**15  # entries that fit into a cache in float64
@@ -25,7 +26,30 @@ def single_blas_thread(size: int) -> AbstractContextManager[object]:
 
     size: the longest side that is multiplied or factorized. On two busy cores the gain is tenfold and more.
     """
-    return _blas().limit(limits=1, user_api="blas") if size < SINGLE_THREAD_BELOW else nullcontext()
+    return _SINGLE_BLAS_THREAD if size < SINGLE_THREAD_BELOW else nullcontext()
+
+
+def _limit_blas() -> Callable[[], object]:
+    """Limit BLAS to one thread, and return the function that restores its threads."""
+    _release_blas()
+    limiter = _blas().limit(limits=1, user_api="blas")
+
+    def restore() -> None:
+        _release_blas()
+        limiter.restore_original_limits()
+        _release_blas()
+
+    return restore
+
+
+def _release_blas() -> None:
+    """Let this thread set the threads of BLAS: threadpoolctl 3.8 ignores all but the first one that did."""
+    for library in _blas().lib_controllers:
+        if hasattr(library, "clear_controlling_thread"):
+            library.clear_controlling_thread(force=True)
+
+
+_SINGLE_BLAS_THREAD = SharedSetting(_limit_blas)
 
 
 @cache

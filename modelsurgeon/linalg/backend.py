@@ -7,7 +7,7 @@ spell differently is a method of the backend. So the algorithms are written once
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -67,22 +67,32 @@ class Host:
             return np.asarray(linalg.qr(columns, mode="economic", check_finite=False)[0])
 
     def top(self, symmetric: Array, rank: int) -> tuple[Array, Array]:
-        """Largest eigenpairs: LAPACK's evr (relatively robust representations) for few, evd for more."""
-        m = len(symmetric)
-        few = rank * SUBSET_DIVISOR <= m
-        with single_blas_thread(m):
-            values, vectors = linalg.eigh(
-                symmetric,
-                subset_by_index=(m - rank, m - 1) if few else None,
-                driver="evr" if few else "evd",
-                check_finite=False,
-            )
+        """Largest eigenpairs: LAPACK's evr (relatively robust representations) for few, evd for more.
+
+        For clustered eigenvalues evr may fail, or find fewer than asked for: then evd computes all.
+        """
+        with single_blas_thread(len(symmetric)):
+            values, vectors = _leading(symmetric, rank)
         return values[::-1][:rank], np.ascontiguousarray(vectors[:, ::-1][:, :rank])
 
     def eigenvalues(self, symmetric: Array) -> Array:
         """All eigenvalues, descending."""
         with single_blas_thread(len(symmetric)):
             return np.asarray(linalg.eigvalsh(symmetric, check_finite=False)[::-1])
+
+
+def _leading(symmetric: Array, rank: int) -> tuple[Array, Array]:
+    """At least `rank` of the largest eigenvalues of an (m, m) matrix, ascending, and their vectors."""
+    m = len(symmetric)
+    if rank * SUBSET_DIVISOR <= m:
+        with suppress(linalg.LinAlgError):
+            values, vectors = linalg.eigh(
+                symmetric, subset_by_index=(m - rank, m - 1), driver="evr", check_finite=False
+            )
+            if vectors.shape[1] == rank and np.isfinite(vectors).all():
+                return values, vectors
+    values, vectors = linalg.eigh(symmetric, driver="evd", check_finite=False)
+    return values, vectors
 
 
 HOST = Host()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import onnx_ir as ir
 
@@ -66,16 +66,22 @@ def _net(measured: MeasuredModel, balance: float = DEFAULT_BALANCE, verbs: Verbs
         rows=measured.rows,
         constants=measured.contents.constants,
         balance=balance,
-        symbolic_shapes=_shapes_by_name(measured.symbolic) if measured.defaults else {},
+        symbolic_shapes=_open_shapes(measured) if measured.defaults else {},
         verbs=verbs,
     )
 
 
-def _shapes_by_name(model: ir.Model) -> dict[str, ir.Shape | None]:
-    """Shapes of all inputs and node outputs, by name."""
-    computed = (value for node in nodes(model) for value in node.outputs)
-    shape_of = open_shapes(model)
-    return {str(value.name): shape_of(value) for value in (*model.graph.inputs, *computed)}
+def _open_shapes(measured: MeasuredModel) -> dict[ir.Value, ir.Shape | None]:
+    """Shapes before open sizes got their defaults, by the values of the fully bound model."""
+    shape_of = open_shapes(measured.symbolic)
+    pairs = zip(_values(measured.fully_bound), _values(measured.symbolic), strict=True)
+    return {value: shape_of(twin) for value, twin in pairs}
+
+
+def _values(model: ir.Model) -> Iterator[ir.Value]:
+    yield from model.graph.inputs
+    for node in nodes(model):
+        yield from node.outputs
 
 
 def _default_size_notes(measured: MeasuredModel) -> list[str]:

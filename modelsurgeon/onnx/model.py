@@ -17,8 +17,9 @@ from modelsurgeon.data.samples import NOISE_SAMPLES
 from modelsurgeon.inspection.rows import Totals
 from modelsurgeon.layers import Array
 from modelsurgeon.onnx import run, shapes
-from modelsurgeon.onnx.declarations import restore_declarations
+from modelsurgeon.onnx.finish import finish
 from modelsurgeon.onnx.graph.names import layer_names
+from modelsurgeon.onnx.graph.randomness import random_operators
 from modelsurgeon.onnx.info import analyze
 from modelsurgeon.onnx.layers.operators import holds_layer
 from modelsurgeon.onnx.layers.recurrent import RECURRENT
@@ -46,7 +47,8 @@ from modelsurgeon.surgery.site import (
 class OnnxModel:
     """A `surgery.site.EditableModel` of ONNX. A copy of the graph is edited, never the caller's model.
 
-    data, shapes, dims, batch: as for `compress`. runs: whether the sizes must be such that the model runs.
+    data, shapes, dims, batch, skip_bad: as for `compress`. runs: whether the sizes must be such that the
+    model runs. opened_with: notes on what was done to the graph before.
     """
 
     def __init__(
@@ -57,14 +59,21 @@ class OnnxModel:
         shapes: Mapping[str, Sequence[int]] | None = None,
         dims: Mapping[str, int] | None = None,
         batch: int | None = None,
+        skip_bad: bool = False,
         provider: str = "cpu",
         runs: bool = True,
+        opened_with: Sequence[str] = (),
     ) -> None:
         """Copy the graph, fix the sizes to measure at, and find the layers."""
         self._original = original
+        self._opened_with = opened_with
         self._provider = provider
         self._batch = batch or 1
-        self._data = None if data is None else samples.batches(data, run.inputs(original), batch=batch)
+        self._data = (
+            None
+            if data is None
+            else samples.batches(data, run.inputs(original), batch=batch, skip_bad=skip_bad)
+        )
         self._measuring = MeasuringSizes.of(original, self._data, shapes, dims, runs=runs)
         self._start_over()
 
@@ -108,9 +117,14 @@ class OnnxModel:
         recurrent = [site.name for site in self.sites if site.nodes[0].op_type in RECURRENT]
         if self._data is not None and self._batch > 1:
             sizes.append(f"MACs and latency are those of {self._batch} samples at once, as asked for")
-        return sizes + [
+        return [*self._opened_with, *sizes] + [
             f"{name}: only W is factorized, the operator takes R as one matrix" for name in recurrent
         ]
+
+    @property
+    def random_operators(self) -> Sequence[str]:
+        """Operators that may give other values at every run."""
+        return random_operators(self._original)
 
     def total(self, resource: str) -> int:
         """MACs or params of the whole model; resource: "macs" or "params"."""
@@ -171,10 +185,13 @@ class OnnxModel:
             *models, feed, repeats=repeats, threads=TIMED_THREADS, provider=self._provider
         ).as_dict()
 
-    def finish(self) -> ir.Model:
-        """The edited model without unused nodes and weights; it declares what the original did."""
+    def tidy(self) -> None:
+        """Remove the nodes and weights that the edits left unused."""
         RemoveUnusedNodesPass()(self._model)
-        restore_declarations(self._model, self._original)
+
+    def finish(self) -> ir.Model:
+        """The edited model, ready to be written; see `onnx.finish`."""
+        finish(self._model, self._original)
         return self._model
 
     def _totals(self) -> Totals:

@@ -117,7 +117,7 @@ def _is_used(table: Tabular, column: Column) -> bool:
 
 
 def _span(table: Tabular, column: Column) -> ColumnSpan:
-    title, texts = cell_len(column.title), _texts(table, column)
+    title, texts = text_width(column.title), _texts(table, column)
     if column.kind == "bar":
         width, least = max(title, BAR_WIDTH), max(title, SHORTEST_BAR)
         return ColumnSpan(column=column, texts=texts, width=width, least=least)
@@ -145,7 +145,7 @@ def _texts(table: Tabular, column: Column) -> list[str]:
 
 
 def _max_width(texts: Iterable[str], at_least: int) -> int:
-    return max([at_least, *map(cell_len, set(texts))])
+    return max([at_least, *map(text_width, set(texts))])
 
 
 def _total_width(widths: Iterable[int]) -> int:
@@ -199,12 +199,17 @@ def _style(span: ColumnSpan, total: bool) -> str:
 
 
 def _align(part: str, span: ColumnSpan) -> str:
-    blank = " " * (span.width - cell_len(part))
+    blank = " " * (span.width - text_width(part))
     return part + blank if span.column.left else blank + part
 
 
 def _join(cells: StyledLine) -> StyledLine:
     return [piece for cell in cells for piece in ((COLUMN_GAP, ""), cell)][1:]
+
+
+def text_width(text: str) -> int:
+    """The number of terminal cells that a text takes."""
+    return len(text) if text.isascii() else cell_len(text)
 
 
 def wrapped(text: str, width: int) -> list[str]:
@@ -223,7 +228,7 @@ def shorten(name: str, width: int, head: int) -> str:
     >>> shorten("backbone.stage3.block7.conv2", 15, 7)
     'backbon…7.conv2'
     """
-    if cell_len(name) <= width:
+    if text_width(name) <= width:
         return name
     end = set_cell_size(name[::-1], width - 1 - head)[::-1]
     return f"{set_cell_size(name, head)}…{end}"
@@ -235,7 +240,7 @@ def head(names: Sequence[str], width: int) -> int:
     >>> head(["encoder.block.0.conv", "encoder.block.1.conv"], 8)
     1
     """
-    if not (long := {name for name in set(names) if cell_len(name) > width}):
+    if not (long := {name for name in set(names) if text_width(name) > width}):
         return 0
 
     def differ(kept: int) -> tuple[int, int]:

@@ -109,6 +109,10 @@ class EditableModel(Protocol):
     def notes(self) -> Sequence[str]:
         """Sentences for the report on what was assumed, such as sizes."""
 
+    @property
+    def random_operators(self) -> Sequence[str]:
+        """Operators that may give other values at every run, as far as the framework shows them."""
+
     def fresh_copy(self) -> EditableModel:
         """A copy of the model as it was before any edit; edits of one don't change the other."""
 
@@ -162,8 +166,14 @@ class EditableModel(Protocol):
         timed runs of each model.
         """
 
+    def tidy(self) -> None:
+        """Remove what the edits left unused; the model can be run, timed and edited further."""
+
     def finish(self) -> Any:  # noqa: ANN401 - an ir.Model or an nn.Module
-        """The edited model: an ir.Model without unused nodes and weights, or the caller's own nn.Module."""
+        """The edited model: an ir.Model that is ready to be written, or the caller's own nn.Module.
+
+        Raises UnsupportedLayer where an edit wrote NaN or an infinite number that wasn't in the model.
+        """
 
 
 def in_model_order(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -80,8 +79,6 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=[]))
         stack.enter_context(torch.no_grad())
-        # What a user's forward prints is not our result.
-        stack.enter_context(redirect_stdout(sys.stderr))
         try:
             for part in flags:
                 part.training = False

@@ -12,9 +12,9 @@ import inspect
 import logging
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from functools import partial
-from io import StringIO
+from threading import Lock, get_ident
 from typing import Any
 
 import onnx_ir as ir
@@ -27,6 +27,7 @@ from torch._decomp import decomposition_table
 from modelsurgeon.errors import BadModel, SurgeryError
 from modelsurgeon.layers.onnx_names import LINEAR_OPERATORS, NAME_SCOPES_KEY
 from modelsurgeon.plugins import in_one_line
+from modelsurgeon.shared_settings import warnings_ignored
 from modelsurgeon.torch.call import Call, Example, bind, evaluating, forward, named_outputs
 from modelsurgeon.torch.exported_params import Origins, record_params, trace_origins
 from modelsurgeon.torch.layers import LAYER_TYPES
@@ -35,8 +36,11 @@ MIN_OPSET = 18  # for a lower one torch runs a converter that loses the modules 
 BATCH_SYMBOL = "batch"  # the symbol of a dynamic batch
 # Folded at any size: they only move elements. Other operators aren't folded where the result would be large.
 DATA_MOVERS = frozenset({"Concat", "Gather", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"})
+# Beginnings of warnings about the exporter's own insides, which no user can do anything about.
+EXPORTER_WARNINGS = (r"`isinstance\(treespec, LeafSpec\)`", "The tensor attributes? .* during export")
 # Local paths and the exporter's own notes, which don't belong in a model.
 PRIVATE_METADATA = ("pkg.torch.onnx.stack_trace", "pkg.torch.onnx.fx_node", optimizer.FOLDED_FROM_KEY)
+_ONE_AT_A_TIME = Lock()  # torch's exporter has state of the whole process, and fails in two threads at once
 
 
 class ExportWarning(UserWarning):
@@ -83,7 +87,7 @@ def export(
 
 
 def _exported(module: nn.Module, call: Call, shapes: dict[str, Any] | None, opset: int | None) -> ir.Model:
-    with evaluating(module), _silenced():
+    with _ONE_AT_A_TIME, evaluating(module), _without_torch_notes():
         try:
             program: Any = torch.onnx.export(
                 _without_projections(module, call, shapes),
@@ -115,16 +119,29 @@ def _without_projections(module: nn.Module, call: Call, shapes: dict[str, Any] |
 
 
 @contextmanager
-def _silenced() -> Iterator[None]:
-    """Context in which nothing is printed, warned or logged, such as the exporter's progress."""
-    before = logging.root.manager.disable
-    with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-        warnings.simplefilter("ignore")
-        logging.disable(logging.ERROR)
-        try:
+def _without_torch_notes() -> Iterator[None]:
+    """Context in which torch's own handlers print no records of this thread; other threads log as ever."""
+    others = _OtherThreads()
+    handlers = [*logging.getLogger("torch").handlers]
+    for handler in handlers:
+        handler.addFilter(others)
+    try:
+        with warnings_ignored(EXPORTER_WARNINGS):
             yield
-        finally:
-            logging.disable(before)
+    finally:
+        for handler in handlers:
+            handler.removeFilter(others)
+
+
+class _OtherThreads(logging.Filter):
+    """Passes the records of every thread but the one that made the filter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = get_ident()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.thread != self._thread
 
 
 def _root_cause(error: BaseException) -> BaseException:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from contextlib import redirect_stdout
 from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
@@ -71,8 +69,7 @@ def _call_factory(factory: object, source: str) -> object:
         raise BadModel(f"{source} is {type(factory).__name__}: a function that makes the module is needed")
     make: Callable[[], object] = factory
     try:
-        with redirect_stdout(sys.stderr):
-            return make()
+        return make()
     except (Exception, SystemExit) as error:
         raise BadModel(f"{source} fails when called without arguments: {_error_line(error)}") from error
 

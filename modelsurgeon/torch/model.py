@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from functools import partial
@@ -19,9 +18,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from modelsurgeon import data as samples
 from modelsurgeon.data import Batches, Input
 from modelsurgeon.data.samples import NOISE_SAMPLES
-from modelsurgeon.errors import BadData, BadModel, UnknownShape
+from modelsurgeon.errors import BadData, BadModel, UnknownShape, UnsupportedLayer
 from modelsurgeon.layers import Array
 from modelsurgeon.plugins import in_one_line
+from modelsurgeon.shared_settings import SharedSetting
 from modelsurgeon.surgery.edits import FactorizationEdit
 from modelsurgeon.surgery.site import InputPairs, Run
 from modelsurgeon.torch import layer_inputs
@@ -45,6 +45,7 @@ class TorchModel:
         data: Any = None,  # noqa: ANN401 - see data.batches
         shapes: Mapping[str, Sequence[int]] | None = None,
         batch: int | None = None,
+        skip_bad: bool = False,
     ) -> None:
         """Find the layers, and keep a copy of the module as it is."""
         self._module = module
@@ -52,6 +53,7 @@ class TorchModel:
         self._data = _as_feeds(data, module)
         self._shapes = shapes
         self._batch = batch
+        self._skip_bad = skip_bad
         self._example = (
             _first_feed(self._data) if self._data is not None else noise(module, shapes) if shapes else None
         )
@@ -64,7 +66,13 @@ class TorchModel:
 
     def fresh_copy(self) -> TorchModel:
         """A second `TorchModel` on a copy of the original module."""
-        return TorchModel(_copied(self._original), data=self._data, shapes=self._shapes, batch=self._batch)
+        return TorchModel(
+            _copied(self._original),
+            data=self._data,
+            shapes=self._shapes,
+            batch=self._batch,
+            skip_bad=self._skip_bad,
+        )
 
     def reset(self) -> None:
         """Undo all edits: register the original modules again."""
@@ -105,10 +113,15 @@ class TorchModel:
         macs = {} if self._example is None else {"macs": self.total("macs")}
         return {**macs, "params": self.total("params"), "param_bytes": size, "bn_stats": stats}
 
+    @property
+    def random_operators(self) -> Sequence[str]:
+        """None that is known beforehand: a module in eval mode is taken for deterministic until it is run."""
+        return ()
+
     def batches(self, seed: int) -> Batches | None:
         """The samples, or seeded noise of the given shapes; None where there are neither."""
         if self._data is not None:
-            return samples.batches(self._data, self._inputs(), batch=self._batch)
+            return samples.batches(self._data, self._inputs(), batch=self._batch, skip_bad=self._skip_bad)
         if self._shapes:
             return samples.noise(self._inputs(), samples=NOISE_SAMPLES, seed=seed)
         return None
@@ -146,8 +159,21 @@ class TorchModel:
     def latency(self, other: Any, data: Batches, *, repeats: int = 50) -> None:  # noqa: ANN401 - as the port
         """None: latency is measured on the export."""
 
+    def tidy(self) -> None:
+        """Nothing: replaced modules are gone."""
+
     def finish(self) -> nn.Module:
-        """The caller's own module."""
+        """The caller's own module.
+
+        Raises UnsupportedLayer where an edit wrote NaN or an infinite number that wasn't in the module.
+        """
+        broken = next((name for name, value in _weights_by_name(self._module) if not _is_finite(value)), None)
+        if broken is not None and all(_is_finite(value) for _, value in _weights_by_name(self._original)):
+            layer, _, tensor = broken.rpartition(".")
+            raise UnsupportedLayer(
+                f"tensor {tensor!r} of layer {layer!r} would hold NaN or infinite numbers, and the module "
+                "held none: leave the layer out (--skip), or give other samples"
+            )
         return self._module
 
     def _inputs(self) -> list[Input]:
@@ -158,18 +184,43 @@ class TorchModel:
         ]
 
 
+def _weights_by_name(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Parameters and buffers that are floating-point numbers."""
+    yield from ((name, v) for name, v in module.state_dict().items() if torch.is_floating_point(v))
+
+
+def _is_finite(value: torch.Tensor) -> bool:
+    return bool(torch.isfinite(value).all())
+
+
+def _without_onednn() -> Callable[[], object]:
+    """Switch oneDNN off, and return the function that switches it on again if it was on.
+
+    torch.backends.mkldnn.flags does so too, and also warns about settings that this machine may lack.
+    """
+    before = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    return lambda: torch._C._set_mkldnn_enabled(before)
+
+
+def _thread_count() -> Callable[[], object]:
+    """Return the function that gives torch the number of threads that it has now."""
+    threads = torch.get_num_threads()
+    return lambda: torch.set_num_threads(threads)
+
+
+_WITHOUT_ONEDNN, _THREAD_COUNT = SharedSetting(_without_onednn), SharedSetting(_thread_count)
+
+
 @contextmanager
 def _other_execution() -> Iterator[None]:
     """Context with another valid execution of the same module: one thread, without oneDNN."""
-    threads = torch.get_num_threads()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the switch warns about settings that this machine may lack
-        with torch.backends.mkldnn.flags(enabled=False):
-            torch.set_num_threads(1)
-            try:
-                yield
-            finally:
-                torch.set_num_threads(threads)
+    with _WITHOUT_ONEDNN, _THREAD_COUNT as restore_threads:
+        torch.set_num_threads(1)  # of this thread, and of those that begin later
+        try:
+            yield
+        finally:
+            restore_threads()
 
 
 def _copied(module: nn.Module) -> nn.Module:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -15,6 +14,7 @@ from torch.nn.parameter import is_lazy
 from modelsurgeon.errors import BadModel, Unavailable
 from modelsurgeon.files import replacing
 from modelsurgeon.plugins import in_one_line
+from modelsurgeon.shared_settings import warnings_ignored
 
 State = Mapping[str, Any]
 
@@ -89,8 +89,7 @@ def _read_safetensors(path: Path) -> State:
 
 def _read_pickled(path: Path) -> State:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings_ignored(["TypedStorage is deprecated"]):
             state: State = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise BadModel(

@@ -99,8 +99,21 @@ def _copied_weights(
                 sizes = f"its {slot} is {tuple(ours.shape)}, the donor's {tuple(theirs.shape)}"
                 raise UnsupportedLayer(f"{sizes}; --partial takes what overlaps")
             theirs = torch.from_numpy(copy_overlap(_array(theirs), _array(ours)))
-        new[name] = theirs.detach().to(ours.dtype).clone()
+        new[name] = _in_type(theirs, ours, slot)
     return new, whole
+
+
+def _in_type(theirs: torch.Tensor, ours: torch.Tensor, slot: str) -> torch.Tensor:
+    """A copy in the type of `ours`. Raises UnsupportedLayer where NaN or infinity would come in."""
+    made = theirs.detach().to(ours.dtype).clone()
+    if made.isfinite().all() or not ours.isfinite().all():
+        return made
+    if theirs.isfinite().all():
+        largest = float(theirs.abs().max())
+        raise UnsupportedLayer(
+            f"the donor's {slot} reaches {largest:.3g}, which is more than {ours.dtype} holds"
+        )
+    raise UnsupportedLayer(f"the donor's {slot} holds NaN or infinite numbers")
 
 
 def _grown_weights(
@@ -121,7 +134,10 @@ def _grown_weights(
         if theirs is None or theirs.shape[1:] != recipient[name].shape[1:]:
             raise BadPlan(f"{name!r} and the donor's differ in more than classes: only equal inputs grow")
         grown = grow_rows(_array(theirs), rows, growth.init, growth.seed + index)
-        new[name] = torch.from_numpy(np.ascontiguousarray(grown)).to(recipient[name].dtype)
+        try:
+            new[name] = _in_type(torch.from_numpy(np.ascontiguousarray(grown)), recipient[name], slot)
+        except UnsupportedLayer as reason:
+            raise BadPlan(f"{part.name!r} can't grow: {reason}") from reason
     return new
 
 

@@ -13,7 +13,7 @@ from modelsurgeon.api.options import CompressionOptions, SurgeryOptions, keyword
 from tests import zoo
 
 SURGERY = [ms.bn.fold, ms.bn.freeze, ms.bn.inspect, ms.bn.recalibrate, ms.bn.sanitize]
-SURGERY += [ms.equalize, ms.fc2conv, ms.pool2conv, ms.prune]
+SURGERY += [ms.clean, ms.equalize, ms.fc2conv, ms.pool2conv, ms.prune]
 
 
 @pytest.mark.parametrize("verb", SURGERY, ids=lambda verb: verb.__name__)

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnx.parser
 import pytest
 
 import modelsurgeon as ms
@@ -147,3 +149,47 @@ def test_a_limit_on_a_total_that_leaves_something_out_is_missed(folder: Path) ->
     ms.pipeline(recipe(folder, {**step, "max_params": 1e9}))
     with pytest.raises(ms.GateMissed, match=r"macs is at least 1024, .*; left out: Loop 'y'"):
         ms.pipeline(recipe(folder, {**step, "max_macs": 1e9}))
+
+
+@pytest.mark.parametrize(
+    "step",
+    [{"verb": "fc2conv"}, {"verb": "extract", "outputs": ["z"]}, {"verb": "pool2conv"}, {"verb": "prune"}],
+    ids=lambda step: step["verb"],
+)
+def test_changed_inputs_and_outputs_compare_as_their_step_does(
+    step: dict[str, object], tmp_path: Path
+) -> None:
+    proto = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[1, 6, 4, 4] x) => (float[1, 5] y) '
+        "<float[96, 5] f> { f0 = Flatten(x) z = Gemm(f0, f) y = Softmax<axis = 1>(z) }"
+    )
+    weight = np.random.default_rng(0).normal(size=(96, 5)).astype(np.float32)
+    del proto.graph.initializer[:]
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(weight, "f"))
+    onnx.save(proto, tmp_path / "m.onnx")
+    run = ms.pipeline({"model": str(tmp_path / "m.onnx"), "tolerance": 1e-3, "step": [step]})
+    assert run.comparison is not None
+    assert run.comparison.worst < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"tolerance": "0.1"}, "the pipeline: tolerance is the text '0.1', a finite number"),
+        ({"data": 5}, "the pipeline: data is 5, text or a path"),
+        (
+            {"step": [{"verb": "prune", "only": "fc"}]},
+            "step 1, prune: only is the text 'fc', a list of texts",
+        ),
+        ({"step": [{"verb": "prune", "max_params": "many"}]}, "step 1, prune: max_params is the text 'many'"),
+        (
+            {"step": [{"verb": "prune", "compare": "no"}]},
+            "step 1, prune: compare is the text 'no', True or False",
+        ),
+        ({"step": [{"verb": ["prune"]}]}, r"step 1 has the verb \['prune'\]; there are"),
+        ({"step": [{"verb": "compress", "macs": float("nan")}]}, "step 1, compress: macs is nan"),
+    ],
+)
+def test_a_value_of_a_wrong_type_is_one_line(changed: dict[str, object], message: str) -> None:
+    with pytest.raises(ms.BadPlan, match=message):
+        ms.pipeline({"model": "m.onnx", "step": [{"verb": "prune"}], **changed})

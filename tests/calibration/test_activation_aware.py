@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelsurgeon.calibration.activation_aware import CalibratedLayer, shrinkage
+from modelsurgeon.calibration.activation_aware import CalibratedLayer
 from modelsurgeon.calibration.moments import MomentCollector
 from modelsurgeon.factorize import METHODS, compose, relative_error
 from modelsurgeon.layers import Layer, chain_params
@@ -114,19 +114,40 @@ def test_zero_constant_and_huge_inputs_give_finite_factors(x: np.ndarray) -> Non
         assert all(np.isfinite(link.weight).all() for link in chain)
 
 
-def test_shrinkage_improves_the_covariance() -> None:
-    """The shrunk covariance is nearer to the true one than the sample's; many rows need little shrinkage."""
-    rng = np.random.default_rng(3)
-    scales = 0.9 ** np.arange(40)
-    truth = np.diag(scales**2)
-    for rows in (10, 40, 4000):
-        x = rng.normal(size=(rows, 40)) * scales
-        seen = x.T @ x / rows
-        share = shrinkage(seen, rows) / (1 + shrinkage(seen, rows))
-        shrunk = (1 - share) * seen + share * np.eye(40) * np.trace(seen) / 40
-        assert np.linalg.norm(shrunk - truth) < np.linalg.norm(seen - truth)
-    assert shrinkage(seen, 4000) < 0.02 < 0.3 < shrinkage(np.cov(rng.normal(size=(40, 10))), 10)
-    assert shrinkage(np.eye(3), 10) == shrinkage(np.eye(1), 10) == 0
+def test_the_error_of_left_out_channels_is_that_of_the_chain() -> None:
+    layer = Layer(weight=RNG.normal(size=(12, 8)), bias=np.zeros(12))
+    x = coloured(8, samples=4000)
+    view = viewed(layer, x)
+    for rank in (2, 5):
+        wanted = lost(layer, view.chain("channels", rank), x)
+        assert view.error("channels", [rank])[0] == pytest.approx(wanted, rel=0.05)
+
+
+def test_large_inputs_leave_float32_factors_in_range() -> None:
+    """Whitened along every axis, the weight would overflow if the taps weren't scaled."""
+    layer = Layer(weight=RNG.normal(size=(6, 6, 3, 3, 3)).astype(np.float32))
+    x = 1e12 * coloured(6, 5, 5, 5, samples=8)
+    view, plain = viewed(layer, x.astype(np.float32)), viewed(layer, (1e-12 * x).astype(np.float32))
+    for method in ("svd", "spatial-svd", "tucker2"):
+        assert view.error(method, [2]) == pytest.approx(plain.error(method, [2]), rel=1e-2)
+        assert all(np.isfinite(link.weight).all() for link in view.chain(method, 2))
+
+
+@pytest.mark.parametrize("method", ["svd", "spatial-svd"])
+def test_of_one_channel_the_taps_give_the_optimum(method: str) -> None:
+    """The patches are windows of smooth signals, whose correlations are all between taps."""
+    rng = np.random.default_rng(5)
+    layer = Layer(weight=rng.normal(size=(12, 1, 6)), bias=np.zeros(12))
+    steps = rng.normal(size=(8, 1, 2000))
+    x = np.stack([np.convolve(each[0], [0.1, 0.3, 0.5, 1, 0.5, 0.3, 0.1], "same")[None] for each in steps])
+    view = viewed(layer, x.astype(np.float32))
+    rows = patches_at(layer, x, np.arange(output_positions(layer, x)))
+    outputs = (rows - rows.mean(axis=0)) @ layer.weight.reshape(12, -1).T
+    sigma = np.linalg.svd(outputs, compute_uv=False)
+    for rank in (1, 2, 3):
+        best = float(np.sqrt((sigma[rank:] ** 2).sum() / (sigma**2).sum()))
+        assert lost(layer, view.chain(method, rank), x) == pytest.approx(best, rel=0.02)
+        assert view.error(method, [rank])[0] == pytest.approx(best, rel=0.05)
 
 
 @pytest.mark.parametrize("method", METHODS)

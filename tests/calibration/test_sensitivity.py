@@ -133,7 +133,7 @@ def test_compression_reports_progress_of_every_stage(net: ir.Model) -> None:
 
 
 def test_samples_can_be_fed_in_batches(net: ir.Model) -> None:
-    one, four = (ms.compress(net, macs=0.5, data=pictures(16, 7), batch=batch) for batch in (None, 4))
+    one, four = (ms.compress(net, macs=0.5, data=pictures(32, 7), batch=batch) for batch in (None, 4))
     assert one.before is not None and four.before is not None
     assert four.before["macs"] == 4 * one.before["macs"]
     assert any("4 samples at once" in note for note in four.notes)

@@ -16,7 +16,7 @@ NAMES = [ctx.command_path.removeprefix("modelsurgeon ") for ctx in VERBS]
 
 
 def test_every_verb_of_the_contract_exists() -> None:
-    contract = "check compare compress equalize extract fc2conv history info pool2conv prune steal"
+    contract = "check clean compare compress equalize extract fc2conv history info pool2conv prune steal"
     norms = {f"bn {each}" for each in ("fold", "freeze", "inspect", "recalibrate", "sanitize")}
     assert norms | set(contract.split()) <= set(NAMES)
 

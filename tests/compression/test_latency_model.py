@@ -22,25 +22,8 @@ from modelsurgeon.factorize import METHODS, suited
 from modelsurgeon.layers import Layer
 from modelsurgeon.surgery.apply import macs
 from modelsurgeon.surgery.site import Call, ChannelProducers, LayerTiming
+from tests.compression.places import CALL, Place
 from tests.zoo import lowish
-
-CALL = ((12, 12), 1)
-
-
-class Place:
-    """A site without a model."""
-
-    name = "a"
-    extra_params = 0
-    producers: ChannelProducers | None = None
-    members: Sequence[str] = ()
-    calls: Sequence[Call] = [CALL]
-
-    def __init__(self, layer: Layer) -> None:
-        self.layer = layer
-
-    def replace(self, chain: Sequence[Layer]) -> None:
-        self.layer = chain[0]
 
 
 def conv(out: int = 64, into: int = 48, *kernel: int, **geometry: object) -> Layer:

@@ -9,7 +9,7 @@ from modelsurgeon.calibration.sensitivity import Calibration
 from modelsurgeon.compression.candidates import plan_by_budget
 from modelsurgeon.compression.latency_model import is_slower
 from modelsurgeon.compression.planner import without_slower_chains
-from modelsurgeon.compression.rollback import carry_out_with_rollback
+from modelsurgeon.compression.rollback import NEGLIGIBLE_MS, _is_slower, carry_out_with_rollback
 from modelsurgeon.compression.study import Study
 from modelsurgeon.onnx.model import OnnxModel
 from modelsurgeon.surgery.plan import FULL_RANK, Plan, PlanStep
@@ -92,3 +92,27 @@ def test_chains_measured_slower_are_not_chosen() -> None:
     kept = without_slower_chains(options, study, lambda: plan_by_budget(options, 0.9, total, "macs"))
     assert kept.plan
     assert not any(is_slower(*ms) for ms in study.times(kept.plan).values())
+
+
+@pytest.mark.parametrize(
+    ("before", "lost", "p90", "slower"),
+    [
+        (1.0, 2 * NEGLIGIBLE_MS, 0.9, True),
+        (1.0, 2 * NEGLIGIBLE_MS, 1.1, False),  # within the noise of the comparisons
+        (1.0, 0.5 * NEGLIGIBLE_MS, 0.9, False),  # no more than a few calls of nodes
+        (0.01, 0.9 * NEGLIGIBLE_MS, 0.2, False),
+        (9000.0, 1.0, 0.999, True),
+        (1.0, -0.5, 2.5, False),
+    ],
+)
+def test_a_model_is_slower_beyond_noise_and_by_more_than_calls_cost(
+    before: float, lost: float, p90: float, slower: bool
+) -> None:
+    latency = {
+        "before": {"median_ms": before},
+        "after": {"median_ms": before + lost},
+        "p10": 0.5 * p90,
+        "p90": p90,
+    }
+    assert _is_slower(latency) is slower
+    assert not _is_slower(None)

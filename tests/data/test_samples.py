@@ -190,10 +190,106 @@ def test_incompatible_types_raise(values: np.ndarray, needed: DTypeLike, match: 
         list(batches({"x": values}, [given_input(None, 1, dtype=needed)]))
 
 
-def test_infinities_and_nans_in_the_data_are_kept() -> None:
-    arrays = {"x": np.array([[np.inf, np.nan, 1.0]])}
-    (feed,) = batches(arrays, [OPEN])
-    np.testing.assert_array_equal(feed["x"], arrays["x"])
+BAD = np.array([[0.5, 1, 1], [0, np.nan, 1], [2.5, 2, 2], [0, 1, -np.inf], [3.5, 3, 3]])
+ONE_INPUT_FORMS = (lambda x: x, lambda x: {"x": x}, lambda x: [x[:2], x[2:]], lambda x: iter([x[:2], x[2:]]))
+
+
+@pytest.mark.parametrize("form", ONE_INPUT_FORMS)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_samples_that_are_not_finite_are_refused_or_skipped(form: Any, dtype: DTypeLike) -> None:  # noqa: ANN401
+    with pytest.raises(BadData, match=r"^x has NaN or infinite values in sample 1 of .*\(--skip-bad\)$"):
+        batches(form(BAD.astype(dtype)), [OPEN])
+    found = batches(form(BAD.astype(dtype)), [OPEN], skip_bad=True)
+    np.testing.assert_array_equal(np.concatenate([feed["x"] for feed in found]), BAD[[0, 2, 4]])
+    assert (found.samples, found.note) == (3, "2 bad samples skipped: NaN or infinite values")
+
+
+def test_a_bad_sample_is_named_with_its_file(tmp_path: Path) -> None:
+    npz(tmp_path, "a.npz", x=BAD[:1])
+    npz(tmp_path, "b.npz", x=BAD[2:])
+    with pytest.raises(BadData, match=r"x has NaN or infinite values in sample 1 of .*b.npz"):
+        read(tmp_path, [OPEN])
+    assert read(tmp_path, [OPEN], skip_bad=True, batch=2).samples == 3
+    with pytest.raises(BadData, match=r"all 1 samples"):
+        batches(BAD[1:2], [OPEN], skip_bad=True)
+
+
+def test_feeds_are_checked_as_they_are_fed() -> None:
+    arrays = [BAD[:1].copy(), BAD[4:].copy()]
+    found = batches(arrays, [OPEN])
+    arrays[1][0, 0] = np.nan
+    with pytest.raises(BadData, match=r"sample 0 of batch 1"):
+        list(found)
+
+
+@pytest.mark.parametrize("batch", [None, 1, 2, 4, 7])
+@pytest.mark.parametrize("wanted", range(1, 12))
+def test_samples_are_counted_truly(batch: int | None, wanted: int) -> None:
+    x = np.linspace(0, 1, 30).reshape(10, 3)
+    size = batch or 1
+    for data in (x, [x[start : start + size] for start in range(0, 10, size)]):
+        found = batches(data, [OPEN], batch=batch, samples=wanted)
+        fed = np.concatenate([feed["x"] for feed in found])
+        np.testing.assert_array_equal(fed, x[:wanted].astype(np.float32))
+        assert found.samples == len(fed)
+        assert len(found) == len(list(found))
+
+
+@given(
+    low=st.integers(-300, 300),
+    width=st.integers(0, 300),
+    dtype=st.sampled_from([np.uint8, np.int8, np.int16, np.int64, np.float32, np.float64]),
+)
+def test_whole_numbers_in_a_float_input_are_warned_of(low: int, width: int, dtype: type[Any]) -> None:
+    kind = np.dtype(dtype)
+    if kind.kind in "iu":
+        low = min(max(low, np.iinfo(dtype).min), np.iinfo(dtype).max)
+        width = min(width, np.iinfo(dtype).max - low)
+    found = batches(np.array([[low, low + width, low]], dtype), [OPEN])
+    largest = max(abs(low), abs(low + width))
+    odd = largest > 1 if kind.kind in "iu" else low >= 0 and 127 < low + width <= 255
+    assert (f"from {low} to {low + width} ({kind})" in found.note) == odd
+
+
+@given(value=st.integers(-(2**63), 2**64 - 1), data=st.data())
+def test_casts_keep_every_integer_or_raise(value: int, data: st.DataObject) -> None:
+    kinds = [np.dtype(kind) for kind in ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8")]
+    fitting = [kind for kind in kinds if np.iinfo(kind).min <= value <= np.iinfo(kind).max]
+    found, needed = data.draw(st.sampled_from(fitting)), data.draw(st.sampled_from(kinds))
+    spec, array = given_input(None, 1, dtype=needed), np.array([[value]], found)
+    if needed in fitting:
+        assert next(iter(batches(array, [spec])))["x"].item() == value
+    else:
+        with pytest.raises(BadData, match=r"x has values that .* can't hold"):
+            batches(array, [spec])
+
+
+@pytest.mark.parametrize(("found", "needed"), [("i1", "u1"), ("u1", "i1"), ("i8", "u8"), ("u8", "i8")])
+def test_numbers_that_change_sign_raise(found: str, needed: str) -> None:
+    value = -1 if found[0] == "i" else np.iinfo(found).max
+    with pytest.raises(BadData, match=r"can't hold"):
+        batches(np.array([[value]], found), [given_input(None, 1, dtype=needed)])
+
+
+def test_files_of_different_lengths_are_fed_by_equal_shape(tmp_path: Path) -> None:
+    for number, length in enumerate((3, 7, 7, 5)):
+        npz(tmp_path, f"{number}.npz", x=np.ones((3, length, 2)))
+    found = read(tmp_path, [given_input(None, None, 2)], batch=4)
+    assert shapes(found) == [(3, 3, 2), (4, 7, 2), (2, 7, 2), (3, 5, 2)]
+    assert (found.samples, len(found)) == (12, 4)
+    assert "equal shape" in found.note
+
+
+def test_arrays_that_are_no_inputs_are_named(tmp_path: Path) -> None:
+    path = npz(tmp_path, x=np.full((2, 3), 0.5), labels=np.ones(2))
+    assert "labels" in read(path, [OPEN]).note
+
+
+def test_memory_order_does_not_matter() -> None:
+    x = np.asfortranarray(np.linspace(0, 1, 6).reshape(2, 3))
+    (feed,) = batches(x, [OPEN], batch=2)
+    np.testing.assert_array_equal(feed["x"], x.astype(np.float32))
+    assert feed["x"].flags.c_contiguous
 
 
 def test_files_of_different_rank_raise(tmp_path: Path) -> None:

@@ -116,6 +116,21 @@ def test_frontier_dominates_all_candidates(out: int, into: int, seed: int) -> No
         assert any(c <= cost and e <= error for c, e in zip(costs, errors, strict=True))
 
 
+def test_up_to_one_block_every_rank_is_tried() -> None:
+    assert [aligned(13, full, block=16) for full in (15, 16, 17)] == [13, 13, 16]
+    for width, ranks in ((16, list(range(1, 13))), (17, [])):
+        layer = Layer(weight=np.ones((width, 50)))
+        found = candidate_ranks(METHODS["svd"], layer, chain_params, block=16)
+        assert found == (ranks if width == 16 else [])
+
+
+def test_of_pairs_with_equal_errors_the_cheapest_is_kept() -> None:
+    layer = Layer(weight=np.ones((48, 64, 3, 3)))
+    price = partial(chain_macs, size=(9, 9))
+    flat = frontier(METHODS["tucker2"], layer, price, lambda pairs: [0.5] * len(pairs))
+    assert flat == [((16, 16), 0.5)]
+
+
 def under_noise(rank: int, shape: tuple[int, int], seed: int = 0) -> np.ndarray:
     """Noise plus a signal of this rank with singular values twice the largest of the noise."""
     rng = np.random.default_rng(seed)

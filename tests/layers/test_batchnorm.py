@@ -121,3 +121,41 @@ def test_unmappable_constants_are_refused() -> None:
 
 def test_a_zero_offset_adds_no_bias() -> None:
     assert fold_output_affine(dense(), Affine(gain=np.ones(3), offset=np.zeros(3))).bias is None
+
+
+@pytest.mark.parametrize(("taps", "stride"), [(1, 2), (2, 1), (1, 1)])
+def test_a_transposed_layer_takes_an_offset_only_where_every_output_has_all_taps(
+    taps: int, stride: int
+) -> None:
+    """With one tap and stride 2, every other output has none: it is the bias alone."""
+    draw = np.random.default_rng(2)
+    layer = Layer(
+        weight=draw.normal(size=(4, 3, taps)), bias=draw.normal(size=4), stride=(stride,), transposed=True
+    )
+    before = norm(3, 5)
+    if taps == stride == 1:
+        x = maps(layer, 0)
+        assert (
+            relative(run([fold_input_affine(layer, before.affine)], x), run([layer], normalised(x, before)))
+            < 1e-12
+        )
+        return
+    with pytest.raises(ms.UnsupportedLayer, match="not every output is a sum over all taps"):
+        fold_input_affine(layer, before.affine)
+
+
+@pytest.mark.parametrize("padding", [(0, 1), (1, 0)])
+def test_an_offset_before_one_sided_padding_is_refused(padding: tuple[int, int]) -> None:
+    layer = Layer(weight=np.ones((2, 3, 3)), padding=(padding,))
+    with pytest.raises(ms.UnsupportedLayer, match="pads with zeros"):
+        fold_input_affine(layer, norm(3).affine)
+
+
+@pytest.mark.parametrize(("apart", "fits"), [(1e-8, True), (1e-5, False), (3e-4, False)])
+def test_a_padding_constant_is_one_number_up_to_rounding(apart: float, fits: bool) -> None:
+    affine = Affine(gain=np.ones(2), offset=np.array([1.0, 1.0 + apart]))
+    if fits:
+        assert affine.of_constant(2.0) == pytest.approx(3.0)
+        return
+    with pytest.raises(ms.UnsupportedLayer, match="differ from channel to channel"):
+        affine.of_constant(2.0)

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from modelsurgeon.layers.batchnorm import BatchNorm
 from modelsurgeon.layers.batchnorm_health import findings, repair
@@ -76,7 +78,7 @@ def test_one_value_shows_no_drift() -> None:
         ({"var": [1, np.nan, 1]}, "var set to 1 in 1 of 3", None),
         ({"var": [1, -0.1, 1]}, "variance clamped to 0 in 1 of 3", None),
         ({"var": [1, -0.1, 1]}, "statistics set to those of the data in 1 of 3", TRUTH),
-        ({"var": [1, 1e-12, 1]}, "1 of 3 channels never varied: made constant", None),
+        ({"var": [1, 1e-12, 1], "epsilon": 0.0}, "1 of 3 channels have no sound gain: made constant", None),
         ({"epsilon": float("nan")}, "epsilon set to 1e-05", None),
     ],
 )
@@ -90,7 +92,7 @@ def test_broken_norms_are_repaired(parts: dict[str, Any], done: str, truth: Chan
 
 
 def test_a_constant_channel_outputs_its_shift() -> None:
-    better, _ = repair(norm(var=[1, 1e-30, 3], shift=[0, 7, 1], mean=[0, 5, 0]))
+    better, _ = repair(norm(var=[1, 1e-30, 3], shift=[0, 7, 1], mean=[0, 5, 0], epsilon=0.0))
     assert (better.gain[1], better.offset[1]) == (0, 7)
 
 
@@ -102,3 +104,36 @@ def test_data_override_a_near_zero_variance() -> None:
 def test_all_zero_variances_are_left_alone() -> None:
     """The statistics are missing then, and only data can replace them."""
     assert repair(norm(var=[0, 0, 0]))[1] == []
+
+
+@given(
+    var=st.lists(
+        st.sampled_from([0.0, 1e-45, 1e-12, 1e-7, 0.3, 9.0, 1e30, -1e-9, -0.2]), min_size=1, max_size=4
+    ),
+    epsilon=st.sampled_from([0.0, 1e-45, 1e-12, 1e-8, 1e-5, 1e-3]),
+    scale=st.sampled_from([0.0, -2.0, 1.0, 30.0]),
+    dtype=st.sampled_from([np.float16, np.float32, np.float64]),
+)
+def test_repaired_gains_are_finite_and_sound_ones_stay(
+    var: list[float], epsilon: float, scale: float, dtype: type[np.floating[Any]]
+) -> None:
+    with np.errstate(over="ignore"):
+        stored = np.nan_to_num(np.array(var, dtype), posinf=1e4)
+    size = len(var)
+    before = BatchNorm(
+        scale=np.full(size, scale, dtype),
+        shift=np.ones(size, dtype),
+        mean=np.zeros(size, dtype),
+        var=stored,
+        epsilon=epsilon,
+    )
+    after, _ = repair(before)
+    with np.errstate(all="ignore"):
+        gains = [
+            np.asarray(each.scale, dtype) / np.sqrt(np.asarray(each.var, dtype) + np.asarray(epsilon, dtype))
+            for each in (before, after)
+        ]
+    assert np.isfinite(gains[1]).all()
+    sound = (stored >= 0) & (np.abs(gains[0].astype(float)) <= 990)
+    np.testing.assert_array_equal(gains[1][sound], gains[0][sound])
+    assert repair(after)[1] == []

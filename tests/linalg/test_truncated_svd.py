@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+import scipy.linalg
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.linalg import norm
@@ -210,3 +211,24 @@ def test_cholesky_of_an_indefinite_matrix() -> None:
     covariance = np.diag([1.0, -1e-9])
     root = cholesky(covariance, 1e-12)
     assert norm(root @ root.T - covariance) < 1e-6
+
+
+@pytest.mark.parametrize("lost", [0, 3])
+def test_a_failing_subset_of_eigenvectors_is_computed_with_all(
+    monkeypatch: pytest.MonkeyPatch, lost: int
+) -> None:
+    """LAPACK's evr may raise an error, or return fewer vectors than asked for, on clustered eigenvalues."""
+    whole = scipy.linalg.eigh
+
+    def eigh(symmetric: Array, *, driver: str, **options: object) -> tuple[Array, Array]:
+        if driver == "evr" and not lost:
+            raise scipy.linalg.LinAlgError("internal error")
+        values, vectors = whole(symmetric, driver=driver, **options)
+        return (values[lost:], vectors[:, lost:]) if driver == "evr" else (values, vectors)
+
+    matrix = like_trained(64, 80)
+    expected = svd(matrix, 8)
+    monkeypatch.setattr(scipy.linalg, "eigh", eigh)
+    found = svd(matrix, 8)
+    assert found.left.shape == (64, 8)
+    np.testing.assert_allclose(found.sigma, expected.sigma, rtol=1e-5)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import sys
+import time
 import warnings
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import onnx_ir as ir
@@ -295,7 +299,7 @@ def test_train_mode_is_warned_of_and_restored(capfd: pytest.CaptureFixture[str])
     assert capfd.readouterr() == ("", "")
 
 
-def test_nothing_is_printed_if_the_export_fails(capfd: pytest.CaptureFixture[str]) -> None:
+def test_stdout_stays_clean_if_the_export_fails(capfd: pytest.CaptureFixture[str]) -> None:
     class Branch(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x + 1 if x.sum() > 0 else x
@@ -307,7 +311,7 @@ def test_nothing_is_printed_if_the_export_fails(capfd: pytest.CaptureFixture[str
         ) as raised:
             export(Branch().eval(), torch.ones(2))
     assert "\n" not in str(raised.value)
-    assert capfd.readouterr() == ("", "")
+    assert capfd.readouterr().out == ""
 
 
 @pytest.mark.parametrize(
@@ -329,3 +333,26 @@ def test_a_convolution_without_bias_gets_none() -> None:
     nn.init.zeros_(bias)  # zeros, but a parameter of the module
     graph = export(net, torch.zeros(1, 3, 8, 8)).graph
     assert set(graph.initializers) == {"0.weight", "1.weight", "1.bias"}
+
+
+def test_other_threads_print_log_and_warn_as_ever(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    streams, handlers = (sys.stdout, sys.stderr), list(logging.getLogger("torch").handlers)
+    filters, said = list(warnings.filters), 0
+    with ThreadPoolExecutor(2) as pool, pytest.warns(UserWarning, match="another thread's") as warned:
+        exports = [pool.submit(export, Net().eval(), IMAGE) for _ in range(2)]
+        while not all(done.done() for done in exports):
+            print("another thread's")
+            logging.getLogger("service").error("another thread's")
+            warnings.warn("another thread's", UserWarning, stacklevel=1)
+            said += 1
+            time.sleep(0.05)
+    assert [len(done.result().graph) for done in exports] == [len(exports[0].result().graph)] * 2
+    assert (sys.stdout, sys.stderr) == streams
+    assert capfd.readouterr() == ("another thread's\n" * said, "")
+    assert [record.name for record in caplog.records].count("service") == said
+    assert sum("another" in str(each.message) for each in warned) == said
+    assert logging.root.manager.disable == logging.NOTSET
+    assert [list(handler.filters) for handler in handlers] == [[] for _ in handlers]
+    assert warnings.filters == filters

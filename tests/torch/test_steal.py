@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,27 @@ def test_a_model_and_a_state_dict_dont_mix() -> None:
 def test_rows_of_a_state_dict_cant_be_fitted() -> None:
     with pytest.raises(ms.BadPlan, match="needs a model to run"):
         ms.steal(net(1).state_dict(), net(2).state_dict(), grow={"4": 9}, grow_init="fit")
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [(1e5, r"reaches 1e\+05, which is more than torch.float16 holds"), (float("nan"), "holds NaN")],
+)
+def test_weights_that_the_type_cannot_hold_are_left_alone(value: float, reason: str) -> None:
+    donor, recipient = {"a.weight": torch.full((2, 2), value)}, {"a.weight": torch.ones(2, 2).half()}
+    done = ms.steal(donor, recipient)
+    assert re.search(reason, str(done.edits[0].skipped))
+    assert torch.equal(done.model["a.weight"], recipient["a.weight"])
+    with pytest.raises(ms.BadPlan, match=f"'a' can't grow: .*{reason}"):
+        ms.steal(donor, recipient, grow={"a": 3})
+
+
+@pytest.mark.parametrize("compare", [True, False])
+def test_a_module_is_left_as_it_was_where_statistics_are_not_finite(compare: bool) -> None:
+    module = net(0).eval()
+    data = torch.ones(4, 3, 6, 6)
+    data[0, 0, 0, 0] = float("nan")
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    with pytest.raises(ms.UnsupportedLayer, match="tensor 'running_mean' of layer '1' would hold NaN"):
+        ms.bn.recalibrate(module, data=data.numpy(), compare=compare)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())

@@ -8,8 +8,15 @@ import click
 
 import modelsurgeon as ms
 from modelsurgeon.api.models import weight_files
+from modelsurgeon_cli.loading import load
 from modelsurgeon_cli.operation import name_options, operation_options, perform, show_result
-from modelsurgeon_cli.options import data_option, provider_option, result_options, shape_options
+from modelsurgeon_cli.options import (
+    data_option,
+    freeze_option,
+    provider_option,
+    result_options,
+    shape_options,
+)
 from modelsurgeon_cli.show import check_outputs, check_weights, progress
 
 
@@ -23,6 +30,7 @@ def command() -> None:
 @name_options
 @data_option
 @shape_options
+@freeze_option
 @provider_option
 @result_options
 def inspect(
@@ -39,7 +47,7 @@ def inspect(
     outputs = {"--output": output}
     check_outputs(outputs, {"MODEL": model, "--data": arguments["data"]})
     with progress(f"inspecting {model}", quiet=quiet):
-        graph = ms.load(model, shapes=arguments["shapes"])
+        graph = load(model, shapes=arguments["shapes"])
         check_weights(outputs, weight_files(graph))
         found = ms.bn.inspect(graph, **arguments)
     show_result(found, "bn inspect", model, format=format, output=output)

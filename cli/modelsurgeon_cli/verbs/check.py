@@ -15,6 +15,7 @@ from modelsurgeon.api.models import weight_files
 from modelsurgeon.errors import SurgeryError
 from modelsurgeon.inspection.findings import SEVERITIES, Report, Severity
 from modelsurgeon.report.formatting import plain
+from modelsurgeon_cli.loading import load
 from modelsurgeon_cli.options import Real, combined, result_options_in, shape_options, source_options
 from modelsurgeon_cli.rules import rule_table
 from modelsurgeon_cli.show import FORMATS, check_outputs, check_weights, progress, show
@@ -155,7 +156,7 @@ def command(
     outputs = {"--output": output}
     check_outputs(outputs, {"MODEL": model, "--weights": weights, "--example": example})
     with progress(f"checking {model}", quiet=quiet):
-        graph = ms.load(model, weights=weights, shapes=shapes, example=example, trust=trust)
+        graph = load(model, weights=weights, shapes=shapes, example=example, trust=trust)
         check_weights(outputs, weight_files(graph))
         report = ms.check(graph, shapes=shapes, weights=read_weights, spend=True, **arguments)
     gate: Severity | None = None if fail_on == NEVER_FAIL else SEVERITIES[SEVERITIES.index(fail_on)]

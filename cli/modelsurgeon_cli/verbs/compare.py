@@ -9,7 +9,8 @@ import click
 
 import modelsurgeon as ms
 from modelsurgeon.api.models import weight_files
-from modelsurgeon.errors import ToleranceExceeded
+from modelsurgeon.comparison import gate
+from modelsurgeon_cli.loading import load
 from modelsurgeon_cli.options import (
     Real,
     batch_option,
@@ -38,7 +39,16 @@ from modelsurgeon_cli.show import check_outputs, check_weights, progress, show
     type=Real(min=0),
     help="Largest relative L2 error of an output that counts as the same.",
 )
-@click.option("--per-layer", is_flag=True, help="Compare the outputs of the layers too.")
+@click.option(
+    "--per-layer",
+    is_flag=True,
+    help="Show the outputs of the layers that both have too; the verdict is on the model's outputs.",
+)
+@click.option(
+    "--by-position",
+    is_flag=True,
+    help="Pair inputs and outputs of other names by position, where type and rank are equal.",
+)
 @shape_options
 @provider_option
 @result_options
@@ -53,18 +63,19 @@ def command(
     """Compare the outputs of models A and B.
 
     Both run on the same samples. Exits with 1 if they differ by more than the numerical noise of A,
-    or than --tolerance.
+    or than --tolerance, and if there is no verdict: nothing finite was compared, or A is random.
     Without --data the samples are seeded noise, a weaker test than real data.
     """
     outputs = {"--output": output}
     check_outputs(outputs, {"A": a, "B": b, "--data": arguments["data"]})
     with progress(f"comparing {a} and {b}", quiet=quiet):
-        models = [ms.load(path, shapes=arguments["shapes"]) for path in (a, b)]
+        models = [load(path, shapes=arguments["shapes"]) for path in (a, b)]
         check_weights(outputs, (file for model in models for file in weight_files(model)))
         comparison = ms.compare(*models, **arguments)
     show(comparison, f"compare {Path(a).name} {Path(b).name}", format=format, output=output)
-    if comparison.verdict == "different":
-        raise ToleranceExceeded(
-            f"{b} differs from {a}: relative L2 is {comparison.worst:.3g} at the worst output, "
-            f"at most {comparison.tolerance:g} was allowed; see the table, or give a wider --tolerance"
-        )
+    gate.check(
+        comparison,
+        "see the table, or give a wider --tolerance",
+        subject=f"{b} differs from {a}",
+        no_verdict_advice="",
+    )

@@ -12,6 +12,7 @@ import click
 import modelsurgeon as ms
 from modelsurgeon.api.models import is_source, weight_files
 from modelsurgeon.files import path_for_fraction
+from modelsurgeon_cli.loading import load
 from modelsurgeon_cli.operation import check_options, name_options
 from modelsurgeon_cli.options import (
     AnyRank,
@@ -21,6 +22,7 @@ from modelsurgeon_cli.options import (
     combined,
     data_option,
     fractions,
+    freeze_option,
     inverted,
     provider_option,
     result_options,
@@ -28,7 +30,16 @@ from modelsurgeon_cli.options import (
     shape_options,
     source_options,
 )
-from modelsurgeon_cli.show import as_html, check_outputs, check_weights, progress, show, write
+from modelsurgeon_cli.show import (
+    as_html,
+    check_outputs,
+    check_weights,
+    progress,
+    show,
+    warn,
+    with_data_files,
+    write,
+)
 
 BUDGETS = ("rank", "energy", "macs", "params", "max_error", "speedup", "plan", "sweep")
 SHARE_TYPE = Real(0, 1, min_open=True)
@@ -109,7 +120,7 @@ method_options = combined(
 )
 
 file_options = combined(
-    click.option("-o", "out", type=click.Path(), metavar="OUT", help="The model to write."),
+    click.option("-o", "out", type=click.Path(), metavar="OUT", help="The model to write; - for stdout."),
     click.option("--save-plan", type=click.Path(), metavar="FILE", help="Write the plan as JSON."),
     click.option("--report", type=click.Path(), metavar="FILE", help="Write an HTML report."),
 )
@@ -127,6 +138,7 @@ file_options = combined(
 @seed_option
 @check_options
 @shape_options
+@freeze_option
 @source_options
 @provider_option
 @result_options
@@ -175,9 +187,8 @@ def command(
     )
     title = f"compress {Path(model).name}"
     with progress(f"compressing {model}", quiet=quiet) as watch:
-        graph = ms.load(model, weights=weights, shapes=arguments["shapes"], example=example, trust=trust)
-        data = {point: f"{path}.data" for point, path in outs.items()}
-        check_weights({**outputs, **named_by_flag("the data of -o", data)}, weight_files(graph))
+        graph = load(model, weights=weights, shapes=arguments["shapes"], example=example, trust=trust)
+        check_weights(with_data_files(outputs, named_by_flag("-o", outs)), weight_files(graph))
         source = graph if is_source(model) else model
         result: ms.Result | ms.Frontier
         if sweep is None:
@@ -190,11 +201,14 @@ def command(
             results = {point.fraction: point.result for point in result.points}
         for point, path in outs.items():
             ms.save(results[point].model, path)
+    for each in results.values():
+        warn(each.comparison, quiet=quiet)
     for point, path in plans.items():
         write(path, results[point].plan.text())
     if report is not None:
         write(report, as_html(result, title))
-    show(result, title, format=format, output=output)
+    written = [*outs.values(), *plans.values(), report]
+    show(result, title, format=format, output=output, others=written)
 
 
 def files(path: str | None, points: Sequence[float | None]) -> dict[float | None, str]:

@@ -8,6 +8,7 @@ import click
 
 import modelsurgeon as ms
 from modelsurgeon.api.models import weight_files
+from modelsurgeon_cli.loading import load
 from modelsurgeon_cli.options import inverted, result_options, shape_options
 from modelsurgeon_cli.show import check_outputs, check_weights, progress, show
 
@@ -49,7 +50,7 @@ def command(
     outputs = {"--output": output}
     check_outputs(outputs, {"A": a, "B": b})
     with progress(f"reading {a} and {b}", quiet=quiet):
-        models = [ms.load(path, shapes=shapes) for path in (a, b)]
+        models = [load(path, shapes=shapes) for path in (a, b)]
         check_weights(outputs, (file for model in models for file in weight_files(model)))
         found = ms.diff(*models, shapes=shapes, dims=dims, weights=weights)
     shown = found.all() if everything else found

@@ -15,6 +15,7 @@ from modelsurgeon_cli import flag_or_file
 from modelsurgeon_cli.definitions import DEFINITIONS
 from modelsurgeon_cli.flag_or_file import WeightsRequest
 from modelsurgeon_cli.gates import check_gates, gate_options
+from modelsurgeon_cli.loading import load
 from modelsurgeon_cli.options import (
     batch_option,
     combined,
@@ -110,6 +111,7 @@ def command(
     data: str | None,
     samples: int | None,
     batch: int | None,
+    skip_bad: bool,
     provider: str,
     example: str | None,
     trust: bool,
@@ -137,7 +139,7 @@ def command(
     found = {}
     for model in dict.fromkeys(models):
         with progress(f"reading {model}", quiet=quiet) as watch:
-            graph = ms.load(model, weights=weights.file, shapes=shapes, example=example, trust=trust)
+            graph = load(model, weights=weights.file, shapes=shapes, example=example, trust=trust)
             check_weights(outputs, weight_files(graph))
             found[model] = ms.info(
                 graph,
@@ -149,6 +151,7 @@ def command(
                 data=data,
                 samples=samples,
                 batch=batch,
+                skip_bad=skip_bad,
                 provider=provider,
                 spend=True,
                 watch=watch,

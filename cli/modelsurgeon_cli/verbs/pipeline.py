@@ -10,16 +10,21 @@ import click
 import modelsurgeon as ms
 from modelsurgeon.api.models import weight_files
 from modelsurgeon.api.pipeline import read
+from modelsurgeon_cli.loading import load
 from modelsurgeon_cli.operation import show_result
 from modelsurgeon_cli.options import result_options
-from modelsurgeon_cli.show import check_outputs, check_weights, progress
+from modelsurgeon_cli.show import check_outputs, check_weights, progress, warn, with_data_files
 
 
 @click.command(epilog="Example: modelsurgeon pipeline steps.toml -o small.onnx")
 @click.argument("file", metavar="FILE.toml")
 @click.option("--model", metavar="MODEL", help="The model to start from, instead of that in the file.")
 @click.option(
-    "-o", "out", type=click.Path(), metavar="OUT", help="The model to write, instead of that in the file."
+    "-o",
+    "out",
+    type=click.Path(),
+    metavar="OUT",
+    help="The model to write, instead of that in the file; - for stdout.",
 )
 @result_options
 def command(
@@ -38,8 +43,11 @@ def command(
     outputs = {"-o": target, "--output": output}
     check_outputs(outputs, {"FILE.toml": file, "the model": str(recipe.model)})
     with progress(f"running {file}", quiet=quiet):
-        graph = ms.load(str(recipe.model), shapes=recipe.shared.get("shapes"))
-        check_weights({**outputs, "the data of -o": f"{target}.data"}, weight_files(graph))
+        graph = load(str(recipe.model), shapes=recipe.shared.get("shapes"))
+        check_weights(with_data_files(outputs, {"-o": target}), weight_files(graph))
         run = ms.pipeline(recipe)
         ms.save(run.model, target)
-    show_result(run, "pipeline", file, format=format, output=output)
+    for report in run.steps if run.comparison is None else ():
+        if report.step.verb == "compress":
+            warn(report.result.comparison, quiet=quiet)
+    show_result(run, "pipeline", file, format=format, output=output, others=[target])

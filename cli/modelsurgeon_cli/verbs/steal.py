@@ -11,16 +11,18 @@ import click
 
 import modelsurgeon as ms
 from modelsurgeon.api.models import weight_files
+from modelsurgeon_cli.loading import load
 from modelsurgeon_cli.operation import check_options, name_options, show_result
 from modelsurgeon_cli.options import (
     data_option,
+    freeze_option,
     provider_option,
     result_options,
     seed_option,
     shape_options,
     size_by_symbol,
 )
-from modelsurgeon_cli.show import check_outputs, check_weights, progress, write
+from modelsurgeon_cli.show import check_outputs, check_weights, progress, with_data_files, write
 
 INITS = ("zero", "mean", "random", "map", "fit")
 
@@ -28,7 +30,9 @@ INITS = ("zero", "mean", "random", "map", "fit")
 @click.command(epilog="Example: modelsurgeon steal model.onnx model.onnx -o grown.onnx --grow fc=50")
 @click.argument("donor")
 @click.argument("recipient")
-@click.option("-o", "out", type=click.Path(), metavar="OUT", required=True, help="The model to write.")
+@click.option(
+    "-o", "out", type=click.Path(), metavar="OUT", required=True, help="The model to write; - for stdout."
+)
 @click.option(
     "--map", "given", type=click.Path(), metavar="FILE", help="JSON: recipient's layer -> donor's layer."
 )
@@ -62,6 +66,7 @@ INITS = ("zero", "mean", "random", "map", "fit")
 @seed_option
 @check_options
 @shape_options
+@freeze_option
 @provider_option
 @result_options
 def command(
@@ -88,12 +93,12 @@ def command(
     with progress(f"steal {donor}", quiet=quiet):
         for path in (donor, recipient):
             if path.endswith(".onnx"):
-                check_weights({"-o": out, "the data of -o": f"{out}.data"}, weight_files(ms.load(path)))
+                check_weights(with_data_files({"-o": out}, {"-o": out}), weight_files(load(path)))
         done = ms.steal(donor, recipient, given=_json(given), labels=_json(labels), **arguments)
         ms.save(done.model, out)
         if freeze_list is not None:
             write(freeze_list, json.dumps({"frozen": list(done.frozen)}, indent=2) + "\n")
-    show_result(done, "steal", donor, format=format, output=output)
+    show_result(done, "steal", donor, format=format, output=output, others=[out, freeze_list])
 
 
 def _json(path: str | None) -> Mapping[str, Any] | None:

@@ -17,7 +17,7 @@ from modelsurgeon.calibration.sensitivity import Calibration, feeds_within
 from modelsurgeon.compression.refit.rows import normal_equations
 from modelsurgeon.compression.refit.solvers import FitRows, FittedChain, fit_all, fit_last
 from modelsurgeon.data import Batches
-from modelsurgeon.data.samples import evenly_spaced
+from modelsurgeon.data.samples import evenly_spaced, is_few
 from modelsurgeon.factorize import METHODS, compose
 from modelsurgeon.layers import Layer
 from modelsurgeon.layers.patches import patch_mixers
@@ -53,14 +53,14 @@ def install_fitted(
         apply_step(
             site,
             plan[site.name],
-            partial(_fit_step, calibration=calibration, pairs=pairs, samples=feeds.samples, seed=seed),
+            partial(_fit_step, calibration=calibration, pairs=pairs, feeds=feeds, seed=seed),
         )
         for site, pairs in with_progress(stages, "fitting", len(plan), watch)
     ]
 
 
 def _fit_step(
-    site: Site, step: PlanStep, *, calibration: Calibration, pairs: InputPairs, samples: int, seed: int
+    site: Site, step: PlanStep, *, calibration: Calibration, pairs: InputPairs, feeds: Batches, seed: int
 ) -> Replacement:
     """The chain of a step, fitted where there are input pairs, with its error on validation rows."""
     calibrated = calibration.layer(site)
@@ -71,9 +71,10 @@ def _fit_step(
         calibrated.layer,
         chain,
         _checked_pairs(site.name, pairs()),
-        samples,
+        feeds.samples,
         inner=METHODS[step.method].alone,  # a selection of channels stays as it is
         centred=calibrated.centred,
+        split_feeds=is_few(feeds),
         seed=seed,
     )
     return Replacement(fit.chain, fit.error)
@@ -94,21 +95,20 @@ def refit(
     *,
     inner: bool = True,
     centred: bool = True,
+    split_feeds: bool = False,
     seed: int = 0,
 ) -> FittedChain:
     """The chain with its factors and, where `centred`, its bias fitted.
 
     fed: inputs of the layer in the original model and of the chain in the cut one, feed by feed. samples:
     their number in all. inner: also fit the factors before the last, where the layer's patches are small
-    enough.
+    enough. split_feeds: see `normal_equations`.
     """
-    if inner and _fits_in_memory(layer):
-        return fit_all(
-            layer, chain, FitRows.of(*normal_equations(layer, fed, samples, seed=seed), centred=centred)
-        )
-    mixers = patch_mixers(layer, compose(chain[:-1]), chain[-1])
-    rows = FitRows.of(*normal_equations(layer, fed, samples, mixers=mixers, seed=seed), centred=centred)
-    return fit_last(layer, chain, rows)
+    whole = inner and _fits_in_memory(layer)
+    mixers = () if whole else patch_mixers(layer, compose(chain[:-1]), chain[-1])
+    sums = normal_equations(layer, fed, samples, mixers=mixers, split_feeds=split_feeds, seed=seed)
+    rows = FitRows.of(*sums, samples, centred=centred)
+    return (fit_all if whole else fit_last)(layer, chain, rows)
 
 
 def _fits_in_memory(layer: Layer) -> bool:
@@ -139,7 +139,9 @@ def refit_gains(
         calibrated, steps = trials[site.name]
         fed = _checked_pairs(site.name, pairs())
         rows = FitRows.of(
-            *normal_equations(calibrated.layer, fed, few.samples, seed=seed), centred=calibrated.centred
+            *normal_equations(calibrated.layer, fed, few.samples, split_feeds=is_few(few), seed=seed),
+            few.samples,
+            centred=calibrated.centred,
         )
         if rows.training:
             found |= dict.fromkeys(alike[site.name], _method_gains(calibrated, steps, rows))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from modelsurgeon.data.samples import is_validation
+from modelsurgeon.data.samples import VALIDATION_EVERY, is_validation
 from modelsurgeon.layers import Array, Layer
 from modelsurgeon.layers.patches import Index, channels_at, draw_positions, output_positions, patches_at
 from modelsurgeon.linalg import single_blas_thread
@@ -14,18 +14,25 @@ from modelsurgeon.linalg.least_squares import RegressionSums
 from modelsurgeon.surgery.site import InputPair
 
 ROWS_PER_LAYER = 16384  # over all samples, or more if z has many columns:
-ROWS_PER_COLUMN = 8  # at least so many for each column of z
+ROWS_PER_COLUMN = 10  # at least so many for each column of z
 MAX_BUFFERED_NUMBERS = 2**23  # entries of rows that wait for their products
 
 
 def normal_equations(
-    layer: Layer, fed: Iterable[InputPair], samples: int, *, mixers: Sequence[Array] = (), seed: int = 0
+    layer: Layer,
+    fed: Iterable[InputPair],
+    samples: int,
+    *,
+    mixers: Sequence[Array] = (),
+    split_feeds: bool = False,
+    seed: int = 0,
 ) -> tuple[list[RegressionSums], list[RegressionSums]]:
-    """Sums over the training feeds, one for each group of the layer, and the same over the validation feeds.
+    """Sums over the training rows, one for each group of the layer, and the same over the validation rows.
 
     y: the layer's original outputs without bias, plus the original residual less the current one. z: the
     patch that the layer is fed now, `(columns,)`, multiplied by its group's mixer `(columns, z)` where there
-    are mixers. samples: number of samples in all feeds. Without validation feeds the training sums are both.
+    are mixers. samples: number of samples in all feeds. split_feeds: for few feeds, the last quarter of each
+    gives the validation rows; else every fourth feed does. Without any, the training sums are both.
     """
     sides = _RowSums(layer, mixers), _RowSums(layer, mixers)
     rng = np.random.default_rng(seed)
@@ -36,7 +43,14 @@ def normal_equations(
         outputs = _outputs_without_bias(layer, patches_at(layer, original, at))
         if residual is not None and residual[0].shape == residual[1].shape == _output_shape(layer, original):
             outputs += _output_rows(layer, residual[0] - residual[1], at)
-        sides[int(is_validation(number))].add(outputs, patches_at(layer, current, at))
+        patches = patches_at(layer, current, at)
+        if split_feeds:
+            held = len(original) // VALIDATION_EVERY * (len(patches) // max(1, len(original)))
+        else:
+            held = len(patches) * is_validation(number)
+        end = len(patches) - held
+        sides[0].add(outputs[:end], patches[:end])
+        sides[1].add(outputs[end:], patches[end:])
     training, validation = (side.sums() for side in sides)
     return training, validation or training
 
@@ -70,7 +84,8 @@ class _RowSums:
 
     def add(self, outputs: Array, patches: Array) -> None:
         """Add rows: outputs `(n, out)` wanted for patches `(n, groups * columns)`."""
-        self._buffer.append((outputs, patches.astype(np.float32, copy=False)))
+        if len(patches):
+            self._buffer.append((outputs, patches.astype(np.float32, copy=False)))
         if sum(part.size for _, part in self._buffer) > MAX_BUFFERED_NUMBERS:
             self._sum()
 

@@ -15,13 +15,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy import linalg
 
+from modelsurgeon.compression.refit.rows import ROWS_PER_COLUMN
 from modelsurgeon.compression.refit.variable_projection import fit_by_variable_projection
+from modelsurgeon.data.samples import VALIDATION_EVERY
 from modelsurgeon.factorize import compose
 from modelsurgeon.layers import Array, Layer
 from modelsurgeon.layers.patches import patch_mixers
 from modelsurgeon.linalg import single_blas_thread
 from modelsurgeon.linalg.least_squares import LeastSquares, RegressionSums
+from modelsurgeon.linalg.shrinkage import effective_rows, shrinkage
 
 Chain = Sequence[Layer]
 Problems = Sequence[LeastSquares]  # one for each group
@@ -52,26 +56,45 @@ class FitRows:
     """The rows that a layer's chain is fitted to. training, validation: for each group, their least squares.
 
     energy: mean square of the wanted outputs on the validation rows, about the mean of the training rows if
-    `centred`. centred: means are subtracted and go into the bias.
+    `centred`. centred: means are subtracted and go into the bias. shares: for each group, the shrinkage of
+    the training rows' covariance, 0 where there are as many as are wanted for its columns.
     """
 
     training: Problems
     validation: Problems
     energy: float
     centred: bool
+    shares: Sequence[float]
 
     @classmethod
     def of(
-        cls, training: Sequence[RegressionSums], validation: Sequence[RegressionSums], *, centred: bool
+        cls,
+        training: Sequence[RegressionSums],
+        validation: Sequence[RegressionSums],
+        samples: int,
+        *,
+        centred: bool,
     ) -> FitRows:
-        """The rows of which these are the sums, one for each group."""
+        """The rows of which these are the sums, one for each group. samples: number that they come from."""
         both = zip(validation, training, strict=True)
+        problems = [sums.problem(centred=centred) for sums in training]
         return cls(
-            training=[sums.problem(centred=centred) for sums in training],
+            training=problems,
             validation=[sums.problem(centred=centred) for sums in validation],
             energy=sum(sums.energy(other, centred=centred) for sums, other in both),
             centred=centred,
+            shares=[
+                0.0
+                if sums.count >= (1 - 1 / VALIDATION_EVERY) * ROWS_PER_COLUMN * len(sums.z)
+                else shrinkage(problem.zz, effective_rows(min(samples, sums.count), sums.count))
+                for sums, problem in zip(training, problems, strict=True)
+            ],
         )
+
+    def shrunk(self, answers: _Factor) -> Problems:
+        """The training problems on shrunk covariances. answers: outputs for what no row shows."""
+        parts = zip(self.training, answers.weights, self.shares, strict=True)
+        return [problem.shrunk(weight, share) if share else problem for problem, weight, share in parts]
 
     def through(self, mixing: Sequence[Array]) -> FitRows:
         """The same rows multiplied by the mixers `(columns, z)`, one for each group."""
@@ -90,14 +113,24 @@ def fit_last(layer: Layer, chain: Chain, rows: FitRows) -> FittedChain:
 
 
 def fit_all(layer: Layer, chain: Chain, rows: FitRows, *, effort: float = 1.0) -> FittedChain:
-    """The chain with all factors fitted. rows: the layer's inputs. effort: share of the steps to take."""
+    """The chain with all factors fitted. rows: the layer's inputs. effort: share of the steps to take.
+
+    On few rows, the better of two fits on the validation rows: to the covariance as it is, and shrunk.
+    """
     product = len(chain) == 2 and chain[-1].is_pointwise
-    with single_blas_thread(SINGLE_THREAD_SIZE):
-        ridge, fitted = (
-            _fit_product(layer, chain, rows) if product else _fit_all_factors(layer, chain, rows, effort)
+    versions = [rows, replace(rows, shares=[0.0] * len(rows.shares))] if any(rows.shares) else [rows]
+
+    def fitted(version: FitRows) -> FittedChain:
+        ridge, found = (
+            _fit_product(layer, chain, version)
+            if product
+            else _fit_all_factors(layer, chain, version, effort)
         )
-        factors = [_Factor.of(layer, compose(version)) for version in (chain, fitted)]
-        return _keep_if_better(rows, chain, fitted, ridge, factors)
+        factors = [_Factor.of(layer, compose(each)) for each in (chain, found)]
+        return _keep_if_better(rows, chain, found, ridge, factors)
+
+    with single_blas_thread(SINGLE_THREAD_SIZE):
+        return min(map(fitted, versions), key=lambda fit: fit.error)
 
 
 def _keep_if_better(
@@ -157,7 +190,7 @@ def _fit_product(layer: Layer, chain: Chain, rows: FitRows) -> tuple[float, list
     """The ridge, and the product of two matrices that is nearest to the fitted layer, group by group."""
     ridge, full = _best_ridge(rows.training, rows.validation, _Factor.of(layer, layer))
     rank = len(chain[0].weight) // layer.groups
-    halves = [p.reduced(w, rank) for p, w in zip(rows.training, full.weights, strict=True)]
+    halves = [p.reduced(w, rank) for p, w in zip(rows.shrunk(full), full.weights, strict=True)]
     biases = [p.bias(left @ right) for p, (left, right) in zip(rows.training, halves, strict=True)]
     first = np.concatenate([right for _, right in halves]).reshape(chain[0].weight.shape)
     last = _Factor(weights=[left for left, _ in halves], biases=biases)
@@ -175,13 +208,24 @@ def _fit_all_factors(layer: Layer, chain: Chain, rows: FitRows, effort: float) -
     if ridge == NO_CHANGE_RIDGE:
         return ridge, fitted
     parts = zip(*(_split_groups(link, layer.groups) for link in fitted), strict=True)
-    groups = zip(parts, rows.training, rows.validation, strict=True)
-    found = zip(*(fit_by_variable_projection(*group, ridge, effort=effort) for group in groups), strict=True)
+    training = rows.shrunk(_full_fit(layer, rows)) if any(rows.shares) else rows.training
+    groups = zip(parts, training, rows.validation, strict=True)
+    try:
+        found = zip(
+            *[fit_by_variable_projection(*group, ridge, effort=effort) for group in groups], strict=True
+        )
+    except linalg.LinAlgError:  # not positive definite to working precision
+        return ridge, fitted
     joined = [_join_groups(link, parts) for link, parts in zip(fitted, found, strict=True)]
     weights = _Factor.of(layer, compose(joined)).weights
     biases = [p.bias(w) for p, w in zip(rows.training, weights, strict=True)]
     last = replace(_Factor.of(layer, joined[-1]), biases=biases)
     return ridge, [*joined[:-1], _with_weights(layer, joined[-1], last, rows)]
+
+
+def _full_fit(layer: Layer, rows: FitRows) -> _Factor:
+    """The layer itself, not factorized, fitted to the rows."""
+    return _best_ridge(rows.training, rows.validation, _Factor.of(layer, layer))[1]
 
 
 def _split_groups(link: Layer, groups: int) -> list[Layer]:

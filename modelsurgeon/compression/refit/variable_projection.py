@@ -46,7 +46,7 @@ def fit_by_variable_projection(
 
     validation: the same problem on other rows; the result is the chain with the least loss on it. ridge: on
     the change of the last factor, as a share of the mean variance of that factor's inputs. effort: share of
-    the steps to take.
+    the steps to take. Raises LinAlgError where the covariance is too ill-conditioned for a first step.
     """
     root = cholesky(_channel_covariance(problem.zz, chain[0].in_channels), VARIANCE_FLOOR)
     white = [replace(chain[0], weight=times_factor(chain[0].weight.astype(np.float64), root, 1)), *chain[1:]]

@@ -50,6 +50,8 @@ def dtype_name(value: ir.Value) -> str | None:
 
 
 def _type_name(kind: ir.TypeProtocol) -> str:
+    if isinstance(kind, ir.TensorType):
+        return _numpy_name(kind.dtype)
     if isinstance(kind, ir.SequenceType | ir.OptionalType):
         return f"{'seq' if isinstance(kind, ir.SequenceType) else 'optional'}({_type_name(kind.elem_type)})"
     return _numpy_name(kind.dtype)

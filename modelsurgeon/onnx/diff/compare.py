@@ -67,6 +67,15 @@ def diff(
     )
 
 
+def aligned_nodes(
+    models: Sequence[MeasuredModel], digest: Digest
+) -> tuple[tuple[list[DiffNode], list[DiffNode]], list[Pair]]:
+    """The nodes of two models as `diff` compares them, and which of them belong together, by index."""
+    before, after = ([*diff_nodes(model, digest)] for model in models)
+    structures = _structures([model.fully_bound for model in models], (before, after), digest)
+    return (before, after), _pairs(before, after, structures)[0]
+
+
 def _pairs(
     before: Sequence[DiffNode], after: Sequence[DiffNode], structures: Sequence[Structure]
 ) -> tuple[list[Pair], bool]:

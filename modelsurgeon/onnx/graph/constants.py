@@ -6,7 +6,7 @@ when it loads the model; here they are folded when the weight is read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -45,6 +45,27 @@ def constant_array(value: ir.Value | None) -> Array | None:
         return None if tensor is None else tensor.numpy()
     node = _weight_step(value)
     return None if node is None else evaluate_step(node, constant_array, WEIGHT_STEPS)
+
+
+def why_unreadable(value: ir.Value | None, what: str) -> str:
+    """The reason why a value, which is the `what` of a layer, isn't constant."""
+    inputs = [entry for entry in _sources(value) if entry.is_graph_input()]
+    if not inputs:
+        return f"its {what} is computed at run time"
+    if all(entry.is_initializer() for entry in inputs):
+        return f"its {what} is a graph input, which a caller may override: --freeze-inputs fixes it"
+    return f"its {what} is a graph input without a default: --freeze-inputs fixes those that have one"
+
+
+def _sources(value: ir.Value | None) -> Iterator[ir.Value]:
+    """What WEIGHT_STEPS make the value of."""
+    if value is None:
+        return
+    if (node := _weight_step(value)) is None:
+        yield value
+    else:
+        for each in node.inputs:
+            yield from _sources(each)
 
 
 def evaluate_step(

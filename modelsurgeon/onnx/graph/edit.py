@@ -1,4 +1,4 @@
-"""Steps of a graph edit: free names, new initializers, and nodes that replace a node."""
+"""Steps of a graph edit: free names, new initializers, nodes and values that replace others."""
 
 from __future__ import annotations
 
@@ -47,3 +47,32 @@ def replace_node(graph: ir.Graph, node: ir.Node, new: Sequence[ir.Node], name: s
     last = new[-1].outputs[0]
     last.shape, last.type = node.outputs[0].shape, node.outputs[0].type
     ir.convenience.replace_nodes_and_values(graph, node, [node], list(new), [node.outputs[0]], [last])
+
+
+def why_not_replaceable(value: ir.Value, other: ir.Value) -> str | None:
+    """The reason why another value can't take the place of a value; None where it can.
+
+    An output keeps its name, which the other value then takes over.
+    """
+    if not value.is_graph_output():
+        return None
+    if other.is_graph_input() or other.is_initializer():
+        return "its output is one of the graph, and its input an input or a weight"
+    if other.is_graph_output():
+        return "its output and its input are both outputs of the graph"
+    producers = (value.producer(), other.producer())
+    if producers[0] is None or producers[1] is None or producers[0].graph is not producers[1].graph:
+        return "its output is one of the graph, and its input comes from around it"
+    return None
+
+
+def replace_value(value: ir.Value, other: ir.Value) -> None:
+    """Use another value in place of a value; where it is an output, its name and declaration pass over."""
+    declared = value.is_graph_output()
+    ir.convenience.replace_all_uses_with(value, other, replace_graph_outputs=True)
+    if not declared:
+        return
+    name, value.name = value.name, None
+    other.name, other.doc_string = name, value.doc_string
+    other.metadata_props.update(value.metadata_props)
+    other.type, other.shape = value.type or other.type, value.shape

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import onnx_ir as ir
 
 from modelsurgeon.layers.onnx_names import LINEAR_OPERATORS, NAME_SCOPES_KEY
-from modelsurgeon.onnx.graph.traversal import nodes
+from modelsurgeon.onnx.graph.dataflow import subgraphs
+from modelsurgeon.onnx.graph.traversal import bodies, nodes
 
 
 def nodes_with_functions(model: ir.Model) -> Iterator[ir.Node]:
@@ -70,6 +71,86 @@ def _module_names(nodes: list[ir.Node]) -> dict[ir.Node, str]:
 
 def _first_output(node: ir.Node) -> str | None:
     return node.outputs[0].name if node.outputs else None
+
+
+def main_values(model: ir.Model) -> dict[str, ir.Value]:
+    """Inputs and node outputs of the main graph by name."""
+    outputs = (value for node in model.graph for value in node.outputs)
+    return {str(value.name): value for value in (*model.graph.inputs, *outputs)}
+
+
+def body_values(model: ir.Model) -> dict[str, ir.Value]:
+    """Node outputs of the graphs inside the main graph by name, where only one graph inside uses the name.
+
+    Graphs side by side may use the same names, and a branch may use the names of its own If.
+    """
+    inside = [value for node in nodes(model) if node.graph is not model.graph for value in node.outputs]
+    often = Counter(value.name for value in inside)
+    return {str(value.name): value for value in inside if often[value.name] == 1}
+
+
+def is_inside_body(value: ir.Value, main: ir.Graph) -> bool:
+    """Whether a value belongs to a graph inside the main graph."""
+    producer = value.producer()
+    owner = value.graph if producer is None else producer.graph
+    return owner is not None and owner is not main
+
+
+def rename_apart(model: ir.Model, taken: set[str]) -> None:
+    """Give values inside bodies new names, so that no two values of the graph and its bodies share one.
+
+    taken: names in use; the new ones are added.
+    """
+    seen = {str(value.name) for value in (*model.graph.inputs, *model.graph.initializers.values())}
+    seen.update(str(value.name) for node in model.graph for value in node.outputs)
+    for body in bodies(model):
+        outputs = (value for node in body for value in node.outputs)
+        for value in dict.fromkeys((*body.inputs, *body.initializers.values(), *outputs)):
+            if value.name in seen:
+                _rename(value, free_name(str(value.name), taken))
+            seen.update([value.name] if value.name else [])
+
+
+def _rename(value: ir.Value, name: str) -> None:
+    """Rename a value, but not its tensor: copies of a model share tensors."""
+    if (tensor := value.const_value) is not None:
+        value.const_value = ir.LazyTensor(
+            lambda: tensor, dtype=tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name
+        )
+    value.name = name
+
+
+def separate_hidden_names(model: ir.Model) -> None:
+    """Rename every output of a node inside a body that has the name of a value visible around the body.
+
+    Edits may bring that about: an output of an If becomes an input, or nodes are sorted.
+    """
+    if next(model.graph.subgraphs(), None) is None:
+        return
+    visible: set[str] = set()
+    taken = {str(value.name) for node in nodes(model) for value in node.outputs}
+    _separate_in(model.graph, visible, taken | {str(value.name) for value in model.graph.inputs})
+
+
+def _separate_in(graph: ir.Graph, visible: set[str], taken: set[str]) -> None:
+    """Rename what hides a visible name; `visible` is left as it was."""
+    own: list[str] = []
+
+    def see(name: str | None) -> None:
+        if name and name not in visible:
+            visible.add(name)
+            own.append(name)
+
+    for value in (*graph.inputs, *graph.initializers.values()):
+        see(value.name)
+    for node in graph:
+        for body in subgraphs(node):
+            _separate_in(body, visible, taken)
+        for value in node.outputs:
+            if value.name in visible:
+                _rename(value, free_name(value.name, taken))
+            see(value.name)
+    visible.difference_update(own)
 
 
 def free_name(wanted: str, taken: set[str], *, mark: str = "_") -> str:

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from modelsurgeon.layers.onnx_names import STANDARD_DOMAINS
 from modelsurgeon.onnx.graph.constant_folding import scalar_constant
+from modelsurgeon.onnx.graph.traversal import graphs
 
 RANDOM_OPERATORS = frozenset(
     {
@@ -73,3 +74,14 @@ def _fixed_constant(value: ir.Value) -> int | float | bool | None:
 def draws(node: ir.Node, opset: int) -> bool:
     """Whether the node itself, apart from its subgraphs, may give other values at every run."""
     return node.op_type in RANDOM_OPERATORS or (is_dropout(node) and dropout_mode(node, opset) != "inference")
+
+
+def random_operators(model: ir.Model) -> list[str]:
+    """Operator and name of every node that may give other values at every run, bodies included."""
+    opset = model.opset_imports.get("", 1)
+    return [
+        f"{node.op_type} {str(node.name or node.outputs[0].name)!r}"
+        for graph in graphs(model)
+        for node in graph
+        if draws(node, opset)
+    ]

@@ -12,19 +12,19 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import ModelProto, TensorProto
 
-from modelsurgeon.errors import BadModel
-from modelsurgeon.files import replacing, same_file
+from modelsurgeon.errors import BadModel, Unwritable
+from modelsurgeon.files import is_written_through, replacing, same_file
 from modelsurgeon.onnx.graph.map_types import without_map_types
 from modelsurgeon.onnx.graph.traversal import replace_tensors
 from modelsurgeon.onnx.io import protobuf, sparse, validate, validate_tensors
 from modelsurgeon.onnx.io.external_data import Files
 from modelsurgeon.onnx.io.lazy_tensors import DataFile, StoredTensor
 from modelsurgeon.onnx.io.long_lists import LongLists
+from modelsurgeon.onnx.io.pickling import PATH_KEY
 from modelsurgeon.onnx.io.serialize import pack
 from modelsurgeon.onnx.io.validate_text import root_cause
 from modelsurgeon.report.formatting import escape
 
-PATH_KEY = "modelsurgeon.path"  # model.meta: where the model came from
 MAX_PROTOBUF_BYTES = 2**31 - 1  # of one protobuf message
 # First bytes of file types that are mistaken for ONNX models, and what to do about each.
 OTHER_FILE_TYPES = {
@@ -161,6 +161,10 @@ def save(model: ir.Model, path: str | Path) -> None:
             with temporary.open("wb") as file:
                 serialized.write(file)
         return
+    if is_written_through(path):
+        raise Unwritable(
+            f"{path}: a model above 2 GB takes two files, its weights in the second: name a file"
+        )
     # The data file is moved into place first: the model file never exists without its weights.
     with replacing(path) as temporary, replacing(data_path) as temporary_data:
         _keep_readable(model, path, data_path)

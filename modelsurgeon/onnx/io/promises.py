@@ -64,7 +64,7 @@ def check(model: ir.Model) -> None:
             )
     if promised.unique_names and (repeated := _repeated_name(model)) is not None:
         raise BadModel(
-            f"the model would have two nodes named {quoted(repeated)}, the original has unique ones: rename it"
+            f"the model would have two nodes named {quoted(repeated)}, which the original doesn't: rename it"
         )
 
 

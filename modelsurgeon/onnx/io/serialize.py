@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from modelsurgeon.errors import BadModel
 from modelsurgeon.onnx.graph.map_types import restore_map_types
+from modelsurgeon.onnx.graph.names import separate_hidden_names
 from modelsurgeon.onnx.graph.traversal import graphs, replace_tensors
 from modelsurgeon.onnx.io import promises, protobuf, validate
 from modelsurgeon.onnx.io.lazy_tensors import StoredTensor
@@ -105,6 +106,7 @@ def pack(model: ir.Model) -> SerializedModel:
 
     replace_tensors(clone, set_aside)
     _drop_stack_traces(clone)
+    separate_hidden_names(clone)
     try:
         proto = ir.serde.serialize_model(clone)
     except ir.serde.SerdeError as error:

@@ -32,6 +32,8 @@ MAX_NODES = 1_000_000
 Check = Callable[[TensorProto], None]
 # Names that a graph defines -> index of the node that makes the value, or -1 for inputs and weights.
 Names = Mapping[str, int]
+# Of every graph around a node, from the outside in: its names, and the index of the node in it or around it.
+Scope = tuple[tuple[Names, int], ...]
 A = AttributeProto
 REQUIRED_BODIES = {"If": ("then_branch", "else_branch"), "Loop": ("body",), "Scan": ("body",)}
 
@@ -102,7 +104,7 @@ def _check_opsets(owner: ModelProto | FunctionProto) -> None:
         raise BadModel(f"imports two versions of the operator set {quoted(duplicate)}")
 
 
-def _check_graph(graph: GraphProto, outer: tuple[Names, ...], rules: ValidationRules) -> Body:
+def _check_graph(graph: GraphProto, outer: Scope, rules: ValidationRules) -> Body:
     if len(outer) >= MAX_GRAPH_DEPTH:
         raise BadModel(f"has graphs nested deeper than {MAX_GRAPH_DEPTH}")
     if len(graph.sparse_initializer):
@@ -115,7 +117,7 @@ def _check_graph(graph: GraphProto, outer: tuple[Names, ...], rules: ValidationR
     inputs = _unique_names([value.name for value in graph.input], "input")
     weights = _unique_names([tensor.name for tensor in graph.initializer], "weight")
     names = _defined_names((*inputs, *weights), graph.node, outer)
-    body = _check_nodes(graph.node, (*outer, names), rules)
+    body = _check_nodes(graph.node, names, outer, rules)
     _check_outputs((value.name for value in graph.output), names)
     return body
 
@@ -130,7 +132,7 @@ def _check_function(function: FunctionProto, check_tensor: Check) -> Body:
     names = _defined_names(_unique_names(list(function.input), "function input"), function.node, ())
     for attribute in function.attribute_proto:
         _check_attribute(attribute, rules)
-    body = _check_nodes(function.node, (names,), rules)
+    body = _check_nodes(function.node, names, (), rules)
     _check_outputs(function.output, names)
     return body
 
@@ -144,35 +146,37 @@ def _unique_names(names: list[str], what: str) -> list[str]:
     return names
 
 
-def _defined_names(
-    inputs_and_weights: Iterable[str], nodes: Sequence[NodeProto], outer: tuple[Names, ...]
-) -> Names:
-    """All names of a graph. Each is defined once, and none hides a name of a graph around it."""
+def _defined_names(inputs_and_weights: Iterable[str], nodes: Sequence[NodeProto], outer: Scope) -> Names:
+    """All names of a graph. Each is defined once, and no node makes a name that is visible around the graph.
+
+    Visible are the names of every outer graph that exist before the node that holds this one: its own outputs
+    are not, and a graph inside may use their names. Inputs and weights of a graph may hide any name.
+    """
     names = dict.fromkeys(inputs_and_weights, -1)
+    made: dict[str, int] = {}
     for index, node in enumerate(nodes):
         for name in filter(None, node.output):
-            if name in names:
+            if name in names or name in made:
                 raise BadModel(f"makes {quoted(name)} twice, again in {_describe_node(node, index)}")
-            names[name] = index
-    for outer_names in outer:
-        if hidden := names.keys() & outer_names.keys():
+            made[name] = index
+    for outer_names, position in outer:
+        if hidden := [name for name in made.keys() & outer_names.keys() if outer_names[name] < position]:
             raise BadModel(f"has a graph in which {quoted(min(hidden))} hides the same name outside")
-    return names
+    return names | made
 
 
-def _check_nodes(nodes: Sequence[NodeProto], scope: tuple[Names, ...], rules: ValidationRules) -> Body:
-    """Check nodes and summarize them. scope: names of the graphs around them, then of their own graph."""
+def _check_nodes(nodes: Sequence[NodeProto], own_names: Names, outer: Scope, rules: ValidationRules) -> Body:
+    """Check nodes and summarize them. own_names: of their graph; outer: of the graphs around it."""
     body = Body()
-    own_names = scope[-1]
     needed: list[set[str]] = []
     ordered = True
     for index, node in enumerate(nodes):
         op = _operator(node)
         _check_node_texts(node, op, index)
-        bodies = list(_checked_bodies(node, scope, rules))
+        bodies = list(_checked_bodies(node, (*outer, (own_names, index)), rules))
         used = {*filter(None, node.input)}.union(*(body_inside.captured for body_inside in bodies))
         outside = used.difference(own_names)
-        if unknown := [name for name in outside if not any(name in names for names in scope)]:
+        if unknown := [name for name in outside if not any(name in names for names, _ in outer)]:
             raise BadModel(
                 f"has {_describe_node(node, index)}, which needs {quoted(min(unknown))}: nothing makes that"
             )
@@ -196,7 +200,7 @@ def _check_cycles(needed: Sequence[set[str]], own_names: Names, nodes: Sequence[
         raise BadModel(f"has a cycle through {_describe_node(nodes[index], index)}") from error
 
 
-def _checked_bodies(node: NodeProto, scope: tuple[Names, ...], rules: ValidationRules) -> Iterator[Body]:
+def _checked_bodies(node: NodeProto, scope: Scope, rules: ValidationRules) -> Iterator[Body]:
     """Check a node's attributes; summaries of the graphs in them."""
     if not node.attribute and node.op_type not in REQUIRED_BODIES:
         return

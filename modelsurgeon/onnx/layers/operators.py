@@ -22,7 +22,7 @@ import onnx_ir as ir
 from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.layers import Array, Layer, Padding
 from modelsurgeon.layers.onnx_names import LINEAR_OPERATORS, MICROSOFT_DOMAIN
-from modelsurgeon.onnx.graph.constants import constant_array
+from modelsurgeon.onnx.graph.constants import constant_array, why_unreadable
 from modelsurgeon.onnx.layers import recurrent
 from modelsurgeon.onnx.layers.recurrent import RECURRENT
 from modelsurgeon.surgery.site import Call
@@ -57,7 +57,7 @@ def read(node: ir.Node, size: Size | None) -> Layer:
     """
     weight = constant_array(node.inputs[weight_input_index(node)])
     if weight is None:
-        raise UnsupportedLayer("its weight is computed at run time")
+        raise UnsupportedLayer(why_unreadable(node.inputs[weight_input_index(node)], "weight"))
     if node.op_type == "MatMul":
         return _read_matmul(node, weight)
     if node.op_type == "Gemm":
@@ -235,7 +235,7 @@ def _constant_bias(node: ir.Node) -> Array | None:
         return None
     bias = constant_array(node.inputs[2])
     if bias is None:
-        raise UnsupportedLayer("its bias is computed at run time or is a graph input")
+        raise UnsupportedLayer(why_unreadable(node.inputs[2], "bias"))
     return bias
 
 

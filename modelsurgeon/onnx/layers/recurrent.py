@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.layers import Array, Layer
-from modelsurgeon.onnx.graph.constants import constant_array
+from modelsurgeon.onnx.graph.constants import constant_array, why_unreadable
 
 RECURRENT = ("LSTM", "GRU", "RNN")
 BIAS_INPUT = 3  # index of the input with the biases of W and R, concatenated
@@ -30,8 +30,9 @@ def read(node: ir.Node, weight: Array) -> Layer:
         raise UnsupportedLayer(
             f"its weight of shape {weight.shape}: (directions, gates * hidden, input) is needed"
         )
-    if _input(node, BIAS_INPUT) is not None and constant_array(_input(node, BIAS_INPUT)) is None:
-        raise UnsupportedLayer("its bias is computed at run time or is a graph input")
+    bias = _input(node, BIAS_INPUT)
+    if bias is not None and constant_array(bias) is None:
+        raise UnsupportedLayer(why_unreadable(bias, "bias"))
     return Layer(weight=weight.reshape(-1, weight.shape[2]))
 
 

@@ -16,7 +16,7 @@ from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.layers import Array, Layer, batchnorm
 from modelsurgeon.layers.batchnorm import Affine
 from modelsurgeon.onnx import shapes
-from modelsurgeon.onnx.graph.constants import constant_array, stored_source
+from modelsurgeon.onnx.graph.constants import constant_array, stored_source, why_unreadable
 from modelsurgeon.onnx.graph.edit import add_initializer, taken_names
 from modelsurgeon.onnx.graph.names import free_name, layer_names, nodes_with_functions
 from modelsurgeon.onnx.layers import operators
@@ -258,9 +258,7 @@ def why_not_constant(node: ir.Node) -> str:
     producer = None if weight is None else weight.producer()
     if producer is not None and producer.op_type == "DequantizeLinear":
         return "its weight is quantized"
-    if weight is not None and weight.is_graph_input():
-        return "its weight is a graph input, which a caller may override"
-    return "its weight is computed at run time"
+    return why_unreadable(weight, "weight")
 
 
 def check_uses(weight: ir.Value, nodes: set[ir.Node]) -> None:

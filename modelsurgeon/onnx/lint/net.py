@@ -72,7 +72,7 @@ class Net:
     """A bound model, the costs of its nodes, its constant values, and the balance of the machine.
 
     node_runs, rows: of every node, in the same order. balance: FLOPs per byte of memory traffic.
-    symbolic_shapes: shapes by name before open sizes got their defaults; empty where none were open. verbs:
+    symbolic_shapes: shapes by value before open sizes got their defaults; empty where none were open. verbs:
     what they would do to the model; None where nothing is advised.
     """
 
@@ -81,7 +81,7 @@ class Net:
     rows: Sequence[LayerRow]
     constants: set[ir.Value]
     balance: float = DEFAULT_BALANCE
-    symbolic_shapes: Mapping[str, ir.Shape | None] = field(default_factory=dict)
+    symbolic_shapes: Mapping[ir.Value, ir.Shape | None] = field(default_factory=dict)
     verbs: Verbs | None = None
 
     @cached_property
@@ -146,7 +146,7 @@ class Net:
 
     def is_open(self, value: ir.Value | None, axis: int) -> bool:
         """Whether the size of an axis depends on a size that the model leaves open."""
-        shape = self.symbolic_shapes.get(str(value.name)) if value is not None else None
+        shape = self.symbolic_shapes.get(value) if value is not None else None
         return bool(self.symbolic_shapes) and (shape is None or not isinstance(shape[axis], int))
 
     def time_of(self, row: LayerRow) -> float:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator
 from hashlib import sha256
 
 import numpy as np
 import onnx_ir as ir
 
-from modelsurgeon.layers.onnx_names import MICROSOFT_DOMAIN, STANDARD_DOMAINS
 from modelsurgeon.onnx.graph.constant_folding import constant_tensor
-from modelsurgeon.onnx.graph.dataflow import inputs_and_captures, is_random, subgraphs
+from modelsurgeon.onnx.graph.dataflow import inputs_and_captures
+from modelsurgeon.onnx.graph.duplicates import duplicates
 from modelsurgeon.onnx.lint.net import Net
 from modelsurgeon.onnx.lint.registry import Hit, rule
 from modelsurgeon.report.formatting import show
@@ -19,15 +19,14 @@ from modelsurgeon.report.formatting import show
 MIN_DUPLICATE_SHARE = 0.001
 MIN_DEAD_SHARE = 0.001  # of the bytes of all weights
 MIN_WEIGHT_BYTES = 1024  # smaller weights are equal by chance or by design
-KNOWN_DOMAINS = (*STANDARD_DOMAINS, MICROSOFT_DOMAIN, "ai.onnx.ml")  # other operators may have a state
-MAX_COMPARED_ELEMENTS = 64  # larger constants are compared by identity; their values aren't read
 
 
 @rule(
     "dead-node",
     "warning",
     summary="a node whose output nothing uses",
-    advice="Remove it and what only it needs: `modelsurgeon extract MODEL -o OUT --outputs {outputs}`",
+    advice="Remove it and what only it needs: `modelsurgeon extract MODEL -o OUT --outputs {outputs}`, or "
+    "`modelsurgeon clean MODEL -o OUT`",
 )
 def dead_node(net: Net) -> Iterator[Hit]:
     """No output of the model depends on the node, yet some runtimes compute it.
@@ -54,7 +53,7 @@ def dead_node(net: Net) -> Iterator[Hit]:
     "duplicate-node",
     "warning",
     summary="two nodes compute the same",
-    advice="Compute it once and use the output in both places.",
+    advice="Compute it once and use the output in both places: `modelsurgeon clean MODEL -o OUT`",
 )
 def duplicate_node(net: Net) -> Iterator[Hit]:
     """Two nodes have the same operator, attributes and inputs, and aren't random, as active dropout is.
@@ -62,7 +61,7 @@ def duplicate_node(net: Net) -> Iterator[Hit]:
     Only where the node has MACs, or its output a thousandth of the bytes of all activations.
     """
     for graph in net.graphs:
-        for node, first in _duplicates(graph, net.model.opset_imports):
+        for node, first in duplicates(graph, net.model.opset_imports):
             row = net.row_of.get(node)
             if row is None or not row.runs or net.constants.issuperset(node.outputs):
                 continue
@@ -158,56 +157,6 @@ def _with_ancestors(node: ir.Node) -> set[ir.Node]:
         pending += producers - found
         found |= producers
     return found
-
-
-def _duplicates(graph: ir.Graph, opsets: Mapping[str, int]) -> Iterator[tuple[ir.Node, ir.Node]]:
-    """Nodes that repeat an earlier one, each with the first such node.
-
-    Source: value numbering (Cocke and Schwartz, 1970).
-    """
-    number: dict[ir.Value, Hashable] = {}
-    seen: dict[Hashable, ir.Node] = {}
-    for node in graph:
-        key = _node_key(node, number, opsets)
-        first = node if key is None else seen.setdefault(key, node)
-        for value, first_value in zip(node.outputs, first.outputs, strict=True):
-            number[value] = number.get(first_value, id(first_value))
-        if first is not node:
-            yield node, first
-
-
-def _node_key(node: ir.Node, number: dict[ir.Value, Hashable], opsets: Mapping[str, int]) -> Hashable | None:
-    """A key that is equal for nodes that compute the same; None for nodes that never count as equal."""
-    if node.domain not in KNOWN_DOMAINS or any(subgraphs(node)) or is_random(node, opsets.get("", 1)):
-        return None
-    from modelsurgeon.onnx.graph.attributes import non_default_attributes  # imports onnx's schemas
-
-    inputs = tuple(
-        None if value is None else number.get(value) or _constant_key(value) for value in node.inputs
-    )
-    attributes = frozenset((attr.name, _attribute_key(attr)) for attr in non_default_attributes(node, opsets))
-    return node.op_identifier(), inputs, attributes, len(node.outputs)
-
-
-def _attribute_key(attr: ir.Attr) -> Hashable:
-    if attr.is_ref():
-        return attr.ref_attr_name
-    if attr.type == ir.AttributeType.TENSOR:
-        return _tensor_key(attr.as_tensor())
-    value = attr.value
-    return tuple(value) if isinstance(value, list | tuple) else repr(value)
-
-
-def _constant_key(value: ir.Value) -> Hashable:
-    """A key by content for a short constant, by identity for any other value."""
-    tensor = constant_tensor(value)
-    return id(value) if tensor is None or value.is_graph_input() else _tensor_key(tensor)
-
-
-def _tensor_key(tensor: ir.TensorProtocol) -> Hashable:
-    if tensor.size > MAX_COMPARED_ELEMENTS or tensor.dtype == ir.DataType.STRING:
-        return id(tensor)
-    return tensor.dtype, tuple(tensor.shape.numpy()), tensor.tobytes()
 
 
 def _stored_tensors(net: Net) -> Iterator[tuple[ir.Value, ir.TensorProtocol]]:

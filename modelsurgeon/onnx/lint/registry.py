@@ -12,6 +12,7 @@ from inspect import getdoc
 from shlex import quote
 from typing import Any
 
+from modelsurgeon.errors import BadArgument
 from modelsurgeon.inspection.findings import SEVERITIES, Finding, Rule, Severity
 from modelsurgeon.onnx.lint.net import Net
 
@@ -43,7 +44,7 @@ _functions: dict[str, RuleFunction] = {}
 def rule(
     id: str, severity: Severity, *, summary: str, advice: str, bottleneck: bool = False, weights: bool = False
 ) -> Callable[[RuleFunction], RuleFunction]:
-    """Register a function as a rule, with its docstring as detail. Raises ValueError for an id in use."""
+    """Register a function as a rule, with its docstring as detail. Raises BadArgument for an id in use."""
 
     def register(function: RuleFunction) -> RuleFunction:
         if id in RULES:
@@ -87,11 +88,11 @@ def chosen_rules(select: Sequence[str], ignore: Sequence[str], *, weights: bool)
     """The rules to run: those selected, or all; less those ignored.
 
     weights: whether rules that read weights are among all; a selected one always runs.
-    Raises ValueError for a name that no rule has.
+    Raises BadArgument for a name that no rule has.
     """
     for name in (*select, *ignore):
         if problem := unknown_rule(name.partition(":")[0]):
-            raise ValueError(problem)
+            raise BadArgument(problem)
     wanted = select or [rule.id for rule in RULES.values() if weights or not rule.weights]
     return [rule for rule in RULES.values() if rule.id in wanted and rule.id not in ignore]
 

@@ -1,4 +1,4 @@
-"""Rules about what training left in a net: dropout, batch norm in training mode, unfolded batch norm."""
+"""Rules about what training left in a net: dropout, batch norm, weights that are inputs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
+from modelsurgeon.onnx.graph.frozen_inputs import FIRST_IR_VERSION_WITHOUT_LISTING, defaulted_inputs
 from modelsurgeon.onnx.graph.randomness import dropout_mode, dropout_ratio
 from modelsurgeon.onnx.lint.net import Net
 from modelsurgeon.onnx.lint.registry import Hit, rule
@@ -112,6 +113,28 @@ def bn_not_folded(net: Net) -> Iterator[Hit]:
                 badness=row.flops or 0,
                 evidence={"flops": row.flops, "params": row.params},
             )
+
+
+@rule(
+    "weights-are-inputs",
+    "note",
+    summary="weights are graph inputs, which a caller may override",
+    advice="Fix them with --freeze-inputs, which every verb takes that edits: "
+    "`modelsurgeon prune MODEL -o OUT --freeze-inputs`",
+)
+def weights_are_inputs(net: Net) -> Iterator[Hit]:
+    """Inputs with a default, as old exporters list every weight: no runtime folds and no verb edits these.
+
+    Up to IR version 3 every weight had to be listed and none could be overridden: those aren't reported.
+    """
+    names = [str(value.name) for value in defaulted_inputs(net.model)]
+    if names and net.model.ir_version >= FIRST_IR_VERSION_WITHOUT_LISTING:
+        others = f", and so are {len(names) - 1} more" if len(names) > 1 else ""
+        yield Hit(
+            layer=names[0],
+            message=f"is an input with a default{others}: a caller may override it",
+            evidence={"inputs": len(names)},
+        )
 
 
 def _opset(net: Net) -> int:

@@ -32,6 +32,7 @@ EDITED = {
     "bn fold": "folds",
     "bn freeze": "frozen",
     "bn sanitize": "sanitized",
+    "clean": "cleaned",
     "compress": "compressed",
     "extract": "extracted",
 }
@@ -70,6 +71,13 @@ class Verbs:
         from modelsurgeon.onnx.passes.batchnorm.health import sanitize
 
         return frozenset(edit.layer for edit in self._done(sanitize))
+
+    @cached_property
+    def cleaned(self) -> frozenset[str]:
+        """Nodes that `clean` removes."""
+        from modelsurgeon.onnx.passes.clean import clean
+
+        return frozenset(edit.layer for edit in self._done(clean))
 
     @cached_property
     def extracted(self) -> frozenset[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import onnx_ir as ir
@@ -12,7 +12,7 @@ from modelsurgeon.data import Batches
 from modelsurgeon.layers import Array
 from modelsurgeon.onnx import shapes
 from modelsurgeon.onnx.graph import edit
-from modelsurgeon.onnx.graph.names import free_name, layer_names
+from modelsurgeon.onnx.graph.names import body_values, free_name, is_inside_body, layer_names, main_values
 from modelsurgeon.onnx.layers.operators import Size
 from modelsurgeon.surgery.edits import Edit, check_globs, exclusion_reason
 
@@ -55,15 +55,24 @@ class PassContext:
         """A copy with the shapes of all values inferred, as far as model and user fix them."""
         return self.model if self.inferred_in_place else shapes.bound(self.model, self.given, self.dims)
 
+    def trial(self) -> PassContext:
+        """The same context on a copy of the model, to try an edit; for use before the first edit."""
+        copy = replace(self, model=self.model.clone())
+        vars(copy)["measured"] = self.measured
+        return copy
+
     @cached_property
-    def _inferred(self) -> Mapping[str | None, ir.Value]:
-        nodes = self.measured.graph.all_nodes()
-        values = [*self.measured.graph.inputs, *(value for node in nodes for value in node.outputs)]
-        return {value.name: value for value in values}
+    def _inferred(self) -> Mapping[str, ir.Value]:
+        return main_values(self.measured)
+
+    @cached_property
+    def _inferred_inside(self) -> Mapping[str, ir.Value]:
+        return body_values(self.measured)
 
     def inferred(self, value: ir.Value) -> ir.Value:
         """The value with its inferred type and shape; to be read before the value is renamed."""
-        return self._inferred.get(value.name, value)
+        inside = is_inside_body(value, self.graph)
+        return (self._inferred_inside if inside else self._inferred).get(str(value.name), value)
 
     def size(self, value: ir.Value | None) -> Size | None:
         """Shape of a value in numbers; None where model and user leave a size open."""

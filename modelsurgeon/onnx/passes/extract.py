@@ -67,8 +67,12 @@ def _declare_output(context: PassContext, value: ir.Value) -> None:
 
 
 def _make_input(context: PassContext, value: ir.Value) -> Edit:
-    """Replace a computed tensor by a new input of the same name."""
+    """Replace a computed tensor by a new input of the same name; BadPlan where its type isn't known."""
     known = context.inferred(value)
+    if known.type is None and map_type(known) is None:
+        raise BadPlan(
+            f"the type of {value.name!r} isn't known, and an input needs one: cut at another tensor"
+        )
     entry = ir.Value(name=value.name, shape=known.shape, type=known.type)
     copy_map_type(known, entry)
     value.name = free_name(f"{value.name}.computed", context.taken)

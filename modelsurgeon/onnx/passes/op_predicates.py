@@ -19,7 +19,7 @@ UNARY = frozenset(
     | {"ThresholdedRelu"}
 )
 BINARY = frozenset({"Add", "Div", "Max", "Min", "Mul", "PRelu", "Pow", "Sub", "Sum"})
-NORMALIZING = frozenset({"LogSoftmax", "Softmax"})
+NORMALIZING = frozenset({"Hardmax", "LogSoftmax", "Softmax"})
 FLATTENING = frozenset({"Flatten", "Reshape", "Squeeze"})
 FULLY_CONNECTED = ("Gemm", "MatMul")
 RESHAPE_BY_INPUT_OPSET = 5  # the opset from which on Reshape takes its target as an input
@@ -70,12 +70,21 @@ def is_identity(context: PassContext, node: ir.Node) -> bool:
 
 
 def is_global_mean(context: PassContext, node: ir.Node) -> bool:
-    """Whether the node takes the mean of every channel's whole map."""
-    if node.domain or node.op_type != "ReduceMean":
-        return not node.domain and node.op_type == "GlobalAveragePool"
+    """Whether the node takes the mean of every channel's whole map, with the channels on axis 1."""
+    return (axes := mean_axes(context, node)) is not None and axes[0] == 2
+
+
+def mean_axes(context: PassContext, node: ir.Node) -> list[int] | None:
+    """The axes of which the node takes the mean, where these are all but the samples and the channels."""
+    if node.domain or node.op_type not in ("GlobalAveragePool", "ReduceMean"):
+        return None
     sizes = dims(context, node.inputs[0])
+    if sizes is None or len(sizes) < 3:
+        return None
+    if node.op_type == "GlobalAveragePool":
+        return list(range(2, len(sizes)))
     given = constant_array(node.inputs[1]) if len(node.inputs) > 1 else None
-    axes = given.tolist() if given is not None else list(node.attributes.get_ints("axes", ()))
-    return (
-        sizes is not None and len(sizes) > 2 and {a % len(sizes) for a in axes} == set(range(2, len(sizes)))
-    )
+    axes = given.reshape(-1).tolist() if given is not None else list(node.attributes.get_ints("axes", ()))
+    found = sorted({axis % len(sizes) for axis in axes})
+    fits = found in (list(range(2, len(sizes))), list(range(1, len(sizes) - 1)))
+    return found if fits else None

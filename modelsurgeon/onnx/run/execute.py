@@ -76,7 +76,10 @@ def _with_outputs(model: ir.Model, names: Sequence[str]) -> ir.Model:
 
 def _dtype(value: ir.Value) -> np.dtype[Any]:
     if not isinstance(value.type, ir.TensorType):
-        raise BadModel(f"input {value.name!r} is no tensor: only models whose inputs are tensors are run")
+        raise BadModel(
+            f"input {value.name!r} is no tensor: only models whose inputs are tensors are run, run nothing "
+            "with --no-compare"
+        )
     if value.type.dtype == ir.DataType.STRING:
         return np.dtype(object)
     return np.dtype(value.type.dtype.numpy())

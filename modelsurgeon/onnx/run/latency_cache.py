@@ -43,6 +43,10 @@ class LatencyCache:
         """Milliseconds of the key; KeyError where there are none."""
         return self._known[key]
 
+    def get(self, key: str) -> float | None:
+        """Milliseconds of the key; None where there are none."""
+        return self._known.get(key)
+
     def add(self, times: Mapping[str, float]) -> None:
         """Store further times, together with those that others wrote meanwhile. Times of known keys stay."""
         self._known = {**times, **_read_times(self._path), **self._known}

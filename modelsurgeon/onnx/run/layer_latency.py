@@ -11,7 +11,7 @@ fused with the layer is fused with the last factor of the chain.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 from time import perf_counter
 
@@ -60,11 +60,12 @@ class LayerTimer:
             layer_timer = self._timer([layer], call)
             layer_timer.runs(1, 0.0)
             pairs = {
-                key: _paired_times(self._timer(chain, call), layer_timer) for key, chain in unknown.items()
+                key: paired_times(self._timer(chain, call), layer_timer) for key, chain in unknown.items()
             }
-            own = [ms for times in pairs.values() for _, ms in times] or layer_timer.runs(MIN_ROUNDS, 0.0)
-            ms = known[layer_key] if layer_key in known else median(own)
-            known.add({layer_key: ms, **{key: ms * _median_ratio(times) for key, times in pairs.items()}})
+            if not pairs:
+                pairs[layer_key] = [(ms, ms) for ms in layer_timer.runs(MIN_ROUNDS, 0.0)]
+            ms, times = median_times(pairs, known.get(layer_key))
+            known.add({layer_key: ms, **times})
         return [known[key] for key in (layer_key, *keys)]
 
     def _timer(self, chain: Chain, call: Call) -> Timer:
@@ -126,7 +127,7 @@ def _layer_key(layer: Layer) -> str:
     )
 
 
-def _paired_times(chain: Timer, layer: Timer) -> list[tuple[float, float]]:
+def paired_times(chain: Timer, layer: Timer) -> list[tuple[float, float]]:
     """Milliseconds of the chain and of the layer, run in turn, after a first run that allocates memory."""
     chain.runs(1, 0.0)
     times: list[tuple[float, float]] = []
@@ -138,8 +139,16 @@ def _paired_times(chain: Timer, layer: Timer) -> list[tuple[float, float]]:
     return times
 
 
-def _median_ratio(pairs: Sequence[tuple[float, float]]) -> float:
-    return median(chain / layer for chain, layer in pairs)
+def median_times(
+    pairs: Mapping[str, Sequence[tuple[float, float]]], layer_ms: float | None = None
+) -> tuple[float, dict[str, float]]:
+    """Milliseconds of the layer and of every chain: medians, which a few disturbed runs don't change.
+
+    pairs: for each chain, its milliseconds and those of the layer, run in turn. layer_ms: those of the layer
+    where they are known.
+    """
+    ms = median(layer for times in pairs.values() for _, layer in times) if layer_ms is None else layer_ms
+    return ms, {key: ms * median(chain / layer for chain, layer in times) for key, times in pairs.items()}
 
 
 def _initializer(name: str, array: Array) -> ir.Value:

@@ -28,6 +28,7 @@ PROVIDERS: dict[str, list[tuple[str, dict[str, str]]]] = {
 LOG_FATAL = 4
 FOLDER_OPTION = "session.model_external_initializers_file_folder_path"
 NO_LOAD_ADVICE = ("onnxruntime can't load the model", "check it with the tool that made it")
+NO_RUN_ADVICE = "try another version, or run nothing with --no-compare"
 # All that onnxruntime raises; its exceptions have no common base.
 FAILURES: tuple[type[Exception], ...] = (
     *(kind for kind in vars(states).values() if isinstance(kind, type) and issubclass(kind, Exception)),
@@ -36,6 +37,10 @@ FAILURES: tuple[type[Exception], ...] = (
 )
 MISSING_OPERATOR = re.compile(
     r"not a registered function|NOT_IMPLEMENTED|No Op registered|Could not find an implementation"
+    r"|No opset import for domain"
+)
+NEWER_MODEL = re.compile(
+    r"Unsupported model IR version: \d+, max supported IR version: \d+|Opset \d+ is under development"
 )
 # The place in onnxruntime's own source where an error was raised: of no use to a user who repairs a model.
 SOURCE_PATHS = re.compile(
@@ -65,14 +70,18 @@ def session(
 def failing_as(kind: type[SurgeryError], problem: str, advice: str) -> Iterator[None]:
     """Raise what onnxruntime raises as `kind`, in one line: the problem, onnxruntime's reason, the advice.
 
-    A missing operator becomes Unavailable.
+    A missing operator, and a model of a later version than onnxruntime knows, become Unavailable.
     """
     try:
         yield
     except FAILURES as error:
         text = one_line_reason(error)
         if MISSING_OPERATOR.search(str(error)):
-            raise Unavailable(f"onnxruntime here lacks an operator ({text}): try another version") from error
+            raise Unavailable(f"onnxruntime here lacks an operator ({text}): {NO_RUN_ADVICE}") from error
+        if newer := NEWER_MODEL.search(str(error)):
+            raise Unavailable(
+                f"the model is newer than onnxruntime here ({newer[0]}): {NO_RUN_ADVICE}"
+            ) from error
         raise kind(f"{problem} ({text}): {advice}") from error
 
 

@@ -97,9 +97,18 @@ def speedup(
     """
     times = _run_times([before, after], feed, repeats, threads, provider)
     slow, fast = (_summary(row, threads, provider) for row in times)
-    ratios = np.median(times[0], axis=1) / np.median(times[1], axis=1)
-    p10, median, p90 = (float(ratio) for ratio in np.percentile(ratios, [10, 50, 90]))
+    p10, median, p90 = block_ratios(times)
     return Speedup(before=slow, after=fast, speedup=median, p10=p10, p90=p90)
+
+
+def block_ratios(times: NDArray[np.float64]) -> tuple[float, float, float]:
+    """The 10th, 50th and 90th percentile over blocks of the ratio of two models' medians in a block.
+
+    times: milliseconds `(2, blocks, runs in a block)`.
+    """
+    first, second = np.median(times, axis=2)
+    p10, median, p90 = np.percentile(first / second, [10, 50, 90])
+    return float(p10), float(median), float(p90)
 
 
 def _run_times(
@@ -113,7 +122,11 @@ def _run_times(
     if repeats < 1:
         raise BadData(f"{repeats} timed runs: at least 1 is needed")
     timers = [Timer.of(model, feed, threads, provider) for model in models]
-    rest = 0.0 if threads == 1 else REST_SECONDS
+    return times_in_turn(timers, repeats, 0.0 if threads == 1 else REST_SECONDS)
+
+
+def times_in_turn(timers: Sequence[Timer], repeats: int, rest: float) -> NDArray[np.float64]:
+    """Milliseconds of every timed run: `(timers, blocks, runs in a block)`. rest: seconds before a block."""
     blocks = min(TIMING_BLOCKS, repeats)
     once = sum(timer.runs(WARM_UP_RUNS, rest)[-1] for timer in timers)  # milliseconds
     affordable = max(1, int(1e3 * MAX_TIMED_SECONDS / (blocks * once)))

@@ -118,3 +118,16 @@ def test_nearly_constant_rows_give_bounded_weights() -> None:
     assert np.linalg.eigvalsh(problem.zz).min() < 0
     found = fit_by_variable_projection(chain, problem, problem, 1e-6)
     assert np.abs(compose(found).weight).max() < 100 * np.abs(layer.weight).max()
+
+
+def test_less_effort_takes_fewer_steps() -> None:
+    rng = np.random.default_rng(7)
+    layer = Layer(weight=rng.normal(size=(8, 6, 3, 3)))
+    chain = METHODS["tucker2"](layer, 3)
+    problem = problem_of(chain, rng, noise=0.0)
+    shaken = [replace(link, weight=link.weight + 0.05 * rng.normal(size=link.weight.shape)) for link in chain]
+    losses = [
+        loss(fit_by_variable_projection(shaken, problem, problem, 1e-6, effort=effort), problem)
+        for effort in (0.0, 0.05, 1.0)
+    ]
+    assert losses[2] < 0.1 * losses[1] < 0.05 * losses[0]

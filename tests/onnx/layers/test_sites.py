@@ -194,7 +194,7 @@ SAME = 'auto_pad = "SAME_UPPER", strides = [2]'
 SKIPPED: dict[str, tuple[Callable[[], ir.Model], str]] = {
     "weight is a graph input": (
         lambda: model("g (float[2, 6] x, float[6, 6] w) => (float[2, 6] y) { y = MatMul (x, w) }", w=W),
-        "a graph input, which a caller may override",
+        "a graph input, which a caller may override: --freeze-inputs fixes it",
     ),
     "weight is computed": (
         lambda: model("g (float[2, 6] x, float[6, 6] v) => (float y) { w = Relu (v)\n y = MatMul (x, w) }"),
@@ -244,7 +244,7 @@ SKIPPED: dict[str, tuple[Callable[[], ir.Model], str]] = {
     ),
     "bias is a graph input": (
         lambda: model("g (float[2, 6] x, float[6] b) => (float y) { y = Gemm (x, w, b) }", w=W),
-        "bias is computed at run time or is a graph input",
+        "bias is a graph input without a default: --freeze-inputs fixes those that have one",
     ),
     "automatic padding on an open size": (
         lambda: model(

@@ -77,6 +77,7 @@ VERBS: dict[str, Verb] = {
     "bn sanitize": ms.bn.sanitize,
     "extract all": whole,
     "extract half": halved,
+    "clean": ms.clean,
     "equalize": ms.equalize,
     "prune": ms.prune,
     "prune, spoilt": spoilt,

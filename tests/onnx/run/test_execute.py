@@ -83,6 +83,17 @@ def test_inner_tensors_are_returned_on_request(optimize: bool) -> None:
     assert [value.name for value in model.graph.outputs] == ["y"]
 
 
+@pytest.mark.parametrize("kind", ["float16", "float", "double"])
+def test_tensors_sequences_and_optionals_are_returned_whatever_their_type(kind: str) -> None:
+    model = zoo.model(f"""g ({kind}[N, 4] x) => ({kind}[N, 4] y) {{
+        c = Relu (x)  s = SequenceConstruct (c, c)  o = Optional (s)
+        first = Constant <value_int: int = 0> ()  t = OptionalGetElement (o)  y = SequenceAt (t, first)
+    }}""")
+    x = np.ones((2, 4), {"float16": np.float16, "float": np.float32, "double": np.float64}[kind])
+    found = run.runner(model, outputs=["c", "s", "o"])({"x": x})
+    assert [found["c"].dtype, len(found["s"]), found["o"][1].dtype] == [x.dtype, 2, x.dtype]
+
+
 def test_an_unknown_tensor_is_an_error() -> None:
     with pytest.raises(BadModel, match=r"there is no tensor 'q' among those"):
         run.runner(dense(), outputs=["q"])

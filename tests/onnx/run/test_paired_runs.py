@@ -138,6 +138,15 @@ def test_the_addend_after_an_absorbed_norm_is_the_residual() -> None:
     assert residuals["s"] is None and residuals["a"] is not None
 
 
+def test_a_residual_may_be_used_behind_later_layers() -> None:
+    text = """g (float[N, 4] x) => (float[N, 4] y) {
+        s = MatMul (x, v)  a = MatMul (x, w)  h = Add (a, s)  b = MatMul (h, u)  t = Mul (b, s)
+        y = MatMul (t, u2)
+    }"""
+    was, now = residual_of(text, u=weights(4, 4), u2=weights(4, 4)) or (0, 1)
+    np.testing.assert_allclose(now, 2 * was, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -146,6 +155,8 @@ def test_the_addend_after_an_absorbed_norm_is_the_residual() -> None:
         # its output has another use
         "g (float[N, 4] x) => (float[N, 4] y) "
         "{ s = MatMul (x, v) a = MatMul (x, w) r = Relu (a) c = Add (a, s) y = Add (r, c) }",
+        "g (float[N, 4] x) => (float[N, 4] y) "
+        "{ s = MatMul (x, v) a = MatMul (x, w) c = Add (a, s) r = Relu (a) y = Add (r, c) }",
         # its output is a graph output
         "g (float[N, 4] x) => (float[N, 4] y, float[N, 4] a) "
         "{ s = MatMul (x, v) a = MatMul (x, w) y = Add (a, s) }",
@@ -154,7 +165,7 @@ def test_the_addend_after_an_absorbed_norm_is_the_residual() -> None:
         "{ s = MatMul (x, v) a = MatMul (x, w) r = Relu (a) y = Add (r, s) }",
         "g (float[N, 4] x) => (float[N, 4] y) { s = MatMul (x, v) a = MatMul (x, w) y = Mul (a, s) }",
     ],
-    ids=["made later", "used twice", "an output", "not straight", "no sum"],
+    ids=["made later", "used twice", "used after the sum", "an output", "not straight", "no sum"],
 )
 def test_other_layers_have_no_residual(text: str) -> None:
     assert residual_of(text) is None

@@ -11,8 +11,10 @@ from modelsurgeon.data import Feed
 from modelsurgeon.errors import BadData
 from modelsurgeon.onnx import run
 from modelsurgeon.onnx.graph.constant_folding import scalar_constant
+from modelsurgeon.onnx.graph.dataflow import inputs_and_captures, subgraphs
 from modelsurgeon.onnx.graph.edit import taken_names
-from modelsurgeon.onnx.graph.names import free_name, layer_names
+from modelsurgeon.onnx.graph.names import free_name, layer_names, rename_apart
+from modelsurgeon.onnx.graph.traversal import nodes
 from modelsurgeon.onnx.shapes import inlined
 
 
@@ -38,12 +40,14 @@ class BranchPath:
 
 
 def branch_path(model: ir.Model, feed: Feed, *, provider: str = "cpu") -> BranchPath:
-    """The branches that a feed takes; `model` isn't changed. Raises BadData where the feed doesn't run."""
+    """The branches that a feed takes; `model` isn't changed. Raises BadData where the feed doesn't run, and
+    where two names of branches can't be told apart."""
     clone = inlined(model)
     for node, name in layer_names(clone).items():
         node.name = name
+    _check_weights_of_branches(clone)
     names = taken_names(clone)
-    _rename_apart(clone, names)
+    rename_apart(clone, names)
     taken_path = BranchPath(model=clone)
     while ifs := [node for node in clone.graph if node.op_type == "If" and not node.domain]:
         for node, condition in _conditions(taken_path, ifs, feed, provider):
@@ -52,14 +56,19 @@ def branch_path(model: ir.Model, feed: Feed, *, provider: str = "cpu") -> Branch
     return taken_path
 
 
-def _rename_apart(model: ir.Model, names: set[str]) -> None:
-    """Give values new names where those of different branches have the same one."""
-    seen: set[str] = set()
-    for node in model.graph.all_nodes():
-        for value in node.outputs:
-            if value.name in seen:
-                value.name = free_name(value.name, names)
-            seen.update([value.name] if value.name else [])
+def _check_weights_of_branches(model: ir.Model) -> None:
+    """Raise BadData where a weight of one branch has the name of a value that another reads from outside.
+
+    ONNX gives the first branch its weight; onnxruntime gives it the value outside.
+    """
+    for node in nodes(model):
+        branches = list(subgraphs(node))
+        weights = {name for graph in branches for name in graph.initializers}
+        if weights and (clash := weights & {str(value.name) for value in inputs_and_captures(node)}):
+            raise BadData(
+                f"{node.name!r} has the weight {min(clash)!r} in one branch, and another reads a value of "
+                "this name: runtimes differ on which is meant, rename the weight to measure activations"
+            )
 
 
 def _conditions(
@@ -87,8 +96,6 @@ def _inline(graph: ir.Graph, node: ir.Node, branch: ir.Graph, names: set[str]) -
     """Replace an If by the nodes of a branch; the outputs keep their names."""
     for name, value in list(branch.initializers.items()):
         del branch.initializers[name]
-        if name in graph.initializers:
-            value.name = free_name(name, names)
         graph.register_initializer(value)
     results = list(branch.outputs)
     moved = list(branch)

@@ -16,7 +16,7 @@ from modelsurgeon.errors import UnsupportedLayer
 from modelsurgeon.layers import Array
 from modelsurgeon.layers.batchnorm import BatchNorm
 from modelsurgeon.layers.onnx_names import STANDARD_DOMAINS
-from modelsurgeon.onnx.graph.constants import constant_array
+from modelsurgeon.onnx.graph.constants import constant_array, why_unreadable
 from modelsurgeon.onnx.graph.names import nodes_with_functions
 from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.surgery.edits import Edit
@@ -188,9 +188,7 @@ def _parameter_array(node: ir.Node, place: int, name: str) -> Array:
     array = constant_array(value)
     if array is not None:
         return array
-    if value is not None and value.is_graph_input():
-        raise UnsupportedLayer(f"its {name} is a graph input, which a caller may override")
-    raise UnsupportedLayer(f"its {name} is computed at run time")
+    raise UnsupportedLayer(why_unreadable(value, name))
 
 
 def _float_attribute(node: ir.Node, name: str, default: float) -> float:

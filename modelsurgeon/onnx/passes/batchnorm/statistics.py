@@ -11,17 +11,16 @@ from dataclasses import replace
 from itertools import groupby
 
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from modelsurgeon.data import Batches
 from modelsurgeon.errors import BadData, UnsupportedLayer
 from modelsurgeon.layers.batchnorm_health import drift
 from modelsurgeon.layers.channel_statistics import ChannelStatistics
 from modelsurgeon.onnx.graph.dataflow import inputs_and_captures
-from modelsurgeon.onnx.io.serialize import copy
 from modelsurgeon.onnx.passes.batchnorm.nodes import NormSite, norms, read_norm, write_norm
 from modelsurgeon.onnx.passes.context import PassContext
 from modelsurgeon.onnx.run import runner
+from modelsurgeon.onnx.run.runnable_part import part
 from modelsurgeon.surgery.edits import Edit
 
 ACTION = "recalibrate"
@@ -69,7 +68,7 @@ def input_statistics(
     names = list(dict.fromkeys(str(site.x.name) for site in sites))
     fed = {str(value.name) for value in context.graph.inputs}
     inside = [name for name in names if name not in fed]
-    run = runner(_with_outputs(context.model, inside), provider=context.provider) if inside else dict
+    run = runner(part(context.model, inside), provider=context.provider) if inside else dict
     found: dict[str, ChannelStatistics] = {}
     for feed in batches:
         values = {**feed, **run(feed)}
@@ -88,6 +87,9 @@ def _in_inference_mode(site: NormSite) -> NormSite:
 def _recalibrate_norm(context: PassContext, site: NormSite, statistics: ChannelStatistics) -> Edit:
     if statistics.count < 2:
         return Edit(layer=site.name, action=ACTION, skipped="one value per channel has no variance")
+    if not statistics.fits(site.norm.mean.dtype):
+        dtype = site.norm.mean.dtype
+        return Edit(layer=site.name, action=ACTION, skipped=f"its statistics aren't finite in {dtype}")
     mean_drift, variance_drift = drift(site.norm, statistics)
     write_norm(context, site, replace(site.norm, mean=statistics.mean, var=statistics.var))
     details = {
@@ -107,14 +109,3 @@ def _depths(graph: ir.Graph, chosen: Iterable[ir.Node]) -> dict[ir.Node, int]:
         depths[node] = max((value_depths.get(value, 0) for value in inputs_and_captures(node)), default=0)
         value_depths |= dict.fromkeys(node.outputs, depths[node] + (node in counted))
     return depths
-
-
-def _with_outputs(model: ir.Model, names: Sequence[str]) -> ir.Model:
-    """A copy with these tensors as its outputs, and without the nodes that they don't need."""
-    part = copy(model)
-    values = {value.name: value for node in part.graph for value in node.outputs}
-    part.graph.outputs[:] = [values[name] for name in names]
-    RemoveUnusedNodesPass()(part)
-    for value in part.graph.outputs:
-        value.type = value.type or ir.TensorType(ir.DataType.FLOAT)
-    return part

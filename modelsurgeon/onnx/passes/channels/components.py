@@ -25,7 +25,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from modelsurgeon.onnx.graph.constants import constant_array
 from modelsurgeon.onnx.graph.dataflow import constant_values, inputs_and_captures
+from modelsurgeon.onnx.graph.randomness import draws
 from modelsurgeon.onnx.layers.sites import OnnxSite
 from modelsurgeon.onnx.passes.batchnorm.nodes import is_training
 from modelsurgeon.onnx.passes.channels.op_rules import (
@@ -40,10 +42,11 @@ from modelsurgeon.onnx.passes.channels.op_rules import (
     reduces_positions_only,
 )
 from modelsurgeon.onnx.passes.context import PassContext
-from modelsurgeon.onnx.passes.op_predicates import dims
+from modelsurgeon.onnx.passes.op_predicates import dims, opset
 
 Index = NDArray[np.intp]
 CHANNEL_AXIS = 1
+BROADCASTING_OPSET = 7  # the opset from which on constants are broadcast from the last axis
 UNKNOWN_CHANNELS_REASON = "its channels aren't where its operator has them, or their number is open"
 OTHER_AXIS_REASON = "a fully connected layer takes it along another axis"
 
@@ -172,11 +175,38 @@ class _Elements:
         if all(value in self.constants for value in node.outputs):
             return
         if not (node in self.layers and self._is_layer_node(node)) and not self._preserves_channels(node):
-            reason = f"{node.op_type} {self.rules.unknown_reason}"
-            if node.op_type == "BatchNormalization" and not self.rules.norms:
-                reason = "BatchNormalization is in between: fold it first (bn fold)"
+            reason = self._why_pinned(node)
             for value in (*inputs_and_captures(node), *node.outputs):
                 self.pin(value, reason)
+
+    def _why_pinned(self, node: ir.Node) -> str:
+        """The reason why a node's channels can't change."""
+        if node.op_type == "BatchNormalization" and not self.rules.norms:
+            return "BatchNormalization is in between: fold it first (bn fold)"
+        if node.op_type == "BatchNormalization" and is_training(self.context.model, node):
+            return "BatchNormalization is in training mode: bn freeze --training first"
+        if (reason := self._unreadable_constant(node)) is not None:
+            return reason
+        return f"{node.op_type} {self.rules.unknown_reason}"
+
+    def _unreadable_constant(self, node: ir.Node) -> str | None:
+        """The reason why a constant that would have to be rewritten can't be; None where there is none."""
+        if node.op_type not in self.rules.rewritten:
+            return None
+        for value in node.inputs:
+            if value is None or value not in self.constants:
+                continue
+            array = constant_array(value)
+            if array is None:
+                return f"{node.op_type} takes {value.name!r}, {_why_unreadable(value)}"
+            if array.size > 1 and self._broadcasts_by_axis(node):
+                return f"{node.op_type} broadcasts {value.name!r} by the rules from before opset 7"
+        return None
+
+    def _broadcasts_by_axis(self, node: ir.Node) -> bool:
+        """Whether a constant operand is aligned with an axis that an attribute or the operator names."""
+        old = "broadcast" in node.attributes or opset(self.context) < BROADCASTING_OPSET
+        return old and node.op_type != "BatchNormalization"
 
     def _is_layer_node(self, node: ir.Node) -> bool:
         """Whether input and output of the node have its layer's channels; sets the output's channel axis."""
@@ -203,7 +233,8 @@ class _Elements:
 
     def _preserves_channels(self, node: ir.Node) -> bool:
         """Whether the node passes channels on; if so, sets its output's elements."""
-        if node.domain or not node.inputs or not node.outputs:
+        plain = not node.domain and node.inputs and node.outputs and not draws(node, opset(self.context))
+        if not plain or self._unreadable_constant(node) is not None:
             return False
         if any(value.uses() or value.is_graph_output() for value in node.outputs[1:]):
             return False
@@ -256,7 +287,7 @@ class _Elements:
         if not all(self._same_size(node, value) for value in data):
             return None
         constants = [place for place, value in enumerate(node.inputs) if value not in data]
-        if constants and (node.op_type not in self.rules.with_constants or "broadcast" in node.attributes):
+        if constants and node.op_type not in self.rules.with_constants:
             return None
         trailing = self._ndim(data[0]) - 1 - self._axis(data[0])
         self.shifts += [
@@ -339,6 +370,14 @@ class _Elements:
             axes=self.axes,
             off_axis=self.off_axis.keys(),
         )
+
+
+def _why_unreadable(value: ir.Value) -> str:
+    """Why the numbers of a value that is constant aren't known."""
+    if value.is_graph_input():
+        return "a graph input, which a caller may override"
+    producer = value.producer()
+    return "whose numbers aren't known" if producer is None else f"which {producer.op_type} computes"
 
 
 def _first_input(node: ir.Node) -> ir.Value | None:

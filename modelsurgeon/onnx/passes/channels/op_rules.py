@@ -31,14 +31,16 @@ SPATIAL = frozenset({"Pad", "Resize", "Slice", "Upsample"})
 class ChannelRules:
     """Operators that pass channels on. unary: with one data input. combining: with several of one shape.
 
-    with_constants: those of them that may have a constant operand. broadcasting: whether values may be
-    broadcast over positions. norms: whether batch norms by stored statistics pass channels on, too.
+    with_constants: those of them that may have a constant operand. rewritten: operators whose constants are
+    rewritten with the channels, and so must be known. broadcasting: whether values may be broadcast over
+    positions. norms: whether batch norms by stored statistics pass channels on, too.
     unknown_reason: the reason for all other operators, after the operator's name.
     """
 
     unary: frozenset[str]
     combining: frozenset[str]
     with_constants: frozenset[str]
+    rewritten: frozenset[str]
     broadcasting: bool
     norms: bool
     unknown_reason: str
@@ -48,6 +50,7 @@ HOMOGENEOUS = ChannelRules(
     unary=HOMOGENEOUS_UNARY,
     combining=COMBINING,
     with_constants=ADDITIVE,
+    rewritten=ADDITIVE,
     broadcasting=False,
     norms=False,
     unknown_reason="isn't known to scale with its input",
@@ -56,6 +59,7 @@ CHANNELWISE = ChannelRules(
     unary=HOMOGENEOUS_UNARY | UNARY,
     combining=COMBINING | {"Div", "Mul", "Pow"},
     with_constants=COMBINING | {"Div", "Mul", "Pow"},
+    rewritten=COMBINING | MULTIPLICATIVE | {"BatchNormalization", "Pow"},
     broadcasting=True,
     norms=True,
     unknown_reason="isn't known to work on each channel by itself",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
@@ -20,7 +21,7 @@ from modelsurgeon.onnx.graph.constants import stored_source
 from modelsurgeon.onnx.graph.names import layer_names
 from modelsurgeon.onnx.layers.sites import editable_copy
 from modelsurgeon.onnx.passes.context import PassContext
-from modelsurgeon.onnx.passes.steal.grow import grow
+from modelsurgeon.onnx.passes.steal.grow import Head, ShapesByName, grow
 from modelsurgeon.onnx.passes.steal.parts import WeightedParts, weighted_parts, write_layer
 from modelsurgeon.surgery.edits import Edit
 
@@ -63,8 +64,10 @@ def steal(
             edits.append(Edit(layer=part.name, action=action, details=details))
         except UnsupportedLayer as reason:
             edits.append(Edit(layer=part.name, action=ACTION, details=details, skipped=str(reason)))
+    expected: ShapesByName = {}
     for name in growth.sizes:
-        edits.append(grow(context, ours.layers[name], theirs, pairing.donors.get(name), growth))
+        head = Head(site=ours.layers[name], theirs=theirs, donors=pairing.donors)
+        edits.append(grow(context, head, growth, expected))
     edits += [Edit(layer=name, action=ACTION, skipped=reason) for name, reason in ours.fixed.items()]
     _restore_weight_names(context.model, before)
     return edits
@@ -100,10 +103,24 @@ def _copy_weights(
         if theirs[slot].shape != array.shape and not partial:
             sizes = f"its {_slot_name(slot)} is {array.shape}, the donor's {theirs[slot].shape}"
             raise UnsupportedLayer(f"{sizes}; --partial takes what overlaps")
-        new[slot] = copy_overlap(theirs[slot], array).astype(array.dtype)
+        new[slot] = _overlap(theirs[slot], array, slot)
     _write_weights(context, ours, name, new)
     whole = all(theirs[slot].shape == array.shape for slot, array in mine.items())
     return ACTION if whole else "steal the overlap"
+
+
+def _overlap(theirs: Array, mine: Array, slot: str) -> Array:
+    """The part's own array with the donor's in it. Raises UnsupportedLayer where NaN or infinity comes in."""
+    with np.errstate(over="ignore"):
+        made: Array = copy_overlap(theirs, mine).astype(mine.dtype)
+    if (np.isfinite(mine) & ~np.isfinite(made)).any():
+        if not np.isfinite(theirs).all():
+            raise UnsupportedLayer(f"the donor's {_slot_name(slot)} holds NaN or infinite numbers")
+        largest = float(np.abs(theirs).max())
+        raise UnsupportedLayer(
+            f"the donor's {_slot_name(slot)} reaches {largest:.3g}, which is more than {mine.dtype} holds"
+        )
+    return made
 
 
 def _slot_name(slot: str) -> str:

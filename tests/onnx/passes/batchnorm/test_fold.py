@@ -236,6 +236,11 @@ ALONE: dict[str, tuple[str, dict[str, Any], str]] = {
         {"k": zoo.ones(4, 4)},
         "differs from position to position",
     ),
+    "bias per sample": (
+        f"p = Conv (x, w) c = Add (p, k) y = {NORM}",
+        {"k": np.arange(8, dtype=np.float32).reshape(2, 4, 1, 1)},
+        "differs from position to position",
+    ),
     "sum of two maps": (f"p = Conv (x, w) c = Add (p, p) y = {NORM}", {}, "Add comes before it"),
 }
 

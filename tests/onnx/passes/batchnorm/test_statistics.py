@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
@@ -9,7 +11,8 @@ import pytest
 
 import modelsurgeon as ms
 from modelsurgeon.onnx.run import runner
-from tests.onnx.passes.batchnorm.nets import CONV, MAPS, NORM, STATS, net
+from tests import zoo
+from tests.onnx.passes.batchnorm.nets import CONV, MAPS, NORM, STATS, net, weights
 
 DEEP = f"""
     n = BatchNormalization (x, {STATS}) c = Conv (n, w) r = Relu (c)
@@ -43,14 +46,13 @@ def test_statistics_equal_one_large_batch() -> None:
         for name, value in zip(("mean", "var"), node.outputs[1:], strict=True):
             value.name, value.type = f"{name}{number}", ir.TensorType(ir.DataType.FLOAT)
             model.graph.outputs.append(value)
-    learned = samples(8)[[0, 1, 2, 4, 5, 6]]
-    model.graph.inputs[0].shape = ir.Shape((6, 4, 6, 6))
     session = ort.InferenceSession(ir.to_proto(model).SerializeToString())
-    _, *wanted = session.run(None, {"x": learned})
+    _, *wanted = session.run(None, {"x": samples(8)})
     for ours, theirs in zip(statistics(done.model), wanted, strict=True):
         assert np.linalg.norm(ours - theirs) < 1e-5 * np.linalg.norm(theirs)
     assert done.comparison is not None
-    assert done.comparison.samples == 2
+    assert done.comparison.samples == 8
+    assert "the statistics are those of all 8 samples, and compared on the same" in done.comparison.notes
 
 
 def test_recalibrate_needs_samples() -> None:
@@ -114,3 +116,27 @@ def test_sanitize_gives_finite_outputs(data: np.ndarray | None) -> None:
     assert np.isfinite(outputs["y"]).all()
     again = ms.bn.sanitize(done.model, compare=False)
     assert [edit.skipped for edit in again.edits] == ["nothing is wrong with it"]
+
+
+def test_half_precision_norms_are_measured_where_no_type_is_written() -> None:
+    """Nor does a variance that overflows the type get into the file."""
+    half = {"w": np.full((4, 4, 1, 1), 1, np.float16)} | {
+        name: np.ones(4, np.float16) for name in ("s", "b", "m", "v")
+    }
+    model = net("c = Conv (x, w) y = BatchNormalization (c, s, b, m, v)", "float16[N, 4, 6, 6] x", **half)
+    data = np.random.default_rng(0).standard_normal((4, 4, 6, 6)).astype(np.float16)
+    assert all(edit.skipped is None for edit in ms.bn.recalibrate(model, data=data, compare=False).edits)
+    [edit] = ms.bn.recalibrate(model, data=data * np.float16(1000), compare=False).edits
+    assert edit.skipped == "its statistics aren't finite in float16"
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+@pytest.mark.parametrize("verb", [ms.bn.recalibrate, ms.bn.sanitize, ms.bn.inspect])
+def test_inputs_of_norms_are_measured_in_their_own_type(verb: Any, dtype: np.dtype[Any]) -> None:  # noqa: ANN401
+    """No type of an inner tensor is declared: it isn't float in every net."""
+    kind = {np.float16: "float16", np.float64: "double"}[dtype]
+    arrays = {name: array.astype(dtype) for name, array in weights(w=(4, 4)).items()}
+    text = f"g ({kind}[N, 4] x) => ({kind}[N, 4] y) {{ c = MatMul (x, w) y = {NORM} }}"
+    found = verb(zoo.model(text, **arrays), data=samples(8)[:, :, 0, 0].astype(dtype))
+    drifts = [finding.rule for layer in getattr(found, "layers", {}).values() for finding in layer]
+    assert "mean-drift" in drifts or found.comparison is not None

@@ -182,3 +182,39 @@ def test_dead_channel_stays_finite() -> None:
     done = ms.equalize(model)
     assert np.isfinite(weight(done, "y")).all()
     assert error(model, done) < 1e-5
+
+
+UNREADABLE = {
+    "made by nodes": ("t = Mul (m, m) s = Add (a, t)", {"m": normal(6, 1, 1)}, "which Mul computes"),
+    "made by a Concat": (
+        "t = Concat <axis = 0> (m, m) s = Sub (t, a)",
+        {"m": normal(3, 1, 1)},
+        "which Concat computes",
+    ),
+    "an input with a default": ("s = Add (a, given)", {"given": normal(6, 1, 1)}, "a caller may override"),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_a_shift_that_cannot_be_read_stops_the_component(name: str) -> None:
+    nodes, more, reason = UNREADABLE[name]
+    given = ", float[6, 1, 1] given" if "given" in more else ""
+    body = f"a = Conv (x, w, b) {nodes} r = Relu (s) y = Conv (r, v)"
+    model = zoo.model(f"g (float[N, 3, 8, 8] x{given}) => (float y) {{ {body} }}", **(CONVS | more))
+    done = ms.equalize(model, compare=False)
+    assert reason in reasons(done)["a"]
+    assert error(model, done) == 0
+
+
+@pytest.mark.parametrize("made", ["t = Identity (m)", "t = Reshape (m, to)", "t = Cast <to = 1> (h)"])
+def test_a_shift_that_steps_make_is_read_through_them(made: str) -> None:
+    values = {
+        "m": normal(6, 1, 1),
+        "h": normal(6, 1, 1).astype(np.float16),
+        "to": np.array([1, 6, 1, 1]),
+    }
+    used = {name: array for name, array in values.items() if f"({name}" in made or f" {name})" in made}
+    model = net(f"a = Conv (x, w, b) {made} s = Add (a, t) r = Relu (s) y = Conv (r, v)", **(CONVS | used))
+    done = ms.equalize(model, compare=False)
+    assert "a" not in reasons(done)
+    assert error(model, done) < 1e-5

@@ -262,3 +262,40 @@ def test_prune_is_exact_and_idempotent(model: ir.Model) -> None:
     assert np.linalg.norm(a - b) <= 1e-5 * max(1, np.linalg.norm(a))
     again = ms.prune(done.model, compare=False)
     assert all(edit.skipped for edit in again.edits), "once is enough"
+
+
+PINNED = {
+    "an input with a default": (
+        "m = Mul (a, given) y = Conv (m, v)",
+        {"given": SLOPES},
+        "caller may override",
+    ),
+    "made by nodes": ("s = Exp (u) m = Add (a, s) y = Conv (m, v)", {"u": SLOPES}, "which Exp computes"),
+    "a computed variance": (
+        "s = Abs (u) n = BatchNormalization (a, u, u, u, s) y = Conv (n, v)",
+        {"u": SLOPES.ravel()},
+        "which Abs computes",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PINNED)
+def test_a_constant_that_cannot_be_read_keeps_the_channels(name: str) -> None:
+    nodes, more, reason = PINNED[name]
+    given = ", float[6, 1, 1] given" if "given" in more else ""
+    weights = {"w": planted(6, 3, 3, 3), "b": planted(6), "v": normal(5, 6, 3, 3)} | more
+    model = zoo.model(
+        f"g (float[N, 3, 8, 8] x{given}) => (float y) {{ a = Conv (x, w, b) {nodes} }}", **weights
+    )
+    done = ms.prune(model, compare=False)
+    assert reason in str(channels_or_reason(done)["a"])
+    assert error(model, done) == 0
+
+
+@pytest.mark.parametrize("node", ["Mul <axis = 1, broadcast = 1> (a, t)", "PRelu (a, t)"])
+def test_constants_of_old_opsets_keep_the_channels(node: str) -> None:
+    """Before opset 7, one number per channel has one axis, which is not the last one of the data."""
+    weights = {"w": planted(6, 3, 3, 3), "b": planted(6), "v": normal(5, 6, 3, 3), "t": SLOPES.ravel()}
+    text = f"g (float[1, 3, 8, 8] x) => (float y) {{ a = Conv (x, w, b) m = {node} y = Conv (m, v) }}"
+    done = ms.prune(zoo.model(text, opset=6, **weights), compare=False)
+    assert "before opset 7" in str(channels_or_reason(done)["a"])

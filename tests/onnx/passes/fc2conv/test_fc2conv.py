@@ -119,16 +119,19 @@ def test_layer_moves_before_a_mean(pool: str) -> None:
     assert operators(done.model) == ["Conv", "Conv", "GlobalAveragePool", "Flatten"]
     x = normal(2, 3, 13, 11)
     assert same(outputs_of(model, x), outputs_of(done.model, x))
-    assert [edit.action for edit in done.edits] == ["to convolution before the mean"]
+    assert [edit.action for edit in done.edits] == ["to convolution before the mean", "open sizes"]
+    larger = normal(2, 3, 17, 12)
+    model.graph.inputs[0].shape = ir.Shape(["N", 3, "h", "w"])
+    assert same(outputs_of(model, larger), outputs_of(done.model, larger))
 
 
-def test_flatten_before_vector_ops() -> None:
+def test_layer_stays_where_a_node_behind_it_needs_vectors() -> None:
     model = body("f = Flatten (m) h = Gemm (f, w, b) r = Relu (h) y = CumSum (r, one)", w=normal(120, 7),
                  b=normal(7), one=np.int64(1))  # fmt: skip
     done = ms.fc2conv(model)
-    assert operators(done.model) == ["Conv", "Conv", "Relu", "Flatten", "CumSum"]
-    x = normal(2, 3, 13, 11)
-    assert same(outputs_of(model, x), outputs_of(done.model, x))
+    assert operators(done.model) == operators(model)
+    reason = "Flatten 'r.flat', before CumSum 'y', merges positions with other axes, or takes them apart"
+    assert reasons(done) == {"h": f"input 'x' keeps its size: {reason}", "x": reason}
 
 
 def test_no_fully_connected_layer() -> None:
@@ -171,7 +174,8 @@ def test_skip_option() -> None:
     model = head("a chain")
     done = ms.fc2conv(model, skip=["o"])
     assert reasons(done)["o"] == "left out as asked (--skip)"
-    assert operators(done.model).count("Gemm") == 1
+    assert reasons(done)["h"].startswith("input 'x' keeps its size: Flatten")
+    assert operators(done.model) == operators(model)
 
 
 TURNED = "t = Constant <value = int64[4] {-1, 4, 5, 6}> () s = Reshape (m, t)"
@@ -186,7 +190,7 @@ def test_sizes_stay_fixed_if_nodes_depend_on_them(reason: str) -> None:
     model = body(f"{BOUND[reason]} f = Flatten (m) y0 = Gemm (f, w, b) z = ReduceMean <keepdims = 0> (s) "
                  "y = Add (y0, z)", w=normal(120, 7), b=normal(7), k=normal(1, 1, 6, 5))  # fmt: skip
     done = ms.fc2conv(model)
-    assert reasons(done) == {"x": reason}
+    assert reasons(done) == {"x": reason, "y0": f"input 'x' keeps its size: {reason}"}
     assert list(done.model.graph.inputs[0].shape or ())[2:] == [13, 11]
 
 
