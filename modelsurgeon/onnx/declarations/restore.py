@@ -12,7 +12,7 @@ from collections.abc import Collection
 import onnx_ir as ir
 
 from modelsurgeon.errors import BadModel
-from modelsurgeon.onnx.declarations.moved import InferredShapes, Movement, movement
+from modelsurgeon.onnx.declarations.moved import Dim, InferredShapes, Movement, movement
 from modelsurgeon.onnx.declarations.twins import Twins, all_nodes, node_twin, twins
 from modelsurgeon.onnx.graph.map_types import copy_map_type, map_type
 from modelsurgeon.onnx.io import promises
@@ -119,8 +119,6 @@ def _declare_value(value: ir.Value, found: Movement, symbols: Collection[str], *
         value.shape = None
     elif declared is None:
         value.shape = _readable(found.after.shape(value), symbols)
-    elif value not in found.moved:
-        value.shape = _copy(declared)
     else:
         value.shape = _new_shape(value, declared, found, symbols) or value.shape
 
@@ -128,15 +126,25 @@ def _declare_value(value: ir.Value, found: Movement, symbols: Collection[str], *
 def _new_shape(
     value: ir.Value, declared: ir.Shape | None, found: Movement, symbols: Collection[str]
 ) -> ir.Shape | None:
-    """The declared shape with inferred sizes along the axes that the edit moved; None where none is known."""
+    """The declared shape with inferred sizes along axes that the edit moved, and where it was never true.
+
+    None where nothing is known of it any more.
+    """
     inferred = found.after.shape(value)
     if declared is None or inferred is None or value in found.unconfirmed:
-        return declared if value not in found.unconfirmed else None
+        return _copy(declared) if value not in found.unconfirmed else None
     readable = _readable(inferred, symbols)
     if len(inferred) != len(declared) or readable is None:
         return readable
-    dims = [declared[axis] if found.keeps(value, axis) else readable[axis] for axis in range(len(declared))]
+    dims = [
+        new if _contradicts(old, new) or (value in found.moved and not found.keeps(value, axis)) else old
+        for axis, (old, new) in enumerate(zip(declared, readable, strict=True))
+    ]
     return ir.Shape(dims)
+
+
+def _contradicts(declared: Dim, inferred: Dim) -> bool:
+    return isinstance(declared, int) and isinstance(inferred, int) and declared != inferred
 
 
 def _declare_type(value: ir.Value, old: ir.Value, inferred: InferredShapes) -> None:

@@ -23,7 +23,7 @@ from modelsurgeon.api import samples
 from modelsurgeon.onnx.layers.sites import editable_copy, sites
 from tests import zoo
 from tests.onnx.declarations import nets
-from tests.onnx.declarations.written import check, documented, faults, stale
+from tests.onnx.declarations.written import check, documented, faults, stale, without_defaults
 
 MODELS = os.environ.get("MODELSURGEON_MODELS")
 MAX_NODES_TO_COMPRESS = 400  # larger models take too long for every form of compress
@@ -107,6 +107,16 @@ def compressed(patient: Patient, **how: object) -> Any:  # noqa: ANN401 - an ope
     return ms.compress(patient.path, compare=False, **how)
 
 
+def planned(patient: Patient) -> Any:  # noqa: ANN401 - a result
+    return compressed(patient, plan=compressed(patient, rank=1, dry_run=True).plan)
+
+
+def swept(patient: Patient) -> Any:  # noqa: ANN401 - a result
+    if len(patient.proto.graph.node) > MAX_NODES_TO_COMPRESS:
+        raise ms.SurgeryError("is too large")
+    return ms.sweep(patient.path, [0.8], of="params", compare=False).points[0].result
+
+
 def in_a_pipeline(patient: Patient) -> Any:  # noqa: ANN401 - a pipeline run
     verbs = ("bn fold", "prune", "equalize", "pool2conv", "bn sanitize")
     return ms.pipeline(
@@ -123,6 +133,9 @@ VERBS: dict[str, Verb] = {
     "bn recalibrate": with_data(ms.bn.recalibrate),
     "equalize": plain(ms.equalize),
     "prune": plain(ms.prune),
+    "clean": plain(ms.clean),
+    "fold frozen inputs": plain(ms.bn.fold, freeze_inputs=True),
+    "steal with frozen inputs": partial(steal, freeze_inputs=True),
     "pool2conv": plain(ms.pool2conv),
     "pool2conv approximate": with_data(ms.pool2conv, approximate=True),
     "fc2conv": plain(ms.fc2conv),
@@ -138,8 +151,12 @@ VERBS: dict[str, Verb] = {
     "compress to rank 1": partial(compressed, rank=1),
     "compress to energy": partial(compressed, energy=0.5),
     "compress to macs": partial(compressed, macs=0.7),
+    "compress with frozen inputs": partial(compressed, params=0.8, freeze_inputs=True),
+    "compress by a plan": planned,
+    "sweep": swept,
     "pipeline": in_a_pipeline,
 }
+FREEZING = {name for name in VERBS if "frozen" in name}
 CUTS = {"extract all", "extract half", "extract the rest"}
 RESIZING = {"fc2conv", "fc2conv at its size", "im2col", "steal and grow"}
 
@@ -160,7 +177,8 @@ def complaints(patient: Patient, name: str, folder: Path, seen: Counter[str]) ->
     )
     seen["written, edited" if edited else "written"] += 1
     known = {"resized": name in RESIZING, "cut": name in CUTS, "lies": patient.old_lies or ()}
-    yield from faults(patient.proto, onnx.load(out), **known)
+    before = without_defaults(patient.proto) if name in FREEZING else patient.proto
+    yield from faults(before, onnx.load(out), **known)
     if patient.complaint is None and (complaint := check(out)) is not None:
         yield f"checker: {complaint}"
     if patient.old_lies is not None and patient.feed and name != "extract the rest":

@@ -34,6 +34,18 @@ def documented(model: ModelProto) -> ModelProto:
     return found
 
 
+def without_defaults(model: ModelProto) -> ModelProto:
+    """The model whose weights are no inputs, of an IR version that allows it."""
+    found = ModelProto.FromString(model.SerializeToString())
+    weights = {tensor.name for tensor in model.graph.initializer}
+    kept = [value for value in model.graph.input if value.name not in weights]
+    if len(kept) < len(model.graph.input):
+        found.ir_version = max(4, found.ir_version)
+    del found.graph.input[:]
+    found.graph.input.extend(kept)
+    return found
+
+
 def _note(owner: ModelProto | GraphProto | NodeProto | ValueInfoProto, text: str) -> None:
     owner.metadata_props.add(key="note", value=text)
 
