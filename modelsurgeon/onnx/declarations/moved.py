@@ -14,12 +14,13 @@ import onnx_ir as ir
 
 from modelsurgeon.onnx import shapes
 from modelsurgeon.onnx.declarations.twins import Twins, all_nodes, node_twin, twins
-from modelsurgeon.onnx.graph.dataflow import inputs_and_captures
+from modelsurgeon.onnx.graph.dataflow import subgraphs
 from modelsurgeon.onnx.shapes.binding import input_symbols
 from modelsurgeon.onnx.shapes.impossible import impossible
 from modelsurgeon.onnx.shapes.run_time.declared_shapes import BELIEVED_KEY
 
 Dim = int | ir.SymbolicDim
+TRIED_SIZES = (1024, 1733, 4099)  # of symbols, to tell expressions apart
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -149,28 +150,47 @@ class ShapeComparison:
         return old is not None and new is not None and not self._same(old, new)
 
     def _reads_moved(self, node: ir.Node) -> bool:
-        """Whether a node is another one than before, or reads values of other shapes."""
-        twin = node_twin(node, self.known)
-        if twin is None or twin.op_identifier() != node.op_identifier():
-            return True
-        now, then = list(inputs_and_captures(node)), list(inputs_and_captures(twin))
-        return len(now) != len(then) or not all(map(self._is_same_input, now, then))
+        """Whether a node reads a value that certainly has another shape than what it read before.
 
-    def _is_same_input(self, value: ir.Value, old: ir.Value) -> bool:
+        A rewritten node is no such sign, nor is a shape that can't be inferred: an edit changes the sizes of
+        what it knows, and keeps those of all others.
+        """
+        twin = node_twin(node, self.known)
+        now = _what_shapes_follow(node)
+        if any(value in self.moved for value in now if value is not None):
+            return True
+        then = (
+            [] if twin is None or twin.op_identifier() != node.op_identifier() else _what_shapes_follow(twin)
+        )
+        return len(now) == len(then) and any(map(self._has_moved, now, then))
+
+    def _has_moved(self, value: ir.Value | None, old: ir.Value | None) -> bool:
+        if value is None or old is None:
+            return False
         if value.const_value is not None and old.const_value is not None:
-            return list(value.const_value.shape) == list(old.const_value.shape)
+            return list(value.const_value.shape) != list(old.const_value.shape)
         before, after = self.before.shape(old), self.after.shape(value)
-        if value in self.moved or before is None or after is None:
-            return value not in self.moved and self.known.get(value) is old
-        return self._same(before, after)
+        return before is not None and after is not None and not self._same(before, after)
 
     def _same(self, one: ir.Shape, other: ir.Shape) -> bool:
         pairs = zip(one, other, strict=False)
         return len(one) == len(other) and all(_same_dim(a, b, self.symbols) for a, b in pairs)
 
 
+def _what_shapes_follow(node: ir.Node) -> list[ir.Value | None]:
+    """The inputs of a node, and what the graphs inside it return: how they compute that may change."""
+    return [*node.inputs, *(value for inner in subgraphs(node) for value in inner.outputs)]
+
+
 def _same_dim(one: Dim, other: Dim, symbols: frozenset[str]) -> bool:
-    """Whether two sizes are the same, or both known at run time only: these have new names in every copy."""
-    if isinstance(one, int) or isinstance(other, int):
+    """Whether two sizes are the same, or both known at run time only: these have new names in every copy.
+
+    One size may be written as several expressions: what counts is what these give at TRIED_SIZES.
+    """
+    if isinstance(one, int) or isinstance(other, int) or one == other:
         return bool(one == other)
-    return one == other or not (one.free_symbols() <= symbols or other.free_symbols() <= symbols)
+    if not (one.free_symbols() <= symbols and other.free_symbols() <= symbols):
+        return not (one.free_symbols() <= symbols or other.free_symbols() <= symbols)
+    names = sorted(one.free_symbols() | other.free_symbols())
+    tried = [{name: size + 131 * place for place, name in enumerate(names)} for size in TRIED_SIZES]
+    return all(one.evaluate(sizes) == other.evaluate(sizes) for sizes in tried)

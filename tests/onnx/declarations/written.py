@@ -10,6 +10,8 @@ import onnx
 import onnxruntime
 from onnx import GraphProto, ModelProto, NodeProto, TypeProto, ValueInfoProto
 
+from modelsurgeon.onnx.io.serialize import STACK_TRACE_KEY
+
 HEADER = ("ir_version", "producer_name", "producer_version", "domain", "model_version", "doc_string")
 Dims = list[int | str]
 
@@ -112,8 +114,8 @@ def opsets(model: ModelProto) -> dict[str, int]:
 
 
 def entries(owner: ModelProto | GraphProto | NodeProto | ValueInfoProto) -> dict[str, str]:
-    """Metadata by key."""
-    return {entry.key: entry.value for entry in owner.metadata_props}
+    """Metadata by key, without the folders of the machine that exported the model."""
+    return {entry.key: entry.value for entry in owner.metadata_props if entry.key != STACK_TRACE_KEY}
 
 
 def _value_faults(before: ValueInfoProto, after: ValueInfoProto, *, sizes: bool) -> Iterator[str]:
