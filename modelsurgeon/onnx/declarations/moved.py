@@ -159,9 +159,9 @@ class ShapeComparison:
         now = _what_shapes_follow(node)
         if any(value in self.moved for value in now if value is not None):
             return True
-        then = (
-            [] if twin is None or twin.op_identifier() != node.op_identifier() else _what_shapes_follow(twin)
-        )
+        if twin is None or twin.op_identifier() != node.op_identifier():
+            return False
+        then = _what_shapes_follow(twin)
         return len(now) == len(then) and any(map(self._has_moved, now, then))
 
     def _has_moved(self, value: ir.Value | None, old: ir.Value | None) -> bool:

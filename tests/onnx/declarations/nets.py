@@ -80,6 +80,18 @@ def unknown_behind_head() -> ir.Model:
     )
 
 
+def merged_behind_unknown_ranks() -> ir.Model:
+    """Repeated nodes on a value whose rank isn't known, in front of an operator that nobody knows."""
+    return zoo.model(
+        "g (float[N, 6] x, bool c) => (float[N, 5] o) {"
+        " a = If (c) <"
+        "  then_branch = one () => (float[] p) { p = Relu (x) },"
+        "  else_branch = two () => (float[] q) { q = Unsqueeze (x, axis) }"
+        " > u = Unsqueeze (a, axis) v = Unsqueeze (a, axis) y = local.Post (u, v) z = Relu (y) o = Neg (z) }",
+        axis=np.int64([0]),
+    )
+
+
 def unknown_in_the_middle() -> ir.Model:
     """Two operators that nobody knows between layers; all shapes are declared."""
     return declared(
@@ -282,6 +294,7 @@ def declared(model: ir.Model) -> ir.Model:
 NETS: list[Build] = [
     *(zoo.classifier, zoo.branches, zoo.loop, zoo.scan, zoo.functions, zoo.padded, zoo.quantized),
     *(ends_in_norm, ends_in_subsampling, ends_in_average, dead_channels, unknown_behind_head),
+    merged_behind_unknown_ranks,
     *(unknown_in_the_middle, head, old_head, weights_as_inputs, half, passed_through, sequences, labels),
     *(captured, with_function, run_time_sizes, same_names, tail_of_dropout),
 ]

@@ -149,7 +149,6 @@ VERBS: dict[str, Verb] = {
     "steal partial": partial(steal, partial=True),
     "steal and grow": grown,
     "compress to rank 1": partial(compressed, rank=1),
-    "compress to energy": partial(compressed, energy=0.5),
     "compress to macs": partial(compressed, macs=0.7),
     "compress with frozen inputs": partial(compressed, params=0.8, freeze_inputs=True),
     "compress by a plan": planned,
@@ -158,7 +157,7 @@ VERBS: dict[str, Verb] = {
 }
 FREEZING = {name for name in VERBS if "frozen" in name}
 CUTS = {"extract all", "extract half", "extract the rest"}
-RESIZING = {"fc2conv", "fc2conv at its size", "im2col", "steal and grow"}
+RESIZING = {"fc2conv", "fc2conv at its size", "reverse", "im2col", "steal and grow"}
 
 
 def complaints(patient: Patient, name: str, folder: Path, seen: Counter[str]) -> Iterator[str]:
