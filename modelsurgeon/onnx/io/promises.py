@@ -5,7 +5,7 @@ The promises stay with the model in memory, so that nothing that is done to it l
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -22,11 +22,11 @@ PROMISES_KEY = "modelsurgeon.promises"  # model.meta
 class Promises:
     """Of the original: which inputs and outputs have a type and a shape, and whether node names are unique.
 
-    typed, shaped: by the name of an input or output of the original.
+    untyped, shaped: names of inputs and outputs of the original that state no type, and that state a shape.
     """
 
-    typed: Mapping[str, bool]
-    shaped: Mapping[str, bool]
+    untyped: frozenset[str]
+    shaped: frozenset[str]
     unique_names: bool
 
 
@@ -40,8 +40,8 @@ def keep(edited: ir.Model, original: ir.Model, *, cut: bool = False) -> None:
         _check_same("inputs", _fed(original), _fed(edited))
     ends = [*original.graph.inputs, *original.graph.outputs]
     edited.meta[PROMISES_KEY] = Promises(
-        typed={str(value.name): _is_typed(value) for value in ends},
-        shaped={str(value.name): value.shape is not None for value in ends},
+        untyped=frozenset(str(value.name) for value in ends if not _is_typed(value)),
+        shaped=frozenset(str(value.name) for value in ends if value.shape is not None),
         unique_names=_repeated_name(original) is None,
     )
     check(edited)
@@ -54,11 +54,12 @@ def check(model: ir.Model) -> None:
         return
     for value in (*model.graph.inputs, *model.graph.outputs):
         name = str(value.name)
-        if promised.typed.get(name) and not _is_typed(value):
+        if name not in promised.untyped and not _is_typed(value):
             raise BadModel(
-                f"the model would lose the type of {quoted(name)}, which the original states: set it first"
+                f"nothing gives the type of {quoted(name)}, which an input or output must state: "
+                "choose another tensor, or declare it in the model first"
             )
-        if promised.shaped.get(name) and value.shape is None:
+        if name in promised.shaped and value.shape is None:
             raise BadModel(
                 f"the model would lose the shape of {quoted(name)}, which the original states: set it first"
             )

@@ -83,11 +83,11 @@ def unknown_behind_head() -> ir.Model:
 def merged_behind_unknown_ranks() -> ir.Model:
     """Repeated nodes on a value whose rank isn't known, in front of an operator that nobody knows."""
     return zoo.model(
-        "g (float[N, 6] x, bool c) => (float[N, 5] o) {"
-        " a = If (c) <"
+        "g (float[N, 6] w, bool c) => (float[N, 5] y) {"
+        " h = Relu (w) i = Neg (h) j = Abs (i) k = Exp (j) x = Relu (k) a = If (c) <"
         "  then_branch = one () => (float[] p) { p = Relu (x) },"
         "  else_branch = two () => (float[] q) { q = Unsqueeze (x, axis) }"
-        " > u = Unsqueeze (a, axis) v = Unsqueeze (a, axis) y = local.Post (u, v) z = Relu (y) o = Neg (z) }",
+        " > u = Unsqueeze (a, axis) v = Unsqueeze (a, axis) y = local.Post (u, v) }",
         axis=np.int64([0]),
     )
 
