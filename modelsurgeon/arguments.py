@@ -15,6 +15,8 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
+
 from modelsurgeon.errors import BadArgument
 from modelsurgeon.progress import Progress
 
@@ -28,12 +30,13 @@ WORDS: dict[Any, str] = {
     str: "text",
     Path: "a path",
     CallableType: "a function",
+    np.ndarray: "an array",
 }
 MAX_SHOWN = 60  # characters of a value in a message
 
 
 @dataclass(frozen=True)
-class Range:
+class Interval:
     """The range of a number, as an annotation. above: whether `least` itself is out of it."""
 
     least: float
@@ -51,11 +54,11 @@ class Range:
         return low if self.most is None else f"{low} and at most {self.most:g}"
 
 
-Size = Annotated[int, Range(1)]
-Count = Annotated[int, Range(1)]
-Seed = Annotated[int, Range(0)]
-Tolerance = Annotated[float, Range(0)]
-Fraction = Annotated[float, Range(0, 1, above=True)]
+Size = Annotated[int, Interval(1)]
+Count = Annotated[int, Interval(1)]
+Seed = Annotated[int, Interval(0)]
+Tolerance = Annotated[float, Interval(0)]
+Fraction = Annotated[float, Interval(0, 1, above=True)]
 
 
 def checked(function: Callable[P, T]) -> Callable[P, T]:
@@ -154,7 +157,8 @@ def find_problem(name: str, value: Any, annotation: Any) -> str | None:  # noqa:
 
 def _holds(origin: Any, kind: type) -> bool:  # noqa: ANN401
     """Whether the origin of an annotation is a kind of collection."""
-    return isinstance(origin, type) and origin is not CallableType and issubclass(origin, kind)
+    plain = (CallableType, np.ndarray)
+    return isinstance(origin, type) and origin not in plain and issubclass(origin, kind)
 
 
 def _is_instance(value: Any, kind: Any) -> bool:  # noqa: ANN401

@@ -12,7 +12,7 @@ from modelsurgeon.api.devices import on_device
 from modelsurgeon.api.operation import record, source
 from modelsurgeon.api.options import CompressionOptions
 from modelsurgeon.api.preparation import chosen_options, prepare
-from modelsurgeon.arguments import Fraction, Range, Tolerance, checked
+from modelsurgeon.arguments import Fraction, Interval, Tolerance, checked
 from modelsurgeon.comparison import gate
 from modelsurgeon.comparison.compare import Comparison
 from modelsurgeon.compression.candidates import Decision
@@ -38,8 +38,8 @@ def compress(
     energy: Fraction | None = None,
     macs: Fraction | None = None,
     params: Fraction | None = None,
-    max_error: Annotated[float, Range(0, above=True)] | None = None,
-    speedup: Annotated[float, Range(1, above=True)] | None = None,
+    max_error: Annotated[float, Interval(0, above=True)] | None = None,
+    speedup: Annotated[float, Interval(1, above=True)] | None = None,
     plan: Plan | Mapping[str, Any] | str | Path | None = None,
     **options: Unpack[CompressionOptions],
 ) -> Result:

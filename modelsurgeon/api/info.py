@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from modelsurgeon.api.models import Dims, Shapes, graph
 from modelsurgeon.api.samples import feeds
-from modelsurgeon.arguments import Count, Range, checked
+from modelsurgeon.arguments import Count, Interval, checked
 
 if TYPE_CHECKING:
     from modelsurgeon.api.models import Model
@@ -79,7 +79,7 @@ def check(
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
     weights: bool = False,
-    balance: Annotated[float, Range(0, above=True)] | None = None,
+    balance: Annotated[float, Interval(0, above=True)] | None = None,
     spend: bool = False,
 ) -> Report:
     """Findings about a model, each with its rule, evidence and advice, by severity.

@@ -32,7 +32,7 @@ from modelsurgeon.api import models
 from modelsurgeon.api.info import info
 from modelsurgeon.api.operation import compare_with_original, drawn_feeds
 from modelsurgeon.api.options import SurgeryOptions, keywords_of
-from modelsurgeon.arguments import Range, Tolerance, checked, find_problem, parameters
+from modelsurgeon.arguments import Interval, Tolerance, checked, find_problem, parameters
 from modelsurgeon.comparison import gate
 from modelsurgeon.comparison.compare import Comparison
 from modelsurgeon.errors import BadArgument, BadPlan, GateMissed
@@ -58,7 +58,7 @@ VERBS = {
 LIMITED_TOTALS = ("macs", "params", "param_bytes", "activation_bytes")
 PATH_ARGUMENTS = ("data", "donor", "plan")
 SHARED_ARGUMENTS = ("data", "seed", "provider", "shapes", "dims")
-Limit = Annotated[float, Range(0)]
+Limit = Annotated[float, Interval(0)]
 DATA_TYPES = str | Path | Mapping[str, Any] | Sequence[Any]  # of samples in a recipe
 RECIPE_TYPES: Mapping[str, Any] = {
     **get_type_hints(SurgeryOptions, include_extras=True),

@@ -79,7 +79,7 @@ def test_chosen_ranks_are_multiples_of_the_block(net: ir.Model, goal: dict[str, 
         ranks = [rank for _, rank in edited(result).values()]
         assert all(np.all(np.array(rank) % 12 == 0) for rank in ranks if np.min(rank) >= 12)
         assert ranks or "evbmf" in goal.values()
-    with pytest.raises(ValueError, match="blocks of 0: 1 or more is needed"):
+    with pytest.raises(ValueError, match="block is 0, a whole number of at least 1 is needed"):
         ms.compress(net, **goal, block=0)
 
 
@@ -164,9 +164,9 @@ GOALS = {
     "none": ({}, "one of rank, energy, .* is needed, found none"),
     "two": ({"rank": 2, "macs": 0.5}, "found rank and macs"),
     "rank 0": ({"rank": 0}, "rank 0: at least 1"),
-    "energy 1.5": ({"energy": 1.5}, "energy 1.5: a fraction above 0, at most 1"),
-    "macs 0": ({"macs": 0.0}, "macs 0.0: a fraction"),
-    "speedup 1": ({"speedup": 1.0}, "speedup 1.0: a number above 1"),
+    "energy 1.5": ({"energy": 1.5}, "energy is 1.5, a finite number above 0 and at most 1"),
+    "macs 0": ({"macs": 0.0}, "macs is 0.0, a finite number above 0"),
+    "speedup 1": ({"speedup": 1.0}, "speedup is 1.0, a finite number above 1"),
     "method": ({"rank": 2, "method": "qr"}, "no method 'qr'; there are auto, svd"),
 }
 

@@ -74,7 +74,7 @@ def test_samples_and_batch_set_the_sample_count(path: Path) -> None:
     data = {"x": np.random.default_rng(0).normal(size=(10, 4, 12, 12)).astype(np.float32)}
     assert ms.compare(path, path, data, samples=4).samples == 4
     assert ms.compare(path, path, data, samples=40).samples == 10
-    assert ms.compare(path, path, data, samples=4, batch=3).samples == 6
+    assert ms.compare(path, path, data, samples=4, batch=3).samples == 4
     assert ms.compare(path, path, samples=5).samples == 5
     assert ms.compare(path, path, samples=5, batch=3).samples == 6
 

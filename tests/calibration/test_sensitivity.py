@@ -133,7 +133,7 @@ def test_compression_reports_progress_of_every_stage(net: ir.Model) -> None:
 
 
 def test_samples_can_be_fed_in_batches(net: ir.Model) -> None:
-    one, four = (ms.compress(net, macs=0.5, data=pictures(32, 7), batch=batch) for batch in (None, 4))
+    one, four = (ms.compress(net, macs=0.5, data=pictures(64, 7), batch=batch) for batch in (None, 4))
     assert one.before is not None and four.before is not None
     assert four.before["macs"] == 4 * one.before["macs"]
     assert any("4 samples at once" in note for note in four.notes)
@@ -152,9 +152,8 @@ def test_non_finite_and_huge_samples_are_refused(net: ir.Model, bad: float, wher
     """In a sample of the moments, and in one that only validates the refit."""
     data = pictures(8, 1)
     data[where, 2, :, :] = bad
-    with pytest.raises(
-        BadData, match=r"layer 'a' is fed NaN, Inf or values beyond 1e\+15 on calibration samples"
-    ):
+    finite = r"layer 'a' is fed NaN, Inf or values beyond 1e\+15 on calibration samples"
+    with pytest.raises(BadData, match=finite if np.isfinite(bad) else f"infinite values in sample {where}"):
         ms.compress(net, macs=0.5, data=data)
     others = ms.compress(net, macs=0.5, data=np.delete(data, where, axis=0))
     assert others.predicted is not None and worst(others) < 1
@@ -326,7 +325,7 @@ def test_where_no_output_moves_each_layer_counts_by_its_own_error(end: str) -> N
 
 @pytest.mark.parametrize("end", [*BLIND.values(), HALF_NAN], ids=[*BLIND, "half nan"])
 def test_a_choice_made_on_outputs_that_show_nothing_is_no_cheapest_one(end: str) -> None:
-    result = ms.compress(ending(end), macs=0.8, data=pictures(64, 3))
+    result = ms.compress(ending(end), macs=0.8, data=pictures(64, 3), dry_run=end == NAN_EVERYWHERE)
     assert 0.7 < result.after["macs"] / result.before["macs"] <= 0.8
     assert any("changes the output 'y'" in note for note in result.notes) == (end != HALF_NAN)
 

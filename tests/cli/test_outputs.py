@@ -17,9 +17,9 @@ BYTES = pytest.CaptureFixture[bytes]
 def test_the_model_goes_to_stdout_and_the_report_to_stderr(here: Path, capfdbinary: BYTES) -> None:
     verbs = {
         "fold": ["bn", "fold", "model.onnx", "--format", "json"],
-        "compress": ["compress", "model.onnx", "--rank", "2", "--format", "json"],
+        "compress": ["compress", "model.onnx", "--rank", "2", "--format", "json", "--quiet"],
         "steal": ["steal", "model.onnx", "model.onnx", "--format", "json"],
-        "pipeline": ["pipeline", "steps.toml", "--format", "json"],
+        "pipeline": ["pipeline", "steps.toml", "--format", "json", "--quiet"],
     }
     for name, words in verbs.items():
         assert main([*words, "-o", "-"]) == 0
@@ -43,7 +43,8 @@ def test_a_report_goes_to_a_pipe_as_to_a_file(here: Path, run: Command) -> None:
 
 
 @pytest.mark.parametrize("path", ["-", "/dev/stdout"])
-def test_a_report_on_stdout_by_name(path: str, run: Command) -> None:
+def test_a_report_on_stdout_by_name(path: str, run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")  # the width of a report in a file
     assert run("check", "model.onnx", "--output", path) == run("check", "model.onnx")
 
 

@@ -13,7 +13,7 @@ from modelsurgeon.errors import BadData
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conversion:
+class FeedConversion:
     """A function from the feeds of A to those of B. sources: each input of B, and A's name of what it gets.
 
     notes: what was paired by position, and what is rounded.
@@ -36,7 +36,7 @@ class Conversion:
         return made
 
 
-def in_own_types(a: Sequence[Input], b: Sequence[Input], *, by_position: bool) -> Conversion:
+def in_own_types(a: Sequence[Input], b: Sequence[Input], *, by_position: bool) -> FeedConversion:
     """The conversion of feeds for a model with inputs `a` into feeds for one with inputs `b`.
 
     Inputs are paired by name; by_position: the remaining ones in order. Raises BadData for an input of B
@@ -62,7 +62,7 @@ def in_own_types(a: Sequence[Input], b: Sequence[Input], *, by_position: bool) -
         for spec, name in sources
         if is_float(spec.dtype) and _loses(ours[name].dtype, spec.dtype)
     ]
-    return Conversion(sources=sources, notes=[*renamed, *rounded])
+    return FeedConversion(sources=sources, notes=[*renamed, *rounded])
 
 
 def _check(ours: Input, theirs: Input) -> None:
