@@ -74,7 +74,7 @@ def steal(
     growth = Growth(sizes=grow or {}, init=grow_init, labels=labels, seed=options.get("seed", 0))
     if isinstance(donor, Mapping) or isinstance(recipient, Mapping) or _is_state(recipient):
         return _steal_state(donor, recipient, given, partial, growth)
-    from modelsurgeon.onnx.graph.nonfinite import check_finite
+    from modelsurgeon.onnx.finish import finish
     from modelsurgeon.onnx.passes.steal.steal import fully_copied
     from modelsurgeon.onnx.passes.steal.steal import steal as work
 
@@ -87,7 +87,8 @@ def steal(
     context = pass_context(ours, options, None)
     growth = replace(growth, means=_class_means(options, classes))
     edits = work(context, theirs, given=given, partial=partial, growth=growth)
-    check_finite(context.model, ours)
+    done = any(edit.skipped is None for edit in edits)
+    finish(context.model, ours, tidy=done)
     comparison, notes = None, ["not compared"]
     if options.get("compare", True):
         heads = {edit.layer: str(edit.details["donor"]) for edit in edits if edit.action == "grow"}

@@ -18,8 +18,8 @@ from modelsurgeon.inspection.analysis import Analysis
 from modelsurgeon.inspection.rows import Totals
 from modelsurgeon.layers import Array
 from modelsurgeon.onnx import run, shapes
+from modelsurgeon.onnx.finish import finish
 from modelsurgeon.onnx.graph.names import layer_names
-from modelsurgeon.onnx.graph.nonfinite import check_finite
 from modelsurgeon.onnx.graph.randomness import random_operators
 from modelsurgeon.onnx.info import analyze
 from modelsurgeon.onnx.layers.operators import holds_layer
@@ -193,13 +193,13 @@ class OnnxModel:
             *models, feed, repeats=repeats, threads=TIMED_THREADS, provider=self._provider
         ).as_dict()
 
-    def check_finite(self) -> None:
-        """Raise UnsupportedLayer where an edit wrote NaN or an infinite number that wasn't in the model."""
-        check_finite(self._model, self._original)
+    def tidy(self) -> None:
+        """Remove the nodes and weights that the edits left unused."""
+        RemoveUnusedNodesPass()(self._model)
 
     def finish(self) -> ir.Model:
-        """The edited model without unused nodes and weights."""
-        RemoveUnusedNodesPass()(self._model)
+        """The edited model, ready to be written; see `onnx.finish`."""
+        finish(self._model, self._original)
         return self._model
 
     def _totals(self) -> Totals:

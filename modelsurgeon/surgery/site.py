@@ -178,11 +178,14 @@ class EditableModel(Protocol):
         timed runs of each model.
         """
 
-    def check_finite(self) -> None:
-        """Raise UnsupportedLayer where an edit wrote NaN or an infinite number that wasn't in the model."""
+    def tidy(self) -> None:
+        """Remove what the edits left unused; the model can be run, timed and edited further."""
 
     def finish(self) -> Any:  # noqa: ANN401 - an ir.Model or an nn.Module
-        """The edited model: an ir.Model without unused nodes and weights, or the caller's own nn.Module."""
+        """The edited model: an ir.Model that is ready to be written, or the caller's own nn.Module.
+
+        Raises UnsupportedLayer where an edit wrote NaN or an infinite number that wasn't in the model.
+        """
 
 
 def in_model_order(

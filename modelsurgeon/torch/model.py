@@ -163,8 +163,14 @@ class TorchModel:
     def latency(self, other: Any, data: Batches, *, repeats: int = 50) -> None:  # noqa: ANN401 - as the port
         """None: latency is measured on the export."""
 
-    def check_finite(self) -> None:
-        """Raise UnsupportedLayer where an edit wrote NaN or an infinite number that wasn't in the module."""
+    def tidy(self) -> None:
+        """Nothing: replaced modules are gone."""
+
+    def finish(self) -> nn.Module:
+        """The caller's own module.
+
+        Raises UnsupportedLayer where an edit wrote NaN or an infinite number that wasn't in the module.
+        """
         broken = next((name for name, value in _weights_by_name(self._module) if not _is_finite(value)), None)
         if broken is not None and all(_is_finite(value) for _, value in _weights_by_name(self._original)):
             layer, _, tensor = broken.rpartition(".")
@@ -172,9 +178,6 @@ class TorchModel:
                 f"tensor {tensor!r} of layer {layer!r} would hold NaN or infinite numbers, and the module "
                 "held none: leave the layer out (--skip), or give other samples"
             )
-
-    def finish(self) -> nn.Module:
-        """The caller's own module."""
         return self._module
 
     def _inputs(self) -> list[Input]:
