@@ -26,7 +26,7 @@ from tests.onnx.declarations import nets
 from tests.onnx.declarations.written import check, documented, faults, stale, without_defaults
 
 MODELS = os.environ.get("MODELSURGEON_MODELS")
-MAX_NODES_TO_COMPRESS = 400  # larger models take too long for every form of compress
+MAX_NODES_TO_COMPRESS, MAX_PARAMS_TO_COMPRESS = 400, 3e6  # larger models take too long for compress
 Verb = Callable[["Patient"], Any]
 
 
@@ -45,6 +45,12 @@ class Patient:
     @cached_property
     def proto(self) -> onnx.ModelProto:
         return onnx.load(self.path)
+
+    def check_size(self) -> None:
+        """Refuse what takes too long to compress in every form."""
+        params = sum(site.layer.params for site in sites(editable_copy(self.model))[0])
+        if len(self.proto.graph.node) > MAX_NODES_TO_COMPRESS or params > MAX_PARAMS_TO_COMPRESS:
+            raise ms.SurgeryError("is too large")
 
     @cached_property
     def layers(self) -> list[str]:
@@ -102,8 +108,7 @@ def grown(patient: Patient) -> Any:  # noqa: ANN401 - an operation
 
 
 def compressed(patient: Patient, **how: object) -> Any:  # noqa: ANN401 - an operation
-    if len(patient.proto.graph.node) > MAX_NODES_TO_COMPRESS:
-        raise ms.SurgeryError("is too large")
+    patient.check_size()
     return ms.compress(patient.path, compare=False, **how)
 
 
@@ -112,8 +117,7 @@ def planned(patient: Patient) -> Any:  # noqa: ANN401 - a result
 
 
 def swept(patient: Patient) -> Any:  # noqa: ANN401 - a result
-    if len(patient.proto.graph.node) > MAX_NODES_TO_COMPRESS:
-        raise ms.SurgeryError("is too large")
+    patient.check_size()
     return ms.sweep(patient.path, [0.8], of="params", compare=False).points[0].result
 
 
