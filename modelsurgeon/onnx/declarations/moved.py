@@ -72,6 +72,13 @@ class Movement:
     moved: frozenset[ir.Value]
     unconfirmed: frozenset[ir.Value]
 
+    def has_other_type(self, value: ir.Value) -> bool:
+        """Whether another type than before is inferred for a value."""
+        old = self.known.get(value)
+        twins_of_both = (None if old is None else self.before.values.get(old)), self.after.values.get(value)
+        was, now = (None if twin is None else twin.type for twin in twins_of_both)
+        return was is not None and now is not None and was != now
+
     def keeps(self, value: ir.Value, axis: int) -> bool:
         """Whether a value of a known shape has the same size along an axis as before."""
         old, new = self.before.shape(self.known.get(value)), self.after.shape(value)

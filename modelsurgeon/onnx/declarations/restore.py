@@ -91,7 +91,7 @@ def _lay_down_old_shapes(edited: ir.Model, known: Twins) -> None:
 def _declare(edited: ir.Model, found: Movement) -> None:
     """Declare types and shapes of all values as they are after the edit."""
     symbols, outputs = _input_symbols(edited), set(edited.graph.outputs)
-    declares = any(old.shape is not None and old.producer() for old in found.known.values())
+    declares = any(old.shape and old.producer() and not old.is_graph_output() for old in found.known.values())
     for graph in (edited.graph, *edited.graph.subgraphs()):
         for value in graph.initializers.data.values():
             if value.const_value is not None and value.shape != value.const_value.shape:
@@ -112,8 +112,8 @@ def _declare_value(value: ir.Value, found: Movement, symbols: Collection[str], *
     old = found.known.get(value)
     if old is not None and (old.type is not None or map_type(old) is not None or wanted):
         _declare_type(value, old, found.before)
-    if value.type is None and map_type(value) is None and wanted:
-        _declare_type(value, value, found.after)
+    if found.has_other_type(value) or (value.type is None and map_type(value) is None and wanted):
+        _declare_type(value, found.after.values.get(value, value), found.after)
     declared = None if old is None else old.shape
     if declared is None and not wanted:
         value.shape = None
