@@ -97,10 +97,8 @@ def batches(
         return data
     if isinstance(data, str | Path):
         return read(data, inputs, batch=batch, samples=samples, skip_bad=skip_bad)
-    if isinstance(data, np.ndarray):
-        data = _by_name((data,), inputs)
-    if isinstance(data, Mapping):
-        arrays = {name: np.asarray(array) for name, array in data.items()}
+    if isinstance(data, np.ndarray | Mapping):
+        arrays = {name: np.asarray(array) for name, array in _by_name(data, inputs).items()}
         return _from_sources([readers.from_memory(arrays)], inputs, batch, samples, skip_bad=skip_bad)
     if isinstance(data, Iterable):
         return _from_feeds(data, inputs, samples, skip_bad=skip_bad)
@@ -325,6 +323,9 @@ def _finite_or_raw(feed: Mapping[str, Array], inputs: Sequence[Input]) -> Mappin
 def _by_name(feed: Any, inputs: Sequence[Input]) -> Mapping[str, Array]:  # noqa: ANN401
     """A feed by input name; arrays without names are in the order of the inputs. Raises BadData."""
     if isinstance(feed, Mapping):
+        for name in feed:
+            if not isinstance(name, str):
+                raise BadData(f"the data has the name {name!r}: names of inputs are texts")
         return feed
     arrays = list(feed) if isinstance(feed, tuple | list) else [feed]
     if len(arrays) != len(inputs):
