@@ -50,8 +50,8 @@ def compare(
     linear layers of A that have a counterpart in B, as `diff` aligns them; they have no part in the verdict.
     by_position: pair inputs and outputs of other names by their position, never across types or ranks.
     shapes, dims: sizes that A leaves open. provider: where both run. The verdict is None, with the reason,
-    where nothing could be compared or A differs from itself. Raises BadModel, BadData, UnknownShape, and
-    Unavailable for a missing provider.
+    where nothing could be compared or a model differs from itself. Raises BadModel, BadData, UnknownShape,
+    and Unavailable for a missing provider.
     """
     from modelsurgeon.comparison.compare import compare as compare_runs
     from modelsurgeon.onnx.graph.randomness import random_operators
@@ -81,6 +81,7 @@ def compare(
         by_position=by_position,
         layers=layers,
         random=random_operators(ours),
+        random_b=random_operators(theirs),
         providers=(provider, provider),
         notes=[*convert.notes, *about_layers, *notes],
     )

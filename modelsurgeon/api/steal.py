@@ -144,7 +144,8 @@ def _steal_state(
 def _compare(
     donor: ir.Model, made: ir.Model, growth: Growth, heads: Mapping[str, str], options: SurgeryOptions
 ) -> tuple[Comparison | None, list[str]]:
-    """The result compared with the donor: inputs and outputs pair by position, classes by their origin.
+    """The result compared with the donor: inputs pair by position, outputs by name, then by position,
+    and classes by their origin.
 
     heads: grown layer -> the donor's. Their old classes must be equal, before a softmax over all classes.
     """
@@ -171,6 +172,8 @@ def _compare(
     takes = [*takes, *(each for each in feeds.inputs if each.has_default)]
     entries = {**defaults, **entries}
     scores = compared_values(donor, made, heads)
+    if scores.problem:
+        return _not_compared(scores.problem, heads)
     same = dict(zip((each.name for each in takes), takes, strict=True))
     theirs = runner(donor, outputs=scores.donor, provider=provider, optimize=False)
     rerun = other_execution(donor, outputs=scores.donor, optimize=False, provider=provider)
@@ -184,6 +187,7 @@ def _compare(
         tolerance=options.get("tolerance"),
         asked=bool(heads) or options.get("tolerance") is not None,
         random=random_operators(donor),
+        random_b=random_operators(made),
         providers=(provider, provider),
         notes=["A is the donor, B what was made", *scores.notes, *about_feeds],
     )

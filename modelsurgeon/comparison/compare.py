@@ -173,6 +173,7 @@ def compare(
     by_position: bool = False,
     layers: Sequence[LayerPair] = (),
     random: Sequence[str] = (),
+    random_b: Sequence[str] = (),
     providers: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> Comparison:
@@ -181,15 +182,16 @@ def compare(
     Outputs are paired by name; by_position: the remaining ones by position. rerun_a: A under another legal
     execution (optimizations off, one thread), whose difference from A is the noise floor. asked: whether the
     outputs have to stay within the tolerance. layers: inner tensors that both give as well; they have metrics
-    and no part in the verdict. random: operators of A that may give other values at every run. The verdict is
+    and no part in the verdict. random, random_b: operators of A and of B that may give other values at every
+    run. The verdict is
 
     - identical: every bit of every output is the same;
     - within-noise: every output's error is at most NOISE_FACTOR times its error in the noise floor, and at
       most NOISE_CEILING;
     - within-tolerance: every output's error is at most `tolerance`, or EXACT_TOLERANCE where none is given;
     - different: otherwise, and whenever a given tolerance is exceeded, be it by noise;
-    - None, with the reason, where no output has a partner, A differs from itself when it is run twice, or no
-      finite element was compared.
+    - None, with the reason, where no output has a partner, A differs from itself when it is run twice, or a
+      B with random operators does, or no finite element was compared.
 
     An output's error is its relative L2; for integers, truth values and texts, the share of elements that
     differ; infinite where shapes differ, or something is NaN or infinite in one model only.
@@ -199,6 +201,7 @@ def compare(
     sums: dict[str, MetricSums] = {}
     floor_sums: dict[str, MetricSums] = {}
     repeat_sums: dict[str, MetricSums] = {}
+    repeat_sums_b: dict[str, MetricSums] = {}
     pairs: OutputPairs | None = None
     count = 0
     for feed in batches:
@@ -214,14 +217,17 @@ def compare(
                 _add_outputs(repeat_sums, again, rerun_a(feed), own)
         if random or not count:
             _add_outputs(repeat_sums, a, run_a(feed), own)
+        if random_b:
+            _add_outputs(repeat_sums_b, b, run_b(feed), pairs.of_b_with_itself)
         count += 1
     if pairs is None:
         raise BadData("there is no sample to compare on: one at least is needed")
     outputs = [output_sums.metrics() for output_sums in sums.values()]
     judged = [output for output in outputs if not output.layer]
     noise = [output_sums.metrics() for output_sums in floor_sums.values()] if rerun_a else None
-    repeats = [output_sums.metrics() for output_sums in repeat_sums.values()]
-    reason = pairs.problem or _randomness(repeats, random) or _emptiness(judged)
+    repeats, repeats_b = ([each.metrics() for each in sums.values()] for sums in (repeat_sums, repeat_sums_b))
+    randomness = _randomness("A", repeats, random) or _randomness("B", repeats_b, random_b)
+    reason = pairs.problem or randomness or _emptiness(judged)
     return Comparison(
         outputs=outputs,
         noise_floor=noise,
@@ -268,8 +274,8 @@ def _is_within_noise(outputs: Sequence[Metrics], noise: Sequence[Metrics]) -> bo
     return all(output.error <= limit for output, limit in zip(outputs, limits, strict=True))
 
 
-def _randomness(repeats: Sequence[Metrics], random: Sequence[str]) -> str:
-    """How A differs from itself when it is run twice, or "".
+def _randomness(model: str, repeats: Sequence[Metrics], random: Sequence[str]) -> str:
+    """How a model, A or B, differs from itself when it is run twice, or "".
 
     Without a random operator, rounding may differ where threads add in another order.
     """
@@ -279,8 +285,8 @@ def _randomness(repeats: Sequence[Metrics], random: Sequence[str]) -> str:
     worst = max(found, key=lambda metrics: metrics.error)
     named = ", ".join(random[:MAX_RANDOM_NAMED]) + (", ..." if len(random) > MAX_RANDOM_NAMED else "")
     return (
-        f"A is not deterministic: output {worst.name!r} differs by {worst.error:.3g} (relative L2) when A "
-        f"runs twice on the same sample{f'; random operators: {named}' if named else ''}: "
+        f"{model} is not deterministic: output {worst.name!r} differs by {worst.error:.3g} (relative L2) "
+        f"when {model} runs twice on the same sample{f'; random operators: {named}' if named else ''}: "
         "switch dropout and other randomness off first"
     )
 

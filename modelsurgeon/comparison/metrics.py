@@ -98,6 +98,8 @@ class MetricSums:
         pairs = list(zip(flat(a), flat(b), strict=False))
         if len(flat(a)) != len(flat(b)):
             self._note = f"{len(flat(a))} tensors in A, {len(flat(b))} in B"
+        elif (ours := layout(a)) != (theirs := layout(b)):
+            self._note = f"{ours} in A, {theirs} in B"
         for left, right in pairs:
             if left.shape != right.shape:
                 self._note = f"shape {list(left.shape)} in A, {list(right.shape)} in B"
@@ -198,6 +200,16 @@ def flat(value: Any) -> list[Array]:  # noqa: ANN401
     if isinstance(value, list | tuple):
         return [array for item in value for array in flat(item)]
     return [np.asarray(value)]
+
+
+def layout(value: Any) -> str:  # noqa: ANN401
+    """How arrays are held in an output, in words: alone, in a sequence, in a mapping with which keys."""
+    if isinstance(value, dict):
+        held = [f"{key!r}: {layout(value[key])}" for key in sorted(value, key=str)]
+        return f"a mapping {{{', '.join(held)}}}"
+    if isinstance(value, list | tuple):
+        return f"a sequence [{', '.join(map(layout, value))}]"
+    return "nothing" if value is None else "a tensor"
 
 
 def comparison_kind(array: Array) -> str:

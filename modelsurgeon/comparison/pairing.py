@@ -41,6 +41,11 @@ class OutputPairs:
         return [LayerPair(a=pair.a, b=pair.a) for pair in self.outputs]
 
     @property
+    def of_b_with_itself(self) -> list[LayerPair]:
+        """A pair of each output of B with itself."""
+        return [LayerPair(a=pair.b, b=pair.b) for pair in self.outputs]
+
+    @property
     def notes(self) -> list[str]:
         """A sentence for each output that is compared with one of another name."""
         return [
@@ -104,4 +109,4 @@ def _names(names: Sequence[str]) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return f"{len(names)} outputs ({_names(names)})"
+    return f"{len(names)} output{'' if len(names) == 1 else 's'} ({_names(names)})"

@@ -187,3 +187,27 @@ def test_a_compressed_model_passes_with_its_layers() -> None:
     found = ms.compare(net, small, data, per_layer=True, tolerance=1e-3)
     assert found.verdict != "different"
     assert [metrics.layer for metrics in found.outputs] == ["", "h"]
+
+
+@pytest.mark.parametrize(
+    "body", ["y = RandomNormalLike (x)", "h = Sigmoid (x) y = Bernoulli (h)", "y = Dropout (x, r, t)"]
+)
+def test_a_random_b_is_named_as_such(body: str) -> None:
+    plain = zoo.model("g (float[N, 8] x) => (float[N, 8] y) { y = Relu (x) }")
+    noisy = zoo.model(
+        f"g (float[N, 8] x) => (float[N, 8] y) {{ {body} }}", r=np.float32(0.5), t=np.array(True)
+    )
+    found = ms.compare(plain, noisy, DATA)
+    assert found.verdict is None
+    assert found.reason.startswith("B is not deterministic: output 'y' differs by")
+    assert "random operators: " in found.reason
+    assert ms.compare(noisy, plain, DATA).reason.startswith("A is not deterministic")
+
+
+def test_a_random_operator_that_changes_nothing_is_no_reason() -> None:
+    plain = zoo.model("g (float[N, 8] x) => (float[N, 8] y) { y = Relu (x) }")
+    still = zoo.model(
+        "g (float[N, 8] x) => (float[N, 8] y) { r = RandomNormalLike (x) z = Mul (r, o) y = Relu (x) }",
+        o=np.float32(0),
+    )
+    assert ms.compare(plain, still, DATA).verdict == "identical"

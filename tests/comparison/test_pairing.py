@@ -47,7 +47,7 @@ def test_without_it_other_names_leave_no_verdict(a: list[str], b: list[str], com
 @pytest.mark.parametrize(("a", "b"), [(["y"], ["y", "z"]), ([], [])])
 def test_other_numbers_of_outputs_raise(a: Sequence[str], b: Sequence[str]) -> None:
     for by_position in (True, False):
-        with pytest.raises(BadModel, match=rf"A gives {len(a)} outputs .* and B gives {len(b)}"):
+        with pytest.raises(BadModel, match=rf"A gives {len(a)} outputs? .* and B gives {len(b)}"):
             paired(a, b, by_position=by_position)
 
 
@@ -82,3 +82,22 @@ def test_layers_have_metrics_and_no_part_in_the_verdict() -> None:
         ("y", "", 0),
         ("h", "conv", 4),
     ]
+
+
+ONE = np.ones(2, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "note"),
+    [
+        ([ONE], ONE, "a sequence [a tensor] in A, a tensor in B"),
+        ([[ONE], [ONE]], [[ONE, ONE]], "a sequence [a sequence [a tensor], a sequence [a tensor]] in A"),
+        ({0: ONE}, {5: ONE}, "a mapping {0: a tensor} in A, a mapping {5: a tensor} in B"),
+        ([], None, "a sequence [] in A, nothing in B"),
+    ],
+)
+def test_equal_numbers_in_other_containers_are_different(a: object, b: object, note: str) -> None:
+    found = compare(lambda _: {"y": a}, lambda _: {"y": b}, [{}])
+    assert found.verdict == "different"
+    assert found.outputs[0].note.startswith(note)
+    assert compare(lambda _: {"y": [ONE, a]}, lambda _: {"y": [ONE, a]}, [{}]).verdict == "identical"

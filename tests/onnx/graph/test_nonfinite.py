@@ -77,6 +77,23 @@ def test_tensors_in_attributes_and_bodies_are_checked() -> None:
         check_finite(edited, original)
 
 
+@pytest.mark.parametrize(("name", "new"), [("value_float", NAN), ("value_floats", [1.0, INF])])
+def test_numbers_in_attributes_are_checked(name: str, new: object) -> None:
+    value = {"value_float": "float = 1.0", "value_floats": "floats = [1.0, 2.0]"}[name].split(" = ")[1]
+    original = zoo.model(
+        f"g (float[2] x) => (float[2] y) {{ k = Constant <{name} = {value}> () y = Add (x, k) }}"
+    )
+    edited = editable_copy(original)
+    check_finite(edited, original)
+    [constant] = [node for node in edited.graph if node.op_type == "Constant"]
+    changed = ir.AttrFloat32(name, float(new)) if name == "value_float" else ir.AttrFloat32s(name, new)  # type: ignore[arg-type]
+    constant.attributes[name] = changed
+    with pytest.raises(ms.UnsupportedLayer, match=f"attribute '{name}' of layer .* would hold"):
+        check_finite(edited, original)
+    check_finite(edited, edited)
+    check_finite(editable_copy(edited), edited)
+
+
 def test_unchanged_tensors_are_not_read() -> None:
     original = net()
 

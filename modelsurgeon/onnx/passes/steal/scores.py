@@ -23,16 +23,20 @@ class ClassPlaces:
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedValues:
-    """Names of values that pair, in the donor and in what was made; axes: donor's name -> its classes."""
+    """Names of values that pair, in the donor and in what was made; axes: donor's name -> its classes.
+
+    problem: why the outputs can't be compared, or "".
+    """
 
     donor: Sequence[str]
     made: Sequence[str]
     axes: Mapping[str, ClassPlaces]
     notes: Sequence[str]
+    problem: str = ""
 
 
 def compared_values(donor: ir.Model, made: ir.Model, heads: Mapping[str, str]) -> ComparedValues:
-    """The outputs that have no grown classes, paired by position, and the scores of every grown head.
+    """The outputs without grown classes, by name, then by position, and the scores of every grown head.
 
     heads: layer of `made` -> the donor's. Outputs behind a comparison of classes are left out.
     """
@@ -41,15 +45,15 @@ def compared_values(donor: ir.Model, made: ir.Model, heads: Mapping[str, str]) -
         if heads
         else [[], []]
     )
-    left_out: set[int] = set()
-    for model, found in zip((donor, made), flows, strict=True):
-        grown = {str(v.name) for flow in found for v in (*flow.axes, *flow.compared)}
-        left_out |= {place for place, value in enumerate(model.graph.outputs) if value.name in grown}
-    pairs = [
-        (str(a.name), str(b.name))
-        for place, (a, b) in enumerate(zip(donor.graph.outputs, made.graph.outputs, strict=True))
-        if place not in left_out
+    grown = [{value for flow in found for value in (*flow.axes, *flow.compared)} for found in flows]
+    grown_names = [{str(value.name) for value in values} for values in grown]
+    outputs_paired = [
+        (a, b)
+        for a, b in _paired_outputs(donor, made)
+        if a.name not in grown_names[0] and b.name not in grown_names[1]
     ]
+    pairs = [(str(a.name), str(b.name)) for a, b in outputs_paired]
+    problem = next((reason for a, b in outputs_paired if (reason := _why_unlike(a, b))), "")
     axes: dict[str, ClassPlaces] = {}
     for theirs, mine in zip(*flows, strict=True):
         for (a, axis), (b, _) in _paired_scores(theirs, mine):
@@ -59,7 +63,37 @@ def compared_values(donor: ir.Model, made: ir.Model, heads: Mapping[str, str]) -
     inner = [name for name in axes if name not in outputs]
     notes = [f"old classes are compared in {', '.join(inner)}, before classes are compared with each other"]
     unique = dict(pairs)
-    return ComparedValues(donor=[*unique], made=[*unique.values()], axes=axes, notes=notes if inner else [])
+    return ComparedValues(
+        donor=[*unique], made=[*unique.values()], axes=axes, notes=notes if inner else [], problem=problem
+    )
+
+
+def _paired_outputs(donor: ir.Model, made: ir.Model) -> list[tuple[ir.Value, ir.Value]]:
+    """The outputs of both, as many in each: by name, the remaining ones in order."""
+    theirs, mine = ([*model.graph.outputs] for model in (donor, made))
+    named = {value.name: value for value in mine}
+    names = {value.name for value in theirs}
+    rest = iter([value for value in mine if value.name not in names])
+    return [(value, named[value.name] if value.name in named else next(rest)) for value in theirs]
+
+
+def _why_unlike(a: ir.Value, b: ir.Value) -> str:
+    """Why two outputs can't be compared, by their types and ranks as far as these are known, or ""."""
+    forms = [_form(value) for value in (a, b)]
+    ranks = [None if value.shape is None else len(value.shape) for value in (a, b)]
+    if forms[0] == forms[1] and (None in ranks or ranks[0] == ranks[1]):
+        return ""
+    words = [
+        form if rank is None else f"{form} of rank {rank}" for form, rank in zip(forms, ranks, strict=True)
+    ]
+    return f"output {a.name!r} of the donor is {words[0]} and {b.name!r} of the recipient {words[1]}"
+
+
+def _form(value: ir.Value) -> str:
+    """The type of a value in words, one for floats of any width."""
+    if isinstance(value.type, ir.TensorType):
+        return "floats" if value.type.dtype.is_floating_point() else value.type.dtype.name.lower()
+    return str(value.type)
 
 
 def _flows(model: ir.Model, heads: object) -> list[ClassFlow]:

@@ -212,3 +212,45 @@ def test_history() -> None:
     donor = net(1)
     [line] = ms.history(ms.steal(donor, donor, grow={"c": 9}).model).as_dict()
     assert (line["verb"], line["arguments"]) == ("steal", {"grow": {"c": 9}, "grow_init": "zero"})
+
+
+def two_outputs(first: str, second: str, kind: str = "float[N, 4]", last: str = "z = Neg (h)") -> ir.Model:
+    """A layer with two outputs of these names, the second of which is -x w."""
+    body = f"[dense] h = MatMul (x, w) {first} = Relu (h) {last.replace('z =', f'{second} =')}"
+    return zoo.model(
+        f"g (float[N, 4] x) => (float[N, 4] {first}, {kind} {second}) {{ {body} }}",
+        w=np.random.default_rng(3).normal(size=(4, 4)).astype(np.float32),
+        one=np.array([1]),
+    )
+
+
+def test_outputs_are_compared_by_name_then_by_position() -> None:
+    donor, recipient = two_outputs("y", "z"), two_outputs("y", "z")
+    recipient.graph.outputs.reverse()
+    for made in (recipient, two_outputs("p", "q")):
+        done = ms.steal(donor, made, tolerance=0)
+        assert done.comparison is not None
+        assert done.comparison.verdict == "identical"
+
+
+@pytest.mark.parametrize(
+    ("kind", "last", "words"),
+    [
+        (
+            "float[N]",
+            "z = ReduceSum <keepdims = 0> (h, one)",
+            "floats of rank 2 and 'z' of the recipient floats",
+        ),
+        ("int64[N, 4]", "z = Cast <to = 7> (h)", "floats of rank 2 and 'z' of the recipient int64 of rank 2"),
+    ],
+)
+@pytest.mark.parametrize("name", ["z", "other"])
+def test_outputs_of_other_types_or_ranks_are_not_compared(
+    kind: str, last: str, words: str, name: str
+) -> None:
+    recipient = two_outputs("y", "z", kind, last)
+    done = ms.steal(two_outputs("y", name), recipient)
+    assert done.comparison is None
+    assert any(f"not compared: output '{name}' of the donor is {words}" in note for note in done.notes)
+    with pytest.raises(ms.NoVerdict, match="not compared: output"):
+        ms.steal(two_outputs("y", name), recipient, tolerance=0.1)
