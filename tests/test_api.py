@@ -62,6 +62,46 @@ def test_the_help_loads_nothing_heavy(arguments: list[str]) -> None:
     assert not {"torch", "onnx", "onnx_ir", "onnxruntime", "scipy"} & set(loaded)
 
 
+IMPORTS = """
+import logging, numpy, onnx, onnx_ir, onnxruntime, onnxscript, onnxscript.optimizer, os, pkgutil, scipy.sparse
+import scipy.special, signal, sys, threadpoolctl, torch, torch.onnx, warnings
+import onnx_shape_inference
+import modelsurgeon, modelsurgeon_cli
+from importlib import import_module
+
+def state():
+    log = logging.root
+    return {
+        "filters": list(warnings.filters),
+        "shown by": (warnings.showwarning, warnings.formatwarning),
+        "log": (list(log.handlers), log.level, log.manager.disable, logging.raiseExceptions),
+        "own log": {**vars(logging.getLogger("modelsurgeon")), "_cache": None},
+        "environment": dict(os.environ),
+        "signals": [signal.getsignal(number) for number in signal.valid_signals()],
+        "threads": [(each["user_api"], each["num_threads"]) for each in threadpoolctl.threadpool_info()],
+        "torch": (torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled()),
+        "streams": (sys.stdin, sys.stdout, sys.stderr, sys.excepthook, sys.getrecursionlimit()),
+        "numpy": (numpy.geterr(), numpy.random.get_state()[1].sum()),
+        "folder": os.getcwd(),
+    }
+
+before, count = state(), 0
+for package in (modelsurgeon, modelsurgeon_cli):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if not module.name.endswith("__main__"):
+            import_module(module.name)
+            count += 1
+after = state()
+print(count, *[name for name in before if before[name] != after[name]])
+"""
+
+
+def test_importing_every_module_changes_nothing_of_the_process() -> None:
+    count, *changed = run(IMPORTS).split()
+    assert int(count) > 200
+    assert changed == []
+
+
 def test_importing_takes_less_than_100_ms() -> None:
     code = "import time; began = time.process_time(); import modelsurgeon; print(time.process_time() - began)"
     assert min(float(run(code)) for _ in range(3)) < 0.1

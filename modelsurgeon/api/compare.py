@@ -70,7 +70,8 @@ def compare(
     run_a = _named_run(names[0], lambda: runner(ours, provider=provider, outputs=tensors[0]))
     run_b = _named_run(names[1], lambda: runner(theirs, provider=provider, outputs=tensors[1]))
     with _named(names[1]):
-        convert = in_own_types(inputs(ours), inputs(theirs), by_position=by_position)
+        fed = batches.inputs or inputs(ours)
+        convert = in_own_types(fed, inputs(theirs, with_defaults=True), by_position=by_position)
     return compare_runs(
         run_a,
         lambda feed: run_b(_converted(names[1], feed, convert)),

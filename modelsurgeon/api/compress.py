@@ -93,7 +93,6 @@ def carry_out(study: Study, decision: Decision, model: EditableModel, tolerance:
     done = carry_out_with_rollback(decision.plan, study, model, firm=decision.firm)
     after, finished = model.totals(), model.finish()
     edits = study.own_errors(done.edits, decision)
-    model.check_finite()
     comparison = study.compare(model, tolerance)
     gate.check_compares(tolerance, compares=comparison is not None)
     gate.check(comparison, GATE_ADVICE)

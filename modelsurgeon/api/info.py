@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,10 +64,11 @@ def info(
     if data is not None:
         from modelsurgeon.onnx.analysis.statistics.activation_statistics import collect_activation_statistics
 
-        given, _ = feeds(opened, data, samples=samples, batch=batch, skip_bad=skip_bad)
+        given, notes = feeds(opened, data, samples=samples, batch=batch, skip_bad=skip_bad)
         found = found.with_section(
             "activations", collect_activation_statistics(opened, given, provider=provider, watch=watch)
         )
+        found = replace(found, notes=[*found.notes, *notes])
     return found
 
 

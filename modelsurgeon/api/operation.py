@@ -77,18 +77,18 @@ def operate(
     learns: bool = False,
     holds_out: bool = True,
     vectors: bool = False,
+    cut: bool = False,
 ) -> Operation:
     """Run a pass on a copy of the model, compare the outputs, and write a line of history.
 
     verb, arguments: for the history; no paths in them. exact: outputs must be equal up to EXACT_TOLERANCE
     (relative L2) or to within the model's own noise; otherwise only a given tolerance is a gate. learns: the
     pass needs samples; with holds_out, a quarter of them is for the comparison alone. vectors: outputs that
-    have become maps of one position are compared as the vectors that they were. Raises ToleranceExceeded,
-    NoVerdict, TypeError for an unknown option, and what the pass and loading the model raise.
+    have become maps of one position are compared as the vectors that they were. cut: inputs and outputs are
+    chosen anew; otherwise they stay, see `onnx.finish`. Raises ToleranceExceeded, NoVerdict, TypeError for
+    an unknown option, and what the pass and loading the model raise.
     """
-    from onnx_ir.passes.common import RemoveUnusedNodesPass
-
-    from modelsurgeon.onnx.graph.nonfinite import check_finite
+    from modelsurgeon.onnx.finish import finish
 
     reject_unknown(verb, options, SurgeryOptions)
     gate.check_compares(options.get("tolerance"), compares=options.get("compare", True))
@@ -100,10 +100,10 @@ def operate(
     learned, held_out = _parts(feeds, learns=learns, holds_out=holds_out)
     notes += _learning_notes(learned, holds_out=holds_out, compares=compares)
     context = pass_context(original, options, learned)
+    measured = None if context.given or context.dims else context.measured  # the passes need it, too
     edits = work(context)
-    if any(edit.skipped is None for edit in edits):
-        RemoveUnusedNodesPass()(context.model)
-    check_finite(context.model, original)
+    done = any(edit.skipped is None for edit in edits)
+    finish(context.model, original, tidy=done, measured=measured, cut=cut)
     comparison = None
     if compares and held_out is not None:
         intended = [] if exact else [f"{verb} is meant to change the outputs"]
@@ -163,7 +163,7 @@ def operate_in_place(
     comparison = None
     trial = editable.fresh_copy()
     work(trial.finish(), learned, excluded)
-    trial.check_finite()
+    trial.finish()
     if options.get("compare", True):
         comparison = compare_runs(
             editable.runner(),

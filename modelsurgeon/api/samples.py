@@ -38,7 +38,8 @@ def feeds(
     from modelsurgeon.onnx.shapes import bound
 
     if data is not None:
-        given = batches(data, run.inputs(model), batch=batch, samples=samples, skip_bad=skip_bad)
+        takes = run.inputs(model, with_defaults=True)
+        given = batches(data, takes, batch=batch, samples=samples, skip_bad=skip_bad)
         return _first_feeds(given, samples), [given.note] if given.note else []
     assumed = runnable_sizes.first_runnable_sizes(model, shapes, dims, seed=seed)
     inputs = runnable_sizes.inputs(model, bound(model, shapes, dims), assumed)

@@ -74,7 +74,7 @@ def steal(
     growth = Growth(sizes=grow or {}, init=grow_init, labels=labels, seed=options.get("seed", 0))
     if isinstance(donor, Mapping) or isinstance(recipient, Mapping) or _is_state(recipient):
         return _steal_state(donor, recipient, given, partial, growth)
-    from modelsurgeon.onnx.graph.nonfinite import check_finite
+    from modelsurgeon.onnx.finish import finish
     from modelsurgeon.onnx.passes.steal.steal import fully_copied
     from modelsurgeon.onnx.passes.steal.steal import steal as work
 
@@ -87,7 +87,8 @@ def steal(
     context = pass_context(ours, options, None)
     growth = replace(growth, means=_class_means(options, classes))
     edits = work(context, theirs, given=given, partial=partial, growth=growth)
-    check_finite(context.model, ours)
+    done = any(edit.skipped is None for edit in edits)
+    finish(context.model, ours, tidy=done)
     comparison, notes = None, ["not compared"]
     if options.get("compare", True):
         heads = {edit.layer: str(edit.details["donor"]) for edit in edits if edit.action == "grow"}
@@ -164,6 +165,12 @@ def _compare(
     )
     if len(donor.graph.outputs) != len(made.graph.outputs):
         return _not_compared("donor and recipient give different numbers of outputs", heads)
+    defaults = {each.name: each for each in inputs(made, with_defaults=True) if each.has_default}
+    for each in feeds.inputs:
+        if each.has_default and each.name not in defaults:
+            raise BadData(f"{each.name} replaces a default of the donor alone: leave it out of the data")
+    takes = [*takes, *(each for each in feeds.inputs if each.has_default)]
+    entries = {**defaults, **entries}
     scores = compared_values(donor, made, heads)
     if scores.problem:
         return _not_compared(scores.problem, heads)
@@ -240,15 +247,21 @@ def _old_classes(run: Run, axes: Mapping[str, ClassPlaces], growth: Growth) -> R
 
 def _class_means(options: SurgeryOptions, classes: Sequence[int] | None) -> Means | None:
     """A function for the mean of a tensor over the samples of every class; None without data."""
-    data = options.get("data")
+    data, skip_bad = options.get("data"), options.get("skip_bad", False)
     if data is None:
         return None
     from modelsurgeon.onnx.run import inputs, runner
 
     def means(model: Any, name: str, count: int) -> Any:  # noqa: ANN401 - an ir.Model; an array
-        labels = np.asarray(_labels(data) if classes is None else classes)
+        takes = inputs(model, with_defaults=True)
+        if classes is None:
+            _check_labels(data)
+            rows = next((each.rows for each in takes if each.shape), None)
+            takes.append(Input(name=LABEL, dtype=np.dtype(np.int64), shape=(rows,)))
         run = runner(model, outputs=[name], provider=options.get("provider", "cpu"))
-        features = np.concatenate([run(feed)[name] for feed in batches(data, inputs(model))])
+        fed = [(run(feed)[name], feed.get(LABEL)) for feed in batches(data, takes, skip_bad=skip_bad)]
+        features = np.concatenate([found for found, _ in fed])
+        labels = np.concatenate([found for _, found in fed]) if classes is None else np.asarray(classes)
         if len(features) != len(labels):
             raise BadData(f"{len(labels)} labels and {len(features)} samples: one for each is needed")
         found = np.full((count, features.shape[1]), np.nan)
@@ -260,11 +273,14 @@ def _class_means(options: SurgeryOptions, classes: Sequence[int] | None) -> Mean
     return means
 
 
-def _labels(data: object) -> Any:  # noqa: ANN401 - an array
+def _check_labels(data: object) -> None:
+    """Raise BadData where the data have no class for each sample."""
     if isinstance(data, str | Path) and Path(data).suffix == ".npz":
         with np.load(data, allow_pickle=False) as held:
-            if LABEL in held:
-                return held[LABEL]
-    raise BadData(
-        f"new rows are fitted to classes: an array {LABEL!r} with the class of each sample is needed"
-    )
+            has = LABEL in held
+    else:
+        has = isinstance(data, Mapping) and LABEL in data
+    if not has:
+        raise BadData(
+            f"new rows are fitted to classes: an array {LABEL!r} with the class of each sample is needed"
+        )

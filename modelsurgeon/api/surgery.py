@@ -38,6 +38,7 @@ def extract(
         options,
         exact=True,
         arguments=arguments,
+        cut=True,
     )
 
 

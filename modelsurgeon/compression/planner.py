@@ -12,6 +12,7 @@ from modelsurgeon.compression.candidates import Decision, least_fraction, plan_b
 from modelsurgeon.compression.goal import Goal
 from modelsurgeon.compression.latency_model import is_slower
 from modelsurgeon.compression.layerwise import plan_by_energy, plan_by_rank
+from modelsurgeon.compression.remainder import why_remaining
 from modelsurgeon.compression.select import Candidate
 from modelsurgeon.compression.speedup import plan_for_speedup
 from modelsurgeon.compression.study import Study
@@ -54,10 +55,17 @@ def budgets(study: Study, resource: Literal["macs", "params"]) -> tuple[Callable
     found = study.options(resource)
     options = found.candidates
 
+    def choose(fraction: float) -> Decision:
+        try:
+            return plan_by_budget(options, fraction, total, resource)
+        except Unreachable as error:
+            skipped = [*study.skipped, *found.broken]
+            costs, names = study.model.node_costs(), set(study.model.names)
+            why = why_remaining(resource, costs, options, skipped, names)
+            raise Unreachable(f"{error}{why}") from None
+
     def at(fraction: float) -> Decision:
-        decision = without_slower_chains(
-            options, study, lambda: plan_by_budget(options, fraction, total, resource)
-        )
+        decision = without_slower_chains(options, study, lambda: choose(fraction))
         return replace(
             decision,
             skipped=[*decision.skipped, *found.broken],

@@ -54,7 +54,7 @@ def _fallbacks(plan: Plan, times: Times) -> Iterator[tuple[Plan, str]]:
 
 def _carry_out(plan: Plan, study: Study, model: EditableModel, times: Times) -> CarriedOut:
     edits = [_with_times(edit, times) for edit in study.carry_out(plan, model)]
-    model.finish()
+    model.tidy()
     changed = any(edit.skipped is None for edit in edits)
     return CarriedOut(plan=plan, edits=edits, latency=study.latency(model) if changed else None)
 

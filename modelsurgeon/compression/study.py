@@ -192,14 +192,14 @@ class Study:
         """A fresh copy on which the plan was carried out."""
         fresh = self.model.fresh_copy()
         self.carry_out(plan, fresh)
-        fresh.finish()
+        fresh.tidy()
         return fresh
 
     def timing_model(self, plan: Plan) -> EditableModel:
         """A fresh copy with the plan's chains and random weights: it takes as long as the real one will."""
         fresh = self._randomized(plan)
         _remove_channels(plan, fresh)
-        fresh.finish()
+        fresh.tidy()
         return fresh
 
     def latency(self, changed: EditableModel, *, repeats: int = 50) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise, repeat
 from math import ceil
@@ -17,14 +17,22 @@ from modelsurgeon.errors import BadData
 Array = NDArray[Any]
 Feed = dict[str, Array]
 
+ONE_FOR_ALL = "one value for all samples"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Input:
-    """One input of a model. shape: None for any number of axes; a dynamic dimension is None."""
+    """One input of a model. shape: None for any number of axes; a dynamic dimension is None.
+
+    has_default: whether the model has a value for it, so that it is fed only where the data name it.
+    made_whole: whether the model turns it into integers at once, as it does with ids.
+    """
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int | None, ...] | None
+    has_default: bool = False
+    made_whole: bool = False
 
     @property
     def form(self) -> str:
@@ -47,7 +55,7 @@ class FeedSlicing:
 
     length: number of samples in all files. rows: samples per feed. ragged: whether the last feed may have
     fewer. whole: whether each sample is a complete feed. constant: whether the array itself is used in every
-    feed.
+    feed of its file.
     """
 
     input: Input
@@ -84,13 +92,30 @@ def slicings(found: Sequence[Source], inputs: Sequence[Input], batch: int | None
         _check_batch(batch, inputs)
     made = [_slicing(found, spec, batch) for spec in inputs]
     for source in found:
-        _check_counts([_slicing([source], spec, batch) for spec in inputs], source.where)
+        _check_counts(source_slicings(source, inputs, batch), source.where)
     _check_amount([slicing for slicing in made if not slicing.constant], found[0].where)
     return made
 
 
-def grouped(found: Sequence[Source], inputs: Sequence[Input]) -> list[list[Source]]:
-    """Runs of sources whose samples have equal shapes, in order: no batch mixes shapes."""
+def source_slicings(source: Source, inputs: Sequence[Input], batch: int | None) -> list[FeedSlicing]:
+    """The slicing of one source alone, for each input. Raises BadData as `slicings`."""
+    return [_slicing([source], spec, batch) for spec in inputs]
+
+
+def are_aligned(made: Iterable[FeedSlicing]) -> bool:
+    """Whether the arrays that are sliced have equal numbers of samples."""
+    return len({slicing.length for slicing in made if not slicing.constant}) == 1
+
+
+def grouped(found: Sequence[Source], inputs: Sequence[Input], batch: int | None) -> list[list[Source]]:
+    """Runs of sources whose samples are fed together, in order: no batch mixes shapes.
+
+    A source stands alone where an array of it is for all of its own samples, or where arrays of several
+    samples a feed go with others of one.
+    """
+    each = [source_slicings(source, inputs, batch) for source in found]
+    if any(slicing.constant for made in each for slicing in made) or not all(map(are_aligned, each)):
+        return [[source] for source in found]
 
     def sample_shapes(source: Source) -> list[tuple[int, ...]]:
         return [source.headers[spec.name].shape[1:] for spec in inputs]
@@ -105,6 +130,41 @@ def feeds(found: Sequence[Source], made: Sequence[FeedSlicing], count: int) -> I
         yield {slicing.input.name: next(stream) for slicing, stream in zip(made, streams, strict=True)}
 
 
+def fed_inputs(inputs: Sequence[Input], names: Sequence[Collection[str]]) -> list[Input]:
+    """The inputs that are fed: those without a default, and those named. names: of all arrays, by file.
+
+    Raises BadData where a default is replaced in a part of the data only.
+    """
+    for spec in inputs:
+        named = [spec.name in each for each in names]
+        if spec.has_default and any(named) and not all(named):
+            raise BadData(f"{spec.name}, which has a default, is in a part of the data only: give it in all")
+    return [spec for spec in inputs if not spec.has_default or all(spec.name in each for each in names)]
+
+
+def ignored_note(names: Iterable[Collection[str]], inputs: Sequence[Input]) -> str:
+    """Which arrays are no inputs of the model, as text; "" where all are."""
+    extra = {name for each in names for name in each} - {spec.name for spec in inputs}
+    return f"ignored, since no input has this name: {', '.join(sorted(extra))}" if extra else ""
+
+
+def batch_size(shapes: Iterable[tuple[int, ...]]) -> int:
+    """Size of the first axis where all arrays of two or more axes agree, else 1."""
+    sizes = {shape[0] for shape in shapes if len(shape) > 1}
+    return sizes.pop() if len(sizes) == 1 else 1
+
+
+def as_array(value: Any, name: str) -> Array:  # noqa: ANN401 - whatever numpy takes
+    """The value as an array. Raises BadData, with the name of the input, where numpy makes none of it."""
+    if np.ma.is_masked(value):
+        raise BadData(f"{name} has masked values: fill them in, or leave such samples out")
+    try:
+        return np.asarray(value)
+    except Exception as error:  # tensors of other libraries raise errors of their own
+        about = (str(error).splitlines() or [""])[0]
+        raise BadData(f"{name} is no array ({about}): give numpy arrays") from error
+
+
 def check_feed(feed: Mapping[str, Array], inputs: Sequence[Input]) -> Feed:
     """A feed of the caller in the dtypes of the inputs. Raises BadData for missing names, shapes or types."""
     missing = [spec.name for spec in inputs if spec.name not in feed]
@@ -113,11 +173,11 @@ def check_feed(feed: Mapping[str, Array], inputs: Sequence[Input]) -> Feed:
     checked = {spec.name: np.asarray(feed[spec.name]) for spec in inputs}
     for spec in inputs:
         array = checked[spec.name]
+        _check_type(array.dtype, spec, "a batch")
         if not spec.accepts(array.shape):
             raise BadData(
                 f"{spec.name} has shape {shape_text(array.shape)} in a batch: {spec.form} is needed"
             )
-        _check_type(array.dtype, spec, "a batch")
     return {spec.name: cast(checked[spec.name], spec) for spec in inputs}
 
 
@@ -168,7 +228,7 @@ def _slicing(found: Sequence[Source], spec: Input, batch: int | None) -> FeedSli
         raise BadData(
             f"{spec.name} has {' and '.join(sorted(set(forms)))} in different files: one form is needed"
         )
-    if forms[0] == "no axes":
+    if forms[0] == ONE_FOR_ALL:
         return FeedSlicing(input=spec, constant=True)
     length = sum(source.headers[spec.name].shape[0] for source in found)
     if forms[0] == "an axis more":
@@ -177,12 +237,12 @@ def _slicing(found: Sequence[Source], spec: Input, batch: int | None) -> FeedSli
 
 
 def _array_form(header: Header, spec: Input, where: str) -> str:
-    """The form of an array: axes as the input, an axis more, or none. Raises BadData for any other shape."""
+    """The form of an array: axes as the input, an axis more, or one value. Raises BadData for others."""
     _check_type(header.dtype, spec, where)
     shape = header.shape
     needed = tuple(None for _ in shape) if spec.shape is None else spec.shape
-    if not shape and not needed:
-        return "no axes"
+    if shape == needed and (not shape or spec.has_default):
+        return ONE_FOR_ALL
     if len(shape) == len(needed) and _shape_fits(shape[1:], needed[1:]):
         return "as many axes as the input"
     if len(shape) == len(needed) + 1 and _shape_fits(shape[1:], needed):

@@ -17,6 +17,7 @@ from modelsurgeon.errors import BadData
 
 Array = NDArray[Any]
 
+SUFFIXES = (".npz", ".npy")
 MAX_DEFLATE_RATIO = 1100  # largest possible compression; a member that claims more is broken or malicious
 
 
@@ -52,23 +53,28 @@ def from_memory(arrays: Mapping[str, Array]) -> Source:
     return Source(where="the data", names=list(arrays), headers=headers, load=arrays.__getitem__)
 
 
-def from_files(path: Path, names: Sequence[str]) -> list[Source]:
+def from_files(path: Path, names: Sequence[str], optional: Sequence[str] = ()) -> list[Source]:
     """Sources of a path: one for an .npz or .npy file; for a folder one per file, sorted by name.
 
-    names: the arrays to read; an .npy file is accepted only for a single name.
+    names: the arrays to read; an .npy file is accepted only for a single name. optional: further arrays of
+    .npz files, read where they are there.
     Raises BadData where the path doesn't exist, is of another type, or a file is broken or holds Python
     objects.
     """
     if path.is_dir():
-        inside = sorted(file for file in path.iterdir() if file.suffix in READERS)
+        inside = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
         if not inside:
             raise BadData(f"{path} holds no .npz or .npy file: one at least is needed")
-        return [READERS[file.suffix](file, names) for file in inside]
+        return [_source(file, names, optional) for file in inside]
     if not path.exists():
         raise BadData(f"{path} doesn't exist: name an .npz or .npy file, or a folder of them")
-    if path.suffix not in READERS:
+    if path.suffix not in SUFFIXES:
         raise BadData(f"{path} is neither .npz nor .npy nor a folder of them: save it with numpy.savez")
-    return [READERS[path.suffix](path, names)]
+    return [_source(path, names, optional)]
+
+
+def _source(path: Path, names: Sequence[str], optional: Sequence[str]) -> Source:
+    return _npy(path, names) if path.suffix == ".npy" else _npz(path, [*names, *optional])
 
 
 def _npz(path: Path, names: Sequence[str]) -> Source:
@@ -141,6 +147,3 @@ def _header(file: IO[bytes], what: str) -> Header:
     if dtype.hasobject:
         raise BadData(f"{what} holds pickled Python objects, which could run code: save plain arrays")
     return Header(shape=shape, dtype=dtype)
-
-
-READERS = {".npz": _npz, ".npy": _npy}

@@ -9,19 +9,32 @@ axes, is the same in every feed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, compress, islice
+from itertools import chain, compress
 from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from modelsurgeon.data import readers
-from modelsurgeon.data.feeds import Array, Feed, Input, check_feed, feeds, grouped, is_float, slicings
+from modelsurgeon.data import iterables, readers
+from modelsurgeon.data.feeds import (
+    Array,
+    Feed,
+    Input,
+    as_array,
+    batch_size,
+    fed_inputs,
+    feeds,
+    grouped,
+    ignored_note,
+    is_float,
+    slicings,
+)
+from modelsurgeon.data.iterables import by_name
 from modelsurgeon.data.readers import Source
-from modelsurgeon.data.values import Range, bad_rows, checked, range_note, refusal, skip_note
+from modelsurgeon.data.values import checked
 from modelsurgeon.errors import BadData, UnknownShape
 
 __all__ = ["Array", "Batches", "Feed", "Input", "batches", "noise", "read", "split"]
@@ -41,13 +54,15 @@ class Batches:
     """Feeds that can be iterated repeatedly, each a mapping from input name to array.
 
     kind: "data" or "noise"; results on noise don't carry over to data. samples: number in all feeds.
-    count: number of feeds. note: a remark for reports, or "". make: returns an iterator over the feeds.
+    count: number of feeds. note: a remark for reports, or "". inputs: what is fed. make: returns an iterator
+    over the feeds.
     """
 
     kind: Literal["data", "noise"]
     samples: int
     count: int
     note: str = ""
+    inputs: Sequence[Input] = ()
     make: Callable[[], Iterator[Feed]] = field(repr=False)
 
     def __iter__(self) -> Iterator[Feed]:
@@ -73,8 +88,12 @@ def read(
     samples of other shapes start a new feed. samples: at most so many. skip_bad: leave out samples with NaN
     or infinite values instead of raising. Raises BadData for wrong names, shapes or types, unequal numbers of
     samples, values that aren't finite, pickled objects and no samples.
+
+    An input that has a default is fed where every file has an array of its name: one of just its shape is the
+    value for all samples of its file.
     """
-    found = readers.from_files(Path(path), [spec.name for spec in inputs])
+    required = [spec.name for spec in inputs if not spec.has_default]
+    found = readers.from_files(Path(path), required, [spec.name for spec in inputs if spec.has_default])
     return _from_sources(found, inputs, batch, samples, skip_bad=skip_bad)
 
 
@@ -97,10 +116,10 @@ def batches(
         return data
     if isinstance(data, str | Path):
         return read(data, inputs, batch=batch, samples=samples, skip_bad=skip_bad)
-    if isinstance(data, np.ndarray):
-        data = _by_name((data,), inputs)
+    if hasattr(data, "__array__") and hasattr(data, "shape"):
+        data = by_name((data,), inputs)
     if isinstance(data, Mapping):
-        arrays = {name: np.asarray(array) for name, array in data.items()}
+        arrays = {str(name): as_array(array, str(name)) for name, array in data.items()}
         return _from_sources([readers.from_memory(arrays)], inputs, batch, samples, skip_bad=skip_bad)
     if isinstance(data, Iterable):
         return _from_feeds(data, inputs, samples, skip_bad=skip_bad)
@@ -117,7 +136,7 @@ def noise(inputs: Sequence[Input], *, samples: int, seed: int = 0, batch: int | 
         raise BadData(f"{samples} samples of noise, batch {batch}: at least 1 is needed of both")
     shapes = [_fixed_shape(spec, batch) for spec in inputs]
     draws = [(spec.name, _noise_draw(spec, shape)) for spec, shape in zip(inputs, shapes, strict=True)]
-    size = _batch_size(shapes)
+    size = max(batch_size(shapes), 1)
     count = ceil(samples / size)
 
     def make() -> Iterator[Feed]:
@@ -130,7 +149,7 @@ def noise(inputs: Sequence[Input], *, samples: int, seed: int = 0, batch: int | 
         if all(is_float(spec.dtype) for spec in inputs)
         else f"integer inputs hold values below {NOISE_ID_LIMIT}"
     )
-    return Batches(kind="noise", samples=count * size, count=count, make=make, note=note)
+    return Batches(kind="noise", samples=count * size, count=count, note=note, inputs=list(inputs), make=make)
 
 
 def split(data: Batches, held_out: float = 0.25) -> tuple[Batches, Batches]:
@@ -192,22 +211,27 @@ def _from_sources(
     *,
     skip_bad: bool,
 ) -> Batches:
+    inputs = fed_inputs(inputs, [source.names for source in found])
     slicings(found, inputs, batch)  # names, shapes and types, before any value is read
-    good = checked(found, inputs, skip_bad=skip_bad, samples=_whole_feeds(samples, inputs))
+    limit = _whole_feeds(samples, inputs)
+    good = checked(found, inputs, batch=batch, skip_bad=skip_bad, samples=limit)
     if good.skipped and not any(
         source.headers[spec.name].shape[:1] != (0,) for source in good.sources for spec in inputs
     ):
         raise BadData(f"all {good.skipped} samples have NaN or infinite values: repair the data")
-    made = [(group, slicings(group, inputs, batch)) for group in grouped(good.sources, inputs)]
-    leads = [next((slicing for slicing in each if not slicing.constant), None) for _, each in made]
-    counts = [lead.feeds if lead else 1 for lead in leads]
-    used = [lead.used if lead else 1 for lead in leads]
-    left = sum(lead.length - lead.used for lead in leads if lead)
-    size = max((lead.rows for lead in leads if lead), default=1)
+    made = [(group, slicings(group, inputs, batch)) for group in grouped(good.sources, inputs, batch)]
+    sliced = [[slicing for slicing in each if not slicing.constant] for _, each in made]
+    counts = [each[0].feeds if each else 1 for each in sliced]
+    used = sum(max((slicing.used for slicing in each), default=1) for each in sliced)
+    left = sum(max((slicing.length - slicing.used for slicing in each), default=0) for each in sliced)
+    size = max((slicing.rows for each in sliced for slicing in each), default=1)
     notes = [
         *good.notes,
-        _ignored_note((source.names for source in found), inputs),
+        ignored_note((source.names for source in found), inputs),
         f"{left} samples left over: they don't fill a batch of {size}" if left else "",
+        f"{used} samples are fed, in whole batches, where {samples} were asked for"
+        if samples is not None and (used > samples or limit != samples)
+        else "",
         "samples of equal shape are fed together, in the order of the files"
         if len(made) > 1 and batch
         else "",
@@ -218,7 +242,8 @@ def _from_sources(
             feeds(group, each, count) for (group, each), count in zip(made, counts, strict=True)
         )
 
-    return Batches(kind="data", samples=sum(used), count=sum(counts), note=_joined(notes), make=make)
+    note = _joined(notes)
+    return Batches(kind="data", samples=used, count=sum(counts), note=note, inputs=inputs, make=make)
 
 
 def _joined(notes: Iterable[str]) -> str:
@@ -238,99 +263,18 @@ def _whole_feeds(samples: int | None, inputs: Sequence[Input]) -> int | None:
     return max(samples // max(sizes), 1) * max(sizes)
 
 
-def _ignored_note(names: Iterable[Collection[str]], inputs: Sequence[Input]) -> str:
-    """Which arrays are no inputs of the model, as text; "" where all are."""
-    extra = {name for each in names for name in each} - {spec.name for spec in inputs}
-    return (
-        f"ignored, since no input that must be fed has this name: {', '.join(sorted(extra))}" if extra else ""
-    )
-
-
 def _from_feeds(
     data: Iterable[Any], inputs: Sequence[Input], samples: int | None, *, skip_bad: bool
 ) -> Batches:
-    again = data if hasattr(data, "__len__") and not isinstance(data, Iterator) else list(data)
-    if not len(again):  # type: ignore[arg-type]
-        raise BadData("the data holds no batch: one at least is needed")
-
-    def make() -> Iterator[Feed]:
-        return (feed for feed, _ in _good_feeds(again, inputs, samples, skip_bad=skip_bad))
-
-    sizes, skipped, ranges, extra = [], 0, dict[str, Range](), set[str]()
-    for feed, dropped in _good_feeds(again, inputs, samples, skip_bad=skip_bad):
-        sizes.append(_batch_size(array.shape for array in feed.values()))
-        skipped = dropped
-    for item in islice(again, len(sizes)):
-        named = _by_name(item, inputs)
-        extra |= set(named)
-        for spec in inputs:
-            if (new := Range.of(np.asarray(named[spec.name]))) is not None:
-                ranges[spec.name] = new.joined(ranges.get(spec.name))
-    if not sizes:
-        raise BadData("all samples have NaN or infinite values: repair the data")
-    notes = [
-        *(range_note(spec.name, ranges.get(spec.name), spec) for spec in inputs),
-        skip_note(skipped) if skipped else "",
-        _ignored_note([extra], inputs),
-    ]
-    return Batches(kind="data", samples=sum(sizes), count=len(sizes), note=_joined(notes), make=make)
-
-
-def _good_feeds(
-    data: Iterable[Any], inputs: Sequence[Input], samples: int | None, *, skip_bad: bool
-) -> Iterator[tuple[Feed, int]]:
-    """At most `samples` samples as feeds, with the number skipped so far. Raises BadData for a bad one."""
-    held = skipped = 0
-    for number, item in enumerate(data):
-        named = _by_name(item, inputs)
-        feed = check_feed(_finite_or_raw(named, inputs), inputs)
-        size = _batch_size(array.shape for array in feed.values())
-        rows = np.zeros(size, bool)
-        for spec in inputs:
-            array = feed[spec.name]
-            axis = array.ndim > 0 and len(array) == size
-            bad = bad_rows(array if axis else array.reshape(1, -1), spec)
-            if bad.any() and not skip_bad:
-                place = f"sample {int(bad.argmax())} of batch {number}"
-                raise refusal(spec.name, place, array, spec.dtype)
-            rows |= bad if axis else bad.any()
-        may_cut = all(spec.rows is None and feed[spec.name].shape[:1] == (size,) for spec in inputs)
-        if rows.any():
-            skipped += int(rows.sum()) if may_cut else size
-            feed = {name: array[~rows] for name, array in feed.items()} if may_cut else {}
-            size = int((~rows).sum()) if may_cut else 0
-        if samples is not None and held + size > samples:
-            if may_cut and samples > held:
-                feed, size = {name: array[: samples - held] for name, array in feed.items()}, samples - held
-            elif held:
-                return
-        if size:
-            held += size
-            yield feed, skipped
-        if samples is not None and held >= samples:
-            return
-
-
-def _finite_or_raw(feed: Mapping[str, Array], inputs: Sequence[Input]) -> Mapping[str, Array]:
-    """The feed with float64 that overflows the input's dtype as infinite, so that its sample can be named."""
-    made = dict(feed)
-    for spec in inputs:
-        array = np.asarray(made[spec.name]) if spec.name in made else None
-        if array is not None and is_float(array.dtype) and is_float(spec.dtype):
-            with np.errstate(over="ignore", invalid="ignore"):
-                made[spec.name] = array.astype(spec.dtype, order="C")
-    return made
-
-
-def _by_name(feed: Any, inputs: Sequence[Input]) -> Mapping[str, Array]:  # noqa: ANN401
-    """A feed by input name; arrays without names are in the order of the inputs. Raises BadData."""
-    if isinstance(feed, Mapping):
-        return feed
-    arrays = list(feed) if isinstance(feed, tuple | list) else [feed]
-    if len(arrays) != len(inputs):
-        needed = ", ".join(spec.name for spec in inputs)
-        raise BadData(f"{len(arrays)} arrays without names for the inputs {needed}: name them")
-    return {spec.name: np.asarray(array) for spec, array in zip(inputs, arrays, strict=True)}
+    found = iterables.read_feeds(data, inputs, samples, skip_bad=skip_bad)
+    return Batches(
+        kind="data",
+        samples=sum(found.sizes),
+        count=len(found.sizes),
+        note=_joined(found.notes),
+        inputs=found.inputs,
+        make=found.make,
+    )
 
 
 def _fixed_shape(spec: Input, batch: int | None) -> tuple[int, ...]:
@@ -343,12 +287,6 @@ def _fixed_shape(spec: Input, batch: int | None) -> tuple[int, ...]:
             f"input {spec.name} {spec.form} has an open axis: give --shape {spec.name}=..., or --data"
         )
     return tuple(dim for dim in shape if dim is not None)
-
-
-def _batch_size(shapes: Iterable[tuple[int, ...]]) -> int:
-    """Size of the first axis where all arrays of two or more axes agree, else 1."""
-    sizes = {shape[0] for shape in shapes if len(shape) > 1}
-    return max(sizes.pop(), 1) if len(sizes) == 1 else 1
 
 
 def _noise_draw(spec: Input, shape: tuple[int, ...]) -> Callable[[np.random.Generator], Array]:

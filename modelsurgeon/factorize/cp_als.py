@@ -39,6 +39,7 @@ MAX_NORM_RATIO = 2.0  # terms with a larger norm ratio are corrected
 MAX_CORRECTIONS = 8  # sweeps
 FORECAST_SWEEPS = 4  # in each of the two runs from which the final error is extrapolated
 FORECAST_FACTOR = 1.6  # change of the log error after the second run, as a multiple of its change in that run
+NEGLIGIBLE = 1e-30  # of the largest squared norm: a term that vanishes, whose scale would overflow
 MIN_SQUARED_ERROR = 1e-14  # relative; the least that is extrapolated from
 RANDOM_STARTS = 2  # for small tensors
 MAX_RESTART_SIZE = 2**18  # elements times rank of a small tensor
@@ -188,9 +189,9 @@ def _least_norm(right: Array, gram: Array, *, energy: float, bound: float) -> Ar
 
 
 def _with_unit_diagonal(gram: Array) -> tuple[Array, Array]:
-    """`1 / sqrt(diag)` and the Gram matrix scaled to a diagonal of ones; terms of norm 0 are not scaled."""
+    """`1 / sqrt(diag)` and the Gram matrix scaled to a diagonal of ones; vanishing terms aren't scaled."""
     diagonal = gram.diagonal()
-    scale = 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+    scale = 1.0 / np.sqrt(np.where(diagonal > NEGLIGIBLE * diagonal.max(), diagonal, 1.0))
     unit = gram * scale[:, None] * scale
     np.fill_diagonal(unit, 1.0)
     return scale, unit

@@ -124,8 +124,9 @@ def repair(norm: BatchNorm, truth: ChannelStatistics | None = None) -> tuple[Bat
     """The batch norm with broken numbers repaired, and a sentence for each repair; none where it is sound.
 
     Broken statistics are replaced by those of `truth` where it is given; else numbers that aren't finite
-    become neutral and negative variances 0. A channel is judged by its gain: where that isn't finite, is
-    above `MAX_GAIN`, or comes from a variance below 0, the scale becomes 0, unless it is so in all channels.
+    become neutral and negative variances 0. A channel is judged by its gain: where that isn't finite, comes
+    from a variance below 0, or from one that is rounding even with epsilon, the scale becomes 0, unless it is
+    so in all channels.
     """
     done: list[str] = []
     if not (np.isfinite(norm.epsilon) and norm.epsilon >= 0):
@@ -145,14 +146,14 @@ def _with_sound_gains(
 ) -> BatchNorm:
     """The norm with channels made constant whose gain is broken, or whose variance is lost.
 
-    Where all are, the scales stay, and only variances that make no finite gain are raised.
+    Where all are, the scales stay; variances that still make no sound gain are raised.
     """
     broken = _broken_gains(norm, truth)
     constant = (broken | lost) & (norm.scale != 0)
     if constant.any() and not (broken | lost).all():
         done.append(f"{_channel_count(int(constant.sum()), norm)} have no sound gain: made constant")
         norm = replace(norm, scale=np.where(constant, 0, norm.scale))
-    zero = broken & ~(_stored_variance(norm) >= MIN_VARIANCE)
+    zero = _broken_gains(norm, truth)
     if zero.any():
         done.append(f"variance raised to {DEFAULT_EPSILON:g} in {_channel_count(int(zero.sum()), norm)}")
         norm = replace(norm, var=np.where(zero, DEFAULT_EPSILON, norm.var))
@@ -174,12 +175,18 @@ def _stored_gain(norm: BatchNorm) -> Array:
 
 
 def _broken_gains(norm: BatchNorm, truth: ChannelStatistics | None) -> Array:
-    """Whether each channel's gain isn't finite, or is huge and not what the data call for, `(channels,)`."""
+    """Whether each channel's gain isn't finite or made of rounding, `(channels,)`.
+
+    With data, whether it is huge, too, and unless the data call for it.
+    """
     gain = np.abs(_stored_gain(norm))
-    broken: Array = ~(gain <= MAX_GAIN)
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(gain.astype(norm.scale.dtype))
+    broken: Array = ~finite | ~(_stored_variance(norm) >= MIN_VARIANCE)
     if truth is None:
         return broken
-    return broken & ~(np.isfinite(gain) & (drift(norm, truth)[1] <= MAX_VARIANCE_RATIO))
+    called_for: Array = finite & (drift(norm, truth)[1] <= MAX_VARIANCE_RATIO)
+    return (broken | (gain > MAX_GAIN)) & ~called_for
 
 
 def _constant_channels(norm: BatchNorm) -> Array:
@@ -189,9 +196,14 @@ def _constant_channels(norm: BatchNorm) -> Array:
 
 
 def _with_measured_statistics(norm: BatchNorm, truth: ChannelStatistics, done: list[str]) -> BatchNorm:
-    """The norm with measured statistics where its own are broken or those of a constant; noted in `done`."""
+    """The norm with measured statistics where its own are broken, those of a constant or make a broken gain.
+
+    Noted in `done`.
+    """
+    cured = ~_broken_gains(replace(norm, mean=truth.mean, var=truth.var), None)
     bad = ~np.isfinite(norm.mean) | ~np.isfinite(norm.var) | (norm.var < 0)
     bad |= _constant_channels(norm) & (truth.var >= max(norm.epsilon, MIN_VARIANCE))
+    bad |= _broken_gains(norm, truth) & np.isfinite(norm.scale) & cured
     bad &= np.isfinite(truth.mean) & np.isfinite(truth.var)
     if bad.any():
         done.append(f"statistics set to those of the data in {_channel_count(int(bad.sum()), norm)}")

@@ -11,6 +11,7 @@ from modelsurgeon.layers import Array
 from modelsurgeon.linalg import cholesky, singular_vectors
 
 ROUNDING_FLOOR = 1e-6  # of the mean square: rounding of products in float32
+VARIANCE_ROUNDING = 2e-15  # of the squared mean: rounding of a difference in float64
 MIN_VARIANCE = 1e-9  # of the mean variance: directions of z below it count as rounding
 
 
@@ -72,6 +73,11 @@ class LeastSquares:
     z: Array
     y: Array
 
+    @property
+    def varies(self) -> bool:
+        """Whether z varies by more than the rounding of its mean: equal rows teach nothing but the bias."""
+        return bool(np.trace(self.zz) > VARIANCE_ROUNDING * (self.z @ self.z))
+
     def with_variance_floor(self) -> LeastSquares:
         """The same problem with the rounding error of the sums added to the variances of z.
 
@@ -104,8 +110,11 @@ class LeastSquares:
     def solve(self, start: Array, ridge: float) -> Array:
         """The factor `(outputs, d)` of least squared error plus a ridge on its distance from `start`.
 
-        ridge: a share of the mean variance of z. `start` itself where the system isn't positive definite.
+        ridge: a share of the mean variance of z. `start` itself where z doesn't vary, and
+        where the system isn't positive definite.
         """
+        if not self.varies:
+            return start
         amount = ridge * np.trace(self.zz) / len(self.zz) + np.finfo(float).tiny
         try:
             root = linalg.cho_factor(self.zz + amount * np.eye(len(self.zz)), check_finite=False)
@@ -118,9 +127,10 @@ class LeastSquares:
         """`left (outputs, rank)` and `right (rank, d)`: their product is nearest to the factor on z.
 
         With `zz = S S^T` that is the truncated SVD of `factor @ S`; left is orthonormal where there are no
-        more outputs than columns of z. Source: Izenman (1975), reduced-rank regression.
+        more outputs than columns of z. Source: Izenman (1975), reduced-rank regression. Where z doesn't vary,
+        every direction counts alike.
         """
-        root = cholesky(self.zz, floor=MIN_VARIANCE)
+        root = cholesky(self.zz, floor=MIN_VARIANCE) if self.varies else np.eye(len(self.zz))
         whitened = factor @ root
         if len(factor) <= factor.shape[1]:
             left = singular_vectors(whitened, rank)

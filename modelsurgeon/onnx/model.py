@@ -14,11 +14,12 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from modelsurgeon import data as samples
 from modelsurgeon.data import Batches
 from modelsurgeon.data.samples import NOISE_SAMPLES
+from modelsurgeon.inspection.analysis import Analysis
 from modelsurgeon.inspection.rows import Totals
 from modelsurgeon.layers import Array
 from modelsurgeon.onnx import run, shapes
+from modelsurgeon.onnx.finish import finish
 from modelsurgeon.onnx.graph.names import layer_names
-from modelsurgeon.onnx.graph.nonfinite import check_finite
 from modelsurgeon.onnx.graph.randomness import random_operators
 from modelsurgeon.onnx.info import analyze
 from modelsurgeon.onnx.layers.operators import holds_layer
@@ -39,6 +40,7 @@ from modelsurgeon.surgery.site import (
     InputPair,
     InputPairs,
     LayerTiming,
+    NodeCost,
     Run,
     in_model_order,
 )
@@ -72,7 +74,9 @@ class OnnxModel:
         self._data = (
             None
             if data is None
-            else samples.batches(data, run.inputs(original), batch=batch, skip_bad=skip_bad)
+            else samples.batches(
+                data, run.inputs(original, with_defaults=True), batch=batch, skip_bad=skip_bad
+            )
         )
         self._measuring = MeasuringSizes.of(original, self._data, shapes, dims, runs=runs)
         self._start_over()
@@ -134,6 +138,10 @@ class OnnxModel:
         """All totals of the model with its edits, by name."""
         return asdict(self._totals())
 
+    def node_costs(self) -> list[NodeCost]:
+        """MACs and params of every node that has any."""
+        return [NodeCost(row.name, row.op, row.macs or 0, row.params) for row in self._analysis().layers]
+
     def batches(self, seed: int) -> Batches:
         """The caller's samples, or seeded noise."""
         if self._data is not None:
@@ -185,17 +193,20 @@ class OnnxModel:
             *models, feed, repeats=repeats, threads=TIMED_THREADS, provider=self._provider
         ).as_dict()
 
-    def check_finite(self) -> None:
-        """Raise UnsupportedLayer where an edit wrote NaN or an infinite number that wasn't in the model."""
-        check_finite(self._model, self._original)
+    def tidy(self) -> None:
+        """Remove the nodes and weights that the edits left unused."""
+        RemoveUnusedNodesPass()(self._model)
 
     def finish(self) -> ir.Model:
-        """The edited model without unused nodes and weights."""
-        RemoveUnusedNodesPass()(self._model)
+        """The edited model, ready to be written; see `onnx.finish`."""
+        finish(self._model, self._original)
         return self._model
 
     def _totals(self) -> Totals:
-        return analyze(self._model, shapes=self._measuring.shapes, dims=self._measuring.dims).totals
+        return self._analysis().totals
+
+    def _analysis(self) -> Analysis:
+        return analyze(self._model, shapes=self._measuring.shapes, dims=self._measuring.dims)
 
 
 def _stage_start(site: OnnxSite | SharedInputSite) -> StageStart:
@@ -246,7 +257,8 @@ class MeasuringSizes:
     ) -> MeasuringSizes:
         """The sizes asked for, else those of the first feed, else usual ones; runs: the model runs there."""
         if not asked and not dims and data is not None:
-            asked = {name: array.shape for name, array in next(iter(data)).items()}
+            first = next(iter(data))
+            asked = {each.name: first[each.name].shape for each in run.inputs(model)}
         if runs and data is None:
             assumed = runnable_sizes.first_runnable_sizes(model, asked, dims)
         else:

@@ -82,6 +82,15 @@ class Site(Protocol):
         """Replace the layer by the layers of `chain`, in order."""
 
 
+class NodeCost(NamedTuple):
+    """MACs and params of one node: its name, which is that of its layer if it has one, and its operator."""
+
+    name: str
+    operator: str
+    macs: int
+    params: int
+
+
 SingleSite = TypeVar("SingleSite", bound=Site)
 SharedSite = TypeVar("SharedSite", bound=Site)
 
@@ -128,6 +137,9 @@ class EditableModel(Protocol):
     def totals(self) -> dict[str, Any] | None:
         """All totals of the model with its edits, by name; None where its sizes aren't known."""
 
+    def node_costs(self) -> Sequence[NodeCost]:
+        """MACs and params of every node, of layers and others; empty where nodes aren't counted singly."""
+
     def batches(self, seed: int) -> Batches | None:
         """The caller's samples, or seeded noise where there are none; None where no size is known."""
 
@@ -166,11 +178,14 @@ class EditableModel(Protocol):
         timed runs of each model.
         """
 
-    def check_finite(self) -> None:
-        """Raise UnsupportedLayer where an edit wrote NaN or an infinite number that wasn't in the model."""
+    def tidy(self) -> None:
+        """Remove what the edits left unused; the model can be run, timed and edited further."""
 
     def finish(self) -> Any:  # noqa: ANN401 - an ir.Model or an nn.Module
-        """The edited model: an ir.Model without unused nodes and weights, or the caller's own nn.Module."""
+        """The edited model: an ir.Model that is ready to be written, or the caller's own nn.Module.
+
+        Raises UnsupportedLayer where an edit wrote NaN or an infinite number that wasn't in the model.
+        """
 
 
 def in_model_order(

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -26,6 +27,7 @@ from modelsurgeon.torch.sites import sites
 from modelsurgeon.torch.usage import FunctionReader
 
 NORM_TYPES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+DTYPES = {torch.float16: np.float16, torch.float64: np.float64}
 ExclusionReason = Callable[[str], str | None]  # a layer's name -> why the user wants it skipped, or None
 
 
@@ -118,6 +120,10 @@ def recalibrate(module: nn.Module, feeds: Batches, exclusion: ExclusionReason) -
     def recalibrate_one(place: NormPlace) -> Edit:
         before = place.read()
         truth = _input_statistics(module, place.module, feeds)
+        stored = place.module.running_var.dtype  # the range of bfloat16 is that of float32
+        dtype = np.dtype(DTYPES.get(stored, np.float32))
+        if truth is None or (reason := truth.unusable_reason(dtype)):
+            raise UnsupportedLayer(reason if truth else "the model never calls it on the samples")
         moved, spread = drift(before, truth)
         for buffer, new in ((place.module.running_mean, truth.mean), (place.module.running_var, truth.var)):
             buffer.copy_(torch.tensor(new))
@@ -242,8 +248,8 @@ class _NormReached(Exception):
     """Ends a forward pass at the norm whose input is measured."""
 
 
-def _input_statistics(module: nn.Module, norm: nn.Module, feeds: Batches) -> ChannelStatistics:
-    """Statistics of one norm's inputs over all feeds. Raises UnsupportedLayer where it is never called."""
+def _input_statistics(module: nn.Module, norm: nn.Module, feeds: Batches) -> ChannelStatistics | None:
+    """Statistics of one norm's inputs over all feeds; None where it is never called."""
     found: list[ChannelStatistics] = []
 
     def add_input(_: nn.Module, args: tuple[Any, ...]) -> None:
@@ -260,6 +266,4 @@ def _input_statistics(module: nn.Module, norm: nn.Module, feeds: Batches) -> Cha
                     module(*args, **kwargs)
             except _NormReached:
                 continue
-    if not found or found[0].count < 2:
-        raise UnsupportedLayer("the samples give it fewer than two values per channel")
-    return found[0]
+    return found[0] if found else None

@@ -23,7 +23,7 @@ from modelsurgeon.layers import Array
 from modelsurgeon.plugins import in_one_line
 from modelsurgeon.shared_settings import SharedSetting
 from modelsurgeon.surgery.edits import FactorizationEdit
-from modelsurgeon.surgery.site import InputPairs, Run
+from modelsurgeon.surgery.site import InputPairs, NodeCost, Run
 from modelsurgeon.torch import layer_inputs
 from modelsurgeon.torch.call import bind, evaluating, forward, named_outputs, noise
 from modelsurgeon.torch.layers import LAYER_TYPES, RECURRENT_TYPES
@@ -113,6 +113,10 @@ class TorchModel:
         macs = {} if self._example is None else {"macs": self.total("macs")}
         return {**macs, "params": self.total("params"), "param_bytes": size, "bn_stats": stats}
 
+    def node_costs(self) -> Sequence[NodeCost]:
+        """None: torch counts the MACs of the whole module."""
+        return ()
+
     @property
     def random_operators(self) -> Sequence[str]:
         """None that is known beforehand: a module in eval mode is taken for deterministic until it is run."""
@@ -159,8 +163,14 @@ class TorchModel:
     def latency(self, other: Any, data: Batches, *, repeats: int = 50) -> None:  # noqa: ANN401 - as the port
         """None: latency is measured on the export."""
 
-    def check_finite(self) -> None:
-        """Raise UnsupportedLayer where an edit wrote NaN or an infinite number that wasn't in the module."""
+    def tidy(self) -> None:
+        """Nothing: replaced modules are gone."""
+
+    def finish(self) -> nn.Module:
+        """The caller's own module.
+
+        Raises UnsupportedLayer where an edit wrote NaN or an infinite number that wasn't in the module.
+        """
         broken = next((name for name, value in _weights_by_name(self._module) if not _is_finite(value)), None)
         if broken is not None and all(_is_finite(value) for _, value in _weights_by_name(self._original)):
             layer, _, tensor = broken.rpartition(".")
@@ -168,9 +178,6 @@ class TorchModel:
                 f"tensor {tensor!r} of layer {layer!r} would hold NaN or infinite numbers, and the module "
                 "held none: leave the layer out (--skip), or give other samples"
             )
-
-    def finish(self) -> nn.Module:
-        """The caller's own module."""
         return self._module
 
     def _inputs(self) -> list[Input]:

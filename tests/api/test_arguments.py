@@ -22,12 +22,16 @@ WRONG = [
     object(),
     [1],
     {"x": "a"},
+    {1: 2},
+    [{1: 2}],
+    {"x": None},
     b"x",
     [None],
     {"x": [0]},
 ]
 MODEL = parser.parse_model(
-    '<ir_version: 8, opset_import: ["" : 17]> g (float[1, 4] x) => (float[1, 4] y) { y = Relu(x) }'
+    '<ir_version: 8, opset_import: ["" : 17]> g (float[1, 4] x) => (float[1, 4] y) '
+    "<float[4, 4] w = {4, 0, 0, 0, 0, 3, 0, 0, 0, 0, 2, 0, 0, 0, 0, 1}> { h = MatMul(x, w) y = Relu(h) }"
 )
 GIVEN: dict[str, dict[str, Any]] = {
     "sweep": {"model": MODEL, "fractions": [0.5]},

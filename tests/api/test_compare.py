@@ -70,6 +70,30 @@ def test_other_input_names_pair_by_position_if_asked() -> None:
     assert found.notes[:2] == ("output z of B is compared with y of A", "input input of B is fed x of A")
 
 
+def with_weight(kind: str) -> ir.Model:
+    """A model whose weight is an input: one that has a default, or none; or no input at all."""
+    entries = "float[N, 8] x" if kind == "constant" else "float[N, 8] x, float[8, 5] w"
+    inits = {} if kind == "required" else {"w": W}
+    return zoo.model(f"g ({entries}) => (float[N, 5] y) {{ y = MatMul (x, w) }}", **inits)
+
+
+def test_defaults_that_the_data_replace_are_fed_to_both() -> None:
+    named, plain = {"x": DATA, "w": np.stack([W * 2] * 6)}, {"x": DATA}
+    default = with_weight("default")
+    other = zoo.model("g (float[N, 8] x, float[8, 5] w) => (float[N, 5] y) { y = MatMul (x, w) }", w=W * 3)
+    assert ms.compare(default, other, plain).verdict == "different"
+    assert ms.compare(default, other, named).verdict == "identical"
+    assert ms.compare(default, with_weight("required"), named).verdict == "identical"
+    assert ms.compare(with_weight("required"), default, named).verdict == "identical"
+    assert ms.compare(default, with_weight("constant"), plain).verdict is not None
+    with pytest.raises(ms.BadData, match=r"^B: the data replace the default of w in A"):
+        ms.compare(default, with_weight("constant"), named)
+    with pytest.raises(ms.BadData, match=r"^B: it takes the input w"):
+        ms.compare(default, with_weight("required"), plain)
+    assert ms.info(default, data=named).sections["activations"]
+    assert ms.clean(default, data=named).comparison.verdict == "identical"  # type: ignore[union-attr]
+
+
 def test_positions_never_pair_inputs_across_ranks() -> None:
     other = zoo.model("g (float[N, 8, 1] z) => (float[N, 8, 1] y) { y = Relu (z) }")
     with pytest.raises(ms.BadData, match=r"^B: input z has shape \[\?, 8, 1\] and x of A \[\?, 8\]"):

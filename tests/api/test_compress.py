@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -158,6 +160,41 @@ def test_unreachable_goals_raise(net: ir.Model) -> None:
         ms.compress(net, macs=0.001)
     with pytest.raises(ToleranceExceeded, match=r"at the outputs is .*, at most 1e-06 was allowed"):
         ms.compress(net, rank=4, tolerance=1e-6)
+
+
+STAYS: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
+    "a layer left out": (
+        "g (float[8, 64] x) => (float y) { h = MatMul (x, w) y = MatMul (h, v) }",
+        {"w": ones(64, 64), "v": ones(64, 64)},
+        {"skip": ["h"], "method": "svd"},
+        r"1 MatMul \(left out as asked \(--skip\), 0\.500 in all\)$",
+    ),
+    "integers": (
+        "g (int8[8, 64] x) => (int32 y) { y = MatMulInteger (x, w) }",
+        {"w": np.ones((64, 64), np.int8)},
+        {},
+        r"1 MatMulInteger \(an operator that is never cut, 1\.000 in all\)$",
+    ),
+    "a weight that is an input": (
+        "g (float[8, 64] x, float[64, 64] w) => (float y) { y = MatMul (x, w) }",
+        {},
+        {},
+        r"1 MatMul \(its weight is a graph input without a default: .*, 1\.000 in all\)$",
+    ),
+    "a layer that no chain replaces": (
+        "g (float[8, 2] x) => (float y) { y = MatMul (x, w) }",
+        {"w": ones(2, 2)},
+        {},
+        r"1 MatMul \(no chain of the methods used is cheaper, 1\.000 in all\)$",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STAYS)
+def test_an_unreachable_budget_names_what_stays(case: str) -> None:
+    text, weights, options, reason = STAYS[case]
+    with pytest.raises(Unreachable, match=rf"0\.1 was asked for; what stays: {reason}"):
+        ms.compress(model(text, **weights), macs=0.1, compare=False, **options)
 
 
 GOALS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -235,20 +236,35 @@ def test_samples_are_counted_truly(batch: int | None, wanted: int) -> None:
         assert len(found) == len(list(found))
 
 
-@given(
-    low=st.integers(-300, 300),
-    width=st.integers(0, 300),
-    dtype=st.sampled_from([np.uint8, np.int8, np.int16, np.int64, np.float32, np.float64]),
+@pytest.mark.parametrize(
+    ("values", "warned"),
+    [
+        (np.arange(256).astype(np.uint8), True),  # pixels
+        (np.arange(256.0), True),
+        (np.arange(256), True),
+        (np.arange(256.0) - 128, True),
+        (np.arange(-3, 4).astype(np.int8), True),
+        (np.arange(-500, 500, 7).astype(np.int16), True),  # quiet audio
+        (np.arange(-30000.0, 30000, 500), True),
+        (np.arange(0, 65535, 257).astype(np.float64), True),
+        (np.arange(256) / 255, False),
+        (np.arange(256) + 0.5, False),
+        (np.array([0, 1, 0, 0, 1, 0], np.uint8), False),  # flags and classes
+        (np.array([0.0, 1, 0, 0, 1, 0]), False),
+        (np.array([0, 3, 12, 1, 0, 0, 5]), False),  # counts
+        (np.full(9, 200.0), False),
+        (np.array([640.0, 480]), False),  # a size
+    ],
 )
-def test_whole_numbers_in_a_float_input_are_warned_of(low: int, width: int, dtype: type[Any]) -> None:
-    kind = np.dtype(dtype)
-    if kind.kind in "iu":
-        low = min(max(low, np.iinfo(dtype).min), np.iinfo(dtype).max)
-        width = min(width, np.iinfo(dtype).max - low)
-    found = batches(np.array([[low, low + width, low]], dtype), [OPEN])
-    largest = max(abs(low), abs(low + width))
-    odd = largest > 1 if kind.kind in "iu" else low >= 0 and 127 < low + width <= 255
-    assert (f"from {low} to {low + width} ({kind})" in found.note) == odd
+def test_unscaled_signals_in_a_float_input_are_warned_of(values: np.ndarray, warned: bool) -> None:
+    data = np.stack([values] * 3)
+    note = f"holds whole numbers from {values.min():g} to {values.max():g} ({values.dtype})"
+    for form in ONE_INPUT_FORMS:
+        assert (note in batches(form(data), [given_input(None, len(values))]).note) == warned
+    ids = batches(data, [given_input(None, len(values), name="token_ids")]).note
+    assert not ids or values.itemsize <= 2
+    if values.dtype == np.uint8:
+        assert not batches(data, [given_input(None, len(values), dtype=np.uint8)]).note
 
 
 @given(value=st.integers(-(2**63), 2**64 - 1), data=st.data())
@@ -403,6 +419,112 @@ def test_an_iterable_is_iterated_again_not_stored() -> None:
     before = loader.rounds
     assert len(list(found)) == 2
     assert loader.rounds == before + 1
+
+
+def test_defaults_are_replaced_where_the_data_name_them(tmp_path: Path) -> None:
+    default = Input(name="w", dtype=F32, shape=(3, 2), has_default=True)
+    x, w = np.full((4, 3), 0.5), np.full((3, 2), 0.25)
+    assert [set(feed) for feed in batches(x, [OPEN, default])] == [{"x"}] * 4
+    for form in (w, np.stack([w] * 4)):
+        found = read(npz(tmp_path, x=x, w=form), [OPEN, default])
+        assert [feed["w"].shape for feed in found] == [(3, 2)] * 4
+        assert [spec.name for spec in found.inputs] == ["x", "w"]
+    (feed,) = batches([{"x": x, "w": w}], [OPEN, default])
+    np.testing.assert_array_equal(feed["w"], w.astype(np.float32))
+    with pytest.raises(BadData, match=r"w, which has a default, is in a part of the data only"):
+        batches([{"x": x, "w": w}, {"x": x}], [OPEN, default])
+
+
+def test_values_for_all_samples_are_those_of_their_file(tmp_path: Path) -> None:
+    for number in range(2):
+        npz(tmp_path, f"{number}.npz", x=np.full((3, 3), 0.5), rate=np.float32(number))
+    found = read(tmp_path, [OPEN, given_input(name="rate")], batch=2)
+    assert [(len(feed["x"]), feed["rate"].item()) for feed in found] == [(2, 0), (1, 0), (2, 1), (1, 1)]
+    with pytest.raises(BadData, match=r"^rate has NaN or infinite values in the data"):
+        batches({"x": np.ones((1, 3)), "rate": np.float32(np.nan)}, [OPEN, given_input(name="rate")])
+
+
+def states(tmp_path: Path, counts: tuple[int, ...]) -> Path:
+    """Files with samples x, and a state for each four of them."""
+    for number, count in enumerate(counts):
+        x = np.linspace(0, 1, count)[:, None].repeat(3, 1) + number
+        npz(tmp_path, f"{number}.npz", x=x, h=x[::4][: count // 4, None, :2])
+    return tmp_path
+
+
+def test_states_stay_with_their_samples(tmp_path: Path) -> None:
+    inputs = [given_input(4, 3), given_input(1, 2, name="h")]
+    found = read(states(tmp_path, (6, 9)), inputs)
+    assert [(feed["x"][0, 0], feed["h"][0, 0]) for feed in found] == [
+        (np.float32(x), np.float32(x)) for x in (0, 1, 1.5)
+    ]
+    assert (found.samples, found.note) == (12, "3 samples left over: they don't fill a batch of 4")
+    found = read(tmp_path, inputs, samples=9)
+    assert (found.samples, len(found)) == (8, 2)
+    assert "8 samples are fed, in whole batches, where 9 were asked for" in found.note
+
+
+def test_states_are_skipped_with_their_samples() -> None:
+    x, h = np.linspace(0, 1, 36).reshape(12, 3), np.linspace(0, 1, 6).reshape(3, 1, 2)
+    x[5, 1] = np.nan
+    inputs = [given_input(4, 3), given_input(1, 2, name="h")]
+    with pytest.raises(BadData, match=r"x has NaN or infinite values in sample 5 of the data"):
+        batches({"x": x, "h": h}, inputs)
+    found = batches({"x": x, "h": h}, inputs, skip_bad=True)
+    fed = list(found)
+    np.testing.assert_array_equal(np.stack([feed["h"] for feed in fed]), h[[0, 2]].astype(np.float32))
+    np.testing.assert_array_equal(fed[1]["x"], x[8:].astype(np.float32))
+    assert (found.samples, found.note) == (8, "4 bad samples skipped: NaN or infinite values")
+
+
+def fails_midway() -> Iterator[np.ndarray]:
+    yield np.ones((1, 3))
+    raise OSError("disk full\nreally")
+
+
+class Exhausted:
+    """An iterable with a length that gives its feeds once."""
+
+    def __init__(self) -> None:
+        self.feeds = iter([np.ones((1, 3))] * 2)
+
+    def __len__(self) -> int:
+        return 2
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return self.feeds
+
+
+@pytest.mark.parametrize(
+    ("data", "match"),
+    [
+        (fails_midway(), r"^the data can't give batch 1 \(OSError: disk full\): repair it$"),
+        (Exhausted(), r"^the data gave 2 batches at first and then 0: give a list of them$"),
+        (iter([]), r"^the data holds no batch"),
+        ([np.ones((0, 3))], r"^the data holds no sample"),
+        ({"x": [[1, 2], [3]]}, r"^x is no array"),
+        ({"x": np.ma.masked_array(np.ones((1, 3)), [[0, 1, 0]])}, r"^x has masked values"),
+        (np.full((1, 3), None), r"^x in the data is object: the model needs float32"),
+        (["a.npz"], r"^x in a batch is <U5: the model needs float32"),
+    ],
+)
+def test_data_that_can_not_be_read_raise(data: Any, match: str) -> None:  # noqa: ANN401
+    with pytest.raises(BadData, match=match):
+        list(batches(data, [OPEN]))
+
+
+def test_an_endless_iterator_is_read_as_far_as_needed() -> None:
+    assert batches(repeat(np.full((2, 3), 0.5)), [OPEN], samples=5).samples == 5
+
+
+def test_an_order_that_changes_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    arrays = [np.full((1, 3), 0.5), np.full((1, 3), 0.25)]
+    found = batches(arrays, [OPEN])
+    list(found)
+    assert "in each pass" not in caplog.text
+    arrays.reverse()
+    list(found)
+    assert "the data aren't the same in each pass" in caplog.text
 
 
 # Noise

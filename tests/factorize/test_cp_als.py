@@ -124,3 +124,12 @@ def test_the_norm_ratio_of_a_chain_is_that_of_its_terms(name: str) -> None:
 
 def test_a_chain_of_zeros_has_no_norm_ratio() -> None:
     assert norm_ratio(METHODS["cp"](Layer(weight=np.zeros((4, 4, 3, 3))), 2)) == 0.0
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("shape", "rank"), [((7, 4, 2, 2, 2), 16), ((7, 6, 2, 2, 2), 24), ((6, 5, 3), 2)])
+@pytest.mark.parametrize("value", [3e38, 1.0, 1e-38])
+def test_terms_that_vanish_overflow_nothing(shape: tuple[int, ...], rank: int, value: float) -> None:
+    tensor = np.full(shape, value, np.float32)
+    modes = tuple(mode.astype(np.float64) for mode in cp_als.decompose(tensor, rank))
+    assert off(tensor.astype(np.float64), modes) < 0.05

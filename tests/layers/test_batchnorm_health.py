@@ -101,6 +101,16 @@ def test_data_override_a_near_zero_variance() -> None:
     assert (better.scale[1], better.var[1]) == (2, 2)
 
 
+def test_large_gains_stay_but_where_data_show_other_statistics() -> None:
+    loud = norm(var=[1, 1e-8, 3], epsilon=1e-12)
+    assert repair(loud) == (loud, [])
+    better, done = repair(loud, TRUTH)
+    assert (better.scale[1], better.var[1]) == (2, 2)
+    assert done == ["statistics set to those of the data in 1 of 3 channels"]
+    measured = ChannelStatistics(count=9, mean=loud.mean, var=loud.var)
+    assert repair(loud, measured)[1] == []
+
+
 def test_all_zero_variances_are_left_alone() -> None:
     """The statistics are missing then, and only data can replace them."""
     assert repair(norm(var=[0, 0, 0]))[1] == []
@@ -134,6 +144,7 @@ def test_repaired_gains_are_finite_and_sound_ones_stay(
             for each in (before, after)
         ]
     assert np.isfinite(gains[1]).all()
-    sound = (stored >= 0) & (np.abs(gains[0].astype(float)) <= 990)
+    summed = (np.asarray(before.var, dtype) + np.asarray(epsilon, dtype)).astype(float)
+    sound = (stored >= 0) & np.isfinite(gains[0]) & (summed >= 1e-10)
     np.testing.assert_array_equal(gains[1][sound], gains[0][sound])
     assert repair(after)[1] == []

@@ -174,6 +174,11 @@ def test_recalibration_equals_one_large_batch() -> None:
         count = edit.details["values"]
         assert torch.allclose(a.running_mean, b.running_mean, atol=1e-6)  # type: ignore[arg-type]
         assert torch.allclose(a.running_var * count / (count - 1), b.running_var, rtol=1e-4)  # type: ignore[operator, arg-type]
+    module = net()
+    before = module[1].running_var.half()
+    done = ms.bn.recalibrate(module.half(), data=data * np.float32(3e4), compare=False)
+    assert done.edits[0].skipped == "its statistics aren't finite in float16"
+    assert torch.equal(module[1].running_var, before)
     with pytest.raises(ms.BadData, match="can't be made from noise"):
         ms.bn.recalibrate(net(), shapes=SHAPES)
     with pytest.raises(ms.UnknownShape, match="fixes no input shapes"):

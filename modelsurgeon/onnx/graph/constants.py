@@ -15,6 +15,11 @@ from modelsurgeon.layers import Array
 
 Step = Callable[..., Array]
 
+CAST_TYPES = frozenset(
+    {ir.DataType.BOOL, ir.DataType.INT32, ir.DataType.INT64, ir.DataType.BFLOAT16, ir.DataType.FLOAT16}
+    | {ir.DataType.FLOAT, ir.DataType.DOUBLE}
+)
+
 
 def stored_source(value: ir.Value | None) -> ir.Value | None:
     """The stored constant from which WEIGHT_STEPS alone make `value`; None where it isn't constant.
@@ -93,7 +98,11 @@ def _is_stored(value: ir.Value) -> bool:
 
 def _weight_step(value: ir.Value) -> ir.Node | None:
     node = value.producer()
-    return node if node is not None and not node.domain and node.op_type in WEIGHT_STEPS else None
+    if node is None or node.domain or any(attribute.is_ref() for attribute in node.attributes.values()):
+        return None
+    if node.op_type == "Cast" and not _casts_numbers(node):
+        return None
+    return node if node.op_type in WEIGHT_STEPS else None
 
 
 def _constant_of_shape(node: ir.Node, shape: Array) -> Array:
@@ -103,15 +112,26 @@ def _constant_of_shape(node: ir.Node, shape: Array) -> Array:
 
 
 def _cast(node: ir.Node, array: Array) -> Array:
-    return array.astype(ir.DataType(node.attributes["to"].as_int()).numpy())
+    with np.errstate(over="ignore", invalid="ignore"):
+        return array.astype(ir.DataType(node.attributes["to"].as_int()).numpy())
+
+
+def _casts_numbers(node: ir.Node) -> bool:
+    """Whether numpy casts as ONNX does: from numbers, and to none of 8 bits."""
+    to, given = node.attributes["to"], node.inputs[0]
+    known = to.type == ir.AttributeType.INT and to.as_int() in CAST_TYPES
+    return known and given is not None and given.dtype != ir.DataType.STRING
 
 
 def _transpose(node: ir.Node, array: Array) -> Array:
     return array.transpose(node.attributes["perm"].as_ints() if "perm" in node.attributes else None)
 
 
-def _reshape(_: ir.Node, array: Array, shape: Array) -> Array:
-    return array.reshape([array.shape[axis] if n == 0 else int(n) for axis, n in enumerate(shape)])
+def _reshape(node: ir.Node, array: Array, shape: Array | None = None) -> Array:
+    """The array in a shape given as an input or, up to opset 4, as an attribute."""
+    sizes = node.attributes["shape"].as_ints() if shape is None else shape.tolist()
+    copies = not node.attributes.get_int("allowzero", 0)
+    return array.reshape([array.shape[axis] if n == 0 and copies else n for axis, n in enumerate(sizes)])
 
 
 def _unsqueeze(node: ir.Node, array: Array, axes: Array | None = None) -> Array:

@@ -14,7 +14,7 @@ from modelsurgeon.errors import BadModel
 from modelsurgeon.onnx.graph.map_types import restore_map_types
 from modelsurgeon.onnx.graph.names import separate_hidden_names
 from modelsurgeon.onnx.graph.traversal import graphs, replace_tensors
-from modelsurgeon.onnx.io import protobuf, validate
+from modelsurgeon.onnx.io import promises, protobuf, validate
 from modelsurgeon.onnx.io.lazy_tensors import StoredTensor
 from modelsurgeon.onnx.io.validate_text import quoted, root_cause
 
@@ -93,7 +93,8 @@ class SerializedModel:
 
 
 def pack(model: ir.Model) -> SerializedModel:
-    """The model in parts; it isn't changed. Raises BadModel where its graph isn't valid."""
+    """The model in parts; it isn't changed. Raises BadModel where its graph or its `promises` don't hold."""
+    promises.check(model)
     clone = copy(model)
     weights: list[ir.TensorProtocol] = []
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import onnx_ir as ir
 
 from modelsurgeon.errors import UnsupportedLayer
@@ -62,19 +64,22 @@ def read(context: PassContext, node: ir.Node, *, geometry: bool) -> Layer:
 MAX_AXES = 8  # more than any kernel has
 
 
-def check_channels(context: PassContext, node: ir.Node) -> None:
-    """Raise UnsupportedLayer unless axis 1 of a linear node's output is that of its channels.
+def check_channels(context: PassContext, node: ir.Node, axis: int) -> None:
+    """Raise UnsupportedLayer unless that axis of a linear node's output is that of its channels.
 
     A MatMul with its weight on the right works on the last axis, with its weight on the left on the last but
     one.
     """
-    if node.op_type != "MatMul":
-        return
-    ndim = context.ndim(node.outputs[0])
-    if ndim is None:
-        raise UnsupportedLayer("the MatMul next to it works on a tensor whose number of axes isn't known")
-    if ndim != 2 + (weight_input_index(node) == 0):
-        raise UnsupportedLayer("the MatMul next to it works on another axis than that of the channels")
+    own = 1
+    if node.op_type == "MatMul":
+        ndim = context.ndim(node.outputs[0])
+        if ndim is None:
+            raise UnsupportedLayer("the MatMul next to it works on a tensor whose number of axes isn't known")
+        own = ndim - (2 if weight_input_index(node) == 0 else 1)
+    if axis != own:
+        raise UnsupportedLayer(
+            f"the {node.op_type} next to it works on another axis than that of the channels"
+        )
 
 
 def write(context: PassContext, node: ir.Node, layer: Layer) -> Array | None:
@@ -115,10 +120,17 @@ def add_bias_after(context: PassContext, node: ir.Node, bias: Array | None) -> N
 
 def remove_node(context: PassContext, node: ir.Node) -> None:
     """Remove a node with one input; its input takes over the uses and the name of its output."""
-    x, out = node.inputs[0], node.outputs[0]
+    x = node.inputs[0]
     assert x is not None, "checked when the node was read"  # noqa: S101
+    remove_run(context, x, [node])
+
+
+def remove_run(context: PassContext, x: ir.Value, nodes: Sequence[ir.Node]) -> None:
+    """Remove nodes that follow each other; their input takes over the uses and the name of their output."""
+    out = nodes[-1].outputs[0]
     name = out.name
     ir.convenience.replace_all_uses_with(out, x, replace_graph_outputs=True)
-    context.graph.remove(node, safe=True)
+    for node in reversed(nodes):
+        context.graph.remove(node, safe=True)
     if x.producer() is not None:
         x.name = name

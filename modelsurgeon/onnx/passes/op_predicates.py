@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from math import prod
 
 import numpy as np
@@ -49,6 +49,28 @@ def _fixed_size(dim: int | ir.SymbolicDim) -> int | None:
         return dim if dim >= 0 else None
     size = dim.evaluate({}) if dim.value is not None and not dim.free_symbols() else None
     return size if isinstance(size, int) else None
+
+
+def is_op(node: ir.Node | None, operators: Collection[str]) -> bool:
+    """Whether the node is one of ONNX's own operators of these names; others may bear the same names."""
+    return node is not None and not node.domain and node.op_type in operators
+
+
+def keeps_type(context: PassContext, node: ir.Node) -> bool:
+    """Whether the node is a Cast to the type that its input has already."""
+    if not is_op(node, ("Cast",)) or node.inputs[0] is None:
+        return False
+    given = context.inferred(node.inputs[0]).dtype
+    return given is not None and given == context.inferred(node.outputs[0]).dtype
+
+
+def transpose_order(context: PassContext, node: ir.Node) -> list[int] | None:
+    """The axes of its input in the order in which a Transpose puts them; None for others, or if unknown."""
+    if not is_op(node, ("Transpose",)):
+        return None
+    ndim = context.ndim(node.inputs[0])
+    given = node.attributes.get_ints("perm", ())
+    return list(given) or (None if ndim is None else list(range(ndim))[::-1])
 
 
 def is_flatten(context: PassContext, node: ir.Node) -> bool:

@@ -50,13 +50,27 @@ def runner(
     return run
 
 
-def inputs(model: ir.Model) -> list[Input]:
-    """Inputs that the model must be fed; open dimensions are None. Inputs with a default are left out."""
+def inputs(model: ir.Model, *, with_defaults: bool = False) -> list[Input]:
+    """Inputs that must be fed; open dimensions are None. with_defaults: also those that have a default."""
+    defaults = model.graph.initializers
     return [
-        Input(name=str(value.name), dtype=_dtype(value), shape=_shape(value))
+        Input(
+            name=str(value.name),
+            dtype=_dtype(value),
+            shape=_shape(value),
+            has_default=value.name in defaults,
+            made_whole=_is_made_whole(value),
+        )
         for value in model.graph.inputs
-        if value.name not in model.graph.initializers
+        if with_defaults or value.name not in defaults
     ]
+
+
+def _is_made_whole(value: ir.Value) -> bool:
+    """Whether every reader of a value casts it to integers."""
+    casts = [use.node.attributes.get("to") for use in value.uses() if use.node.op_type == "Cast"]
+    kinds = [ir.DataType(cast.as_int()) for cast in casts if cast is not None]
+    return len(kinds) == len(value.uses()) > 0 and all(kind.is_integer() for kind in kinds)
 
 
 def _with_outputs(model: ir.Model, names: Sequence[str]) -> ir.Model:

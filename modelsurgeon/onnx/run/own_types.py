@@ -26,6 +26,8 @@ class FeedConversion:
         """A feed of A as one of B. Raises BadData for a shape that B doesn't take, and lossy values."""
         made = {}
         for spec, name in self.sources:
+            if spec.has_default and name not in feed:
+                continue
             array = feed[name]
             if not spec.accepts(array.shape):
                 raise BadData(
@@ -39,10 +41,18 @@ class FeedConversion:
 def in_own_types(a: Sequence[Input], b: Sequence[Input], *, by_position: bool) -> FeedConversion:
     """The conversion of feeds for a model with inputs `a` into feeds for one with inputs `b`.
 
-    Inputs are paired by name; by_position: the remaining ones in order. Raises BadData for an input of B
-    without a partner, and for partners of which one holds floats and the other integers, truth values or
-    texts, or that have different ranks.
+    Inputs are paired by name; by_position: the remaining ones in order. An input of B that has a default
+    keeps it where A has no partner. Raises BadData for another input of B without a partner, for a default of
+    A that is replaced and that B doesn't have, and for partners of which one holds floats and the other
+    integers, truth values or texts, or that have different ranks.
     """
+    b = [spec for spec in b if not spec.has_default or spec.name in {each.name for each in a}]
+    replaced = [spec.name for spec in a if spec.has_default and spec.name not in {each.name for each in b}]
+    if replaced:
+        raise BadData(
+            f"the data replace the default of {', '.join(replaced)} in A, and it has no such input: leave "
+            "it out of the data"
+        )
     ours = {spec.name: spec for spec in a}
     names = {spec.name for spec in b}
     free = [spec.name for spec in a if spec.name not in names]

@@ -122,3 +122,19 @@ def test_a_product_that_is_no_better_than_the_chain_leaves_it_as_it_is() -> None
     found = fit_all(layer, chain, FitRows.of(sums[:1], sums[1:], 300, centred=True))
     assert (found.chain, found.ridge) == (chain, NO_CHANGE_RIDGE)
     assert found.error == found.before < 1e-5
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("scale", [0.0, 1.0, 0.3, 2.0**30])
+@pytest.mark.parametrize("method", ["svd", "channels"])
+def test_equal_rows_teach_nothing_but_the_bias(scale: float, method: str) -> None:
+    rng = np.random.default_rng(0)
+    layer = Layer(weight=rng.normal(size=(OUT, WIDTH)).astype(np.float32))
+    x = np.full((11, WIDTH), scale, np.float32)
+    sums = RegressionSums.of(x, x @ layer.weight.T)
+    chain = METHODS[method](layer, 4)
+    fit = fit_all(layer, chain, FitRows.of([sums], [sums], 11, centred=True))
+    assert max(np.abs(link.weight).max() for link in fit.chain) < 10
+    wanted, found = x[0] @ layer.weight.T, x[0] @ compose(fit.chain).weight.T
+    bias = fit.chain[-1].bias
+    np.testing.assert_allclose(found + (0 if bias is None else bias), wanted, rtol=1e-4, atol=1e-4 * scale)

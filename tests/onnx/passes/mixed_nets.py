@@ -142,9 +142,13 @@ _WRITERS: dict[str, Callable[[_Writer, np.ndarray], str]] = {
 
 
 def mixed_net(
-    seed: int, *, forms: tuple[str, ...] = FORMS, depth: int = 6, rank: int | None = None
+    seed: int, *, forms: tuple[str, ...] = FORMS, depth: int = 6, rank: int | None = None, foreign: float = 0
 ) -> ir.Model:
-    """A random net; the first layer, `depth` random blocks, a head. rank: of its kernels, if not full."""
+    """A random net; the first layer, `depth` random blocks, a head.
+
+    rank: of its kernels, if not full. foreign: the share of nodes that bear the name of their operator, but
+    are functions of another domain, which do something else.
+    """
     rng = np.random.default_rng(seed)
     w = _Writer(rng=rng, forms=forms, share=float(rng.uniform(0, 0.6)), rank=rank)
     w.inputs.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, (2, 3, SIZE, SIZE)))
@@ -156,7 +160,26 @@ def mixed_net(
     # Form "output" lists stored constants among the outputs.
     graph = helper.make_graph(w.nodes, "mixed", w.inputs, w.outputs, w.stored)
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    for node in proto.graph.node:
+        runs = node.op_type not in ("Constant", "If")  # which onnxruntime takes for its own in any domain
+        if foreign and runs and rng.random() < foreign:
+            make_foreign(proto, node)
     return ir.from_proto(proto)
+
+
+def make_foreign(proto: onnx.ModelProto, node: onnx.NodeProto) -> None:
+    """Replace a node by a call of a function of its operator's name, with a tangent after it."""
+    node.domain = f"local{len(proto.functions)}"
+    inputs = [f"i{place}" for place, _ in enumerate(node.input)]
+    body = helper.make_node(node.op_type, [n and i for n, i in zip(node.input, inputs, strict=True)], ["t"])
+    body.attribute.extend(node.attribute)
+    del node.attribute[:]
+    last = helper.make_node("Tanh" if node.op_type != "Cast" else "Identity", ["t"], ["o"])
+    opset = helper.make_opsetid("", 17)
+    proto.functions.append(
+        helper.make_function(node.domain, node.op_type, inputs, ["o"], [body, last], [opset])
+    )
+    proto.opset_import.append(helper.make_opsetid(node.domain, 1))
 
 
 def _kernel(w: _Writer, out: int, into: int, size: int) -> np.ndarray:

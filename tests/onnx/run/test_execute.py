@@ -11,7 +11,7 @@ import onnxruntime as ort
 import pytest
 
 from modelsurgeon.comparison.compare import compare
-from modelsurgeon.data import Input, noise
+from modelsurgeon.data import Input, batches, noise
 from modelsurgeon.errors import BadData, BadModel, Unavailable
 from modelsurgeon.onnx import run
 from modelsurgeon.onnx.io import files
@@ -260,3 +260,23 @@ def test_a_runner_is_thread_safe() -> None:
     for worker in workers:
         worker.join()
     assert found == [True] * 4
+
+
+def test_inputs_with_defaults_and_of_whole_numbers() -> None:
+    model = zoo.model(
+        """
+        g (float[N, 8] ids, float[N, 8] x, float[8] w) => (float[N, 8] y) {
+            i = Cast <to = 7> (ids)
+            f = Cast <to = 1> (i)
+            s = Add (x, f)
+            y = Add (s, w)
+        }
+        """,
+        w=zoo.ones(8),
+    )
+    assert [spec.name for spec in run.inputs(model)] == ["ids", "x"]
+    ids, x, w = run.inputs(model, with_defaults=True)
+    assert (ids.made_whole, x.made_whole, w.has_default) == (True, False, True)
+    pixels = np.arange(256.0).reshape(-1, 8)
+    assert batches({"ids": pixels, "x": pixels / 255}, [ids, x, w]).note == ""
+    assert "warning: x holds" in batches({"ids": pixels, "x": pixels}, [ids, x, w]).note

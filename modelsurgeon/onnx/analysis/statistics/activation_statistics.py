@@ -78,7 +78,7 @@ def collect_activation_statistics(
     """
     first = next(iter(data))
     taken_path = branch_path(model, first, provider=provider)
-    measured = bound(taken_path.model, {name: array.shape for name, array in first.items()})
+    measured = bound(taken_path.model, {each.name: first[each.name].shape for each in run.inputs(model)})
     groups = list(_groups(list(_observed_activations(measured))))
     runs = len(groups) * len(data)
     results: list[ActivationSums] = []

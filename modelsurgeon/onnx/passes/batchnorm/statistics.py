@@ -85,11 +85,8 @@ def _in_inference_mode(site: NormSite) -> NormSite:
 
 
 def _recalibrate_norm(context: PassContext, site: NormSite, statistics: ChannelStatistics) -> Edit:
-    if statistics.count < 2:
-        return Edit(layer=site.name, action=ACTION, skipped="one value per channel has no variance")
-    if not statistics.fits(site.norm.mean.dtype):
-        dtype = site.norm.mean.dtype
-        return Edit(layer=site.name, action=ACTION, skipped=f"its statistics aren't finite in {dtype}")
+    if reason := statistics.unusable_reason(site.norm.mean.dtype, site.norm.var.dtype):
+        return Edit(layer=site.name, action=ACTION, skipped=reason)
     mean_drift, variance_drift = drift(site.norm, statistics)
     write_norm(context, site, replace(site.norm, mean=statistics.mean, var=statistics.var))
     details = {

@@ -4,7 +4,8 @@ A function with f(k x) = k f(x) for every k > 0 is positively homogeneous: ReLU 
 sums, maxima (MaxOut among them). If all values between two layers come from such functions, a channel that
 is divided by k after the first layer may be multiplied by k in the second.
 
-The channels are on the second axis; after a fully connected layer on values of more axes, on the last.
+The channels are on the second axis; after a fully connected layer on values of more axes, on the last; after
+a Transpose, where it puts them.
 Every channel of every value is an element. A homogeneous function passes its elements on, or joins those that
 meet in one output channel; elements that are joined, directly or through others, are one component with one
 factor. So branches, residual sums, concatenations, MaxOut and Flatten need no special cases. An element of an
@@ -42,13 +43,13 @@ from modelsurgeon.onnx.passes.channels.op_rules import (
     reduces_positions_only,
 )
 from modelsurgeon.onnx.passes.context import PassContext
-from modelsurgeon.onnx.passes.op_predicates import dims, opset
+from modelsurgeon.onnx.passes.op_predicates import dims, keeps_type, opset, transpose_order
 
 Index = NDArray[np.intp]
 CHANNEL_AXIS = 1
 BROADCASTING_OPSET = 7  # the opset from which on constants are broadcast from the last axis
 UNKNOWN_CHANNELS_REASON = "its channels aren't where its operator has them, or their number is open"
-OTHER_AXIS_REASON = "a fully connected layer takes it along another axis"
+OTHER_AXIS_REASON = "a layer takes it along another axis"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -222,7 +223,7 @@ class _Elements:
     def layer_inputs(self, node: ir.Node) -> Index | None:
         """The input elements of a layer: those of its data, or new pinned ones for another axis."""
         layer, data = self.layers[node].layer, _first_input(node)
-        if data is None or layer.kernel or self._axis(data) == self._ndim(data) - 1:
+        if data is None or self._axis(data) == (CHANNEL_AXIS if layer.kernel else self._ndim(data) - 1):
             return self.of(data)
         if node not in self.off_axis:
             self.pin(data, OTHER_AXIS_REASON)
@@ -243,9 +244,11 @@ class _Elements:
         if not data or any(e is None for e in elements):
             return False
         axes, output = {self._axis(value) for value in data}, node.outputs[0]
-        if axes != {CHANNEL_AXIS} and not self._is_elementwise(node, data):
+        order = transpose_order(self.context, node)
+        if axes != {CHANNEL_AXIS} and order is None and not self._is_elementwise(node, data):
             return False
-        (self.axes[output],) = axes
+        (axis,) = axes
+        self.axes[output] = axis if order is None else order.index(axis)
         passed = self._output_elements(node, data, [e for e in elements if e is not None])
         if passed is None or self._size(output) != len(passed):
             del self.axes[output]
@@ -257,10 +260,8 @@ class _Elements:
     def _is_elementwise(self, node: ir.Node, data: Sequence[ir.Value]) -> bool:
         """Whether a node works elementwise, and all its data have the same channel axis."""
         axes = {(self._axis(value), self._ndim(value)) for value in data}
-        alike = (
-            node.op_type in ELEMENTWISE
-            and node.op_type in self.rules.unary | self.rules.combining | MULTIPLICATIVE
-        )
+        passing = self.rules.unary | self.rules.combining | MULTIPLICATIVE
+        alike = node.op_type in ELEMENTWISE & passing or keeps_type(self.context, node)
         return alike and len(axes) == 1
 
     def _output_elements(self, node: ir.Node, data: Sequence[ir.Value], at: Sequence[Index]) -> Index | None:
@@ -269,7 +270,14 @@ class _Elements:
         scaled = op in MULTIPLICATIVE and len(data) == 1 and (op == "Mul" or data == [node.inputs[0]])
         reduced = op in REDUCING and reduces_positions_only(node, len(dims(self.context, data[0]) or ()))
         spatial = op in SPATIAL and changes_positions_only(self.context, node)
-        if op in self.rules.unary or reduced or spatial or (scaled and self._same_size(node, data[0])):
+        kept = op == "Transpose" or keeps_type(self.context, node)
+        if (
+            op in self.rules.unary
+            or kept
+            or reduced
+            or spatial
+            or (scaled and self._same_size(node, data[0]))
+        ):
             return at[0]
         if op == "BatchNormalization" and self.rules.norms and not is_training(self.context.model, node):
             return at[0] if data == [node.inputs[0]] else None

@@ -16,6 +16,7 @@ POOLING = frozenset(
 ZERO_AT_ZERO = frozenset(
     {"Celu", "Elu", "Erf", "Gelu", "HardSwish", "Mish", "Selu", "Sin", "Softsign", "Swish", "Tan"}
 )
+WIDE_FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE)  # a Cast to them keeps the numbers, up to rounding
 
 
 def constant_output(node: ir.Node, values: Sequence[float | None]) -> float | None:
@@ -61,6 +62,7 @@ SCALAR_FUNCTIONS: Mapping[str, Callable[..., float]] = {
     "Abs": lambda _, a: abs(a),
     "Add": lambda _, a, b: a + b,
     "BatchNormalization": _batch_norm,
+    "Cast": lambda node, a: a if node.attributes.get_int("to", 0) in WIDE_FLOATS else np.nan,
     "Clip": _clip,
     "Div": lambda _, a, b: a / b if b else np.nan,
     "Dropout": lambda _, a, *_ratio: a,
@@ -76,4 +78,5 @@ SCALAR_FUNCTIONS: Mapping[str, Callable[..., float]] = {
     "Sub": lambda _, a, b: a - b,
     "Sum": lambda _, *a: sum(a),
     "Tanh": lambda _, a: float(np.tanh(a)),
+    "Transpose": lambda _, a: a,
 }

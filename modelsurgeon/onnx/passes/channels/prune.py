@@ -13,7 +13,7 @@ Exact up to the rounding of sums of weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -59,7 +59,8 @@ def prune(context: PassContext) -> list[Edit]:
     for site in found:
         reason = context.skip_reason(site.name) or UNKNOWN_CHANNELS_REASON
         edits[site.name] = Edit(layer=site.name, action=ACTION, skipped=reason)
-    edits |= {name: _prune_edit(candidate, pinned, kept) for name, candidate in prunable.items()}
+    users = _layers_of_live_channels(prunable.values())
+    edits |= {name: _prune_edit(candidate, pinned, kept, users) for name, candidate in prunable.items()}
     _narrow_nodes_between(context, graph, kept)
     for name, candidate in prunable.items():
         if edits[name].skipped is None:
@@ -104,6 +105,11 @@ class _PrunableLayer:
             output_numbers=_joint_numbers(numbers, [node.outputs[0] for node in nodes]),
             constants=numbers.constants,
         )
+
+    @property
+    def is_constant(self) -> Mask:
+        """Whether an output has one value everywhere, `(out,)`."""
+        return np.array([int(number) in self.constants for number in self.output_numbers])
 
     def needs(self, kept: Mask) -> Index:
         """The components that its kept outputs depend on."""
@@ -171,18 +177,15 @@ def _kept_components(
     return kept
 
 
-def _prune_edit(candidate: _PrunableLayer, pinned: Mapping[int, str], kept: Mask) -> Edit:
+def _prune_edit(
+    candidate: _PrunableLayer, pinned: Mapping[int, str], kept: Mask, users: Mapping[int, Sequence[str]]
+) -> Edit:
     """The edit of a layer, or the reason why it was skipped."""
     name, rows, columns = candidate.link.site.name, kept[candidate.link.y], kept[candidate.link.x]
-    dead = np.array([int(n) in candidate.constants for n in candidate.output_numbers])
+    dead = candidate.is_constant
     double = (first_with_number(candidate.output_numbers) != np.arange(len(rows))) & ~dead
     if rows.all() and columns.all():
-        removable = [int(c) for c in candidate.link.y[dead | double] if int(c) in pinned]
-        reason = (
-            f"{len(removable)} of its channels are dead or double, but {pinned[removable[0]]}"
-            if removable
-            else NEEDED_REASON
-        )
+        reason = _why_all_stay(candidate, pinned, dead, double, users)
         return Edit(layer=name, action=ACTION, skipped=reason)
     details = {
         "channels_before": len(rows),
@@ -194,6 +197,37 @@ def _prune_edit(candidate: _PrunableLayer, pinned: Mapping[int, str], kept: Mask
         "unused": int((~dead & ~double & ~rows).sum()),
     }
     return Edit(layer=name, action=ACTION, details=details)
+
+
+def _layers_of_live_channels(layers: Iterable[_PrunableLayer]) -> Mapping[int, Sequence[str]]:
+    """The names of the layers that have no constant in a channel, by component."""
+    found: dict[int, list[str]] = {}
+    for layer in layers:
+        for component in np.unique(layer.link.y[~layer.is_constant]).tolist():
+            found.setdefault(component, []).append(layer.link.site.name)
+    return found
+
+
+def _why_all_stay(
+    candidate: _PrunableLayer,
+    pinned: Mapping[int, str],
+    dead: Mask,
+    double: Mask,
+    users: Mapping[int, Sequence[str]],
+) -> str:
+    """The reason why a layer keeps all its channels, those that are dead or double among them."""
+    found = candidate.link.y[dead | double].tolist()
+    if not found:
+        return NEEDED_REASON
+    reasons = [pinned[component] for component in found if component in pinned]
+    own = candidate.link.site.name
+    shared = [name for component in found for name in users.get(component, ()) if name != own]
+    if not reasons and shared:
+        reasons = [f"{shared[0]!r} shares them and needs them"]
+    elif not reasons and dead.any():
+        reasons = ["what takes them pads with zeros, and they aren't 0 there"]
+    last = reasons[0] if reasons else "what takes them treats them differently"
+    return f"{len(found)} of its channels are dead or double, but {last}"
 
 
 def _narrow_nodes_between(context: PassContext, graph: ChannelComponents, kept: Mask) -> None:

@@ -211,15 +211,20 @@ def merge_inputs(
     """Weights of one group, `(rows, columns, *kernel)`, with those of equal channels added on the first.
 
     Weights of constant channels become zero; what they add to every output is returned separately, `(rows,)`.
-    With padding that holds only for the constant 0: channels of other constants keep their weights.
+    With padding that holds only for the constant 0: the weights of other constants are added up on the
+    largest of them, scaled by their ratios.
     """
     weight, shift = np.array(weight), np.zeros(len(weight))
     unpadded = not layer.kernel or not (layer.transposed or any(map(any, layer.padding)))
+    values = [constants.get(int(number)) for number in ids]
+    largest = max(range(len(ids)), key=lambda column: abs(values[column] or 0), default=0)
     for column, first in enumerate(first_with_number(ids)):
-        value = constants.get(int(ids[column]))
+        value = values[column]
         if value is not None and (value == 0 or unpadded):
             shift += value * weight[:, column].reshape(len(weight), -1).sum(axis=1, dtype=np.float64)
-        elif first != column:
+        elif value is not None and column != largest:
+            weight[:, largest] += (weight[:, column] * (value / (values[largest] or 1))).astype(weight.dtype)
+        elif value is None and first != column:
             weight[:, first] += weight[:, column]
         else:
             continue

@@ -113,6 +113,9 @@ def test_activations_inside_functions() -> None:
 
 def test_info_has_a_section_only_with_data() -> None:
     model = net()
-    found = ms.info(model, data=FEEDS, samples=4, batch=2).as_dict()["activations"]
+    given = {"x": FEEDS, "odd": FEEDS}
+    measured = ms.info(model, data=given, samples=4, batch=2).as_dict()
+    assert "ignored, since no input has this name: odd" in measured["notes"]
+    found = measured["activations"]
     assert {entry["samples"] for entry in found} == {4}
     assert "activations" not in ms.info(model).as_dict()

@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 
 import modelsurgeon as ms
 from tests import zoo
 from tests.onnx.passes.batchnorm.nets import CONV, MAPS, NORM, ROWS, STATS, net, ops, weights
+from tests.onnx.passes.mixed_nets import make_foreign
 
 SIDES = np.array([0, 0, 1, 1, 0, 0, 2, 0])
+LAST = "t = Transpose <perm = [0, 2, 3, 1]> (c)"
 PAD = 'Pad <mode = "reflect"> (p, sides)'
 
 
@@ -87,6 +90,43 @@ HOLDS: dict[str, tuple[str, str, dict[str, np.ndarray], str]] = {
         MAPS,
         CONV,
         "Relu Conv",
+    ),
+    "channels last, as multiplication and addition": (
+        f"c = Conv (x, w) {LAST} m = Mul (t, scale) y = Add (mean, m)",
+        MAPS,
+        CONV,
+        "Conv Transpose",
+    ),
+    "channels last, between casts that change nothing": (
+        f"""c = Conv <pads = [1, 1, 1, 1]> (x, w, b) {LAST} d = Cast <to = 1> (t) e = Add (d, shift)
+        f = Cast <to = 1> (e) s = Sub (f, mean) m = Div (s, scale) a = Sub (var, m) y = Cast <to = 1> (a)""",
+        MAPS,
+        CONV,
+        "Conv Transpose Cast",
+    ),
+    "one factor per channel": (
+        "c = MatMul (x, w) a = Add (c, b) y = Mul (a, scale)",
+        "float[2, 3, 4] x",
+        FULL,
+        "MatMul Add",
+    ),
+    "on channels that Transposes put back": (
+        f"p = Conv (x, w) {LAST.replace('(c)', '(p)')} c = Transpose <perm = [0, 3, 1, 2]> (t) y = {NORM}",
+        MAPS,
+        CONV,
+        "Conv Transpose Transpose",
+    ),
+    "a layer on the last axis": (
+        f"p = MatMul (x, w) a = Add (p, b) c = Transpose <perm = [0, 2, 1]> (a) y = {NORM}",
+        "float[2, 3, 4] x",
+        FULL,
+        "MatMul Add Transpose",
+    ),
+    "in front of a layer on the last axis": (
+        f"c = Relu (x) n = {NORM} t = Transpose <perm = [0, 2, 1]> (n) y = MatMul (t, w)",
+        "float[2, 4, 3] x",
+        FULL,
+        "Relu Transpose MatMul Add",
     ),
     "through a padding that repeats": (
         f"p = Conv (x, w) c = {PAD} y = {NORM}",
@@ -253,6 +293,45 @@ def test_skipped_norm_has_a_reason(case: str) -> None:
     done = ms.bn.fold(model, compare=False)
     assert reason in " ".join(str(edit.skipped) for edit in done.edits)
     assert ops(done.model) == before
+
+
+@pytest.mark.parametrize("case", HOLDS)
+def test_operators_of_other_domains_are_left_alone(case: str) -> None:
+    body, x, arrays, _ = HOLDS[case]
+    whole = ir.to_proto(net(body, x=x, **arrays))
+    for place, _ in enumerate(whole.graph.node):
+        proto = onnx.ModelProto()
+        proto.CopyFrom(whole)
+        make_foreign(proto, proto.graph.node[place])
+        model = ir.from_proto(proto)
+        if any(edit.skipped is None for edit in ms.bn.fold(model, compare=False).edits):
+            ms.bn.fold(model, tolerance=1e-4)
+
+
+NO_NORMS = {
+    "a factor per row": ("c = Conv (x, w) y = Mul (c, k)", {"k": np.arange(4, dtype=np.float32)[:, None]}),
+    "one factor for all": ("c = Conv (x, w) y = Mul (c, k)", {"k": np.float32(0.5)}),
+    "a reciprocal": ("c = Conv (x, w) y = Div (k, c)", {"k": zoo.ones(4, 1, 1)}),
+    "a division by zero": ("c = Conv (x, w) y = Div (c, k)", {"k": zoo.ones(4, 1, 1) * 0}),
+    "more axes": ("c = Conv (x, w) y = Mul (c, k)", {"k": zoo.ones(1, 1, 4, 1, 1)}),
+    "another use": (
+        "c = Conv (x, w) m = Mul (c, k) y = Add (c, m)",
+        {"k": np.arange(4, dtype=np.float32)[:, None, None]},
+    ),
+    "a map of one channel": (
+        "s = ReduceMean <axes = [1]> (x) c = Conv (s, w) y = Mul (c, k)",
+        {"w": zoo.ones(1, 1, 3, 3), "k": np.arange(4, dtype=np.float32)[:, None, None]},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NO_NORMS)
+def test_constants_that_are_no_norm_stay(case: str) -> None:
+    body, more = NO_NORMS[case]
+    model = net(body, **({**CONV, **more}))
+    done = ms.bn.fold(model, compare=False)
+    assert ops(done.model) == ops(model)
+    assert not done.edits
 
 
 def test_norm_next_to_a_graph_output() -> None:

@@ -299,3 +299,43 @@ def test_constants_of_old_opsets_keep_the_channels(node: str) -> None:
     text = f"g (float[1, 3, 8, 8] x) => (float y) {{ a = Conv (x, w, b) m = {node} y = Conv (m, v) }}"
     done = ms.prune(zoo.model(text, opset=6, **weights), compare=False)
     assert "before opset 7" in str(channels_or_reason(done)["a"])
+
+
+NORMED = {name: np.arange(1, 7, dtype=np.float32) for name in ("s", "h", "m", "v2")}
+NORMED_A = "n = BatchNormalization (a, s, h, m, v2)"
+
+
+def test_constants_in_front_of_a_padding_become_one() -> None:
+    w = normal(6, 3, 3, 3)
+    w[[1, 3, 5]] = 0
+    model = net(f"{NORMED_A} y = Conv <pads = [1, 1, 1, 1]> (n, v)", w=w, b=np.ones(6, np.float32), **NORMED)
+    done = ms.prune(model)
+    assert channels_or_reason(done)["a"] == [6, 4]
+    assert error(model, done) < 1e-6
+
+
+STAYING = {
+    "a constant in front of a padding": (
+        f"{NORMED_A} y = Conv <pads = [1, 1, 1, 1]> (n, v)",
+        {**NORMED, "s": np.full(6, 0.5, np.float32)},
+        "1 of its channels are dead or double, but what takes them pads with zeros, and they aren't 0 there",
+    ),
+    "a layer on each channel": (
+        f"{NORMED_A} d = Conv <group = 6, pads = [1, 1, 1, 1]> (n, g) y = Conv (d, v)",
+        {**NORMED, "g": normal(6, 1, 3, 3)},
+        "1 of its channels are dead or double, but 'd' shares them and needs them",
+    ),
+    "a sum with others": (
+        "e = Conv (x, u) q = Add (a, e) y = Conv (q, v)",
+        {"u": normal(6, 3, 3, 3)},
+        "1 of its channels are dead or double, but 'e' shares them and needs them",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STAYING)
+def test_dead_channels_that_stay_have_a_reason(case: str) -> None:
+    nodes, more, reason = STAYING[case]
+    w, b = normal(6, 3, 3, 3), normal(6)
+    w[1], b[1] = 0, 0
+    assert channels_or_reason(ms.prune(net(nodes, w=w, b=b, **more)))["a"] == reason

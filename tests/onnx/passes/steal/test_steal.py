@@ -185,6 +185,10 @@ def test_new_rows_are_fitted_to_labeled_data() -> None:
     x = (centres[classes] + 0.01 * draw.normal(size=(42, 3, 6, 6))).astype(np.float32)
     done = ms.steal(donor, donor, grow={"c": 7}, grow_init="fit", data={"x": x}, classes=classes.tolist())
     y = run.runner(done.model)({"x": x})["y"]
+    bad = np.concatenate([np.full_like(x[:1], np.nan), x])
+    held = {"x": bad, "label": np.concatenate([[0], classes])}
+    skipped = ms.steal(donor, donor, grow={"c": 7}, grow_init="fit", data=held, skip_bad=True)
+    assert np.allclose(run.runner(skipped.model)({"x": x})["y"], y, atol=1e-5)
     new = classes >= 5
     assert (y[new][:, 5:].argmax(axis=1) == classes[new] - 5).all()
     assert np.allclose(outputs(done.model)[:, :5], outputs(donor), rtol=0, atol=1e-6)
