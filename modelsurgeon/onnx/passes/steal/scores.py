@@ -54,6 +54,10 @@ def compared_values(donor: ir.Model, made: ir.Model, heads: Mapping[str, str]) -
     ]
     pairs = [(str(a.name), str(b.name)) for a, b in outputs_paired]
     problem = next((reason for a, b in outputs_paired if (reason := _why_unlike(a, b))), "")
+    if problem:  # a declared shape may be wrong
+        inferred = [PassContext(model=model).inferred for model in (donor, made)]
+        reasons = (_why_unlike(inferred[0](a), inferred[1](b)) for a, b in outputs_paired)
+        problem = next(filter(None, reasons), "")
     axes: dict[str, ClassPlaces] = {}
     for theirs, mine in zip(*flows, strict=True):
         for (a, axis), (b, _) in _paired_scores(theirs, mine):
