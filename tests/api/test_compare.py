@@ -211,3 +211,14 @@ def test_a_random_operator_that_changes_nothing_is_no_reason() -> None:
         o=np.float32(0),
     )
     assert ms.compare(plain, still, DATA).verdict == "identical"
+
+
+@pytest.mark.parametrize(
+    ("kind", "number"), [("bfloat16", 16), ("float8e5m2", 19), ("uint4", 21), ("int4", 22)]
+)
+def test_outputs_that_onnxruntime_has_no_array_for_are_named(kind: str, number: int) -> None:
+    model = zoo.model(
+        f"g (float[N, 8] x) => ({kind}[N, 8] y) {{ y = Cast <to = {number}> (x) }}", opset=21, version=10
+    )
+    with pytest.raises(ms.BadData, match=rf"^A: 'y' is a tensor\({kind}\), which onnxruntime can't hand out"):
+        ms.compare(model, model, DATA)

@@ -19,6 +19,8 @@ NO_FIT_ADVICE = (
     "the model can't run on these inputs",
     "give sizes that fit with --shape, or samples with --data",
 )
+# Types of outputs that onnxruntime has no NumPy type for.
+UNREADABLE = frozenset(f"tensor({name})" for name in ("bfloat16", "float8e5m2", "int4", "uint4"))
 
 
 def runner(
@@ -40,9 +42,16 @@ def runner(
     accepted = {*needed, *(value.name for value in opened.get_overridable_initializers())}
     returned = [value.name for value in opened.get_outputs()]
 
+    unreadable = [value for value in opened.get_outputs() if value.type in UNREADABLE]
+
     def run(feed: Mapping[str, Array]) -> dict[str, Any]:
         if missing := [name for name in needed if name not in feed]:
             raise BadData(f"the feed lacks {', '.join(missing)}: the model needs {', '.join(needed)}")
+        if unreadable:
+            raise BadData(
+                f"{unreadable[0].name!r} is a {unreadable[0].type}, which onnxruntime can't hand out: let "
+                "the model end in a Cast to float, or leave the comparison out (--no-compare)"
+            )
         with failing_as(BadData, *NO_FIT_ADVICE):
             values = opened.run(returned, {name: array for name, array in feed.items() if name in accepted})
         return dict(zip(returned, values, strict=True))
