@@ -57,7 +57,7 @@ VERBS = {
 }
 LIMITED_TOTALS = ("macs", "params", "param_bytes", "activation_bytes")
 PATH_ARGUMENTS = ("data", "donor", "plan")
-SHARED_ARGUMENTS = ("data", "seed", "provider", "shapes", "dims")
+SHARED_ARGUMENTS = ("data", "seed", "provider", "shapes", "dims", "freeze_inputs")
 Limit = Annotated[float, Interval(0)]
 DATA_TYPES = str | Path | Mapping[str, Any] | Sequence[Any]  # of samples in a recipe
 RECIPE_TYPES: Mapping[str, Any] = {

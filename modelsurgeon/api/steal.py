@@ -84,9 +84,10 @@ def steal(
     source = recipient if isinstance(recipient, str | Path) else ours
     ours, frozen = freeze_inputs(ours, options)
     theirs, _ = freeze_inputs(theirs, options)
+    read, defaults_taken = _with_defaults_fixed(theirs)
     context = pass_context(ours, options, None)
     growth = replace(growth, means=_class_means(options, classes))
-    edits = work(context, theirs, given=given, partial=partial, growth=growth)
+    edits = work(context, read, given=given, partial=partial, growth=growth)
     done = any(edit.skipped is None for edit in edits)
     finish(context.model, ours, tidy=done)
     comparison, notes = None, ["not compared"]
@@ -104,9 +105,18 @@ def steal(
         model=context.model,
         edits=edits,
         comparison=comparison,
-        notes=[*_coverage(edits), *frozen, *notes],
+        notes=[*_coverage(edits), *defaults_taken, *frozen, *notes],
         frozen=fully_copied(context.model, edits),
     )
+
+
+def _with_defaults_fixed(donor: ir.Model) -> tuple[ir.Model, list[str]]:
+    """The donor with the defaults of its inputs as weights, which are only read, and a note about it."""
+    from modelsurgeon.onnx.graph.frozen_inputs import FIRST_IR_VERSION_WITHOUT_LISTING, freeze_inputs
+
+    found = freeze_inputs(donor)
+    said = found.notes and donor.ir_version >= FIRST_IR_VERSION_WITHOUT_LISTING
+    return found.model, ["weights of the donor are inputs: their defaults are taken"] if said else []
 
 
 def _coverage(edits: Sequence[Edit]) -> list[str]:

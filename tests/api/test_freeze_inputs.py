@@ -93,6 +93,52 @@ def test_a_file_of_ir_version_3_becomes_one_of_version_4_and_says_so(tmp_path: P
     assert (proto.ir_version, [value.name for value in proto.graph.input]) == (4, ["x"])
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("version", [3, 8])
+def test_extract_leaves_no_default_behind(version: int, frozen: bool) -> None:
+    cut = ms.extract(listed(version), ["r"], freeze_inputs=frozen)
+    assert cut.comparison.verdict == "identical"
+    assert set(cut.model.graph.initializers) == {"a", "s", "t", "m", "v"}
+    onnx.checker.check_model(ir.to_proto(cut.model))
+
+
+@pytest.mark.parametrize("version", [3, 8])
+def test_a_donor_gives_the_defaults_of_its_inputs(version: int) -> None:
+    recipient = freeze_inputs(listed()).model
+    for value in recipient.graph.initializers.values():
+        value.const_value = ir.tensor(np.ones_like(WEIGHTS[str(value.name)]), name=value.name)
+    stolen = ms.steal(listed(version), recipient)
+    assert edited(stolen) == len(stolen.edits) == 4
+    assert {n: v.const_value.numpy().tolist() for n, v in stolen.model.graph.initializers.items()} == {
+        n: array.tolist() for n, array in WEIGHTS.items()
+    }
+    assert ("weights of the donor are inputs: their defaults are taken" in stolen.notes) == (version > 3)
+
+
+def test_a_head_that_is_an_input_names_the_flag() -> None:
+    with pytest.raises(ms.BadPlan, match=r"'y' can't be grown: its weight is .*--freeze-inputs"):
+        ms.steal(listed(), listed(), grow={"y": 9})
+    with pytest.raises(ms.BadPlan, match="there is no layer 'nope' to grow"):
+        ms.steal(listed(), listed(), grow={"nope": 9})
+
+
+def test_a_recipe_freezes_for_all_its_steps(tmp_path: Path) -> None:
+    ms.save(listed(), tmp_path / "model.onnx")
+    steps = [{"verb": "bn fold"}, {"verb": "compress", "rank": 2}]
+    recipe = {"model": str(tmp_path / "model.onnx"), "tolerance": 9.0, "step": steps}
+    ran = ms.pipeline({**recipe, "freeze_inputs": True})
+    assert [value.name for value in ran.model.graph.inputs] == ["x"]
+    assert all(edited(report.result) for report in ran.steps)
+    assert ran.comparison is not None
+
+
+def test_before_version_4_data_replace_no_default() -> None:
+    data = [{"x": np.ones((1, 4, 9, 9), np.float32), "s": 2 * WEIGHTS["s"]}]
+    old = ms.bn.freeze(listed(3), data=data)
+    assert old.comparison.notes == ("ignored, since no input has this name: s",)
+    assert not ms.bn.freeze(listed(4), data=data).comparison.notes
+
+
 def test_a_net_without_defaults_says_that_nothing_was_frozen() -> None:
     done = ms.prune(zoo.classifier(), freeze_inputs=True)
     assert "no input has a default: nothing was frozen" in done.notes

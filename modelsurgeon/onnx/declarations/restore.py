@@ -76,7 +76,8 @@ def _declare_new_inputs(edited: ir.Model, original: ir.Model, known: Twins, befo
         old = known.get(value)
         if old is not None and old.producer() is not None:
             _declare_type(value, old, before)
-            value.shape = _copy(old.shape) or _readable(before.shape(old), symbols)
+            declared = _copy(old.shape)
+            value.shape = _readable(before.shape(old), symbols) if declared is None else declared
 
 
 def _lay_down_old_shapes(edited: ir.Model, known: Twins) -> None:
@@ -120,7 +121,8 @@ def _declare_value(value: ir.Value, found: Movement, symbols: Collection[str], *
     elif declared is None:
         value.shape = _readable(found.after.shape(value), symbols)
     else:
-        value.shape = _new_shape(value, declared, found, symbols) or value.shape
+        shape = _new_shape(value, declared, found, symbols)
+        value.shape = value.shape if shape is None else shape
 
 
 def _new_shape(

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from modelsurgeon.data import Array, Input
 from modelsurgeon.errors import BadData, BadModel
+from modelsurgeon.onnx.graph.frozen_inputs import FIRST_IR_VERSION_WITHOUT_LISTING
 from modelsurgeon.onnx.io.serialize import copy
 from modelsurgeon.onnx.run.sessions import failing_as, session
 
@@ -60,8 +61,12 @@ def runner(
 
 
 def inputs(model: ir.Model, *, with_defaults: bool = False) -> list[Input]:
-    """Inputs that must be fed; open dimensions are None. with_defaults: also those that have a default."""
+    """Inputs that must be fed; open dimensions are None.
+
+    with_defaults: also those that have a default. Before IR version 4 a default can't be replaced.
+    """
     defaults = model.graph.initializers
+    with_defaults = with_defaults and model.ir_version >= FIRST_IR_VERSION_WITHOUT_LISTING
     return [
         Input(
             name=str(value.name),

@@ -70,6 +70,7 @@ def part(model: ir.Model, outputs: Sequence[str], inputs: Sequence[ir.Value] = (
     used = {value for node in cut.graph for value in inputs_and_captures(node)} | set(cut.graph.outputs)
     for value in [value for value in cut.graph.inputs if value not in used]:
         cut.graph.inputs.remove(value)
+        cut.graph.initializers.pop(str(value.name), None)  # its default
     return cut
 
 

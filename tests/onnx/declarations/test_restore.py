@@ -163,3 +163,14 @@ def test_an_edit_that_changes_the_type_of_an_output_is_refused() -> None:
     model = zoo.model("g (float[3, 4] x) => (float[3, 4] y) { y = Relu (x) }")
     with pytest.raises(ms.BadModel, match=r"make 'y' .*FLOAT16.* instead of .*FLOAT"):
         edited(model, cast)
+
+
+def test_a_scalar_keeps_its_shape_where_its_operator_goes() -> None:
+    model = zoo.model(
+        "g (float[6] x) => (float y, float z) <float m> { m = ReduceMin <keepdims = 0> (x)"
+        " n = Abs (m) y = Identity (n) z = Neg (m) }"
+    )
+    cleaned = ms.clean(model)
+    assert [edit.layer for edit in cleaned.edits] == ["y"]
+    assert declared(cleaned.model, "y") == []
+    assert declared(ms.extract(model, ["z"], ["m"]).model, "m") == []

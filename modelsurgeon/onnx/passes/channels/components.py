@@ -383,7 +383,7 @@ class _Elements:
 def _why_unreadable(value: ir.Value) -> str:
     """Why the numbers of a value that is constant aren't known."""
     if value.is_graph_input():
-        return "a graph input, which a caller may override"
+        return "a graph input, which a caller may override: --freeze-inputs fixes it"
     producer = value.producer()
     return "whose numbers aren't known" if producer is None else f"which {producer.op_type} computes"
 

@@ -46,6 +46,8 @@ def steal(
     before = _weight_names(context.model)
     for site in ours.layers.values():
         site.taken.update(context.taken)
+    if fixed := [name for name in growth.sizes if name in ours.fixed]:
+        raise BadPlan(f"{fixed[0]!r} can't be grown: {ours.fixed[fixed[0]]}")
     if unknown := [name for name in growth.sizes if name not in ours.layers]:
         raise BadPlan(f"there is no layer {unknown[0]!r} to grow in the recipient; `info` prints the names")
     pairing = pair(theirs.parts, ours.parts, given)
