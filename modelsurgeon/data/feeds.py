@@ -303,7 +303,8 @@ def _check_type(dtype: np.dtype[Any], spec: Input, where: str) -> None:
     wants_text, wants_float = spec.dtype.kind in "OUS", is_float(spec.dtype)
     fine = (text or dtype.kind == "O") if wants_text else number and (wants_float or not is_float(dtype))
     if not fine:
-        raise BadData(f"{spec.name} in {where} is {dtype}: the model needs {spec.dtype}, convert it")
+        needed = "text" if wants_text else spec.dtype
+        raise BadData(f"{spec.name} in {where} is {dtype}: the model needs {needed}, convert it")
 
 
 def _chunks(arrays: Iterable[Array], rows: int) -> Iterator[Array]:

@@ -215,9 +215,7 @@ def _from_sources(
     slicings(found, inputs, batch)  # names, shapes and types, before any value is read
     limit = _whole_feeds(samples, inputs)
     good = checked(found, inputs, batch=batch, skip_bad=skip_bad, samples=limit)
-    if good.skipped and not any(
-        source.headers[spec.name].shape[:1] != (0,) for source in good.sources for spec in inputs
-    ):
+    if good.skipped and not good.count:
         raise BadData(f"all {good.skipped} samples have NaN or infinite values: repair the data")
     made = [(group, slicings(group, inputs, batch)) for group in grouped(good.sources, inputs, batch)]
     sliced = [[slicing for slicing in each if not slicing.constant] for _, each in made]

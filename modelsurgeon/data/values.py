@@ -126,10 +126,11 @@ def refusal(name: str, where: str, array: Array, to: np.dtype[Any]) -> BadData:
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """Sources without the samples that are skipped. notes: for the report. skipped: number of samples."""
+    """Sources without the samples that are skipped. notes: for the report. count, skipped: samples."""
 
     sources: Sequence[Source]
     notes: Sequence[str]
+    count: int
     skipped: int
 
 
@@ -148,10 +149,11 @@ def checked(
     """
     ranges = Ranges()
     kept: list[Source] = []
-    left, skipped = samples, 0
+    left, count, skipped = samples, 0, 0
     for source in found:
         made = source_slicings(source, inputs, batch)
         good = _good_samples(source, made, ranges, skip_bad=skip_bad, most=left)
+        count += good.count
         skipped += good.skipped
         kept.append(source if good.keep is None else _with_samples(source, good.keep))
         if left is not None:
@@ -159,7 +161,7 @@ def checked(
             if left <= 0:
                 break
     notes = [*ranges.notes(inputs), *([skip_note(skipped)] if skipped else [])]
-    return Checked(sources=kept, notes=notes, skipped=skipped)
+    return Checked(sources=kept, notes=notes, count=count, skipped=skipped)
 
 
 def skip_note(count: int) -> str:

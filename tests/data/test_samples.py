@@ -475,6 +475,9 @@ def test_states_are_skipped_with_their_samples() -> None:
     np.testing.assert_array_equal(np.stack([feed["h"] for feed in fed]), h[[0, 2]].astype(np.float32))
     np.testing.assert_array_equal(fed[1]["x"], x[8:].astype(np.float32))
     assert (found.samples, found.note) == (8, "4 bad samples skipped: NaN or infinite values")
+    inputs.append(given_input(name="rate"))
+    with pytest.raises(BadData, match=r"^all 4 samples have NaN or infinite values"):
+        batches({"x": x[4:8], "h": h[:1], "rate": np.float32(1)}, inputs, skip_bad=True)
 
 
 def fails_midway() -> Iterator[np.ndarray]:
