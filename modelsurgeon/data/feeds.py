@@ -320,4 +320,4 @@ def _chunks(arrays: Iterable[Array], rows: int) -> Iterator[Array]:
 
 
 def _name_list(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names))
+    return ", ".join(sorted(map(str, names)))

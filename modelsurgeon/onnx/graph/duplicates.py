@@ -11,6 +11,8 @@ from modelsurgeon.onnx.graph.constant_folding import constant_tensor
 from modelsurgeon.onnx.graph.dataflow import is_random, subgraphs
 
 KNOWN_DOMAINS = (*STANDARD_DOMAINS, MICROSOFT_DOMAIN, "ai.onnx.ml")  # other operators may have a state
+# Two layers with equal weights stay two: one tensor for both could no longer be edited for one of them.
+CONSTANTS = ("Constant", "ConstantOfShape")
 MAX_COMPARED_ELEMENTS = 64  # larger constants are compared by identity; their values aren't read
 
 
@@ -32,7 +34,12 @@ def duplicates(graph: ir.Graph, opsets: Mapping[str, int]) -> Iterator[tuple[ir.
 
 def _node_key(node: ir.Node, number: dict[ir.Value, Hashable], opsets: Mapping[str, int]) -> Hashable | None:
     """A key that is equal for nodes that compute the same; None for nodes that never count as equal."""
-    if node.domain not in KNOWN_DOMAINS or any(subgraphs(node)) or is_random(node, opsets.get("", 1)):
+    if (
+        node.op_type in CONSTANTS
+        or node.domain not in KNOWN_DOMAINS
+        or any(subgraphs(node))
+        or is_random(node, opsets.get("", 1))
+    ):
         return None
     from modelsurgeon.onnx.graph.attributes import non_default_attributes  # imports onnx's schemas
 

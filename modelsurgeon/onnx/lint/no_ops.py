@@ -34,7 +34,7 @@ def no_op(net: Net) -> Iterator[Hit]:
     output is usual.
     """
     types = value_types(net)
-    for node, row in net.nodes(*sorted(NO_OPERATORS)):
+    for node, row in net.nodes(*sorted({*NO_OPERATORS} - {"Dropout"})):  # `dropout-left` has these
         value = unchanged_input(node, types)
         if value is not None and _notable(net, node, value, row.output_bytes):
             yield Hit(
